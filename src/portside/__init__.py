@@ -1,0 +1,3 @@
+"""Portside, a container registry."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The HTTP edge: one module for each noun of the API, over the operations."""

@@ -1,0 +1,90 @@
+"""Responses: prepared headers and a body, ready to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from portside.spec.media_types import JSON
+
+Headers = list[tuple[bytes, bytes]]
+
+API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
+"""Every answer bears it: old clients take a server without it for something else."""
+
+PATH_SEND = "http.response.pathsend"
+
+
+def headers(**fields: str | None) -> Headers:
+    """Write header fields; underscores stand for hyphens, and a field of None is left out."""
+    written = [API_VERSION]
+    for name, value in fields.items():
+        if value is not None:
+            written.append((name.replace("_", "-").encode("ascii"), value.encode("latin-1")))
+    return written
+
+
+class Answer(Response):
+    """A response whose headers are already written: nothing is computed when it is sent."""
+
+    def __init__(self, status: int, fields: Headers, body: bytes = b"") -> None:
+        self.status_code = status
+        self.raw_headers = fields
+        self.body = body
+        self.background = None
+
+
+class FileAnswer(Answer):
+    """A response whose body is a file, which the server reads without going through Python."""
+
+    def __init__(self, status: int, fields: Headers, path: str) -> None:
+        super().__init__(status, fields)
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head, and hand over the path."""
+        del scope, receive
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await send(start)
+        await send({"type": PATH_SEND, "path": self._path})
+
+
+class StreamAnswer(StreamingResponse):
+    """A response whose body comes in pieces, no faster than the client takes them.
+
+    It stops reading when the client has gone.
+    """
+
+    def __init__(self, status: int, fields: Headers, pieces: AsyncIterator[bytes]) -> None:
+        super().__init__(pieces, status)
+        self.raw_headers = fields
+
+
+def no_content(status: int, **fields: str | None) -> Answer:
+    """Answer with headers alone."""
+    if status == 204:  # noqa: PLR2004  # RFC 9110, section 8.6: no Content-Length in a 204
+        return Answer(status, headers(**fields))
+    return Answer(status, headers(content_length="0", **fields))
+
+
+def json_answer(status: int, document: object, **fields: str | None) -> Answer:
+    """Answer with a JSON document."""
+    body = msgspec.json.encode(document)
+    fields.setdefault("content_type", JSON)
+    return Answer(status, headers(content_length=str(len(body)), **fields), body)
+
+
+def next_link(path: str, *, last: str, limit: int, **kept: str | None) -> str:
+    """Write the Link to the next page: relative, so that it works behind any proxy (RFC 8288)."""
+    fields: dict[str, Any] = {name: value for name, value in kept.items() if value is not None}
+    query = urlencode({**fields, "n": limit, "last": last})
+    return f'<{quote(path)}?{query}>; rel="next"'

@@ -1,0 +1,102 @@
+"""The ASGI application: a request goes from its path to a row of the endpoint table to a handler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from portside.api import blobs, discovery, manifests, uploads
+from portside.api.calls import Call
+from portside.api.errors import error_answer
+from portside.api.registry import Registry
+from portside.spec.endpoints import Endpoint
+from portside.spec.errors import (
+    BodyIncomplete,
+    EndpointUnknown,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    RegistryError,
+    Unavailable,
+    Unknown,
+)
+from portside.spec.routes import match
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+HANDLERS: dict[str, Handler] = {
+    "ping": discovery.ping,
+    "get_blob": blobs.get_blob,
+    "head_blob": blobs.head_blob,
+    "delete_blob": blobs.delete_blob,
+    "get_manifest": manifests.get_manifest,
+    "head_manifest": manifests.head_manifest,
+    "put_manifest": manifests.put_manifest,
+    "delete_manifest": manifests.delete_manifest,
+    "start_upload": uploads.start_upload,
+    "append_upload": uploads.append_upload,
+    "finish_upload": uploads.finish_upload,
+    "get_upload": uploads.get_upload,
+    "cancel_upload": uploads.cancel_upload,
+    "list_tags": discovery.list_tags,
+    "list_referrers": discovery.list_referrers,
+    "list_repositories": discovery.list_repositories,
+}
+"""The handler of every operation in the endpoint table."""
+
+log = logging.getLogger(__name__)
+
+
+class RegistryApp:
+    """`/v2` and all below it; other paths go to `elsewhere`."""
+
+    def __init__(self, registry: Registry, *, elsewhere: ASGIApp) -> None:
+        self._registry = registry
+        self._elsewhere = elsewhere
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v2"):
+            await self._elsewhere(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        found = match(scope["path"])
+        endpoint = found.route.methods.get(scope["method"]) if found else None
+        try:
+            self._check_headers(scope)
+            if found is None:
+                raise EndpointUnknown(f"{scope['path'][:300]!r} is no path of this registry")
+            if endpoint is None:
+                raise MethodNotAllowed(found.route.allowed, f"{scope['method']} is not among them")
+            call = Call(self._registry, endpoint, request, found.name, found.last)
+            response = await HANDLERS[endpoint.operation](call)
+        except RegistryError as error:
+            response = self._refuse(error, endpoint, scope)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            response = self._refuse(Unknown("the log of the registry says more"), endpoint, scope)
+        await response(scope, receive, send)
+
+    def _check_headers(self, scope: Scope) -> None:
+        limit = self._registry.limits.max_header_bytes
+        size = sum([len(name) + len(value) for name, value in scope["headers"]])
+        size += len(scope["path"]) + len(scope["query_string"])
+        if size > limit:
+            raise HeadersTooLarge(f"path, query and header fields may have {limit} bytes together")
+
+    def _refuse(
+        self, error: RegistryError, endpoint: Endpoint | None, scope: Scope
+    ) -> Response:
+        if isinstance(error, Unavailable):
+            log.error("%s %s: %s", scope["method"], scope["path"], error)
+        elif isinstance(error, BodyIncomplete):
+            log.info("%s %s: %s", scope["method"], scope["path"], error)
+        return error_answer(
+            error,
+            endpoint=endpoint,
+            dialect=self._registry.dialect,
+            is_head=scope["method"] == "HEAD",
+        )

@@ -1,0 +1,112 @@
+"""Blobs: pull, whole or in parts (end-2), and delete (end-10)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response
+
+from portside.api.answers import (
+    API_VERSION,
+    PATH_SEND,
+    Answer,
+    FileAnswer,
+    Headers,
+    StreamAnswer,
+    no_content,
+)
+from portside.api.calls import Call
+from portside.api.conditions import is_not_modified, may_send_range
+from portside.operations.delete import delete_blob as delete
+from portside.operations.pull import find_blob
+from portside.spec.digests import Digest
+from portside.spec.errors import DeleteDisabled
+from portside.spec.media_types import OCTET_STREAM
+from portside.spec.ranges import ByteRange, parse_range
+from portside.stores.interfaces import BlobStore, LocalFiles
+
+_OCTETS = OCTET_STREAM.encode("ascii")
+_FOREVER = (b"cache-control", b"max-age=31536000")
+_ACCEPT_RANGES = (b"accept-ranges", b"bytes")
+
+
+async def head_blob(call: Call) -> Response:
+    """Tell the size; a Range is ignored, as a HEAD has no content to take a part of."""
+    digest = call.digest
+    size = await find_blob(call.registry.metadata, call.registry.blobs, call.repository, digest)
+    if is_not_modified(call, digest):
+        return Answer(304, _fields(digest))
+    return Answer(call.status, _fields(digest, size))
+
+
+async def get_blob(call: Call) -> Response:
+    """Send the blob, or the parts of it that are asked for."""
+    registry, digest = call.registry, call.digest
+    size = await find_blob(registry.metadata, registry.blobs, call.repository, digest)
+    if is_not_modified(call, digest):
+        return Answer(304, _fields(digest))
+    wanted = call.header("range")
+    if wanted is not None and may_send_range(call, digest):
+        parts = parse_range(wanted, size=size, max_ranges=registry.limits.max_ranges)
+        if len(parts) == 1:
+            return _one_part(registry.blobs, digest, size, parts[0])
+        if parts:
+            return _several_parts(registry.blobs, digest, size, parts)
+    fields = _fields(digest, size)
+    if isinstance(registry.blobs, LocalFiles) and PATH_SEND in call.request.scope["extensions"]:
+        return FileAnswer(call.status, fields, str(registry.blobs.path(digest)))
+    return StreamAnswer(call.status, fields, registry.blobs.read(digest, ByteRange(0, size)))
+
+
+def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTETS) -> Headers:
+    """Write the headers of a blob; without a size, those that a 304 has as well."""
+    written = digest.encode("ascii")
+    fields = [
+        API_VERSION,
+        (b"docker-content-digest", written),
+        (b"etag", b'"%b"' % written),
+        _FOREVER,
+        _ACCEPT_RANGES,
+    ]
+    if size is not None:
+        fields += [(b"content-type", content_type), (b"content-length", b"%d" % size)]
+    return fields
+
+
+def _one_part(blobs: BlobStore, digest: Digest, size: int, part: ByteRange) -> Response:
+    content_range = part.content_range(size).encode("ascii")
+    fields = [*_fields(digest, part.length), (b"content-range", content_range)]
+    return StreamAnswer(206, fields, blobs.read(digest, part))
+
+
+def _several_parts(blobs: BlobStore, digest: Digest, size: int, parts: list[ByteRange]) -> Response:
+    """Send multipart/byteranges (RFC 9110, section 15.3.7.2)."""
+    boundary = secrets.token_hex(16)
+    heads = [
+        (
+            f"\r\n--{boundary}\r\nContent-Type: {OCTET_STREAM}\r\n"
+            f"Content-Range: {part.content_range(size)}\r\n\r\n"
+        ).encode("ascii")
+        for part in parts
+    ]
+    end = f"\r\n--{boundary}--\r\n".encode("ascii")
+    length = sum(map(len, heads)) + sum(part.length for part in parts) + len(end)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for head, part in zip(heads, parts, strict=True):
+            yield head
+            async for piece in blobs.read(digest, part):
+                yield piece
+        yield end
+
+    content_type = f"multipart/byteranges; boundary={boundary}".encode("ascii")
+    return StreamAnswer(206, _fields(digest, length, content_type), pieces())
+
+
+async def delete_blob(call: Call) -> Response:
+    """Delete a blob from the repository."""
+    if not call.registry.allow_delete:
+        raise DeleteDisabled
+    await delete(call.registry.metadata, call.registry.blobs, call.repository, call.digest)
+    return no_content(call.status)

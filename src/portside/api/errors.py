@@ -1,0 +1,59 @@
+"""The one place where an error becomes a response."""
+
+from __future__ import annotations
+
+from portside.api.answers import Answer, headers
+from portside.api.locations import upload_location
+from portside.spec import errors
+from portside.spec.dialects import Dialect
+from portside.spec.endpoints import Endpoint
+from portside.spec.media_types import JSON
+
+import msgspec
+
+
+def error_answer(
+    error: errors.RegistryError, *, endpoint: Endpoint | None, dialect: Dialect, is_head: bool
+) -> Answer:
+    """Write an error as the distribution-spec wants it ("Error Codes").
+
+    `endpoint` is None for a request that reached none.
+    """
+    status = endpoint.failure(error.status, dialect) if endpoint else error.status
+    body = error_body(error)
+    fields = headers(
+        content_type=JSON,
+        content_length=str(len(body)),
+        **_explaining_headers(error),
+    )
+    return Answer(status, fields, b"" if is_head else body)
+
+
+def error_body(error: errors.RegistryError) -> bytes:
+    """Write the document: one entry for each detail, and each detail a string."""
+    entries = [
+        {"code": error.code, "message": error.message, "detail": detail}
+        for detail in error.details
+    ]
+    return msgspec.json.encode({"errors": entries})
+
+
+def _explaining_headers(error: errors.RegistryError) -> dict[str, str]:
+    """Give the headers that tell a client how to go on."""
+    match error:
+        case errors.RangeNotSatisfiable(size=size):
+            return {"content_range": f"bytes */{size}"}
+        case errors.OffsetMismatch(session=session):
+            return {
+                "location": upload_location(session),
+                "range": session.received,
+                "docker_upload_uuid": session.id,
+            }
+        case errors.MethodNotAllowed(allowed=allowed):
+            return {"allow": ", ".join(allowed)}
+        case errors.Unavailable() | errors.UploadBusy():
+            return {"retry_after": "1"}
+        case errors.BodyTimeout():
+            return {"connection": "close"}
+        case _:
+            return {}

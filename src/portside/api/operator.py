@@ -1,0 +1,80 @@
+"""What is not part of the registry's protocol: health, readiness, the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from portside.api.answers import json_answer
+from portside.api.errors import error_answer
+from portside.api.openapi import describe
+from portside.api.registry import Registry
+from portside.spec.errors import EndpointUnknown, MethodNotAllowed, RegistryError, Unavailable
+
+PROBE_TIMEOUT = 5.0
+"""Seconds after which a database or a store that does not answer counts as broken."""
+
+OPERATOR_PATHS = {
+    "/healthz": "Answers 200 while the process lives.",
+    "/readyz": "Answers 200 while the database and the blob store work, else 503.",
+    "/openapi.json": "Describes the API (OpenAPI 3.1).",
+}
+"""The paths outside `/v2`, and what they are for."""
+
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+
+def operator_app(registry: Registry, *, lifespan: Lifespan) -> Starlette:
+    """Make the application that answers outside `/v2`, and is told of start and stop."""
+
+    async def healthz(_: Request) -> Response:
+        return json_answer(200, {"status": "alive"})
+
+    async def readyz(request: Request) -> Response:
+        await _probe(registry)
+        del request
+        return json_answer(200, {"status": "ready"})
+
+    async def openapi(_: Request) -> Response:
+        return json_answer(200, document)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RegistryError):
+            error = _from_status(request, error)
+        is_head = request.method == "HEAD"
+        return error_answer(error, endpoint=None, dialect=registry.dialect, is_head=is_head)
+
+    document = describe(registry.dialect, OPERATOR_PATHS)
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/openapi.json", openapi),
+        ],
+        exception_handlers={RegistryError: refuse, 404: refuse, 405: refuse},
+        lifespan=lifespan,
+    )
+
+
+def _from_status(request: Request, error: Exception) -> RegistryError:
+    if getattr(error, "status_code", 404) == 405:  # noqa: PLR2004
+        return MethodNotAllowed(("GET", "HEAD"), f"{request.method} is not among them")
+    return EndpointUnknown(f"{request.url.path[:300]!r} is no path of this registry")
+
+
+async def _probe(registry: Registry) -> None:
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            await registry.metadata.probe()
+            await registry.blobs.probe()
+    except TimeoutError as error:
+        silent = f"the database or the blob store has not answered for {PROBE_TIMEOUT:g} s"
+        raise Unavailable(silent) from error
+
+

@@ -1,0 +1,5 @@
+"""The command line."""
+
+from portside.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,235 @@
+"""Push: receive blobs, in one request or over an upload session, and keep manifests.
+
+A request that writes to a session first holds it, then reads where it stands: two requests for one
+session take turns, and each is judged by what the one before it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import (
+    BlobTooLarge,
+    BodyIncomplete,
+    BodyTimeout,
+    DigestInvalid,
+    SizeInvalid,
+    Unavailable,
+)
+from portside.spec.manifests import Manifest, parse_manifest
+from portside.spec.names import Reference, RepositoryName, Tag
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.stores.interfaces import (
+    BlobLinkStore,
+    BlobStore,
+    ManifestStore,
+    Staging,
+    TagCondition,
+    UploadStore,
+)
+
+Clock = Callable[[], int]
+"""Gives the time in microseconds since 1970."""
+
+
+class Chunk(NamedTuple):
+    """The body of a request, and what its headers announce of it.
+
+    `range` is the Content-Range, `length` the Content-Length in bytes; either may be missing.
+    """
+
+    body: AsyncIterator[bytes]
+    range: ByteRange | None = None
+    length: int | None = None
+
+    @property
+    def announced(self) -> int | None:
+        """The number of bytes that the headers promise, if they do."""
+        return self.range.length if self.range is not None else self.length
+
+
+class Receiver:
+    """Receives blobs into a pair of stores.
+
+    `max_blob_bytes` limits the size of a blob; zero stands for no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        links: BlobLinkStore,
+        uploads: UploadStore,
+        blobs: BlobStore,
+        max_blob_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._links = links
+        self._uploads = uploads
+        self._blobs = blobs
+        self._max_blob_bytes = max_blob_bytes
+        self._clock = clock
+
+    async def open(self, repository: RepositoryName, algorithm: Algorithm) -> UploadSession:
+        """Open an upload session (end-4a, end-4c)."""
+        now = self._clock()
+        session = UploadSession(
+            id=UploadId.fresh(),
+            repository=repository,
+            algorithm=algorithm,
+            created=now,
+            updated=now,
+        )
+        await self._uploads.open_upload(session)
+        return session
+
+    async def push(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:
+        """Receive a blob in one request (end-4b).
+
+        Raises DigestInvalid, SizeInvalid, BlobTooLarge, BodyIncomplete and BodyTimeout.
+        """
+        upload = UploadId.fresh()
+        async with self._blobs.hold(upload) as staging:
+            try:
+                await staging.resume(0, digest.algorithm)
+                size = await self._receive(staging, chunk, 0)
+                await self._commit(repository, digest, size, staging, session=None)
+            finally:
+                await self._discard(upload)
+
+    async def append(
+        self, repository: RepositoryName, upload: UploadId, chunk: Chunk
+    ) -> UploadSession:
+        """Append a chunk to a session (end-5); gives the session at its new offset.
+
+        A body that is cut off leaves what arrived. Any other refusal leaves the session as it was.
+
+        Raises BlobUploadUnknown, UploadBusy, OffsetMismatch, SizeInvalid, BlobTooLarge,
+        BodyIncomplete and BodyTimeout.
+        """
+        await self._uploads.get_upload(repository, upload)
+        async with self._blobs.hold(upload) as staging:
+            session, received = await self._continue(repository, upload, staging, chunk)
+            return await self._advance(session, staging, received)
+
+    async def finish(
+        self, repository: RepositoryName, upload: UploadId, digest: Digest, chunk: Chunk
+    ) -> None:
+        """Append the last chunk, if there is one, and make the whole a blob (end-6).
+
+        Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
+        """
+        await self._uploads.get_upload(repository, upload)
+        async with self._blobs.hold(upload) as staging:
+            session, received = await self._continue(repository, upload, staging, chunk)
+            finished = session.after(UploadEvent.FINISH, offset=session.offset + received)
+            await self._commit(repository, digest, finished.offset, staging, session=finished)
+            await self._discard(upload)
+
+    async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
+        """Give up a session (end-14); raises BlobUploadUnknown and UploadBusy."""
+        await self._uploads.get_upload(repository, upload)
+        async with self._blobs.hold(upload):
+            session = await self._uploads.get_upload(repository, upload)
+            await self._uploads.close_upload(session.after(UploadEvent.CANCEL))
+            await self._discard(upload)
+
+    async def _continue(
+        self, repository: RepositoryName, upload: UploadId, staging: Staging, chunk: Chunk
+    ) -> tuple[UploadSession, int]:
+        """Receive a chunk where the session stands; gives the session before it, and its size."""
+        session = await self._uploads.get_upload(repository, upload)
+        session.check_chunk(chunk.range)
+        await staging.resume(session.offset, session.algorithm)
+        try:
+            received = await self._receive(staging, chunk, session.offset)
+        except (BodyIncomplete, BodyTimeout):
+            await self._advance(session, staging, None)
+            raise
+        return session, received
+
+    async def _receive(self, staging: Staging, chunk: Chunk, offset: int) -> int:
+        """Write a body to the store; gives the number of bytes."""
+        announced = chunk.announced
+        if chunk.length is not None and chunk.length != announced:
+            differ = f"Content-Range spans {announced} bytes, and Content-Length is {chunk.length}"
+            raise SizeInvalid(differ)
+        self._check_size(offset + (announced or 0))
+        received = 0
+        async for piece in chunk.body:
+            received += len(piece)
+            self._check_size(offset + received)
+            await staging.write(piece)
+        if announced is not None and received != announced:
+            differ = f"{announced} bytes were announced, and {received} arrived"
+            raise SizeInvalid(differ)
+        return received
+
+    def _check_size(self, size: int) -> None:
+        if self._max_blob_bytes and size > self._max_blob_bytes:
+            large = f"a blob may have {self._max_blob_bytes} bytes at most"
+            raise BlobTooLarge(large)
+
+    async def _advance(
+        self, session: UploadSession, staging: Staging, received: int | None
+    ) -> UploadSession:
+        """Make what arrived durable, then say so; in this order, the offset never lies."""
+        if received == 0:
+            return session
+        offset = await staging.flush()
+        advanced = session.after(UploadEvent.RECEIVE, offset=offset)
+        await self._uploads.advance_upload(advanced)
+        staging.keep()
+        return advanced
+
+    async def _commit(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        size: int,
+        staging: Staging,
+        *,
+        session: UploadSession | None,
+    ) -> None:
+        found = await staging.finish(digest.algorithm)
+        if found != digest:
+            differ = f"the {size} bytes that arrived have the digest {found}, not {digest}"
+            raise DigestInvalid(differ)
+        place = staging.place(digest)
+        await self._links.commit_blob(repository, digest, size, session=session, place=place)
+
+    async def _discard(self, upload: UploadId) -> None:
+        """Drop staged bytes; what cannot be dropped now is dropped when it is stale."""
+        with suppress(Unavailable):
+            await self._blobs.discard(upload)
+
+
+async def push_manifest(
+    manifests: ManifestStore,
+    repository: RepositoryName,
+    reference: Reference,
+    payload: bytes,
+    *,
+    content_type: str | None,
+    extra_tags: Sequence[Tag],
+    condition: TagCondition | None,
+    allow_sparse_indexes: bool,
+) -> Manifest:
+    """Keep a manifest under a tag, or under its digest and any number of tags (end-7).
+
+    Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown and PreconditionFailed.
+    """
+    expected = reference if isinstance(reference, Digest) else None
+    tags = [reference] if isinstance(reference, Tag) else extra_tags
+    manifest = parse_manifest(payload, content_type=content_type, expected=expected)
+    await manifests.put_manifest(
+        repository,
+        manifest,
+        tags=tags,
+        condition=condition,
+        check_children=not allow_sparse_indexes,
+    )
+    return manifest

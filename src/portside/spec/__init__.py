@@ -1,0 +1,1 @@
+"""The grammar: pure values of the distribution-spec. No I/O, no async, no clock."""

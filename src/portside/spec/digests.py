@@ -1,0 +1,88 @@
+"""Digests: the algorithms that Portside knows, and their one spelling."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+from typing import TYPE_CHECKING, Self
+
+from portside.spec.errors import DigestInvalid
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+
+class Algorithm(enum.StrEnum):
+    """The registered algorithms of the image-spec ("Digests", "Registered Algorithms")."""
+
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take the name of an algorithm.
+
+        Raises DigestInvalid.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            known = " and ".join(cls)
+            unknown = f"digest algorithm {text[:64]!r} is not supported; {known} are"
+            raise DigestInvalid(unknown) from None
+
+    def hasher(self) -> _Hash:
+        """Give a fresh running digest."""
+        return hashlib.new(self.value, usedforsecurity=True)
+
+
+# "sha256: [a-f0-9]{64}, sha512: [a-f0-9]{128}"; the image-spec allows no capitals here.
+_DIGEST = re.compile(r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})")
+
+
+class Digest(str):
+    """The name of content by its hash, such as `sha256:e3b0c442…`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a digest as it stood, decoded, in the path, the query or a manifest.
+
+        Raises DigestInvalid.
+        """
+        if _DIGEST.fullmatch(text) is None:
+            algorithm, colon, encoded = text.partition(":")
+            if not colon:
+                shape = f"{text[:140]!r} is no digest: ALGORITHM:HEX is expected"
+                raise DigestInvalid(shape)
+            expected = Algorithm.parse(algorithm).hasher().digest_size * 2
+            wrong = (
+                f"{text[:140]!r} is no {algorithm} digest: {expected} lower-case hexadecimal digits"
+                f" are expected after the colon, and {len(encoded)} characters stand there"
+            )
+            raise DigestInvalid(wrong)
+        return cls(text)
+
+    @classmethod
+    def of(cls, content: bytes, algorithm: Algorithm = Algorithm.SHA256) -> Self:
+        """Compute the digest of content that is at hand."""
+        hasher = algorithm.hasher()
+        hasher.update(content)
+        return cls.finish(algorithm, hasher)
+
+    @classmethod
+    def finish(cls, algorithm: Algorithm, hasher: _Hash) -> Self:
+        """Write down what a running digest of `algorithm` has come to."""
+        return cls(f"{algorithm.value}:{hasher.hexdigest()}")
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The part before the colon."""
+        return Algorithm(self[: self.index(":")])
+
+    @property
+    def encoded(self) -> str:
+        """The part after the colon."""
+        return self[self.index(":") + 1 :]

@@ -1,0 +1,186 @@
+"""Manifests: the bytes as they were pushed, and what the registry reads in them."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from portside.spec import media_types
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import DigestInvalid, ManifestInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ReferenceKind(enum.StrEnum):
+    """What a manifest refers to: content in the blob store, or another manifest."""
+
+    BLOB = "blob"
+    MANIFEST = "manifest"
+
+
+class ManifestReference(msgspec.Struct, frozen=True, order=True):
+    """One digest that a manifest refers to.
+
+    A reference that is not `required` may be missing from the registry: a layer that is kept
+    elsewhere.
+    """
+
+    kind: ReferenceKind
+    digest: Digest
+    required: bool = True
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A manifest that can be stored: its exact bytes, and what a listing says of it."""
+
+    media_type: str
+    digest: Digest
+    payload: bytes
+    references: tuple[ManifestReference, ...] = ()
+    subject: Digest | None = None
+    artifact_type: str | None = None
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of the payload."""
+        return len(self.payload)
+
+
+class _Descriptor(msgspec.Struct, rename="camel"):
+    """A descriptor of the image-spec, as far as the registry reads it."""
+
+    digest: str
+    media_type: str = ""
+    size: msgspec.Raw | None = None
+    urls: list[str] | None = None
+
+
+class _FsLayer(msgspec.Struct, rename="camel"):
+    blob_sum: str
+
+
+class _Document(msgspec.Struct, rename="camel"):
+    """The union of the fields of all manifest kinds that the registry understands."""
+
+    media_type: str | None = None
+    artifact_type: str | None = None
+    config: _Descriptor | None = None
+    layers: list[_Descriptor] | None = None
+    blobs: list[_Descriptor] | None = None
+    manifests: list[_Descriptor] | None = None
+    fs_layers: list[_FsLayer] | None = None
+    subject: _Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+_decode_document = msgspec.json.Decoder(_Document).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_IMAGES = {media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST}
+_UNDERSTOOD = _IMAGES | {
+    media_types.OCI_INDEX,
+    media_types.DOCKER_LIST,
+    media_types.DOCKER_SCHEMA_1,
+    media_types.DOCKER_SCHEMA_1_SIGNED,
+    media_types.ORAS_ARTIFACT,
+    media_types.OCI_ARTIFACT,
+}
+
+
+def parse_manifest(
+    payload: bytes, *, content_type: str | None, expected: Digest | None = None
+) -> Manifest:
+    """Read a pushed manifest ("Pushing Manifests", end-7).
+
+    `content_type` is the header as it came; `expected` is the digest under which the manifest is
+    pushed, if it is not pushed by tag. The payload is kept byte for byte.
+
+    Raises ManifestInvalid, and DigestInvalid if the payload is not what `expected` names.
+    """
+    digest = Digest.of(payload, expected.algorithm if expected else Algorithm.SHA256)
+    if expected is not None and digest != expected:
+        wrong = f"the manifest was pushed as {expected}, and its content has the digest {digest}"
+        raise DigestInvalid(wrong)
+    declared = media_types.essence(content_type) if content_type else ""
+    try:
+        fields = _decode_object(payload)
+        embedded = _media_type_field(fields)
+        media_type = declared or embedded or _guess(fields)
+        understood = media_type in _UNDERSTOOD
+        document = _decode_document(payload) if understood else _Document()
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        unreadable = f"the payload is not the JSON object that is expected: {error}"
+        raise ManifestInvalid(unreadable) from error
+    if embedded and declared and media_types.essence(embedded) != declared:
+        differ = (
+            f"the Content-Type header says {declared!r} and the field mediaType says {embedded!r};"
+            " they must be the same"
+        )
+        raise ManifestInvalid(differ)
+    return Manifest(
+        media_type=media_type,
+        digest=digest,
+        payload=payload,
+        references=tuple(sorted(set(_references(document)))),
+        subject=_digest(document.subject.digest) if document.subject else None,
+        artifact_type=_artifact_type(media_type, document),
+        annotations=document.annotations or {},
+    )
+
+
+def _media_type_field(fields: dict[str, msgspec.Raw]) -> str | None:
+    raw = fields.get("mediaType")
+    return msgspec.json.decode(raw, type=str | None) if raw is not None else None
+
+
+def _guess(fields: dict[str, msgspec.Raw]) -> str:
+    """Name the type of a manifest that came without any, as the image-spec lets one tell."""
+    if "manifests" in fields:
+        return media_types.OCI_INDEX
+    if "config" in fields or "layers" in fields:
+        return media_types.OCI_MANIFEST
+    return media_types.JSON
+
+
+def _artifact_type(media_type: str, document: _Document) -> str | None:
+    """Give the type that referrers list ("Listing Referrers").
+
+    "If the artifactType is empty or missing in the image manifest, the value of artifactType MUST be
+    set to the config descriptor mediaType value."
+    """
+    if document.artifact_type:
+        return document.artifact_type
+    if media_type in _IMAGES and document.config is not None:
+        return document.config.media_type or None
+    return None
+
+
+def _references(document: _Document) -> Iterator[ManifestReference]:
+    if document.config is not None:
+        yield _blob(document.config)
+    for layers in (document.layers, document.blobs):
+        for descriptor in layers or ():
+            yield _blob(descriptor)
+    for layer in document.fs_layers or ():
+        yield ManifestReference(ReferenceKind.BLOB, _digest(layer.blob_sum))
+    for descriptor in document.manifests or ():
+        required = not descriptor.urls
+        yield ManifestReference(ReferenceKind.MANIFEST, _digest(descriptor.digest), required)
+
+
+def _blob(descriptor: _Descriptor) -> ManifestReference:
+    elsewhere = bool(descriptor.urls) or media_types.is_foreign(descriptor.media_type)
+    digest = _digest(descriptor.digest)
+    return ManifestReference(ReferenceKind.BLOB, digest, required=not elsewhere)
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except DigestInvalid as error:
+        raise ManifestInvalid(*error.details) from error

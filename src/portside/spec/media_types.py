@@ -1,0 +1,31 @@
+"""Media types that mean something to the registry, and what they mean."""
+
+from __future__ import annotations
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+json"
+DOCKER_SCHEMA_1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+
+JSON = "application/json"
+OCTET_STREAM = "application/octet-stream"
+
+# The image-spec's "non-distributable" layers and Docker's foreign ones need not be in the registry.
+_FOREIGN_PREFIXES = (
+    "application/vnd.oci.image.layer.nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+)
+
+
+def essence(content_type: str) -> str:
+    """Strip the parameters of a Content-Type ("type/subtype;q=1" is "type/subtype")."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_foreign(media_type: str) -> bool:
+    """Tell whether content of this type may be kept elsewhere."""
+    return media_type.startswith(_FOREIGN_PREFIXES)

@@ -1,0 +1,79 @@
+"""Repository names, tags and references, after the grammar of the distribution-spec.
+
+A value of these types exists only if it parsed. They are strings, so that they cost nothing to
+store, to compare and to print; `parse` is their one entrance.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from portside.spec.digests import Digest
+from portside.spec.errors import NameInvalid, TagInvalid
+
+NAME_MAX_LENGTH = 255
+"""Characters. Many clients limit host, port and name to 255 together ("Pulling manifests")."""
+
+# "<name> MUST match the following regular expression:
+#  [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+
+# "<reference> as a tag MUST [match] [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+
+class RepositoryName(str):
+    """The name of a repository, such as `library/app`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a name as it stood, decoded, in the path.
+
+        Raises NameInvalid.
+        """
+        if len(text) > NAME_MAX_LENGTH:
+            excess = f"{text[:32]!r}… has {len(text)} characters; at most {NAME_MAX_LENGTH} are allowed"
+            raise NameInvalid(excess)
+        if _NAME.fullmatch(text) is None:
+            shape = (
+                f"{text!r} is no repository name: lower-case letters and digits, separated by"
+                " '.', '_', '__' or '-', in components separated by '/'"
+            )
+            raise NameInvalid(shape)
+        return cls(text)
+
+
+class Tag(str):
+    """A human-readable pointer to a manifest, such as `1.2.3`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a tag as it stood, decoded, in the path or the query.
+
+        Raises TagInvalid.
+        """
+        if _TAG.fullmatch(text) is None:
+            shape = (
+                f"{text[:140]!r} is no tag: 1 to 128 letters, digits, '_', '.' or '-',"
+                " and neither '.' nor '-' first"
+            )
+            raise TagInvalid(shape)
+        return cls(text)
+
+
+Reference = Tag | Digest
+"""What stands last in `/manifests/<reference>`."""
+
+
+def parse_reference(text: str) -> Reference:
+    """Tell a tag from a digest: whatever holds a ':' is meant as a digest, for no tag can hold one.
+
+    Raises DigestInvalid or TagInvalid.
+    """
+    return Digest.parse(text) if ":" in text else Tag.parse(text)

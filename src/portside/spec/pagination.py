@@ -1,0 +1,46 @@
+"""Pages of a list: the parameters `n` and `last`, and where the next page starts."""
+
+from __future__ import annotations
+
+import re
+from typing import Generic, NamedTuple, TypeVar
+
+from portside.spec.errors import PaginationNumberInvalid
+
+Item = TypeVar("Item")
+
+_NUMBER = re.compile(r"(?a:\d{1,18})")
+
+
+class PageRequest(NamedTuple):
+    """At most `limit` items, each greater than `last` (the start of the list if that is empty)."""
+
+    limit: int
+    last: str = ""
+
+
+class Page(NamedTuple, Generic[Item]):
+    """Some items of a list, in order; `more` tells whether others follow them."""
+
+    items: list[Item]
+    more: bool
+
+
+def parse_page(n: str | None, last: str | None, *, limit: int) -> PageRequest:
+    """Read `n` and `last` ("Listing Tags", end-8b).
+
+    Without `n`, and for an `n` above it, a page has `limit` items.
+
+    Raises PaginationNumberInvalid.
+    """
+    if n is None:
+        return PageRequest(limit, last or "")
+    if _NUMBER.fullmatch(n) is None:
+        shape = f"n must be a whole number of zero or more, not {n[:40]!r}"
+        raise PaginationNumberInvalid(shape)
+    return PageRequest(min(int(n), limit), last or "")
+
+
+def cut(found: list[Item], request: PageRequest) -> Page[Item]:
+    """Make a page of what a store found when it was asked for one item more than the limit."""
+    return Page(found[: request.limit], more=request.limit > 0 and len(found) > request.limit)

@@ -1,0 +1,1 @@
+"""The state: where content and what is known of it are kept."""

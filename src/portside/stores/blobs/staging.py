@@ -1,0 +1,229 @@
+"""One upload's file, while a request writes to it.
+
+Bytes are gathered into batches. While one batch is written and hashed, in two threads at once, the
+next one is received; more than these two are never in memory. A long body is synced to the disk as
+it arrives, so that little is left to wait for at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import Unavailable
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.faults import translated
+from portside.stores.blobs.hashes import RunningHashes
+from portside.stores.blobs.layout import Layout, sync_directory
+from portside.stores.interfaces import Place
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+Result = TypeVar("Result")
+
+BATCH = 1024 * 1024
+"""Bytes. Large enough that handing a batch to a thread costs nothing beside writing it."""
+
+SYNC_EVERY = 32 * 1024 * 1024
+"""Bytes between two syncs on the way: a disk that is kept busy early is done early."""
+
+READ_SIZE = 1024 * 1024
+"""Bytes read at once when an upload is hashed again."""
+
+
+class FileStaging:
+    """The file of one upload, locked by its holder."""
+
+    def __init__(
+        self,
+        upload: UploadId,
+        descriptor: int,
+        *,
+        layout: Layout,
+        hashes: RunningHashes,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._upload = upload
+        self._descriptor = descriptor
+        self._layout = layout
+        self._hashes = hashes
+        self._pool = pool
+        self._algorithm = Algorithm.SHA256
+        self._hasher: _Hash | None = None
+        self._offset = 0
+        self._is_entry_durable = False
+        self._batch: list[bytes] = []
+        self._batch_size = 0
+        self._unsynced = 0
+        self._writing: asyncio.Future[object] | None = None
+        self._syncing: asyncio.Future[None] | None = None
+        self.is_resumed = False
+
+    async def resume(self, offset: int, algorithm: Algorithm) -> None:
+        """Go on at `offset`; see the interface."""
+        self.is_resumed = True
+        await self._run(self._cut, offset)
+        self._offset = offset
+        self._is_entry_durable = offset > 0
+        self._algorithm = algorithm
+        self._hasher = self._hashes.at(self._upload, offset, algorithm)
+
+    def _cut(self, offset: int) -> None:
+        held = os.fstat(self._descriptor).st_size
+        if held < offset:
+            lost = (
+                f"upload session {self._upload} should hold {offset} bytes and holds {held};"
+                " cancel it and start again"
+            )
+            raise Unavailable(lost)
+        if held > offset:
+            os.ftruncate(self._descriptor, offset)
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+
+    async def write(self, chunk: bytes) -> None:
+        """Append bytes to the batch, and hand it over when it is full."""
+        self._batch.append(chunk)
+        self._batch_size += len(chunk)
+        if self._batch_size >= BATCH:
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        """Start writing and hashing the batch, as soon as the one before it is done."""
+        await self._settle()
+        batch, size = self._batch, self._batch_size
+        self._batch, self._batch_size = [], 0
+        loop = asyncio.get_running_loop()
+        jobs: list[asyncio.Future[None]] = [
+            loop.run_in_executor(self._pool, _write_all, self._descriptor, batch)
+        ]
+        if self._hasher is not None:
+            jobs.append(loop.run_in_executor(self._pool, _hash_all, self._hasher, batch))
+        self._writing = asyncio.gather(*jobs)
+        self._offset += size
+        self._unsynced += size
+        if self._unsynced >= SYNC_EVERY and self._is_sync_idle():
+            self._unsynced = 0
+            self._syncing = loop.run_in_executor(self._pool, os.fdatasync, self._descriptor)
+
+    def _is_sync_idle(self) -> bool:
+        if self._syncing is None:
+            return True
+        if self._syncing.done():
+            # An error of a sync is told once and then forgotten by the system: it must be raised.
+            with translated("writing an upload"):
+                self._syncing.result()
+            return True
+        return False
+
+    async def _settle(self) -> None:
+        """Wait until what was handed over is written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            with translated("writing an upload"):
+                await writing
+
+    async def _end_batch(self) -> list[bytes]:
+        """Wait for all that is under way, and give the batch that was not yet handed over."""
+        await self._settle()
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            with translated("writing an upload"):
+                await syncing
+        batch, self._batch = self._batch, []
+        self._offset += self._batch_size
+        self._batch_size = 0
+        return batch
+
+    async def flush(self) -> int:
+        """Write and sync all, and the directory's entry if the file is new."""
+        batch = await self._end_batch()
+        await self._run(self._store, batch, sync_entry=not self._is_entry_durable)
+        self._is_entry_durable = True
+        return self._offset
+
+    def keep(self) -> None:
+        """Let the next request of this worker go on with the hasher."""
+        if self._hasher is not None:
+            self._hashes.keep(self._upload, self._offset, self._algorithm, self._hasher.copy())
+
+    async def finish(self, algorithm: Algorithm) -> Digest:
+        """Write, sync and hash all; the staged entry need not be durable, the blob's will be."""
+        batch = await self._end_batch()
+        await self._run(self._store, batch, sync_entry=False)
+        if self._hasher is None or algorithm is not self._algorithm:
+            hasher = await self._run(self._hash_file, algorithm)
+        else:
+            hasher = self._hasher
+        return Digest.finish(algorithm, hasher)
+
+    def _store(self, batch: list[bytes], *, sync_entry: bool) -> None:
+        _write_all(self._descriptor, batch)
+        if self._hasher is not None:
+            _hash_all(self._hasher, batch)
+        os.fdatasync(self._descriptor)
+        if sync_entry:
+            sync_directory(self._layout.uploads)
+
+    def _hash_file(self, algorithm: Algorithm) -> _Hash:
+        hasher = algorithm.hasher()
+        position = 0
+        while piece := os.pread(self._descriptor, READ_SIZE, position):
+            hasher.update(piece)
+            position += len(piece)
+        return hasher
+
+    def place(self, digest: Digest) -> Place:
+        """Give the function that links the file at the blob's key; the staged name stays."""
+        return partial(_place, self._layout.upload(self._upload), self._layout.blob(digest))
+
+    async def close(self) -> None:
+        """Wait for threads that still use the file, and let go of it."""
+        pending = [job for job in (self._writing, self._syncing) if job is not None]
+        await asyncio.gather(*pending, return_exceptions=True)
+        os.close(self._descriptor)
+
+    async def _run(self, function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
+        loop = asyncio.get_running_loop()
+        with translated("writing an upload"):
+            return await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
+
+
+def _write_all(descriptor: int, batch: list[bytes]) -> None:
+    for chunk in batch:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+
+def _hash_all(hasher: _Hash, batch: list[bytes]) -> None:
+    for chunk in batch:
+        hasher.update(chunk)
+
+
+def _place(staged: str, target: str) -> None:
+    with translated("placing a blob"):
+        directory = os.path.dirname(target)
+        try:
+            os.link(staged, target)
+        except FileNotFoundError:
+            os.makedirs(directory, exist_ok=True)
+            sync_directory(os.path.dirname(directory))
+            os.link(staged, target)
+        except FileExistsError:
+            _replace(staged, target)
+        sync_directory(directory)
+
+
+def _replace(staged: str, target: str) -> None:
+    """Put the staged bytes in the place of what is there: they were verified, and that was not."""
+    if os.path.samefile(staged, target):
+        return
+    beside = f"{staged}.placing"
+    os.link(staged, beside)
+    os.replace(beside, target)

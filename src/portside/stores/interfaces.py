@@ -1,0 +1,339 @@
+"""What operations may ask of a store, and what a store may raise.
+
+Two kinds of store hold a registry: a `BlobStore` keeps bytes, a `MetadataStore` keeps what is known
+of them. Every method may raise Unavailable when the engine below fails, and every method that writes
+StorageFull when there is no room; these two are not repeated below. A write that returned is durable.
+
+A blob's bytes and its row must change together. The metadata store therefore takes the blob store's
+part as a plain blocking function, and calls it, off the event loop, while nobody else can commit the
+same digest: `place` within the transaction, before the commit, so that no row is without its bytes;
+`remove` after the commit, so that bytes without a row are the worst that a crash can leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.manifests import Manifest
+from portside.spec.names import Reference, RepositoryName, Tag
+from portside.spec.pagination import Page, PageRequest
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId, UploadSession
+
+Place = Callable[[], None]
+"""Puts staged bytes at their final key, durably. Blocking."""
+
+Remove = Callable[[], None]
+"""Removes the bytes of a blob. Blocking."""
+
+
+class StoredManifest(msgspec.Struct, frozen=True, array_like=True):
+    """What a pull of a manifest needs."""
+
+    media_type: str
+    digest: str
+    payload: bytes
+
+
+class Referrer(msgspec.Struct, frozen=True):
+    """What a list of referrers says of one of them; `annotations` is a JSON object."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    artifact_type: str | None
+    annotations: bytes
+
+
+class TagCondition(msgspec.Struct, frozen=True):
+    """What must hold of a tag when a manifest is pushed to it (If-Match, If-None-Match).
+
+    `match` lists the digests of which the tag must have one; `*` stands for any. `none_match` lists
+    those that it must not have.
+    """
+
+    match: tuple[str, ...] | None = None
+    none_match: tuple[str, ...] | None = None
+
+    def holds(self, current: str | None) -> bool:
+        """Judge the digest that the tag has now, or None if there is no such tag."""
+        if self.match is not None and not _among(current, self.match):
+            return False
+        return self.none_match is None or not _among(current, self.none_match)
+
+
+def _among(current: str | None, listed: tuple[str, ...]) -> bool:
+    return current is not None and ("*" in listed or current in listed)
+
+
+class ManifestStore(Protocol):
+    """Manifests and tags."""
+
+    async def get_manifest(
+        self, repository: RepositoryName, reference: Reference
+    ) -> StoredManifest:
+        """Read a manifest; raises ManifestUnknown."""
+        ...
+
+    async def put_manifest(
+        self,
+        repository: RepositoryName,
+        manifest: Manifest,
+        *,
+        tags: Sequence[Tag],
+        condition: TagCondition | None,
+        check_children: bool,
+    ) -> None:
+        """Keep a manifest and point the tags at it, all at once.
+
+        `check_children` refuses an index whose manifests are not in the repository. Raises
+        ManifestBlobUnknown and, if `condition` does not hold for one of the tags,
+        PreconditionFailed.
+        """
+        ...
+
+    async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> None:
+        """Drop a manifest and its tags; raises ManifestUnknown and ManifestInUse."""
+        ...
+
+    async def delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
+        """Drop a tag and nothing else; raises ManifestUnknown."""
+        ...
+
+
+class DiscoveryStore(Protocol):
+    """Lists, each by keyset: a page costs the same wherever it starts."""
+
+    async def list_tags(self, repository: RepositoryName, page: PageRequest) -> Page[str]:
+        """List tags in ASCII order; raises NameUnknown."""
+        ...
+
+    async def list_repositories(self, page: PageRequest) -> Page[str]:
+        """List the repositories that hold a manifest, in ASCII order."""
+        ...
+
+    async def list_referrers(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        artifact_type: str | None,
+        page: PageRequest,
+        max_bytes: int,
+    ) -> Page[Referrer]:
+        """List the manifests with that subject by digest; empty where nothing is known.
+
+        The annotations of one page have at most `max_bytes` together, or there is only one of them.
+        """
+        ...
+
+
+class BlobLinkStore(Protocol):
+    """Which blobs there are, and in which repositories they can be read."""
+
+    async def get_blob_size(self, repository: RepositoryName, digest: Digest) -> int:
+        """Give the size in bytes of a blob that the repository links; raises BlobUnknown."""
+        ...
+
+    async def commit_blob(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        size: int,
+        *,
+        session: UploadSession | None,
+        place: Place,
+    ) -> None:
+        """Make a blob known and link it; ends the upload session it came by, if there was one.
+
+        Raises BlobUploadUnknown if that session has ended meanwhile.
+        """
+        ...
+
+    async def mount_blob(
+        self, repository: RepositoryName, digest: Digest, source: RepositoryName | None
+    ) -> None:
+        """Link a blob that `source` (or any repository) links; raises BlobUnknown."""
+        ...
+
+    async def unlink_blob(
+        self, repository: RepositoryName, digest: Digest, *, remove: Remove
+    ) -> None:
+        """Drop a link, and the blob with its last one.
+
+        Raises BlobUnknown, and BlobInUse while a manifest of the repository refers to the blob.
+        """
+        ...
+
+    async def drop_stray(self, digest: Digest, *, remove: Remove) -> bool:
+        """Remove bytes that belong to no known blob; tells whether that was so."""
+        ...
+
+
+class UploadStore(Protocol):
+    """Upload sessions."""
+
+    async def open_upload(self, session: UploadSession) -> None:
+        """Keep a new session."""
+        ...
+
+    async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
+        """Read a session of the repository; raises BlobUploadUnknown."""
+        ...
+
+    async def has_upload(self, upload: UploadId) -> bool:
+        """Tell whether a session is known, whatever its repository."""
+        ...
+
+    async def advance_upload(self, session: UploadSession) -> None:
+        """Keep the session's offset and time; raises BlobUploadUnknown if it has ended."""
+        ...
+
+    async def close_upload(self, session: UploadSession) -> None:
+        """Forget a session; raises BlobUploadUnknown if it has ended."""
+        ...
+
+    async def list_stale_uploads(self, before: int) -> list[UploadSession]:
+        """List sessions that were last used before a time (microseconds since 1970)."""
+        ...
+
+
+class MetadataStore(ManifestStore, DiscoveryStore, BlobLinkStore, UploadStore, Protocol):
+    """All that is known of the content."""
+
+    async def probe(self) -> None:
+        """Return if the store can read and write; raises Unavailable or StorageFull."""
+        ...
+
+
+class Staging(Protocol):
+    """An upload, held by the one request that may write to it.
+
+    The holder reads the session's row once it holds the upload, and then resumes at the offset found
+    there: between two holds, anybody may have moved it.
+    """
+
+    async def resume(self, offset: int, algorithm: Algorithm) -> None:
+        """Go on writing at `offset`; what lies behind it was never acknowledged and is dropped.
+
+        Bytes are hashed by `algorithm` while they arrive. Raises Unavailable if the store holds fewer
+        bytes than `offset`.
+        """
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Append bytes; they may stay in memory for a moment, within a fixed bound."""
+        ...
+
+    async def flush(self) -> int:
+        """Make the upload durable as far as it was written; gives the offset that was reached."""
+        ...
+
+    def keep(self) -> None:
+        """Note that the flushed offset was acknowledged, so that hashing can go on from there."""
+        ...
+
+    async def finish(self, algorithm: Algorithm) -> Digest:
+        """Make the bytes ready to be placed; gives the digest of all of them, from the first on."""
+        ...
+
+    def place(self, digest: Digest) -> Place:
+        """Give the function that makes the finished bytes the content of `digest`."""
+        ...
+
+
+class BlobStore(Protocol):
+    """The bytes of blobs, by digest, and those of uploads, by id."""
+
+    async def stat(self, digest: Digest) -> int | None:
+        """Give the size in bytes of what is stored, or None if there is nothing."""
+        ...
+
+    def read(self, digest: Digest, part: ByteRange) -> AsyncIterator[bytes]:
+        """Read a part in pieces; memory does not grow with it."""
+        ...
+
+    def hold(self, upload: UploadId) -> AbstractAsyncContextManager[Staging]:
+        """Keep everybody else from an upload while it is written, finished or dropped.
+
+        What was written remains when the hold ends. Raises UploadBusy if another request holds it
+        for longer than the store is willing to wait.
+        """
+        ...
+
+    async def discard(self, upload: UploadId) -> None:
+        """Drop the bytes of an upload, if there are any."""
+        ...
+
+    async def list_stale_uploads(self, before: int) -> list[UploadId]:
+        """List uploads whose bytes were last written before a time (microseconds since 1970)."""
+        ...
+
+    def remove(self, digest: Digest) -> Remove:
+        """Give the function that removes a blob's bytes."""
+        ...
+
+    async def probe(self) -> None:
+        """Return if the store can write and read; raises Unavailable or StorageFull."""
+        ...
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """An ability that some blob stores have: blobs are files that the server can send by path."""
+
+    def path(self, digest: Digest) -> Path:
+        """Give the file that holds a blob, whether or not it is there."""
+        ...
+
+
+class BlobFact(msgspec.Struct, frozen=True):
+    """What the metadata says of one blob, for a check."""
+
+    digest: Digest
+    size: int
+
+
+class CheckableMetadata(Protocol):
+    """An ability for `portside check`: every fact, one after another."""
+
+    def integrity_problems(self) -> Iterator[str]:
+        """Give what the engine itself and the references between rows show to be wrong."""
+        ...
+
+    def blob_facts(self) -> Iterator[BlobFact]:
+        """Give every blob that must be in the blob store."""
+        ...
+
+    def manifest_facts(self) -> Iterator[tuple[RepositoryName, Manifest, int]]:
+        """Give every manifest as it is stored, and the size that is noted for it."""
+        ...
+
+    def upload_facts(self) -> Iterator[UploadSession]:
+        """Give every upload session."""
+        ...
+
+
+class CheckableBlobs(Protocol):
+    """An ability for `portside check`: every object there is."""
+
+    def objects(self) -> Iterator[tuple[Digest, int]]:
+        """Give every blob's digest and its size in bytes."""
+        ...
+
+    def strays(self) -> Iterator[str]:
+        """Give what is in the store and is no blob, upload, or other thing that belongs there."""
+        ...
+
+    def staged(self) -> Iterator[tuple[UploadId, int]]:
+        """Give every upload that has bytes, and how many."""
+        ...
+
+    def verify(self, digest: Digest) -> bool:
+        """Read a blob to its end; tells whether the content has that digest."""
+        ...

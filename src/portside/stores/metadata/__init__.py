@@ -1,0 +1,1 @@
+"""Metadata stores: what is known of the content."""

@@ -1,0 +1,211 @@
+"""Manifests and tags in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from portside.spec.digests import Digest
+from portside.spec.errors import (
+    ManifestBlobUnknown,
+    ManifestInUse,
+    ManifestUnknown,
+    PreconditionFailed,
+)
+from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
+from portside.spec.names import Reference, RepositoryName, Tag
+from portside.stores.interfaces import StoredManifest, TagCondition
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.repositories import ensure_repository, find_repository
+from portside.stores.metadata.writer import Transaction
+
+_BY_TAG = """
+    SELECT m.media_type, m.digest, m.payload
+    FROM repositories r
+    JOIN tags t ON t.repository = r.id
+    JOIN manifests m ON m.id = t.manifest
+    WHERE r.name = ? AND t.name = ?
+"""
+_BY_DIGEST = """
+    SELECT m.media_type, m.digest, m.payload
+    FROM repositories r
+    JOIN manifests m ON m.repository = r.id
+    WHERE r.name = ? AND m.digest = ?
+"""
+_FIND = "SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?"
+_ADD = """
+    INSERT INTO manifests
+        (repository, digest, media_type, payload, size, subject, artifact_type, annotations, created)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    RETURNING id
+"""
+_CHANGE_TYPE = """
+    UPDATE manifests SET media_type = ?, subject = ?, artifact_type = ?, annotations = ?
+    WHERE id = ?
+"""
+_DROP = "DELETE FROM manifests WHERE id = ?"
+_ADD_REFERENCE = """
+    INSERT INTO manifest_references (manifest, repository, kind, digest, required)
+    VALUES (?, ?, ?, ?, ?)
+"""
+_DROP_REFERENCES = "DELETE FROM manifest_references WHERE manifest = ?"
+_LISTED_BY = """
+    SELECT m.digest
+    FROM manifest_references f
+    JOIN manifests m ON m.id = f.manifest
+    WHERE f.repository = ? AND f.digest = ? AND f.kind = 'manifest' AND f.manifest <> ?
+    LIMIT 1
+"""
+_PRESENT = {
+    ReferenceKind.BLOB: "SELECT 1 FROM repository_blobs WHERE repository = ? AND digest = ?",
+    ReferenceKind.MANIFEST: "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?",
+}
+_TAGGED = """
+    SELECT m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
+    WHERE t.repository = ? AND t.name = ?
+"""
+_TAG = """
+    INSERT INTO tags (repository, name, manifest, created, updated)
+    VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (repository, name)
+    DO UPDATE SET manifest = excluded.manifest, updated = excluded.updated
+"""
+_UNTAG = "DELETE FROM tags WHERE repository = ? AND name = ?"
+
+
+class SqliteManifests:
+    """The ManifestStore over SQLite."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get_manifest(
+        self, repository: RepositoryName, reference: Reference
+    ) -> StoredManifest:
+        """Read a manifest with one query."""
+        sql = _BY_DIGEST if isinstance(reference, Digest) else _BY_TAG
+        row = self._database.find(sql, (str(repository), str(reference)))
+        if row is None:
+            raise _unknown(repository, reference)
+        return StoredManifest(*row)
+
+    async def put_manifest(
+        self,
+        repository: RepositoryName,
+        manifest: Manifest,
+        *,
+        tags: Sequence[Tag],
+        condition: TagCondition | None,
+        check_children: bool,
+    ) -> None:
+        """Keep a manifest and its tags in one transaction."""
+
+        def job(transaction: Transaction) -> None:
+            owner = ensure_repository(transaction, repository)
+            if condition is not None:
+                _check_condition(transaction, owner, tags or (manifest.digest,), condition)
+            _check_references(transaction, owner, manifest, check_children=check_children)
+            key = _keep(transaction, owner, manifest)
+            now = transaction.now
+            for tag in tags:
+                transaction.execute(_TAG, (owner, str(tag), key, now, now))
+
+        await self._database.write(job)
+
+    async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> None:
+        """Drop a manifest; its tags and references go with its row."""
+
+        def job(transaction: Transaction) -> None:
+            owner = find_repository(transaction, repository)
+            found = transaction.execute(_FIND, (owner, str(digest))).fetchone()
+            if found is None:
+                raise _unknown(repository, digest)
+            parent = transaction.execute(_LISTED_BY, (owner, str(digest), found[0])).fetchone()
+            if parent is not None:
+                listed = f"{digest} is listed by the index {parent[0]}; delete that one first"
+                raise ManifestInUse(listed)
+            transaction.execute(_DROP, (found[0],))
+
+        await self._database.write(job)
+
+    async def delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
+        """Drop a tag."""
+
+        def job(transaction: Transaction) -> None:
+            owner = find_repository(transaction, repository)
+            if transaction.execute(_UNTAG, (owner, str(tag))).rowcount == 0:
+                raise _unknown(repository, tag)
+
+        await self._database.write(job)
+
+
+def _unknown(repository: RepositoryName, reference: Reference) -> ManifestUnknown:
+    kind = "digest" if isinstance(reference, Digest) else "tag"
+    return ManifestUnknown(f"repository {repository} has no manifest with the {kind} {reference}")
+
+
+def _check_condition(
+    transaction: Transaction, owner: int, references: Sequence[Reference], condition: TagCondition
+) -> None:
+    for reference in references:
+        if isinstance(reference, Digest):
+            found = transaction.execute(_FIND, (owner, str(reference))).fetchone()
+            current = str(reference) if found else None
+        else:
+            row = transaction.execute(_TAGGED, (owner, str(reference))).fetchone()
+            current = row[0] if row else None
+        if not condition.holds(current):
+            state = f"points at {current}" if current else "does not exist"
+            raise PreconditionFailed(f"{reference} {state}")
+
+
+def _check_references(
+    transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool
+) -> None:
+    missing = [
+        reference
+        for reference in manifest.references
+        if reference.required
+        and (check_children or reference.kind is not ReferenceKind.MANIFEST)
+        and not _is_present(transaction, owner, reference)
+    ]
+    if missing:
+        raise ManifestBlobUnknown(*(f"{item.kind} {item.digest}" for item in missing))
+
+
+def _is_present(transaction: Transaction, owner: int, reference: ManifestReference) -> bool:
+    sql = _PRESENT[reference.kind]
+    return transaction.execute(sql, (owner, str(reference.digest))).fetchone() is not None
+
+
+def _keep(transaction: Transaction, owner: int, manifest: Manifest) -> int:
+    """Store the manifest if it is new; the same bytes with another type take the new type."""
+    described = (
+        manifest.subject and str(manifest.subject),
+        manifest.artifact_type,
+        msgspec.json.encode(manifest.annotations),
+    )
+    found = transaction.execute(_FIND, (owner, str(manifest.digest))).fetchone()
+    key: int
+    if found is None:
+        new = (
+            owner,
+            str(manifest.digest),
+            manifest.media_type,
+            manifest.payload,
+            manifest.size,
+            *described,
+            transaction.now,
+        )
+        key = transaction.execute(_ADD, new).fetchone()[0]
+    else:
+        key, media_type = found
+        if media_type == manifest.media_type:
+            return key
+        transaction.execute(_CHANGE_TYPE, (manifest.media_type, *described, key))
+        transaction.execute(_DROP_REFERENCES, (key,))
+    for reference in manifest.references:
+        row = (key, owner, str(reference.kind), str(reference.digest), int(reference.required))
+        transaction.execute(_ADD_REFERENCE, row)
+    return key

@@ -1,0 +1,99 @@
+"""Upload sessions in SQLite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portside.spec.digests import Algorithm
+from portside.spec.errors import BlobUploadUnknown
+from portside.spec.names import RepositoryName
+from portside.spec.uploads import UploadId, UploadSession, UploadState
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.writer import Transaction
+
+_ADD = """
+    INSERT INTO uploads (id, repository, algorithm, received, created, updated)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
+_COLUMNS = "SELECT id, repository, algorithm, received, created, updated FROM uploads"
+_GET = f"{_COLUMNS} WHERE id = ? AND repository = ?"
+_KNOWN = "SELECT 1 FROM uploads WHERE id = ?"
+_STALE = f"{_COLUMNS} WHERE updated < ? ORDER BY updated LIMIT 1000"
+_ADVANCE = "UPDATE uploads SET received = ?, updated = ? WHERE id = ?"
+_DROP = "DELETE FROM uploads WHERE id = ?"
+
+
+class SqliteUploads:
+    """The UploadStore over SQLite."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_upload(self, session: UploadSession) -> None:
+        """Add a row."""
+        row = (
+            str(session.id),
+            str(session.repository),
+            str(session.algorithm),
+            session.offset,
+            session.created,
+            session.updated,
+        )
+
+        def job(transaction: Transaction) -> None:
+            transaction.execute(_ADD, row)
+
+        await self._database.write(job)
+
+    async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
+        """Read a row."""
+        row = self._database.find(_GET, (str(upload), str(repository)))
+        if row is None:
+            raise _unknown(upload)
+        return session_from_row(row)
+
+    async def has_upload(self, upload: UploadId) -> bool:
+        """Look for a row."""
+        return self._database.find(_KNOWN, (str(upload),)) is not None
+
+    async def advance_upload(self, session: UploadSession) -> None:
+        """Write the offset down."""
+
+        def job(transaction: Transaction) -> None:
+            row = (session.offset, transaction.now, str(session.id))
+            if transaction.execute(_ADVANCE, row).rowcount == 0:
+                raise _unknown(session.id)
+
+        await self._database.write(job)
+
+    async def close_upload(self, session: UploadSession) -> None:
+        """Drop the row."""
+        await self._database.write(lambda transaction: end_upload(transaction, session))
+
+    async def list_stale_uploads(self, before: int) -> list[UploadSession]:
+        """Read the rows that were not touched since; at most 1,000 at a time."""
+        return [session_from_row(row) for row in self._database.list(_STALE, (before,))]
+
+
+def end_upload(transaction: Transaction, session: UploadSession) -> None:
+    """Drop the row of a session within a transaction; raises BlobUploadUnknown."""
+    if transaction.execute(_DROP, (str(session.id),)).rowcount == 0:
+        raise _unknown(session.id)
+
+
+def session_from_row(row: Any) -> UploadSession:  # noqa: ANN401  # sqlite3 rows are untyped
+    """Make the value of a row of the table."""
+    upload, repository, algorithm, received, created, updated = row
+    return UploadSession(
+        id=UploadId(upload),
+        repository=RepositoryName(repository),
+        algorithm=Algorithm(algorithm),
+        created=created,
+        updated=updated,
+        offset=received,
+        state=UploadState.RECEIVING if received else UploadState.OPENED,
+    )
+
+
+def _unknown(upload: UploadId) -> BlobUploadUnknown:
+    return BlobUploadUnknown(f"upload session {upload} does not exist; it may have ended")

@@ -1,0 +1,186 @@
+"""The one thread of a process that writes to SQLite.
+
+SQLite lets one connection write at a time. A lock on a file decides which process that is, for a
+waiting process is woken at once, where SQLite's own busy handler would sleep and ask again. All jobs
+that wait when the thread comes round share one transaction, and so one wait for the disk; each has a
+savepoint of its own, so that one that is refused does not disturb the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from portside.spec.errors import RegistryError
+from portside.stores.metadata.faults import translate
+
+Result = TypeVar("Result")
+
+MAX_BATCH = 64
+"""Jobs in one transaction, so that the first of them does not wait too long."""
+
+log = logging.getLogger(__name__)
+
+
+class Transaction:
+    """What a job may do: run SQL, ask for the time, and leave work for after the commit."""
+
+    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
+        self._connection = connection
+        self.now = now
+        self.after_commit: list[Callable[[], None]] = []
+
+    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._connection.execute(sql, tuple(parameters))
+
+
+class _Job(Generic[Result]):
+    def __init__(self, function: Callable[[Transaction], Result]) -> None:
+        self.function = function
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Result] = self.loop.create_future()
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+
+    def deliver(self) -> None:
+        """Hand the outcome to the event loop that waits for it, if it still runs."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+
+
+class Writer:
+    """Runs jobs, in transactions, in the order in which they came.
+
+    `connect` opens the connection in the thread that will use it; `clock` gives microseconds since
+    1970; `lock` is the file that writers of all processes lock.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        lock: Path,
+        clock: Callable[[], int],
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="portside-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, function: Callable[[Transaction], Result]) -> Result:
+        """Run a job in a transaction; returns when it is committed.
+
+        Raises what the job raises, and Unavailable or StorageFull.
+        """
+        job = _Job(function)
+        self._jobs.put(job)
+        return await job.future
+
+    def close(self) -> None:
+        """Finish the jobs that are waiting, and stop."""
+        self._jobs.put(None)
+        self._thread.join()
+        os.close(self._lock)
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while (batch := self._next_batch()) is not None:
+            try:
+                connection = connection or self._connect()
+                self._run_batch(connection, batch)
+            except sqlite3.Error as error:
+                connection = _abandon(connection)
+                _fail(batch, translate(error))
+            except Exception as error:  # noqa: BLE001  # the thread must outlive any job
+                connection = _abandon(connection)
+                _fail(batch, error)
+            for job in batch:
+                job.deliver()
+        if connection is not None:
+            connection.close()
+
+    def _next_batch(self) -> list[_Job[Any]] | None:
+        """Wait for a job, and take those with it that wait already; None when it is time to stop."""
+        first = self._jobs.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < MAX_BATCH:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            batch.append(job)
+        return batch
+
+    def _run_batch(self, connection: sqlite3.Connection, batch: list[_Job[Any]]) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            finishing: list[Callable[[], None]] = []
+            for job in batch:
+                finishing += self._run_job(connection, job)
+            connection.execute("COMMIT")
+            for finish in finishing:
+                _finish(finish)
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _run_job(
+        self, connection: sqlite3.Connection, job: _Job[Any]
+    ) -> list[Callable[[], None]]:
+        transaction = Transaction(connection, self._clock())
+        connection.execute("SAVEPOINT job")
+        try:
+            job.result = job.function(transaction)
+        except RegistryError as error:
+            job.error = error
+            connection.execute("ROLLBACK TO job")
+            return []
+        finally:
+            if connection.in_transaction:
+                connection.execute("RELEASE job")
+        return transaction.after_commit
+
+
+def _finish(function: Callable[[], None]) -> None:
+    """Do what was left for after the commit; it is done already as far as any client can tell."""
+    try:
+        function()
+    except RegistryError as error:
+        log.warning("%s; `portside check` will list what was left behind", error)
+
+
+def _abandon(connection: sqlite3.Connection | None) -> None:
+    """Give up a connection that failed: the next job opens a fresh one."""
+    if connection is not None:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+def _fail(batch: list[_Job[Any]], error: Exception) -> None:
+    for job in batch:
+        job.error = job.error or error
