@@ -29,7 +29,7 @@ async def list_tags(call: Call) -> Response:
     if page.more:
         path = f"/v2/{call.repository}/tags/list"
         link = next_link(path, last=page.items[-1], limit=request.limit)
-    return json_answer(200, {"name": call.repository, "tags": page.items}, link=link)
+    return json_answer(200, {"name": str(call.repository), "tags": page.items}, link=link)
 
 
 async def list_repositories(call: Call) -> Response:
@@ -77,7 +77,7 @@ async def list_referrers(call: Call) -> Response:
 def _descriptor(referrer: Referrer) -> dict[str, object]:
     descriptor: dict[str, object] = {
         "mediaType": referrer.media_type,
-        "digest": referrer.digest,
+        "digest": str(referrer.digest),
         "size": referrer.size,
     }
     if referrer.artifact_type:

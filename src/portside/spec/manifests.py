@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Meta
 
 from portside.spec import media_types
 from portside.spec.digests import Algorithm, Digest
@@ -56,7 +57,7 @@ class _Descriptor(msgspec.Struct, rename="camel"):
 
     digest: str
     media_type: str = ""
-    size: msgspec.Raw | None = None
+    size: Annotated[int, Meta(ge=0)] = 0
     urls: list[str] | None = None
 
 
