@@ -21,7 +21,7 @@ class SettingsInvalid(Exception):
     """A setting has a value that it cannot have; the message is for the person who set it."""
 
 
-def _setting(description: str, unit: str, **bounds: Any) -> Meta:  # noqa: ANN401
+def _setting(description: str, unit: str, **bounds: Any) -> Meta:
     return Meta(description=description, extra={"unit": unit}, **bounds)
 
 
@@ -148,9 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 7 * 24 * 3600
     upload_sweep_interval: Annotated[
         int,
-        _setting(
-            "Time between two looks for upload sessions that have expired.", "seconds", ge=1
-        ),
+        _setting("Time between two looks for upload sessions that have expired.", "seconds", ge=1),
     ] = 3600
     upload_hold_timeout: Annotated[
         float,

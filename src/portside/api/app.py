@@ -1,4 +1,4 @@
-"""The ASGI application: a request goes from its path to a row of the endpoint table to a handler."""
+"""The ASGI application: from a path to a row of the endpoint table, and from there to a handler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portside.spec.errors import (
     Unavailable,
     Unknown,
 )
-from portside.spec.routes import match
+from portside.spec.routes import Match, match
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -67,10 +67,8 @@ class RegistryApp:
         endpoint = found.route.methods.get(scope["method"]) if found else None
         try:
             self._check_headers(scope)
-            if found is None:
-                raise EndpointUnknown(f"{scope['path'][:300]!r} is no path of this registry")
-            if endpoint is None:
-                raise MethodNotAllowed(found.route.allowed, f"{scope['method']} is not among them")
+            if found is None or endpoint is None:
+                raise _not_found(scope, found)
             call = Call(self._registry, endpoint, request, found.name, found.last)
             response = await HANDLERS[endpoint.operation](call)
         except RegistryError as error:
@@ -87,9 +85,7 @@ class RegistryApp:
         if size > limit:
             raise HeadersTooLarge(f"path, query and header fields may have {limit} bytes together")
 
-    def _refuse(
-        self, error: RegistryError, endpoint: Endpoint | None, scope: Scope
-    ) -> Response:
+    def _refuse(self, error: RegistryError, endpoint: Endpoint | None, scope: Scope) -> Response:
         if isinstance(error, Unavailable):
             log.error("%s %s: %s", scope["method"], scope["path"], error)
         elif isinstance(error, BodyIncomplete):
@@ -100,3 +96,9 @@ class RegistryApp:
             dialect=self._registry.dialect,
             is_head=scope["method"] == "HEAD",
         )
+
+
+def _not_found(scope: Scope, found: Match | None) -> RegistryError:
+    if found is None:
+        return EndpointUnknown(f"{scope['path'][:300]!r} is no path of this registry")
+    return MethodNotAllowed(found.route.allowed, f"{scope['method']} is not among them")

@@ -13,17 +13,17 @@ from portside.spec.errors import BodyIncomplete, BodyTimeout, ManifestTooLarge
 from portside.spec.ranges import parse_chunk
 
 
-async def stream(receive: Receive, timeout: float) -> AsyncIterator[bytes]:
-    """Give the pieces of a body as they come, each within `timeout` seconds of the one before.
+async def stream(receive: Receive, patience: float) -> AsyncIterator[bytes]:
+    """Give the pieces of a body as they come, each within `patience` seconds of the one before.
 
     Raises BodyTimeout, and BodyIncomplete if the connection ends before the body does.
     """
     while True:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 message = await receive()
         except TimeoutError as error:
-            silent = f"nothing arrived for {timeout:g} s; ask for the offset and go on from there"
+            silent = f"nothing arrived for {patience:g} s; ask for the offset and go on from there"
             raise BodyTimeout(silent) from error
         if message["type"] == "http.disconnect":
             cut_off = "the connection was closed before the end of the body"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from portside.api.answers import Answer, headers
 from portside.api.locations import upload_location
 from portside.spec import errors
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import Endpoint
 from portside.spec.media_types import JSON
-
-import msgspec
 
 
 def error_answer(
@@ -32,8 +32,7 @@ def error_answer(
 def error_body(error: errors.RegistryError) -> bytes:
     """Write the document: one entry for each detail, and each detail a string."""
     entries = [
-        {"code": error.code, "message": error.message, "detail": detail}
-        for detail in error.details
+        {"code": error.code, "message": error.message, "detail": detail} for detail in error.details
     ]
     return msgspec.json.encode({"errors": entries})
 

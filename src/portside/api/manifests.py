@@ -10,9 +10,9 @@ from portside.api.calls import Call
 from portside.api.conditions import is_not_modified, tag_condition
 from portside.api.locations import manifest_location
 from portside.operations.delete import delete_manifest as delete
-from portside.operations.push import push_manifest
 from portside.spec.digests import Digest
 from portside.spec.errors import DeleteDisabled, TagInvalid, TooManyTags
+from portside.spec.manifests import parse_manifest
 from portside.spec.names import Reference, Tag
 
 
@@ -43,19 +43,20 @@ async def _pull(call: Call, *, with_body: bool) -> Response:
 
 async def put_manifest(call: Call) -> Response:
     """Keep a manifest and point tags at it."""
-    reference = call.new_reference
+    repository, reference = call.repository, call.new_reference
     extra_tags = _extra_tags(call, reference)
     condition = tag_condition(call)
-    repository = call.repository
-    manifest = await push_manifest(
-        call.registry.metadata,
-        repository,
-        reference,
+    manifest = parse_manifest(
         await read_manifest(call),
         content_type=call.header("content-type"),
-        extra_tags=extra_tags,
+        expected=reference if isinstance(reference, Digest) else None,
+    )
+    await call.registry.metadata.put_manifest(
+        repository,
+        manifest,
+        tags=[reference] if isinstance(reference, Tag) else extra_tags,
         condition=condition,
-        allow_sparse_indexes=call.registry.allow_sparse_indexes,
+        check_children=not call.registry.allow_sparse_indexes,
     )
     return no_content(
         call.status,

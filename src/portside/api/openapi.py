@@ -22,7 +22,11 @@ _VARIABLES: dict[str, JsonObject] = {
     },
     "reference": {
         "description": "a tag or a digest",
-        "schema": {"type": "string", "maxLength": 135, "pattern": r"^[a-zA-Z0-9_][a-zA-Z0-9._:-]*$"},
+        "schema": {
+            "type": "string",
+            "maxLength": 135,
+            "pattern": r"^[a-zA-Z0-9_][a-zA-Z0-9._:-]*$",
+        },
     },
     "digest": {
         "description": "a digest",
@@ -109,7 +113,7 @@ def describe(dialect: Dialect, operator_paths: dict[str, str]) -> JsonObject:
         "openapi": "3.1.0",
         "info": {
             "title": "Portside",
-            "summary": "A container registry: Docker Registry HTTP API V2 and OCI distribution-spec",
+            "summary": "A container registry: Docker Registry HTTP API V2, OCI distribution-spec",
             "version": __version__,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -76,5 +76,3 @@ async def _probe(registry: Registry) -> None:
     except TimeoutError as error:
         silent = f"the database or the blob store has not answered for {PROBE_TIMEOUT:g} s"
         raise Unavailable(silent) from error
-
-

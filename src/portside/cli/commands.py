@@ -27,14 +27,14 @@ def commands() -> None:
 
 @commands.command("serve")
 @settings_options()
-def serve_command(**given: Any) -> None:  # noqa: ANN401
+def serve_command(**given: Any) -> None:
     """Serve the registry until SIGTERM or Ctrl-C."""
     serve(_settings(given))
 
 
 @commands.command("check")
 @settings_options("data")
-def check_command(**given: Any) -> None:  # noqa: ANN401
+def check_command(**given: Any) -> None:
     """Verify everything that is stored; exit with 1 if something is wrong.
 
     Every blob is read to its end. Nothing is changed.
@@ -58,7 +58,7 @@ def check_command(**given: Any) -> None:  # noqa: ANN401
 
 @commands.command("collect")
 @settings_options("data")
-def collect_command(**given: Any) -> None:  # noqa: ANN401
+def collect_command(**given: Any) -> None:
     """Remove stored bytes that no repository knows of, as a crash can leave them.
 
     The registry may run meanwhile.

@@ -75,7 +75,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     known = {setting.option: setting.name for setting in list_settings()}
     for key, value in values.items():
         if key not in known:
-            unknown = f"{path} sets {key!r}, which is no setting; `portside serve --help` lists them"
+            unknown = (
+                f"{path} sets {key!r}, which is no setting; `portside serve --help` lists them"
+            )
             raise SettingsInvalid(unknown)
         if not isinstance(value, str | int | float | bool):
             nested = f"{path}: {key} must be a single value"

@@ -15,12 +15,14 @@ import time
 from functools import partial
 from multiprocessing import connection, parent_process
 from pathlib import Path
+from typing import Any
 
 import click
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.server.common import AbstractServer
 from starlette.types import ASGIApp
 
 from portside.bootstrap import make_app, prepare
@@ -60,7 +62,7 @@ def serve(settings: Settings) -> None:
         os.close(lock)
 
 
-def _make_server(settings: Settings, address: str, port: int) -> Granian:
+def _make_server(settings: Settings, address: str, port: int) -> AbstractServer[Any]:
     certificate, key = settings.tls_certificate, settings.tls_key
     try:
         return Granian(
@@ -168,7 +170,9 @@ def _announce(settings: Settings, host: str, port: int) -> None:
             time.sleep(0.01)
             continue
         shown = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
-        scheme, verify = ("https", "") if settings.tls_certificate else ("http", "--tls-verify=false ")
+        scheme, verify = (
+            ("https", "") if settings.tls_certificate else ("http", "--tls-verify=false ")
+        )
         bound = f"[{host}]" if ":" in host else host
         click.echo(f"Portside listens on {scheme}://{bound}:{port}")
         click.echo(f"Data is in {settings.root}")

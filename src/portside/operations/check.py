@@ -54,9 +54,7 @@ def _check_manifest(repository: RepositoryName, manifest: Manifest, size: int) -
         yield f"{name} has the subject {read.subject}, and {manifest.subject} is noted"
 
 
-def _check_blobs(
-    metadata: CheckableMetadata, blobs: CheckableBlobs, tally: Tally
-) -> Iterator[str]:
+def _check_blobs(metadata: CheckableMetadata, blobs: CheckableBlobs, tally: Tally) -> Iterator[str]:
     stored = dict(blobs.objects())
     for fact in metadata.blob_facts():
         tally.blobs += 1

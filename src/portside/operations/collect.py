@@ -50,7 +50,7 @@ class CollectableBlobs(BlobStore, CheckableBlobs, Protocol):
 
 
 async def collect_strays(links: BlobLinkStore, blobs: CollectableBlobs) -> int:
-    """Remove the bytes of blobs that nothing knows of, as a crash in the middle of a push leaves them.
+    """Remove the bytes of blobs that nothing knows of, as a crash within a push leaves them.
 
     Safe while the registry runs. Gives the number of bytes that went.
     """

@@ -1,4 +1,4 @@
-"""Push: receive blobs, in one request or over an upload session, and keep manifests.
+"""Push: receive blobs, in one request or over an upload session.
 
 A request that writes to a session first holds it, then reads where it stands: two requests for one
 session take turns, and each is judged by what the one before it left.
@@ -6,7 +6,7 @@ session take turns, and each is judged by what the one before it left.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -19,16 +19,13 @@ from portside.spec.errors import (
     SizeInvalid,
     Unavailable,
 )
-from portside.spec.manifests import Manifest, parse_manifest
-from portside.spec.names import Reference, RepositoryName, Tag
+from portside.spec.names import RepositoryName
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadEvent, UploadId, UploadSession
 from portside.stores.interfaces import (
     BlobLinkStore,
     BlobStore,
-    ManifestStore,
     Staging,
-    TagCondition,
     UploadStore,
 )
 
@@ -205,31 +202,3 @@ class Receiver:
         """Drop staged bytes; what cannot be dropped now is dropped when it is stale."""
         with suppress(Unavailable):
             await self._blobs.discard(upload)
-
-
-async def push_manifest(
-    manifests: ManifestStore,
-    repository: RepositoryName,
-    reference: Reference,
-    payload: bytes,
-    *,
-    content_type: str | None,
-    extra_tags: Sequence[Tag],
-    condition: TagCondition | None,
-    allow_sparse_indexes: bool,
-) -> Manifest:
-    """Keep a manifest under a tag, or under its digest and any number of tags (end-7).
-
-    Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown and PreconditionFailed.
-    """
-    expected = reference if isinstance(reference, Digest) else None
-    tags = [reference] if isinstance(reference, Tag) else extra_tags
-    manifest = parse_manifest(payload, content_type=content_type, expected=expected)
-    await manifests.put_manifest(
-        repository,
-        manifest,
-        tags=tags,
-        condition=condition,
-        check_children=not allow_sparse_indexes,
-    )
-    return manifest

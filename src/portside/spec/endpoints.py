@@ -1,4 +1,4 @@
-"""The table of endpoints: what `/v2` offers, in the order and with the ids of the distribution-spec.
+"""The table of endpoints: what `/v2` offers, with the ids of the distribution-spec.
 
 Routing, the statuses of both dialects, the OpenAPI description, the reference documentation and the
 tests are all made from these rows. An endpoint that is not here does not exist.

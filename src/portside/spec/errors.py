@@ -1,8 +1,8 @@
 """Every error that Portside answers with, as one tree.
 
 The leaves bear the wire code of the distribution-spec ("Error Codes") in CamelCase; codes that the
-specification does not know are distribution's (RANGE_INVALID, TAG_INVALID, PAGINATION_NUMBER_INVALID,
-UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITION_FAILED).
+specification does not know are distribution's (RANGE_INVALID, TAG_INVALID,
+PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITION_FAILED).
 
     RegistryError
      +-- NameInvalid, NameUnknown

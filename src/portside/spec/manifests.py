@@ -151,8 +151,8 @@ def _guess(fields: dict[str, msgspec.Raw]) -> str:
 def _artifact_type(media_type: str, document: _Document) -> str | None:
     """Give the type that referrers list ("Listing Referrers").
 
-    "If the artifactType is empty or missing in the image manifest, the value of artifactType MUST be
-    set to the config descriptor mediaType value."
+    "If the artifactType is empty or missing in the image manifest, the value of artifactType MUST
+    be set to the config descriptor mediaType value."
     """
     if document.artifact_type:
         return document.artifact_type

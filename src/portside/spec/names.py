@@ -15,12 +15,11 @@ from portside.spec.errors import NameInvalid, TagInvalid
 NAME_MAX_LENGTH = 255
 """Characters. Many clients limit host, port and name to 255 together ("Pulling manifests")."""
 
-# "<name> MUST match the following regular expression:
-#  [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+# The expression that "<name> MUST match" ("Pulling manifests"), a component at a time.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 
-# "<reference> as a tag MUST [match] [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+# The expression that "<reference> as a tag MUST" match, in the same section.
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
@@ -36,7 +35,9 @@ class RepositoryName(str):
         Raises NameInvalid.
         """
         if len(text) > NAME_MAX_LENGTH:
-            excess = f"{text[:32]!r}… has {len(text)} characters; at most {NAME_MAX_LENGTH} are allowed"
+            excess = (
+                f"{text[:32]!r}… has {len(text)} characters; at most {NAME_MAX_LENGTH} are allowed"
+            )
             raise NameInvalid(excess)
         if _NAME.fullmatch(text) is None:
             shape = (

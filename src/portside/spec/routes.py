@@ -28,7 +28,7 @@ class Route(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A path that was understood: its route, the text of the name, and that of the last variable."""
+    """A path that was understood: its route, and the texts of the name and the last variable."""
 
     route: Route
     name: str
@@ -81,7 +81,7 @@ def match(path: str) -> Match | None:
     """Find the route of a decoded path, or None if the path names nothing."""
     head, _, last = path.rpartition("/")
     if not last:
-        return _match_slashed(path, head)
+        return _match_slashed(head)
     for suffix in _SUFFIXES.get(head[head.rfind("/") + 1 :], ()):
         if suffix.has_variable:
             if head.endswith(suffix.literals):
@@ -92,7 +92,7 @@ def match(path: str) -> Match | None:
     return Match(fixed, "", "") if fixed else None
 
 
-def _match_slashed(path: str, head: str) -> Match | None:
+def _match_slashed(head: str) -> Match | None:
     """Match a path that ends in a slash: only those that the specification writes so."""
     found = match(head) if head.rpartition("/")[2] else None
     return found if found is not None and found.route.path.endswith("/") else None

@@ -1,9 +1,9 @@
-"""The life of an upload session, as one state machine.
+r"""The life of an upload session, as one state machine.
 
-A session is opened by POST (end-4a). PATCH (end-5) and PUT (end-6) append bytes at its offset, which
-is what the registry holds durably; whatever cuts a request off, the session stays where it was, or
-further on, and never behind what was acknowledged. It ends in one of three ways, and after each of
-them it is unknown:
+A session is opened by POST (end-4a). PATCH (end-5) and PUT (end-6) append bytes at its offset,
+which is what the registry holds durably; whatever cuts a request off, the session stays where it
+was, or further on, and never behind what was acknowledged. It ends in one of three ways, and after
+each of them it is unknown:
 
                  receive              finish
       OPENED ------------> RECEIVING ---------> FINISHED
@@ -88,8 +88,9 @@ class UploadId(str):
 class UploadSession(msgspec.Struct, frozen=True):
     """One upload session as the database knows it.
 
-    `offset` counts the bytes that are held durably. `algorithm` is the one that the client announced
-    (end-4c), by which bytes are hashed while they arrive. Times are microseconds since 1970.
+    `offset` counts the bytes that are held durably. `algorithm` is the one that the client
+    announced (end-4c), by which bytes are hashed while they arrive. Times are microseconds since
+    1970.
     """
 
     id: UploadId

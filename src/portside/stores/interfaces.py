@@ -1,13 +1,14 @@
 """What operations may ask of a store, and what a store may raise.
 
 Two kinds of store hold a registry: a `BlobStore` keeps bytes, a `MetadataStore` keeps what is known
-of them. Every method may raise Unavailable when the engine below fails, and every method that writes
-StorageFull when there is no room; these two are not repeated below. A write that returned is durable.
+of them. Every method may raise Unavailable when the engine below fails, and every method that
+writes StorageFull when there is no room; these two are not repeated below. A write that returned is
+durable.
 
 A blob's bytes and its row must change together. The metadata store therefore takes the blob store's
-part as a plain blocking function, and calls it, off the event loop, while nobody else can commit the
-same digest: `place` within the transaction, before the commit, so that no row is without its bytes;
-`remove` after the commit, so that bytes without a row are the worst that a crash can leave.
+part as a plain blocking function, and calls it, off the event loop, while nobody else can commit
+the same digest: `place` within the transaction, before the commit, so that no row is without its
+bytes; `remove` after the commit, so that bytes without a row are the worst that a crash can leave.
 """
 
 from __future__ import annotations
@@ -214,15 +215,15 @@ class MetadataStore(ManifestStore, DiscoveryStore, BlobLinkStore, UploadStore, P
 class Staging(Protocol):
     """An upload, held by the one request that may write to it.
 
-    The holder reads the session's row once it holds the upload, and then resumes at the offset found
-    there: between two holds, anybody may have moved it.
+    The holder reads the session's row once it holds the upload, and then resumes at the offset
+    found there: between two holds, anybody may have moved it.
     """
 
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
         """Go on writing at `offset`; what lies behind it was never acknowledged and is dropped.
 
-        Bytes are hashed by `algorithm` while they arrive. Raises Unavailable if the store holds fewer
-        bytes than `offset`.
+        Bytes are hashed by `algorithm` while they arrive. Raises Unavailable if the store holds
+        fewer bytes than `offset`.
         """
         ...
 

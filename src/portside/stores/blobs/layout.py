@@ -53,7 +53,7 @@ class Layout:
                 yield upload, path.stat().st_size
 
     def list_stale_uploads(self, before: int) -> list[UploadId]:
-        """Give the uploads whose files were last changed before a time (microseconds since 1970)."""
+        """Give the uploads whose files were last changed before a time (µs since 1970)."""
         return [
             upload
             for upload, _ in self.list_uploads()

@@ -107,7 +107,9 @@ class LocalBlobs:
         pause = _FIRST_RETRY
         while True:
             with translated("opening an upload"):
-                held = await loop.run_in_executor(self._pool, _try_lock, self._layout.upload(upload))
+                held = await loop.run_in_executor(
+                    self._pool, _try_lock, self._layout.upload(upload)
+                )
             if held is not None:
                 return held
             if time.monotonic() >= deadline:
@@ -200,5 +202,3 @@ def _unlink(path: str) -> None:
 def _remove(path: str) -> None:
     with translated("removing a blob"):
         _unlink(path)
-
-

@@ -61,7 +61,7 @@ class FileStaging:
         self._batch: list[bytes] = []
         self._batch_size = 0
         self._unsynced = 0
-        self._writing: asyncio.Future[object] | None = None
+        self._writing: asyncio.Future[list[None]] | None = None
         self._syncing: asyncio.Future[None] | None = None
         self.is_resumed = False
 
@@ -188,7 +188,9 @@ class FileStaging:
         await asyncio.gather(*pending, return_exceptions=True)
         os.close(self._descriptor)
 
-    async def _run(self, function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
+    async def _run(
+        self, function: Callable[..., Result], *args: object, **kwargs: object
+    ) -> Result:
         loop = asyncio.get_running_loop()
         with translated("writing an upload"):
             return await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))

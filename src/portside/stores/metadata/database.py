@@ -81,7 +81,7 @@ class Database:
                 raise translate(error) from error
         return self._reader
 
-    def find(self, sql: str, parameters: Iterable[Any] = ()) -> Any | None:  # noqa: ANN401
+    def find(self, sql: str, parameters: Iterable[Any] = ()) -> Any | None:
         """Read one row, or None; raises Unavailable."""
         try:
             return self.reader.execute(sql, tuple(parameters)).fetchone()

@@ -64,7 +64,7 @@ class SqliteFacts:
         for (digest,) in self._database.each(_UNLINKED):
             yield f"blob {digest} is known, but no repository links it"
         for repository, manifest, kind, digest in self._database.each(_DANGLING):
-            yield f"manifest {repository}@{manifest} refers to the {kind} {digest}, which is missing"
+            yield f"manifest {repository}@{manifest} refers to the missing {kind} {digest}"
 
     def blob_facts(self) -> Iterator[BlobFact]:
         """Read every blob."""

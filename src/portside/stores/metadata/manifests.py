@@ -36,7 +36,8 @@ _BY_DIGEST = """
 _FIND = "SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?"
 _ADD = """
     INSERT INTO manifests
-        (repository, digest, media_type, payload, size, subject, artifact_type, annotations, created)
+        (repository, digest, media_type, payload, size,
+         subject, artifact_type, annotations, created)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     RETURNING id
 """

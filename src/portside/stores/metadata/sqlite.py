@@ -9,9 +9,7 @@ from portside.stores.metadata.manifests import SqliteManifests
 from portside.stores.metadata.uploads import SqliteUploads
 
 
-class SqliteMetadata(
-    SqliteManifests, SqliteDiscovery, SqliteBlobs, SqliteUploads, SqliteFacts
-):
+class SqliteMetadata(SqliteManifests, SqliteDiscovery, SqliteBlobs, SqliteUploads, SqliteFacts):
     """All nouns over one database; each of the classes above holds the SQL of one of them."""
 
     async def probe(self) -> None:

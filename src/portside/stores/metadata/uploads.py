@@ -81,7 +81,7 @@ def end_upload(transaction: Transaction, session: UploadSession) -> None:
         raise _unknown(session.id)
 
 
-def session_from_row(row: Any) -> UploadSession:  # noqa: ANN401  # sqlite3 rows are untyped
+def session_from_row(row: Any) -> UploadSession:  # sqlite3 rows are untyped
     """Make the value of a row of the table."""
     upload, repository, algorithm, received, created, updated = row
     return UploadSession(

@@ -1,9 +1,9 @@
 """The one thread of a process that writes to SQLite.
 
 SQLite lets one connection write at a time. A lock on a file decides which process that is, for a
-waiting process is woken at once, where SQLite's own busy handler would sleep and ask again. All jobs
-that wait when the thread comes round share one transaction, and so one wait for the disk; each has a
-savepoint of its own, so that one that is refused does not disturb the others.
+waiting process is woken at once, where SQLite's own busy handler would sleep and ask again. All
+jobs that wait when the thread comes round share one transaction, and so one wait for the disk; each
+has a savepoint of its own, so that one that is refused does not disturb the others.
 """
 
 from __future__ import annotations
@@ -109,10 +109,12 @@ class Writer:
                 connection = connection or self._connect()
                 self._run_batch(connection, batch)
             except sqlite3.Error as error:
-                connection = _abandon(connection)
+                _abandon(connection)
+                connection = None
                 _fail(batch, translate(error))
             except Exception as error:  # noqa: BLE001  # the thread must outlive any job
-                connection = _abandon(connection)
+                _abandon(connection)
+                connection = None
                 _fail(batch, error)
             for job in batch:
                 job.deliver()
@@ -120,7 +122,7 @@ class Writer:
             connection.close()
 
     def _next_batch(self) -> list[_Job[Any]] | None:
-        """Wait for a job, and take those with it that wait already; None when it is time to stop."""
+        """Wait for a job, and take those that wait with it; None when it is time to stop."""
         first = self._jobs.get()
         if first is None:
             return None
@@ -149,9 +151,7 @@ class Writer:
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def _run_job(
-        self, connection: sqlite3.Connection, job: _Job[Any]
-    ) -> list[Callable[[], None]]:
+    def _run_job(self, connection: sqlite3.Connection, job: _Job[Any]) -> list[Callable[[], None]]:
         transaction = Transaction(connection, self._clock())
         connection.execute("SAVEPOINT job")
         try:

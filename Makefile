@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+
+.PHONY: help run install test check bench format clean
+
+help:
+	@echo "make run      serve on 127.0.0.1:5000, data in ./data"
+	@echo "make install  build $(BIN)/portside, nothing else"
+	@echo "make test     run every test, with real clients"
+	@echo "make check    lint, types, import directions"
+	@echo "make bench    measure side by side with Debian's docker-registry"
+
+run: install
+	$(BIN)/portside serve
+
+install: $(VENV)/.installed
+
+test: $(VENV)/.tested-with
+	scripts/need skopeo podman buildah docker-registry
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+check: $(VENV)/.linted-with
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.linted-with
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.tested-with
+	scripts/need docker-registry wrk apache2-utils:ab curl
+	$(BIN)/python -m bench
+
+$(VENV)/bin/python:
+	scripts/make-venv $(PYTHON) $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.tested-with: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.linted-with: $(VENV)/.tested-with
+	$(PIP) --editable '.[test,lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)
