@@ -1,0 +1,192 @@
+"""Blobs: pull, whole and in parts (end-2), and delete (end-10)."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+
+import httpx
+import pytest
+from support.content import digest_of, image, make_blob
+from support.wire import assert_error, push, push_blob
+
+SIZE = 2048
+
+
+class TestPull:
+    """end-2: GET and HEAD."""
+
+    @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+    @pytest.mark.parametrize("size", [0, 1, 2048, 3 * 1024 * 1024 + 1])
+    def test_whole(
+        self, client: httpx.Client, repository: str, size: int, algorithm: str
+    ) -> None:
+        """A blob of any size comes back whole, with everything that clients look for."""
+        content = make_blob(size, repository)
+        digest = push_blob(client, repository, content, algorithm)
+        for method in ("GET", "HEAD"):
+            answer = client.request(method, f"/v2/{repository}/blobs/{digest}")
+            assert answer.status_code == 200
+            assert answer.content == (content if method == "GET" else b"")
+            assert answer.headers["Content-Length"] == str(size)
+            assert answer.headers["Content-Type"] == "application/octet-stream"
+            assert answer.headers["Docker-Content-Digest"] == digest
+            assert answer.headers["ETag"] == f'"{digest}"'
+            assert answer.headers["Accept-Ranges"] == "bytes"
+            assert answer.headers["Cache-Control"] == "max-age=31536000"
+
+    def test_not_modified(self, client: httpx.Client, repository: str) -> None:
+        """A client that has the blob is told so."""
+        digest = push_blob(client, repository, make_blob(10, repository))
+        headers = {"If-None-Match": f'"{digest}"'}
+        for method in ("GET", "HEAD"):
+            answer = client.request(method, f"/v2/{repository}/blobs/{digest}", headers=headers)
+            assert (answer.status_code, answer.content) == (304, b"")
+
+    def test_only_through_a_repository_that_links_it(
+        self, client: httpx.Client, repository: str
+    ) -> None:
+        """A blob that another repository holds is unknown here."""
+        digest = push_blob(client, repository, make_blob(10, repository))
+        path = f"/v2/{repository}/other/blobs/{digest}"
+        assert_error(client.get(path), 404, "BLOB_UNKNOWN")
+        assert client.head(path).status_code == 404
+
+    @pytest.mark.parametrize("digest", ["sha256:bad", "nodigest", "sha256:" + "A" * 64, "md5:00"])
+    def test_malformed_digest(self, client: httpx.Client, repository: str, digest: str) -> None:
+        """What is no digest is DIGEST_INVALID."""
+        answer = client.get(f"/v2/{repository}/blobs/{digest}")
+        assert_error(answer, 400, "DIGEST_INVALID")
+
+
+class TestRanges:
+    """RFC 9110, section 14: parts of a blob."""
+
+    @pytest.fixture
+    def blob(self, client: httpx.Client, repository: str) -> tuple[str, bytes]:
+        """Give the path and the content of a blob of 2,048 bytes."""
+        content = make_blob(SIZE, repository)
+        return f"/v2/{repository}/blobs/{push_blob(client, repository, content)}", content
+
+    @pytest.mark.parametrize(
+        ("header", "start", "stop"),
+        [
+            ("bytes=500-1499", 500, 1500),
+            ("bytes=0-0", 0, 1),
+            ("bytes=500-", 500, SIZE),
+            ("bytes=-500", SIZE - 500, SIZE),
+            ("bytes=-5000", 0, SIZE),
+            ("bytes=0-2047", 0, SIZE),
+            ("bytes=2000-99999999999999999999999999", 2000, SIZE),
+            ("Bytes = 1-2", 1, 3),
+        ],
+    )
+    def test_one(
+        self, client: httpx.Client, blob: tuple[str, bytes], header: str, start: int, stop: int
+    ) -> None:
+        """One range is answered with exactly these bytes and with the size of the whole."""
+        path, content = blob
+        answer = client.get(path, headers={"Range": header})
+        assert answer.status_code == 206
+        assert answer.content == content[start:stop]
+        assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{SIZE}"
+        assert answer.headers["Content-Length"] == str(stop - start)
+
+    @pytest.mark.parametrize("header", ["bytes=2048-", "bytes=-0", "bytes=9999999999999999999-"])
+    def test_unsatisfiable(
+        self, client: httpx.Client, blob: tuple[str, bytes], header: str
+    ) -> None:
+        """A range outside the blob is 416, and the answer says the size."""
+        answer = client.get(blob[0], headers={"Range": header})
+        assert_error(answer, 416, "RANGE_INVALID")
+        assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
+
+    def test_backwards(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
+        """The conformance suite expects 416 for a range that ends before it starts."""
+        answer = client.get(blob[0], headers={"Range": "bytes=500-0"})
+        assert answer.status_code == 416
+
+    @pytest.mark.parametrize(
+        "header", ["lines=1-2", "bytes", "bytes=", "bytes=a-b", "bytes=1", "bytes=1-2,x", "bytes=-"]
+    )
+    def test_ignored(self, client: httpx.Client, blob: tuple[str, bytes], header: str) -> None:
+        """What is no range of bytes is as if it were not there."""
+        answer = client.get(blob[0], headers={"Range": header})
+        assert (answer.status_code, answer.content) == (200, blob[1])
+
+    def test_head_ignores_it(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
+        """A HEAD answers for the whole."""
+        answer = client.head(blob[0], headers={"Range": "bytes=0-1"})
+        assert answer.status_code == 200
+        assert answer.headers["Content-Length"] == str(SIZE)
+
+    def test_several(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
+        """Several ranges come as multipart/byteranges, in the order in which they were asked."""
+        answer = client.get(blob[0], headers={"Range": "bytes=100-199, 0-9, -5, 9999-"})
+        assert answer.status_code == 206
+        assert answer.headers["Content-Length"] == str(len(answer.content))
+        head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
+        message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
+        parts = [
+            (part["Content-Range"], part.get_payload(decode=True))
+            for part in message.walk()
+            if not part.is_multipart()
+        ]
+        content = blob[1]
+        assert parts == [
+            (f"bytes 100-199/{SIZE}", content[100:200]),
+            (f"bytes 0-9/{SIZE}", content[:10]),
+            (f"bytes 2043-2047/{SIZE}", content[-5:]),
+        ]
+
+    @pytest.mark.parametrize(
+        "header", ["bytes=" + ",".join(["0-1"] * 17), "bytes=0-2000,0-2000"]
+    )
+    def test_abuse(self, client: httpx.Client, blob: tuple[str, bytes], header: str) -> None:
+        """Too many ranges, or more bytes than there are, get the whole blob once."""
+        answer = client.get(blob[0], headers={"Range": header})
+        assert (answer.status_code, answer.content) == (200, blob[1])
+
+    def test_if_range(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
+        """A part is sent only if the client's other parts are of the same blob."""
+        path, content = blob
+        tag = f'"{path.rpartition("/")[2]}"'
+        for value, status in ((tag, 206), ('"other"', 200), (f"W/{tag}", 200)):
+            headers = {"Range": "bytes=0-1", "If-Range": value}
+            answer = client.get(path, headers=headers)
+            assert answer.status_code == status
+            assert answer.content == (content[:2] if status == 206 else content)
+
+
+class TestDelete:
+    """end-10."""
+
+    def test_delete(self, client: httpx.Client, repository: str) -> None:
+        """A deleted blob is gone here at once, and stays in other repositories."""
+        content = make_blob(100, repository)
+        digest = push_blob(client, repository, content)
+        push_blob(client, f"{repository}/other", content)
+        path = f"/v2/{repository}/blobs/{digest}"
+        assert client.delete(path).status_code == 202
+        assert_error(client.get(path), 404, "BLOB_UNKNOWN")
+        assert_error(client.delete(path), 404, "BLOB_UNKNOWN")
+        assert client.get(f"/v2/{repository}/other/blobs/{digest}").content == content
+
+    def test_pushed_again(self, client: httpx.Client, repository: str) -> None:
+        """A blob whose last link went can be pushed again."""
+        content = make_blob(100, repository)
+        for _ in range(2):
+            digest = push_blob(client, repository, content)
+            assert client.get(f"/v2/{repository}/blobs/{digest}").content == content
+            assert client.delete(f"/v2/{repository}/blobs/{digest}").status_code == 202
+
+    def test_in_use(self, client: httpx.Client, repository: str) -> None:
+        """A blob that a manifest needs can go only after the manifest."""
+        content = image(repository)
+        push(client, repository, content, "v1")
+        path = f"/v2/{repository}/blobs/{digest_of(content.blobs[1])}"
+        detail = assert_error(client.delete(path), 405, "UNSUPPORTED")
+        assert content.digest in detail
+        assert client.get(path).status_code == 200
+        assert client.delete(f"/v2/{repository}/manifests/{content.digest}").status_code == 202
+        assert client.delete(path).status_code == 202

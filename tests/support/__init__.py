@@ -1,0 +1,1 @@
+"""What the tests share: a running registry, content to push, and a client for the wire."""

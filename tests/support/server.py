@@ -1,0 +1,143 @@
+"""A real registry, in processes of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+READY = re.compile(r"Portside listens on (https?)://(\S+):(\d+)")
+START_DEADLINE = 20.0
+STOP_DEADLINE = 40.0
+
+
+class RunningRegistry:
+    """A registry that serves; `url` is where, `data` is its directory."""
+
+    def __init__(self, process: subprocess.Popen[str], data: Path, log: Path, banner: str) -> None:
+        found = READY.search(banner)
+        assert found is not None, banner
+        self.process = process
+        self.data = data
+        self.banner = banner
+        self._log = log
+        self.scheme, self.host, port = found.groups()
+        self.port = int(port)
+
+    @property
+    def address(self) -> str:
+        """Host and port, as clients name a registry."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The root of every path."""
+        return f"{self.scheme}://{self.address}"
+
+    @property
+    def log(self) -> str:
+        """What the registry has written to standard error so far."""
+        return self._log.read_text()
+
+    def stop(self) -> int:
+        """Ask it to end; gives its exit code."""
+        self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it has ended by itself; gives its exit code."""
+        try:
+            return self.process.wait(STOP_DEADLINE)
+        finally:
+            self._sweep()
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a power cut would."""
+        self._sweep()
+        self.process.wait(STOP_DEADLINE)
+
+    def _sweep(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def serve_command(data: Path, *options: str) -> list[str]:
+    """Give the command that serves a directory on a free port of the loopback."""
+    command = [sys.executable, "-m", "portside", "serve", "--data", str(data)]
+    if "--listen" not in options:
+        command += ["--listen", "127.0.0.1:0"]
+    return [*command, *options]
+
+
+def start_registry(
+    data: Path, *options: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> RunningRegistry:
+    """Start a registry and wait until it says that it listens."""
+    log = data.with_name(f"{data.name}.log")
+    with log.open("a") as errors:
+        process = subprocess.Popen(
+            [*prefix, *serve_command(data, *options)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+    banner = _read_banner(process)
+    if READY.search(banner) is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise AssertionError(f"the registry did not start: {banner}{log.read_text()}")
+    return RunningRegistry(process, data, log, banner)
+
+
+def _read_banner(process: subprocess.Popen[str]) -> str:
+    """Read the three lines that end with the one to try, or what there is by the deadline."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + START_DEADLINE
+    banner = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while b"/app:1\n" not in banner and selector.select(deadline - time.monotonic()):
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                break
+            banner += piece
+    return banner.decode()
+
+
+@contextmanager
+def running_registry(
+    data: Path, *options: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> Iterator[RunningRegistry]:
+    """Serve a directory for the length of a block."""
+    registry = start_registry(data, *options, env=env, prefix=prefix)
+    assert registry.process.stdout is not None
+    try:
+        yield registry
+    finally:
+        if registry.process.poll() is None:
+            registry.stop()
+        registry.process.stdout.close()
+
+
+def run_portside(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run a command to its end; gives its exit code, standard output and standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "portside", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+    return done.returncode, done.stdout, done.stderr

@@ -1,0 +1,92 @@
+"""A thin client: it pushes as the distribution-spec says, and hides nothing of the answers."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import httpx
+from support.content import Content, digest_of
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+def open_upload(client: httpx.Client, repository: str, **query: str) -> str:
+    """Open an upload session; gives its location."""
+    answer = client.post(f"/v2/{repository}/blobs/uploads/", params=query)
+    assert answer.status_code == 202, answer.text
+    return answer.headers["Location"]
+
+
+def push_blob(
+    client: httpx.Client, repository: str, content: bytes, algorithm: str = "sha256"
+) -> str:
+    """Push a blob by POST and PUT; gives its digest."""
+    digest = digest_of(content, algorithm)
+    location = open_upload(client, repository)
+    answer = client.put(location, params={"digest": digest}, content=content, headers=OCTETS)
+    assert answer.status_code in {201, 204}, answer.text
+    return digest
+
+
+def put_manifest(
+    client: httpx.Client, repository: str, content: Content, reference: str | None = None
+) -> httpx.Response:
+    """Push a manifest alone, under its digest unless a tag is named."""
+    path = f"/v2/{repository}/manifests/{reference or content.digest}"
+    return client.put(path, content=content.manifest, headers={"Content-Type": content.media_type})
+
+
+def push(
+    client: httpx.Client, repository: str, content: Content, tag: str | None = None
+) -> httpx.Response:
+    """Push all that a manifest needs, and then the manifest."""
+    for child in content.children:
+        push(client, repository, child)
+    for blob in content.blobs:
+        push_blob(client, repository, blob, content.algorithm)
+    answer = put_manifest(client, repository, content, tag)
+    assert answer.status_code in {201, 202}, answer.text
+    return answer
+
+
+def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    """Give the errors of a body, after a look at its shape."""
+    assert answer.headers["Content-Type"] == "application/json"
+    errors = answer.json()["errors"]
+    assert errors
+    for error in errors:
+        assert set(error) == {"code", "message", "detail"}
+        assert all(isinstance(value, str) for value in error.values())
+    return list(errors)
+
+
+def assert_error(answer: httpx.Response, status: int, code: str) -> str:
+    """Expect one status and code; gives the detail of the first error."""
+    assert answer.status_code == status, f"{answer.status_code}: {answer.text}"
+    errors = errors_of(answer)
+    assert {error["code"] for error in errors} == {code}
+    detail: str = errors[0]["detail"]
+    return detail
+
+
+def exchange(host: str, port: int, request: bytes, *, timeout: float = 10) -> bytes:
+    """Send raw bytes, end the sending side, and give all that comes back."""
+    with socket.create_connection((host, port), timeout=timeout) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+def raw_request(
+    host: str, port: int, method: str, path: bytes, headers: str = "", body: bytes = b""
+) -> tuple[int, str]:
+    """Send a request that no client library would; gives the status and the rest as text."""
+    head = f"{method} ".encode() + path + b" HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+    answer = exchange(host, port, head + headers.encode() + b"\r\n" + body)
+    assert answer, "the connection was closed without an answer"
+    status_line, _, rest = answer.partition(b"\r\n")
+    return int(status_line.split()[1]), rest.decode("utf-8", "replace")
