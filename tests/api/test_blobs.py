@@ -18,9 +18,7 @@ class TestPull:
 
     @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
     @pytest.mark.parametrize("size", [0, 1, 2048, 3 * 1024 * 1024 + 1])
-    def test_whole(
-        self, client: httpx.Client, repository: str, size: int, algorithm: str
-    ) -> None:
+    def test_whole(self, client: httpx.Client, repository: str, size: int, algorithm: str) -> None:
         """A blob of any size comes back whole, with everything that clients look for."""
         content = make_blob(size, repository)
         digest = push_blob(client, repository, content, algorithm)
@@ -139,9 +137,7 @@ class TestRanges:
             (f"bytes 2043-2047/{SIZE}", content[-5:]),
         ]
 
-    @pytest.mark.parametrize(
-        "header", ["bytes=" + ",".join(["0-1"] * 17), "bytes=0-2000,0-2000"]
-    )
+    @pytest.mark.parametrize("header", ["bytes=" + ",".join(["0-1"] * 17), "bytes=0-2000,0-2000"])
     def test_abuse(self, client: httpx.Client, blob: tuple[str, bytes], header: str) -> None:
         """Too many ranges, or more bytes than there are, get the whole blob once."""
         answer = client.get(blob[0], headers={"Range": header})

@@ -71,10 +71,9 @@ def assert_error(answer: httpx.Response, status: int, code: str) -> str:
 
 
 def exchange(host: str, port: int, request: bytes, *, timeout: float = 10) -> bytes:
-    """Send raw bytes, end the sending side, and give all that comes back."""
+    """Send raw bytes, and give all that comes back until the registry closes the connection."""
     with socket.create_connection((host, port), timeout=timeout) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
         received = b""
         while piece := connection.recv(65536):
             received += piece

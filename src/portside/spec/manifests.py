@@ -117,7 +117,9 @@ def parse_manifest(
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         unreadable = f"the payload is not the JSON object that is expected: {error}"
         raise ManifestInvalid(unreadable) from error
-    if embedded and declared and media_types.essence(embedded) != declared:
+    if not media_types.is_media_type(media_type):
+        raise ManifestInvalid(f"{media_type[:140]!r} is no media type")
+    if embedded and declared and embedded.lower() != declared.lower():
         differ = (
             f"the Content-Type header says {declared!r} and the field mediaType says {embedded!r};"
             " they must be the same"

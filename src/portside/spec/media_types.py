@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -21,9 +23,19 @@ _FOREIGN_PREFIXES = (
 )
 
 
+# RFC 6838, section 4.2: type-name "/" subtype-name, of 127 characters each at most.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")
+
+
+def is_media_type(text: str) -> bool:
+    """Tell whether a text is a media type without parameters."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
+
+
 def essence(content_type: str) -> str:
     """Strip the parameters of a Content-Type ("type/subtype;q=1" is "type/subtype")."""
-    return content_type.partition(";")[0].strip().lower()
+    return content_type.partition(";")[0].strip()
 
 
 def is_foreign(media_type: str) -> bool:

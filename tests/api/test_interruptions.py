@@ -1,0 +1,227 @@
+"""Clients that vanish, come back, or come twice."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from support.content import digest_of, image, make_blob
+from support.server import RunningRegistry, running_registry
+from support.wire import OCTETS, assert_error, open_upload, push, put_manifest
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Look again and again until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be in time"
+
+
+def send_half(registry: RunningRegistry, method: str, target: str, content: bytes) -> None:
+    """Announce all of the content, send half of it, and close the connection."""
+    head = f"{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+    with socket.create_connection((registry.host, registry.port)) as connection:
+        connection.sendall(head.encode() + content[: len(content) // 2])
+
+
+def offset(client: httpx.Client, location: str) -> int:
+    """Ask where a session stands."""
+    last = int(client.get(location).headers["Range"].removeprefix("0-"))
+    return last + 1 if last else 0
+
+
+class TestCutOff:
+    """A connection that ends within a body."""
+
+    @pytest.mark.parametrize("method", ["PATCH", "PUT"])
+    def test_resume(
+        self, registry: RunningRegistry, client: httpx.Client, repository: str, method: str
+    ) -> None:
+        """What arrived is kept; the client asks for the offset and sends the rest."""
+        content = make_blob(3_000_000, repository)
+        location = open_upload(client, repository)
+        target = f"{location}?digest={digest_of(content)}"
+        send_half(registry, method, target, content)
+        until(lambda: offset(client, location) > 0)
+        start = offset(client, location)
+        assert 0 < start <= len(content) // 2
+        answer = client.patch(
+            location,
+            content=content[start:],
+            headers={**OCTETS, "Content-Range": f"{start}-{len(content) - 1}"},
+        )
+        assert answer.status_code == 202
+        answer = client.put(location, params={"digest": digest_of(content)})
+        assert answer.status_code == 201
+        assert client.get(f"/v2/{repository}/blobs/{digest_of(content)}").content == content
+
+    def test_one_request(
+        self, registry: RunningRegistry, client: httpx.Client, repository: str
+    ) -> None:
+        """A push in one request that is cut off leaves nothing."""
+        content = make_blob(1_000_000, repository)
+        target = f"/v2/{repository}/blobs/uploads/?digest={digest_of(content)}"
+        staged = registry.data / "uploads"
+        before = set(staged.iterdir())
+        send_half(registry, "POST", target, content)
+        until(lambda: set(staged.iterdir()) <= before)
+        assert client.get(f"/v2/{repository}/blobs/{digest_of(content)}").status_code == 404
+
+    def test_manifest(
+        self, registry: RunningRegistry, client: httpx.Client, repository: str
+    ) -> None:
+        """A manifest that is cut off is not stored."""
+        content = image(repository)
+        push(client, repository, content)
+        send_half(registry, "PUT", f"/v2/{repository}/manifests/half", content.manifest)
+        assert client.get(f"/v2/{repository}/manifests/half").status_code == 404
+
+    def test_silence(self, data: Path, repository: str) -> None:
+        """A client that stops sending is told so after a while, and what arrived is kept."""
+        with (
+            running_registry(data, "--body-timeout", "0.2", "--workers", "1") as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            location = open_upload(client, repository)
+            head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabcde"
+            with socket.create_connection((registry.host, registry.port), 10) as connection:
+                connection.sendall(head.encode())
+                answer = connection.recv(65536).decode()
+            assert answer.startswith("HTTP/1.1 408 ")
+            assert "BLOB_UPLOAD_INVALID" in answer
+            assert client.get(location).headers["Range"] == "0-4"
+
+
+class TestAtOnce:
+    """Two clients that do the same thing at the same time."""
+
+    def test_the_same_blob(self, registry: RunningRegistry, repository: str) -> None:
+        """Everybody who pushes one blob succeeds, and it is whole."""
+        content = make_blob(500_000, repository)
+
+        def push_it(number: int) -> int:
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                location = open_upload(client, f"{repository}/{number % 2}")
+                query = {"digest": digest_of(content)}
+                return client.put(location, params=query, content=content).status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(push_it, range(8))) == {201}
+        with httpx.Client(base_url=registry.url) as client:
+            for number in range(2):
+                path = f"/v2/{repository}/{number}/blobs/{digest_of(content)}"
+                assert client.get(path).content == content
+
+    def test_the_same_tag(self, registry: RunningRegistry, repository: str) -> None:
+        """A tag that many move at once ends at one of the manifests, and all of them are there."""
+        contents = [image((repository, number)) for number in range(8)]
+
+        def push_it(number: int) -> int:
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                return push(client, repository, contents[number], "v1").status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(push_it, range(8))) == {201}
+        with httpx.Client(base_url=registry.url) as client:
+            tagged = client.get(f"/v2/{repository}/manifests/v1").content
+            assert tagged in [content.manifest for content in contents]
+            for content in contents:
+                path = f"/v2/{repository}/manifests/{content.digest}"
+                assert client.get(path).content == content.manifest
+
+    def test_a_tag_is_made_by_one(self, registry: RunningRegistry, repository: str) -> None:
+        """Of many that make a tag under If-None-Match: *, exactly one succeeds."""
+        contents = [image((repository, number)) for number in range(6)]
+        with httpx.Client(base_url=registry.url) as client:
+            for content in contents:
+                push(client, repository, content)
+
+        def make_it(number: int) -> int:
+            headers = {"Content-Type": contents[number].media_type, "If-None-Match": "*"}
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                path = f"/v2/{repository}/manifests/v1"
+                body = contents[number].manifest
+                return client.put(path, content=body, headers=headers).status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sorted(pool.map(make_it, range(6))) == [201] + [412] * 5
+
+    def test_the_same_chunk(self, registry: RunningRegistry, repository: str) -> None:
+        """Of many that send the same ranged chunk, one is taken and the others see the offset."""
+        content = make_blob(2_000_000, repository)
+        with httpx.Client(base_url=registry.url) as client:
+            location = open_upload(client, repository)
+
+        def send(_: int) -> int:
+            headers = {**OCTETS, "Content-Range": f"0-{len(content) - 1}"}
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                answer = client.patch(location, content=content, headers=headers)
+                assert answer.headers["Range"] == f"0-{len(content) - 1}"
+                return answer.status_code
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sorted(pool.map(send, range(4))) == [202, 416, 416, 416]
+        with httpx.Client(base_url=registry.url) as client:
+            answer = client.put(location, params={"digest": digest_of(content)})
+            assert answer.status_code == 201
+
+    def test_the_same_end(self, registry: RunningRegistry, repository: str) -> None:
+        """Of many that finish one session, one succeeds and the others find it gone."""
+        content = make_blob(100_000, repository)
+        with httpx.Client(base_url=registry.url) as client:
+            location = open_upload(client, repository)
+            client.patch(location, content=content)
+
+        def end(_: int) -> int:
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                query = {"digest": digest_of(content)}
+                return client.put(location, params=query).status_code
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sorted(pool.map(end, range(4))) == [201, 404, 404, 404]
+
+    def test_a_stalled_writer(self, data: Path, repository: str) -> None:
+        """A session that somebody else keeps busy is 409 after a while, and not lost."""
+        with (
+            running_registry(data, "--upload-hold-timeout", "0.2") as registry,
+            httpx.Client(base_url=registry.url, timeout=30) as client,
+        ):
+            location = open_upload(client, repository)
+            head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabcde"
+            with socket.create_connection((registry.host, registry.port)) as connection:
+                connection.sendall(head.encode())
+                path = data / "uploads" / location.rpartition("/")[2]
+                until(path.exists)
+                answer = client.patch(location, content=b"x")
+                assert_error(answer, 409, "BLOB_UPLOAD_INVALID")
+            until(lambda: client.get(location).headers["Range"] == "0-4")
+
+    def test_delete_and_push(self, registry: RunningRegistry, repository: str) -> None:
+        """A manifest is never left without its blobs, whoever deletes them meanwhile."""
+        content = image(repository, layers=1)
+        layer = f"/v2/{repository}/blobs/{digest_of(content.blobs[1])}"
+
+        def delete(_: int) -> None:
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                assert client.delete(layer).status_code in {202, 404, 405}
+
+        def try_push(_: int) -> None:
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                for blob in content.blobs:
+                    location = open_upload(client, repository)
+                    query = {"digest": digest_of(blob)}
+                    assert client.put(location, params=query, content=blob).status_code == 201
+                assert put_manifest(client, repository, content, "v1").status_code in {201, 400}
+
+        with ThreadPoolExecutor(4) as pool:
+            for number in range(15):
+                for done in (pool.submit(delete, number), pool.submit(try_push, number)):
+                    done.result()
+        with httpx.Client(base_url=registry.url) as client:
+            if client.head(f"/v2/{repository}/manifests/v1").status_code == 200:
+                assert client.get(layer).content == content.blobs[1]
