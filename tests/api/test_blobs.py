@@ -7,6 +7,7 @@ import email.policy
 
 import httpx
 import pytest
+
 from support.content import digest_of, image, make_blob
 from support.wire import assert_error, push, push_blob
 

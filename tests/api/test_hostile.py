@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+
 from support.content import OCI_MANIFEST, digest_of, image
 from support.server import RunningRegistry
 from support.wire import assert_error, exchange, open_upload, push, raw_request
@@ -156,7 +157,10 @@ class TestBytes:
     ) -> None:
         """A chunked body that breaks the rules is cut off at the break."""
         location = open_upload(client, repository)
-        head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = (
+            f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        )
         exchange(registry.host, registry.port, head.encode() + b"3\r\nabc\r\nZZ\r\n")
         assert client.get(location).headers["Range"] in {"0-0", "0-2"}
         assert client.get("/v2/").status_code == 200
@@ -221,7 +225,7 @@ class TestBytes:
         """A type that cannot be a header again is not stored."""
         answer = client.put(
             f"/v2/{repository}/manifests/v1",
-            content='{"mediaType": "a\\r\\nX-Evil: 1"}'.encode(),
+            content=b'{"mediaType": "a\\r\\nX-Evil: 1"}',
         )
         assert_error(answer, 400, "MANIFEST_INVALID")
         answer = client.put(

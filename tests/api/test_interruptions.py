@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
 from support.wire import OCTETS, assert_error, open_upload, push, put_manifest

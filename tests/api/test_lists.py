@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from support.content import OCI_INDEX, Content, artifact, digest_of, image, index
 from support.server import running_registry
 from support.wire import assert_error, push, push_blob, put_manifest
@@ -146,7 +147,7 @@ class TestReferrers:
         self, client: httpx.Client, repository: str, subject: Content
     ) -> dict[str, dict[str, Any]]:
         """Push four kinds of referrer; gives the descriptors to expect, by digest."""
-        named = {"subject": subject.descriptor}
+        named: Any = {"subject": subject.descriptor}
         sbom = artifact((repository, 1), "application/vnd.sbom", **named, annotations={"a": "ü"})
         signature = artifact((repository, 2), "application/vnd.signature", **named)
         plain = image((repository, 3), **named)

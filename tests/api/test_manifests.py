@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+
 from support.content import (
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -21,12 +24,12 @@ from support.content import (
 from support.server import running_registry
 from support.wire import assert_error, errors_of, push, push_blob, put_manifest
 
-KINDS = {
-    "oci image": lambda seed: image(seed),
+KINDS: dict[str, Callable[[str], Content]] = {
+    "oci image": image,
     "docker schema 2": lambda seed: image(seed, docker=True),
     "no layers": lambda seed: image(seed, layers=0),
     "unknown fields": lambda seed: image(seed, vendor={"x": [1, None, {"y": "ü"}]}),
-    "artifact": lambda seed: artifact(seed),
+    "artifact": artifact,
     "oci index": lambda seed: index(image(seed), image((seed, 2))),
     "docker list": lambda seed: index(image(seed, docker=True), docker=True),
     "empty index": lambda seed: index(annotations={"seed": repr(seed)}),
@@ -324,10 +327,10 @@ class TestPush:
         answer = put_manifest(client, repository, image(repository), tag)
         assert_error(answer, 400, "TAG_INVALID")
 
-    def test_sparse_indexes(self, data: object, repository: str) -> None:
+    def test_sparse_indexes(self, data: Path, repository: str) -> None:
         """A setting lets an index list manifests that are not there."""
         with (
-            running_registry(data, "--sparse-indexes", "--workers", "1") as registry,  # type: ignore[arg-type]
+            running_registry(data, "--sparse-indexes", "--workers", "1") as registry,
             httpx.Client(base_url=registry.url) as client,
         ):
             parent = index(image(repository))
@@ -375,10 +378,10 @@ class TestDelete:
         assert client.delete(f"/v2/{repository}/manifests/{parent.digest}").status_code == 202
         assert client.delete(child).status_code == 202
 
-    def test_disabled(self, data: object, repository: str) -> None:
+    def test_disabled(self, data: Path, repository: str) -> None:
         """A setting keeps everything."""
         with (
-            running_registry(data, "--no-delete", "--workers", "1") as registry,  # type: ignore[arg-type]
+            running_registry(data, "--no-delete", "--workers", "1") as registry,
             httpx.Client(base_url=registry.url) as client,
         ):
             content = image(repository)

@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import httpx
+
 from support.content import Content, digest_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}

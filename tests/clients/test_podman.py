@@ -1,0 +1,94 @@
+"""podman and buildah build, push, pull, and push manifest lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clients.conftest import Run
+from support.content import make_blob
+from support.server import RunningRegistry
+
+PLAIN = "--tls-verify=false"
+
+
+@pytest.fixture
+def image(run: Run, storage: list[str], tmp_path: Path, repository: str) -> str:
+    """Build an image of three layers from nothing; gives its name."""
+    name = f"localhost/{repository}:built"
+    base = "scratch"
+    for number, size in enumerate((1000, 300_000, 5_000_000)):
+        path = tmp_path / f"file{number}"
+        path.write_bytes(make_blob(size, (repository, number)))
+        container = run("buildah", *storage, "from", base).strip()
+        run("buildah", *storage, "copy", container, str(path), f"/file{number}")
+        run("buildah", *storage, "commit", container, name)
+        base = name
+    return name
+
+
+def test_podman_push_and_pull(
+    run: Run, storage: list[str], registry: RunningRegistry, repository: str, image: str
+) -> None:
+    """What podman pushed, podman pulls, and it is the same image."""
+    remote = f"{registry.address}/{repository}:1"
+    run("podman", *storage, "push", PLAIN, image, remote)
+    built = run("podman", *storage, "image", "inspect", "--format", "{{.Id}}", image)
+    run("podman", *storage, "rmi", "--all", "--force")
+    run("podman", *storage, "pull", PLAIN, remote)
+    pulled = run("podman", *storage, "image", "inspect", "--format", "{{.Id}}", remote)
+    assert pulled == built
+
+
+def test_podman_docker_format(
+    run: Run, storage: list[str], registry: RunningRegistry, repository: str, image: str
+) -> None:
+    """Docker's format, with zstd-free compression, is accepted as well."""
+    remote = f"{registry.address}/{repository}:docker"
+    run("podman", *storage, "push", PLAIN, "--format", "v2s2", image, remote)
+    run("podman", *storage, "pull", PLAIN, remote)
+
+
+def test_podman_unknown(
+    run: Run, storage: list[str], registry: RunningRegistry, repository: str
+) -> None:
+    """A mistake in the name ends in a message that says what is wrong."""
+    remote = f"{registry.address}/{repository}:absent"
+    message = run("podman", *storage, "pull", PLAIN, remote, fails=True)
+    assert "manifest unknown" in message
+
+
+def test_podman_search(
+    run: Run, storage: list[str], registry: RunningRegistry, repository: str, image: str
+) -> None:
+    """Tags can be listed by podman."""
+    remote = f"{registry.address}/{repository}"
+    run("podman", *storage, "push", PLAIN, image, f"{remote}:one")
+    found = run("podman", *storage, "search", PLAIN, "--list-tags", remote)
+    assert "one" in found
+
+
+def test_buildah_push_and_pull(
+    run: Run, storage: list[str], registry: RunningRegistry, repository: str, image: str
+) -> None:
+    """What buildah pushed, buildah builds upon."""
+    remote = f"{registry.address}/{repository}:1"
+    run("buildah", *storage, "push", PLAIN, image, f"docker://{remote}")
+    run("buildah", *storage, "rmi", "--all", "--force")
+    container = run("buildah", *storage, "from", PLAIN, remote).strip()
+    assert container
+
+
+def test_buildah_manifest_list(
+    run: Run, storage: list[str], registry: RunningRegistry, repository: str, image: str
+) -> None:
+    """A manifest list is pushed with its images."""
+    name = f"{repository.replace('/', '-')}-list"
+    remote = f"{registry.address}/{repository}:multi"
+    run("buildah", *storage, "manifest", "create", name)
+    run("buildah", *storage, "manifest", "add", "--arch", "arm64", name, image)
+    run("buildah", *storage, "manifest", "push", PLAIN, "--all", name, f"docker://{remote}")
+    raw = json.loads(run("skopeo", "inspect", PLAIN, "--raw", f"docker://{remote}"))
+    assert [item["platform"]["architecture"] for item in raw["manifests"]] == ["arm64"]
