@@ -20,6 +20,9 @@ from bench.content import (
 from bench.peers import Peer
 
 ACCEPT = "Accept: application/vnd.oci.image.manifest.v1+json"
+CIPHER = ("--tls13-ciphers", "TLS_AES_128_GCM_SHA256")
+"""What the clients of the field, written in Go, ask for first; curl would ask for 256 bits."""
+
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 CREATED = "201"
 
@@ -74,7 +77,7 @@ def get_large(peer: Peer, prepared: Prepared, _: int) -> float:
     """GET the large blob on one connection."""
     url = f"{peer.url}/v2/library/app/blobs/{prepared.large}"
     written = "%{size_download} %{speed_download}"
-    printed = _run("curl", "-sk", "--http1.1", "-o", "/dev/null", "-w", written, url)
+    printed = _run("curl", "-sk", *CIPHER, "--http1.1", "-o", "/dev/null", "-w", written, url)
     size, speed = printed.split()
     if int(size) != prepared.megabytes * MIB:
         raise RuntimeError(f"{peer.name} sent {size} bytes")

@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from portside.spec.media_types import JSON
 
@@ -16,8 +15,6 @@ Headers = list[tuple[bytes, bytes]]
 
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 """Every answer bears it: old clients take a server without it for something else."""
-
-PATH_SEND = "http.response.pathsend"
 
 
 def headers(**fields: str | None) -> Headers:
@@ -37,25 +34,6 @@ class Answer(Response):
         self.raw_headers = fields
         self.body = body
         self.background = None
-
-
-class FileAnswer(Answer):
-    """A response whose body is a file, which the server reads without going through Python."""
-
-    def __init__(self, status: int, fields: Headers, path: str) -> None:
-        super().__init__(status, fields)
-        self._path = path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head, and hand over the path."""
-        del scope, receive
-        start = {
-            "type": "http.response.start",
-            "status": self.status_code,
-            "headers": self.raw_headers,
-        }
-        await send(start)
-        await send({"type": PATH_SEND, "path": self._path})
 
 
 class StreamAnswer(StreamingResponse):

@@ -9,9 +9,7 @@ from starlette.responses import Response
 
 from portside.api.answers import (
     API_VERSION,
-    PATH_SEND,
     Answer,
-    FileAnswer,
     Headers,
     StreamAnswer,
     no_content,
@@ -24,7 +22,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import DeleteDisabled
 from portside.spec.media_types import OCTET_STREAM
 from portside.spec.ranges import ByteRange, parse_range
-from portside.stores.interfaces import BlobStore, LocalFiles
+from portside.stores.interfaces import BlobStore
 
 _OCTETS = OCTET_STREAM.encode("ascii")
 _FOREVER = (b"cache-control", b"max-age=31536000")
@@ -54,8 +52,6 @@ async def get_blob(call: Call) -> Response:
         if parts:
             return _several_parts(registry.blobs, digest, size, parts)
     fields = _fields(digest, size)
-    if isinstance(registry.blobs, LocalFiles) and PATH_SEND in call.request.scope["extensions"]:
-        return FileAnswer(call.status, fields, str(registry.blobs.path(digest)))
     return StreamAnswer(call.status, fields, registry.blobs.read(digest, ByteRange(0, size)))
 
 

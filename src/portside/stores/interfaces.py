@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import msgspec
 
@@ -281,15 +280,6 @@ class BlobStore(Protocol):
 
     async def probe(self) -> None:
         """Return if the store can write and read; raises Unavailable or StorageFull."""
-        ...
-
-
-@runtime_checkable
-class LocalFiles(Protocol):
-    """An ability that some blob stores have: blobs are files that the server can send by path."""
-
-    def path(self, digest: Digest) -> Path:
-        """Give the file that holds a blob, whether or not it is there."""
         ...
 
 

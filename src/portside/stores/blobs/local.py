@@ -27,6 +27,16 @@ from portside.stores.interfaces import Remove
 THREADS = 32
 """Threads for reads and writes that may block; more requests than these wait their turn."""
 
+PIECE = 120 * 1024
+"""Bytes that are read and sent at once.
+
+The C library takes blocks of 128 KiB and more afresh from the system, page by page, and smaller
+ones from what was freed a moment ago and is still in the processor's cache: pieces of this size are
+sent about twice as fast as those of 128 KiB or 1 MiB.
+"""
+
+_NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+
 _FIRST_RETRY = 0.001
 _LAST_RETRY = 0.05
 
@@ -63,12 +73,8 @@ class LocalBlobs:
             with translated("reading a blob"):
                 raise
 
-    def path(self, digest: Digest) -> Path:
-        """Give the blob's file."""
-        return Path(self._layout.blob(digest))
-
     async def read(self, digest: Digest, part: ByteRange) -> AsyncIterator[bytes]:
-        """Read a part in pieces of 1 MiB, off the event loop."""
+        """Read a part in pieces: at once what the system has in memory, the rest in a thread."""
         loop = asyncio.get_running_loop()
         with translated("reading a blob"):
             path = self._layout.blob(digest)
@@ -76,10 +82,13 @@ class LocalBlobs:
             try:
                 position = part.start
                 while position < part.stop:
-                    wanted = min(READ_SIZE, part.stop - position)
-                    piece = await loop.run_in_executor(
-                        self._pool, os.pread, descriptor, wanted, position
-                    )
+                    wanted = min(PIECE, part.stop - position)
+                    if _is_in_memory(descriptor, position + wanted - 1):
+                        piece = os.pread(descriptor, wanted, position)
+                    else:
+                        piece = await loop.run_in_executor(
+                            self._pool, os.pread, descriptor, wanted, position
+                        )
                     if not piece:
                         raise OSError(errno.EIO, f"{path} is shorter than it should be")
                     position += len(piece)
@@ -173,6 +182,16 @@ class LocalBlobs:
             while piece := file.read(READ_SIZE):
                 hasher.update(piece)
         return Digest.finish(digest.algorithm, hasher) == digest
+
+
+def _is_in_memory(descriptor: int, position: int) -> bool:
+    """Tell whether a byte can be read without waiting for the disk, as far as can be known."""
+    if _NO_WAIT is None:
+        return False
+    try:
+        return os.preadv(descriptor, [bytearray(1)], position, _NO_WAIT) == 1
+    except OSError:
+        return False
 
 
 def _try_lock(path: str) -> tuple[int, bool] | None:
