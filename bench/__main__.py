@@ -31,11 +31,13 @@ def main() -> int:
         return 1
     works = [work for work in WORKS if not arguments.only or work.name in arguments.only]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Peers(Path(folder)) as peers:
-        prepared = prepare(peers, Path(folder), megabytes=arguments.size_mib)
+        with_lists = any(work.name.startswith("list-") for work in works)
+        prepared = prepare(peers, Path(folder), megabytes=arguments.size_mib, with_lists=with_lists)
         for work in works:
             measured = _measure(work, peers, prepared, arguments)
             print(table.row(work, *measured), flush=True)
         if not arguments.only or "figures" in arguments.only:
+            peers.plain.portside.stop()
             for line in figures.lines(Path(folder)):
                 print(line, flush=True)
     return 0

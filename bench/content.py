@@ -84,8 +84,8 @@ def image_manifest(config: str, layers: Iterable[str]) -> bytes:
     ).encode()
 
 
-def prepare(peers: Peers, folder: Path, *, megabytes: int) -> Prepared:
-    """Push an image of about 2 kB, a large and a medium blob, and make long lists."""
+def prepare(peers: Peers, folder: Path, *, megabytes: int, with_lists: bool) -> Prepared:
+    """Push an image with a manifest of 2 kB, a large and a medium blob, and make long lists."""
     large, medium = os.urandom(megabytes * MIB), os.urandom(64 * MIB)
     file = folder / "upload"
     file.write_bytes(large)
@@ -99,8 +99,9 @@ def prepare(peers: Peers, folder: Path, *, megabytes: int) -> Prepared:
         manifest = image_manifest(digest_of(b"{}"), digests)
         put_manifest(connection, "library/app", "1", manifest)
         connection.close()
-    for peer in peers.plain:
-        _make_lists(peer)
+    if with_lists:
+        for peer in peers.plain:
+            _make_lists(peer)
     return Prepared(digests[0], blobs[1][1], blobs[2][1], file, megabytes)
 
 

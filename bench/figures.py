@@ -21,9 +21,7 @@ HTTP_ACCEPTED = 202
 
 def lines(folder: Path) -> Iterator[str]:
     """Measure, and give one line for each figure."""
-    for title, root in (("empty", folder / "empty"), ("full", folder / "portside-plain-2")):
-        if title == "full":
-            (folder / "portside-plain").rename(root)
+    for title, root in (("empty", folder / "empty"), ("full", folder / "portside-plain")):
         start = time.monotonic()
         peer = start_portside(root)
         first = time.monotonic() - start

@@ -55,7 +55,7 @@ class Peer(NamedTuple):
         return http.client.HTTPSConnection("127.0.0.1", self.port, context=context)
 
     def stop(self) -> None:
-        """End it with all its processes."""
+        """End it with all its processes; once is enough."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait()

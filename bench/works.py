@@ -30,7 +30,7 @@ CREATED = "201"
 class Work(NamedTuple):
     """One row of the table.
 
-    `floor` is the ratio that Portside must reach, `best` that of the fastest peer that was measured.
+    `floor` is the ratio that Portside must reach, `best` that of the fastest peer we measured.
     """
 
     name: str
