@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 READY = re.compile(r"Portside listens on (https?)://(\S+):(\d+)")
@@ -64,10 +64,10 @@ class RunningRegistry:
         self.process.wait(STOP_DEADLINE)
 
     def _sweep(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def serve_command(data: Path, *options: str) -> list[str]:
@@ -121,13 +121,10 @@ def running_registry(
 ) -> Iterator[RunningRegistry]:
     """Serve a directory for the length of a block."""
     registry = start_registry(data, *options, env=env, prefix=prefix)
-    assert registry.process.stdout is not None
     try:
         yield registry
     finally:
-        if registry.process.poll() is None:
-            registry.stop()
-        registry.process.stdout.close()
+        registry.stop()
 
 
 def run_portside(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:

@@ -26,6 +26,10 @@ def headers(**fields: str | None) -> Headers:
     return written
 
 
+CLOSE = (b"connection", b"close")
+"""Tells the client that a body was not read to its end: the connection is of no more use."""
+
+
 class Answer(Response):
     """A response whose headers are already written: nothing is computed when it is sent."""
 

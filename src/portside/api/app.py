@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portside.api import blobs, discovery, manifests, uploads
+from portside.api.answers import CLOSE
+from portside.api.bodies import Body
 from portside.api.calls import Call
 from portside.api.errors import error_answer
 from portside.api.registry import Registry
@@ -62,20 +63,21 @@ class RegistryApp:
         if scope["type"] != "http" or not scope["path"].startswith("/v2"):
             await self._elsewhere(scope, receive, send)
             return
-        request = Request(scope, receive)
+        body = Body(scope, receive)
         found = match(scope["path"])
         endpoint = found.route.methods.get(scope["method"]) if found else None
         try:
             self._check_headers(scope)
             if found is None or endpoint is None:
                 raise _not_found(scope, found)
-            call = Call(self._registry, endpoint, request, found.name, found.last)
+            call = Call(self._registry, endpoint, scope, body, found)
             response = await HANDLERS[endpoint.operation](call)
         except RegistryError as error:
-            response = self._refuse(error, endpoint, scope)
+            response = await self._refuse(error, endpoint, scope, body)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            response = self._refuse(Unknown("the log of the registry says more"), endpoint, scope)
+            fault = Unknown("the log of the registry says more")
+            response = await self._refuse(fault, endpoint, scope, body)
         await response(scope, receive, send)
 
     def _check_headers(self, scope: Scope) -> None:
@@ -85,17 +87,22 @@ class RegistryApp:
         if size > limit:
             raise HeadersTooLarge(f"path, query and header fields may have {limit} bytes together")
 
-    def _refuse(self, error: RegistryError, endpoint: Endpoint | None, scope: Scope) -> Response:
+    async def _refuse(
+        self, error: RegistryError, endpoint: Endpoint | None, scope: Scope, body: Body
+    ) -> Response:
         if isinstance(error, Unavailable):
             log.error("%s %s: %s", scope["method"], scope["path"], error)
         elif isinstance(error, BodyIncomplete):
             log.info("%s %s: %s", scope["method"], scope["path"], error)
-        return error_answer(
+        answer = error_answer(
             error,
             endpoint=endpoint,
             dialect=self._registry.dialect,
             is_head=scope["method"] == "HEAD",
         )
+        if not await body.drain() and scope["http_version"].startswith("1"):
+            answer.raw_headers.append(CLOSE)
+        return answer
 
 
 def _not_found(scope: Scope, found: Match | None) -> RegistryError:

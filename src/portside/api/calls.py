@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
+from starlette.types import Scope
 
+from portside.api.bodies import Body
 from portside.api.registry import Registry
+from portside.operations.push import Chunk
 from portside.spec.digests import Digest
 from portside.spec.endpoints import Endpoint
-from portside.spec.errors import DigestInvalid, ManifestUnknown, SizeInvalid, TagInvalid
+from portside.spec.errors import (
+    DigestInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    SizeInvalid,
+    TagInvalid,
+)
 from portside.spec.names import Reference, RepositoryName, parse_reference
 from portside.spec.pagination import PageRequest, parse_page
+from portside.spec.ranges import parse_chunk
+from portside.spec.routes import Match
 from portside.spec.uploads import UploadId
 
 _MAX_LENGTH_DIGITS = 19
@@ -20,17 +31,18 @@ _MAX_LENGTH_DIGITS = 19
 class Call:
     """One request to one endpoint.
 
-    `name` and `last` are the decoded texts of the path's variables.
+    The path, the query and the headers are parsed when a handler asks for them.
     """
 
     def __init__(
-        self, registry: Registry, endpoint: Endpoint, request: Request, name: str, last: str
+        self, registry: Registry, endpoint: Endpoint, scope: Scope, body: Body, found: Match
     ) -> None:
         self.registry = registry
         self.endpoint = endpoint
-        self.request = request
-        self._name = name
-        self._last = last
+        self._scope = scope
+        self._body = body
+        self._name = found.name
+        self._last = found.last
 
     @property
     def status(self) -> int:
@@ -41,6 +53,10 @@ class Call:
     def repository(self) -> RepositoryName:
         """The repository; raises NameInvalid."""
         return RepositoryName.parse(self._name)
+
+    @cached_property
+    def _query(self) -> QueryParams:
+        return QueryParams(self._scope["query_string"])
 
     @property
     def digest(self) -> Digest:
@@ -68,16 +84,16 @@ class Call:
     def header(self, name: str) -> str | None:
         """Give a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
         wanted = name.encode("latin-1")
-        values = [value for key, value in self.request.scope["headers"] if key == wanted]
+        values = [value for key, value in self._scope["headers"] if key == wanted]
         return b", ".join(values).decode("latin-1") if values else None
 
     def query(self, name: str) -> str | None:
         """Give a parameter of the query, or None."""
-        return self.request.query_params.get(name)
+        return self._query.get(name)
 
     def query_list(self, name: str) -> list[str]:
         """Give every value of a parameter of the query."""
-        return self.request.query_params.getlist(name)
+        return self._query.getlist(name)
 
     def query_digest(self) -> Digest:
         """Give the parameter `digest`, which has to be there; raises DigestInvalid."""
@@ -92,7 +108,29 @@ class Call:
         limit = self.registry.limits.page_limit
         return parse_page(self.query("n"), self.query("last"), limit=limit)
 
-    def content_length(self) -> int | None:
+    def chunk(self) -> Chunk:
+        """Give the body of an upload request, with what its headers announce.
+
+        Raises RangeInvalid and SizeInvalid.
+        """
+        content_range = self.header("content-range")
+        return Chunk(
+            body=self._body.pieces(self.registry.limits.body_timeout),
+            range=parse_chunk(content_range) if content_range is not None else None,
+            length=self._content_length(),
+        )
+
+    async def manifest_payload(self) -> bytes:
+        """Read the body of a manifest push.
+
+        Raises ManifestTooLarge, SizeInvalid, BodyTimeout and BodyIncomplete.
+        """
+        limits = self.registry.limits
+        if (self._content_length() or 0) > limits.max_manifest_bytes:
+            raise ManifestTooLarge(f"a manifest may have {limits.max_manifest_bytes} bytes at most")
+        return await self._body.read(limits.max_manifest_bytes, limits.body_timeout)
+
+    def _content_length(self) -> int | None:
         """Give the announced length of the body in bytes; raises SizeInvalid."""
         text = self.header("content-length")
         if text is None:

@@ -52,7 +52,5 @@ def _explaining_headers(error: errors.RegistryError) -> dict[str, str]:
             return {"allow": ", ".join(allowed)}
         case errors.Unavailable() | errors.UploadBusy():
             return {"retry_after": "1"}
-        case errors.BodyTimeout():
-            return {"connection": "close"}
         case _:
             return {}

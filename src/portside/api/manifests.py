@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from portside.api.answers import API_VERSION, Answer, headers, no_content
-from portside.api.bodies import read_manifest
 from portside.api.calls import Call
 from portside.api.conditions import is_not_modified, tag_condition
 from portside.api.locations import manifest_location
@@ -47,7 +46,7 @@ async def put_manifest(call: Call) -> Response:
     extra_tags = _extra_tags(call, reference)
     condition = tag_condition(call)
     manifest = parse_manifest(
-        await read_manifest(call),
+        await call.manifest_payload(),
         content_type=call.header("content-type"),
         expected=reference if isinstance(reference, Digest) else None,
     )

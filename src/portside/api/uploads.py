@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from portside.api.answers import no_content
-from portside.api.bodies import chunk
 from portside.api.calls import Call
 from portside.api.locations import blob_location, upload_location
 from portside.operations.mount import mount_blob
@@ -20,7 +19,7 @@ async def start_upload(call: Call) -> Response:
         return await _mount(call)
     if call.query("digest") is not None:
         digest = call.query_digest()
-        await call.registry.receiver.push(call.repository, digest, chunk(call))
+        await call.registry.receiver.push(call.repository, digest, call.chunk())
         return _created(call, digest)
     return await _open(call)
 
@@ -47,14 +46,14 @@ async def _open(call: Call) -> Response:
 
 async def append_upload(call: Call) -> Response:
     """Take a chunk."""
-    session = await call.registry.receiver.append(call.repository, call.upload, chunk(call))
+    session = await call.registry.receiver.append(call.repository, call.upload, call.chunk())
     return _standing(call.status, session)
 
 
 async def finish_upload(call: Call) -> Response:
     """Take the last chunk, if there is one, and make the blob."""
     digest = call.query_digest()
-    await call.registry.receiver.finish(call.repository, call.upload, digest, chunk(call))
+    await call.registry.receiver.finish(call.repository, call.upload, digest, call.chunk())
     return no_content(
         call.status,
         location=blob_location(call.repository, digest),

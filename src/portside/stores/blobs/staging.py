@@ -8,6 +8,7 @@ it arrives, so that little is left to wait for at its end.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ class FileStaging:
         self._algorithm = Algorithm.SHA256
         self._hasher: _Hash | None = None
         self._offset = 0
+        self._acknowledged = 0
+        self._may_be_blob = False
         self._is_entry_durable = False
         self._batch: list[bytes] = []
         self._batch_size = 0
@@ -69,7 +72,7 @@ class FileStaging:
         """Go on at `offset`; see the interface."""
         self.is_resumed = True
         await self._run(self._cut, offset)
-        self._offset = offset
+        self._offset = self._acknowledged = offset
         self._is_entry_durable = offset > 0
         self._algorithm = algorithm
         self._hasher = self._hashes.at(self._upload, offset, algorithm)
@@ -82,9 +85,29 @@ class FileStaging:
                 " cancel it and start again"
             )
             raise Unavailable(lost)
-        if held > offset:
+        if os.fstat(self._descriptor).st_nlink > 1:
+            self._part_from_blob(offset)
+        elif held > offset:
             os.ftruncate(self._descriptor, offset)
         os.lseek(self._descriptor, offset, os.SEEK_SET)
+
+    def _part_from_blob(self, offset: int) -> None:
+        """Go on in a copy: this file became a blob's by a commit that failed later, and may be one.
+
+        The copy is locked before it takes the name, so that nobody else can hold it.
+        """
+        path = self._layout.upload(self._upload)
+        copy = os.open(f"{path}.copy", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        fcntl.flock(copy, fcntl.LOCK_EX)
+        position = 0
+        while position < offset:
+            wanted = min(READ_SIZE, offset - position)
+            _write_all(copy, [os.pread(self._descriptor, wanted, position)])
+            position += wanted
+        os.fsync(copy)
+        os.replace(f"{path}.copy", path)
+        os.close(self._descriptor)
+        self._descriptor = copy
 
     async def write(self, chunk: bytes) -> None:
         """Append bytes to the batch, and hand it over when it is full."""
@@ -149,6 +172,7 @@ class FileStaging:
 
     def keep(self) -> None:
         """Let the next request of this worker go on with the hasher."""
+        self._acknowledged = self._offset
         if self._hasher is not None:
             self._hashes.keep(self._upload, self._offset, self._algorithm, self._hasher.copy())
 
@@ -180,12 +204,18 @@ class FileStaging:
 
     def place(self, digest: Digest) -> Place:
         """Give the function that links the file at the blob's key; the staged name stays."""
+        self._may_be_blob = True
         return partial(_place, self._layout.upload(self._upload), self._layout.blob(digest))
 
     async def close(self) -> None:
-        """Wait for threads that still use the file, and let go of it."""
+        """Wait for threads that still use the file, drop what was not acknowledged, and let go.
+
+        On a full disk, bytes that nobody will ask for are what everybody else needs.
+        """
         pending = [job for job in (self._writing, self._syncing) if job is not None]
         await asyncio.gather(*pending, return_exceptions=True)
+        if self.is_resumed and not self._may_be_blob:
+            os.ftruncate(self._descriptor, self._acknowledged)
         os.close(self._descriptor)
 
     async def _run(

@@ -1,0 +1,157 @@
+"""A disk that is full, and one that fails to sync."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.checks import assert_sound
+from support.content import digest_of, image, make_blob
+from support.server import RunningRegistry, run_portside, running_registry
+from support.wire import OCTETS, assert_error, open_upload, push, push_blob
+
+MIB = 1024 * 1024
+
+FAILING_SYNC = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int fails(void) {
+    const char *flag = getenv("FAIL_SYNC_WHILE");
+    if (flag != NULL && access(flag, F_OK) == 0) { errno = EIO; return 1; }
+    return 0;
+}
+int fsync(int fd) { return fails() ? -1 : (int) syscall(74, fd); }
+int fdatasync(int fd) { return fails() ? -1 : (int) syscall(75, fd); }
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 24 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+class TestFullDisk:
+    """ENOSPC in the middle of everything."""
+
+    def test_nothing_is_lost(self, small_disk: Path) -> None:
+        """A push that does not fit is 507; what was there stays, and room lets pushes go on."""
+        with (
+            running_registry(small_disk / "data") as registry,
+            httpx.Client(base_url=registry.url, timeout=30) as client,
+        ):
+            kept = image("kept")
+            push(client, "a", kept, "v1")
+            large = make_blob(30 * MIB, "large")
+            query = {"digest": digest_of(large)}
+            path = "/v2/a/blobs/uploads/"
+            answer = client.post(path, params=query, content=large, headers=OCTETS)
+            detail = assert_error(answer, 507, "UNAVAILABLE")
+            assert "space" in detail
+            location = open_upload(client, "a")
+            answer = client.patch(location, content=large, headers=OCTETS)
+            assert_error(answer, 507, "UNAVAILABLE")
+            assert client.get(location).headers["Range"] == "0-0"
+            assert client.get("/v2/a/manifests/v1").content == kept.manifest
+            assert client.delete(location).status_code == 204
+            push(client, "a", image("after"), "v2")
+        assert_sound(small_disk / "data")
+
+    def test_fill_to_the_brim(self, small_disk: Path) -> None:
+        """Pushes until the disk is full fail cleanly, in the blob store and in the database."""
+        pushed: dict[str, bytes] = {}
+        refused = 0
+        with (
+            running_registry(small_disk / "data") as registry,
+            httpx.Client(base_url=registry.url, timeout=30) as client,
+        ):
+            for size in (MIB, 30_000, 500):
+                for number in range(200):
+                    content = make_blob(size, (size, number))
+                    digest = digest_of(content)
+                    answer = client.post(
+                        "/v2/a/blobs/uploads/", params={"digest": digest}, content=content
+                    )
+                    if answer.status_code != 201:
+                        assert_error(answer, 507, "UNAVAILABLE")
+                        refused += 1
+                        break
+                    pushed[digest] = content
+            assert refused
+            assert client.get("/healthz").status_code == 200
+            for digest, content in pushed.items():
+                assert client.get(f"/v2/a/blobs/{digest}").content == content
+            for digest in list(pushed)[:8]:
+                assert client.delete(f"/v2/a/blobs/{digest}").status_code == 202
+                del pushed[digest]
+            push_blob(client, "a", make_blob(MIB, "again"))
+            assert client.get("/readyz").status_code == 200
+        assert_sound(small_disk / "data")
+
+    def test_start(self, small_disk: Path) -> None:
+        """A start on a full disk ends in one line."""
+        (small_disk / "filler").write_bytes(b"")
+        with (small_disk / "filler").open("wb") as file:
+            free = shutil.disk_usage(small_disk).free
+            file.write(bytes(free))
+        data = str(small_disk / "data")
+        code, printed, errors = run_portside("serve", "--data", data, "--listen", "127.0.0.1:0")
+        assert code == 1
+        assert printed == ""
+        assert errors.startswith("portside: ")
+        assert len(errors.splitlines()) == 1
+
+
+class TestFailingSync:
+    """fsync that returns EIO: nothing may be acknowledged."""
+
+    @pytest.fixture
+    def registry(self, data: Path, tmp_path: Path) -> Iterator[RunningRegistry]:
+        """Serve with a C library whose syncs fail while a file is there."""
+        source, library = tmp_path / "sync.c", tmp_path / "sync.so"
+        source.write_text(FAILING_SYNC)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        env = {"LD_PRELOAD": str(library), "FAIL_SYNC_WHILE": str(tmp_path / "failing")}
+        with running_registry(data, "--workers", "1", env=env) as registry:
+            yield registry
+
+    def test_no_acknowledgement(self, registry: RunningRegistry, tmp_path: Path) -> None:
+        """Every write is refused with 503 while syncs fail, and all is well afterwards."""
+        failing = tmp_path / "failing"
+        first, second = make_blob(1000, 1), make_blob(1000, 2)
+        with httpx.Client(base_url=registry.url, timeout=30) as client:
+            push(client, "a", image("kept"), "v1")
+            location = open_upload(client, "a")
+            assert client.patch(location, content=first).status_code == 202
+            failing.touch()
+            path = "/v2/a/blobs/uploads/"
+            query = {"digest": digest_of(second)}
+            assert_error(client.patch(location, content=second), 503, "UNAVAILABLE")
+            answer = client.post(path, params=query, content=second)
+            assert_error(answer, 503, "UNAVAILABLE")
+            assert_error(client.post(path), 503, "UNAVAILABLE")
+            assert client.get("/readyz").status_code == 503
+            assert client.delete("/v2/a/manifests/v1").status_code == 503
+            failing.unlink()
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/v2/a/manifests/v1").status_code == 200
+            assert client.get(f"/v2/a/blobs/{query['digest']}").status_code == 404
+            assert client.get(location).headers["Range"] == "0-999"
+            whole = {"digest": digest_of(first + second)}
+            assert client.put(location, params=whole, content=second).status_code == 201
+            answer = client.get(f"/v2/a/blobs/{whole['digest']}")
+            assert answer.content == first + second
+        assert registry.stop() == 0
+        assert_sound(registry.data)
