@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple
 
@@ -71,14 +71,15 @@ def prepare(settings: Settings) -> None:
         stores.database.create()
 
 
-def make_app(settings: Settings) -> ASGIApp:
-    """Make the application of one worker."""
+def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
+    """Make the application of one worker; `on_start` is called when it is about to serve."""
     stores = open_stores(settings)
     registry = _make_registry(settings, stores)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(settings, stores))
+        on_start()
         try:
             yield
         finally:

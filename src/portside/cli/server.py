@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import threading
 import time
 from functools import partial
 from multiprocessing import connection, parent_process
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,11 @@ def serve(settings: Settings) -> None:
     prepare(settings)
     address, port = held.getsockname()[:2]
     server = _make_server(settings, address, port)
-    loader = partial(load_worker, settings)
-    announcer = threading.Thread(target=_announce, args=(settings, host, port), daemon=True)
+    started = multiprocessing.Semaphore(0)
+    loader = partial(load_worker, settings, started)
+    announcer = threading.Thread(
+        target=_announce, args=(settings, started, host, port), daemon=True
+    )
     server.on_startup(announcer.start)
     try:
         server.serve(target_loader=loader, wrap_loader=False)
@@ -89,15 +94,20 @@ def _make_server(settings: Settings, address: str, port: int) -> AbstractServer[
         raise ServerError(unusable) from error
 
 
-def load_worker(settings: Settings) -> ASGIApp:
-    """Make the application in a worker's process, which ends with its parent."""
+def load_worker(settings: Settings, started: Semaphore) -> ASGIApp:
+    """Make the application in a worker's process, which ends with its parent.
+
+    Until the server has set its own, the signal handlers here are those of the parent, which would
+    take a SIGTERM for the parent's and lose it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    return make_app(settings)
+    return make_app(settings, on_start=started.release)
 
 
 def _end_with_parent() -> None:
@@ -159,8 +169,10 @@ def _explain_port(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}"
 
 
-def _announce(settings: Settings, host: str, port: int) -> None:
-    """Say where everything is as soon as a connection is accepted."""
+def _announce(settings: Settings, started: Semaphore, host: str, port: int) -> None:
+    """Say where everything is as soon as every worker is up and a connection is accepted."""
+    for _ in range(settings.workers):
+        started.acquire()
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     deadline = time.monotonic() + START_PATIENCE
     while time.monotonic() < deadline:

@@ -9,7 +9,7 @@ from portside.spec.pagination import Page, PageRequest, cut
 from portside.stores.interfaces import Referrer
 from portside.stores.metadata.database import Database
 
-_TAGS = """
+TAGS = """
     SELECT t.name
     FROM repositories r
     JOIN tags t ON t.repository = r.id
@@ -18,14 +18,14 @@ _TAGS = """
     LIMIT ?
 """
 _REPOSITORY = "SELECT 1 FROM repositories WHERE name = ?"
-_REPOSITORIES = """
+REPOSITORIES = """
     SELECT r.name
     FROM repositories r
     WHERE r.name > ? AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
     ORDER BY r.name
     LIMIT ?
 """
-_REFERRERS = """
+REFERRERS = """
     SELECT m.media_type, m.digest, m.size, m.artifact_type, m.annotations
     FROM repositories r
     JOIN manifests m ON m.repository = r.id
@@ -43,14 +43,14 @@ class SqliteDiscovery:
 
     async def list_tags(self, repository: RepositoryName, page: PageRequest) -> Page[str]:
         """Read one page of tags."""
-        rows = self._database.list(_TAGS, (str(repository), page.last, page.limit + 1))
+        rows = self._database.list(TAGS, (str(repository), page.last, page.limit + 1))
         if not rows and self._database.find(_REPOSITORY, (str(repository),)) is None:
             raise NameUnknown(f"nothing has been pushed to {repository}")
         return cut([name for (name,) in rows], page)
 
     async def list_repositories(self, page: PageRequest) -> Page[str]:
         """Read one page of names."""
-        rows = self._database.list(_REPOSITORIES, (page.last, page.limit + 1))
+        rows = self._database.list(REPOSITORIES, (page.last, page.limit + 1))
         return cut([name for (name,) in rows], page)
 
     async def list_referrers(
@@ -65,7 +65,7 @@ class SqliteDiscovery:
         parameters = (str(repository), str(subject), page.last, artifact_type, page.limit + 1)
         found: list[Referrer] = []
         room = max_bytes
-        for row in self._database.each(_REFERRERS, parameters):
+        for row in self._database.each(REFERRERS, parameters):
             media_type, digest, size, kind, annotations = row
             room -= len(annotations)
             if found and room < 0:

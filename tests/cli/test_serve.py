@@ -1,0 +1,317 @@
+"""`portside serve`: what it prints, how it ends, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.certificates import write_certificate
+from support.content import digest_of, image, make_blob
+from support.server import run_portside, running_registry, start_registry
+from support.wire import OCTETS, open_upload, push
+
+
+class TestStart:
+    """The first lines, and the settings."""
+
+    def test_banner(self, data: Path) -> None:
+        """It says where it listens, where the data is, and what to try."""
+        with running_registry(data) as registry:
+            lines = registry.banner.splitlines()
+            assert lines == [
+                f"Portside listens on {registry.url}",
+                f"Data is in {data}",
+                f"Try: podman push --tls-verify=false IMAGE {registry.address}/library/app:1",
+            ]
+            assert registry.log == ""
+
+    def test_is_quick_whatever_the_store_holds(self, data: Path) -> None:
+        """It is ready within 1.5 s with ten thousand blobs and as many uploads."""
+        for kind in ("blobs/sha256/ab", "uploads"):
+            (data / kind).mkdir(parents=True)
+            for number in range(10_000):
+                width = 64 if kind.startswith("blobs") else 32
+                (data / kind / f"ab{number:0{width - 2}x}").touch()
+        started = time.monotonic()
+        with running_registry(data) as registry:
+            assert httpx.get(f"{registry.url}/readyz").status_code == 200
+            assert time.monotonic() - started < 1.5
+
+    def test_environment_file_and_command_line(self, data: Path, tmp_path: Path) -> None:
+        """The command line overrides the environment, and that the file."""
+        path = tmp_path / "portside.toml"
+        path.write_text('dialect = "acr-2017"\nmax-blob-bytes = 10\nworkers = 1\ndelete = false\n')
+        env = {
+            "PORTSIDE_CONFIG": str(path),
+            "PORTSIDE_MAX_BLOB_BYTES": "20",
+            "PORTSIDE_MAX_RANGES": "0",
+            "PORTSIDE_DELETE": "on",
+        }
+        with (
+            running_registry(data, "--max-blob-bytes", "30", env=env) as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            for size, status in ((30, 201), (31, 400)):
+                content = make_blob(size, size)
+                query = {"digest": digest_of(content)}
+                path_ = "/v2/a/blobs/uploads/"
+                answer = client.post(path_, params=query, content=content)
+                assert answer.status_code == status
+            location = open_upload(client, "a")
+            assert client.patch(location, content=b"x").status_code == 204
+            path_ = f"/v2/a/blobs/{digest_of(make_blob(30, 30))}"
+            assert client.get(path_, headers={"Range": "bytes=0-1"}).status_code == 200
+            assert client.delete(path_).status_code == 202
+
+    def test_restart(self, data: Path) -> None:
+        """What was pushed is there after a restart."""
+        content = image("restart")
+        with (
+            running_registry(data) as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            push(client, "a", content, "v1")
+        with running_registry(data) as registry:
+            answer = httpx.get(f"{registry.url}/v2/a/manifests/v1")
+            assert answer.content == content.manifest
+
+    def test_tls(self, data: Path, tmp_path: Path) -> None:
+        """With a certificate it speaks TLS, and HTTP/2."""
+        certificate, key = write_certificate(tmp_path)
+        options = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+        with running_registry(data, *options) as registry:
+            assert registry.url.startswith("https://")
+            context = ssl.create_default_context(cafile=str(certificate))
+            with httpx.Client(base_url=registry.url, verify=context) as client:
+                push(client, "a", image("tls"), "v1")
+                assert client.get("/v2/a/manifests/v1").status_code == 200
+            context.set_alpn_protocols(["h2"])
+            with (
+                socket.create_connection((registry.host, registry.port)) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+            ):
+                assert secure.selected_alpn_protocol() == "h2"
+
+    def test_unprivileged(self, tmp_path: Path) -> None:
+        """It runs as a user without any privilege, and its files are that user's."""
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents:
+            if parent.name.startswith(("pytest-", "popen-")):
+                parent.chmod(0o755)
+        data = tmp_path / "home" / "data"
+        data.parent.mkdir()
+        prefix: tuple[str, ...] = ()
+        if os.geteuid() == 0:
+            os.chown(data.parent, 65534, 65534)
+            prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        with (
+            running_registry(data, prefix=prefix) as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            push(client, "a", image("unprivileged"), "v1")
+        owners = {path.stat().st_uid for path in data.rglob("*")}
+        assert 0 not in owners or os.geteuid() != 0
+
+
+class TestStop:
+    """SIGTERM, Ctrl-C, and the end of the parent."""
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_idle(self, data: Path, number: signal.Signals) -> None:
+        """It ends at once and with 0."""
+        registry = start_registry(data)
+        started = time.monotonic()
+        registry.process.send_signal(number)
+        assert registry.wait() == 0
+        assert time.monotonic() - started < 3
+
+    def test_requests_in_flight_finish(self, data: Path) -> None:
+        """An upload that has begun is taken to its end."""
+        registry = start_registry(data, "--workers", "1")
+        content = make_blob(2_000_000, "flight")
+        half = threading.Event()
+        go_on = threading.Event()
+        statuses: list[int] = []
+
+        def slowly() -> object:
+            yield content[:1_000_000]
+            half.set()
+            assert go_on.wait(10)
+            yield content[1_000_000:]
+
+        def upload() -> None:
+            with httpx.Client(base_url=registry.url, timeout=30) as client:
+                query = {"digest": digest_of(content)}
+                path = "/v2/a/blobs/uploads/"
+                body = slowly()
+                answer = client.post(path, params=query, content=body, headers=OCTETS)  # type: ignore[arg-type]
+                statuses.append(answer.status_code)
+
+        thread = threading.Thread(target=upload)
+        thread.start()
+        assert half.wait(10)
+        registry.process.terminate()
+        deadline = time.monotonic() + 10
+        while _accepts(registry.host, registry.port):
+            assert time.monotonic() < deadline
+        go_on.set()
+        thread.join(20)
+        assert statuses == [201]
+        assert registry.wait() == 0
+
+    def test_bounded(self, data: Path) -> None:
+        """A client that never ends its request does not keep it for ever."""
+        registry = start_registry(data, "--workers", "1", "--shutdown-timeout", "1")
+        with socket.create_connection((registry.host, registry.port)) as connection:
+            head = "POST /v2/a/blobs/uploads/?digest=sha256:" + "0" * 64 + " HTTP/1.1\r\n"
+            connection.sendall(f"{head}Host: x\r\nContent-Length: 9\r\n\r\nabc".encode())
+            staged = data / "uploads"
+            deadline = time.monotonic() + 10
+            while not list(staged.iterdir()):
+                assert time.monotonic() < deadline
+            started = time.monotonic()
+            assert registry.stop() == 0
+            assert time.monotonic() - started < 6
+
+    def test_workers_end_with_their_parent(self, data: Path) -> None:
+        """When the first process is killed, the others stop serving."""
+        registry = start_registry(data)
+        registry.process.kill()
+        registry.process.wait()
+        deadline = time.monotonic() + 10
+        while _accepts(registry.host, registry.port):
+            assert time.monotonic() < deadline
+        registry.kill()
+        again = start_registry(data)
+        assert again.stop() == 0
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def serve_and_fail(*options: str, env: dict[str, str] | None = None) -> str:
+    """Start a registry that cannot be started; gives the one line that it prints."""
+    code, printed, errors = run_portside("serve", *options, env=env)
+    assert code == 1, errors
+    assert printed == ""
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("portside: ")
+    return errors
+
+
+class TestMistakes:
+    """Each ends in one line on standard error and a code that is not 0."""
+
+    def test_twice_on_the_same_data(self, data: Path) -> None:
+        """A second start names the directory, and does the first no harm."""
+        with running_registry(data) as registry:
+            message = serve_and_fail("--data", str(data), "--listen", "127.0.0.1:0")
+            assert f"{data} is in use by another Portside" in message
+            assert httpx.get(f"{registry.url}/readyz").status_code == 200
+
+    def test_port_in_use(self, data: Path, tmp_path: Path) -> None:
+        """A port that another Portside or another server has is named."""
+        with running_registry(data) as registry:
+            other = ("--data", str(tmp_path / "other"), "--listen", registry.address)
+            assert f"{registry.address} is in use" in serve_and_fail(*other)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            message = serve_and_fail("--data", str(tmp_path / "other"), "--listen", address)
+            assert f"{address} is in use" in message
+
+    @pytest.mark.parametrize("kind", ["file", "below a file"])
+    def test_data_is_no_directory(self, tmp_path: Path, kind: str) -> None:
+        """A path that cannot be a directory is named."""
+        path = tmp_path / "file"
+        path.touch()
+        data = path if kind == "file" else path / "data"
+        assert str(data) in serve_and_fail("--data", str(data), "--listen", "127.0.0.1:0")
+
+    def test_unwritable(self, tmp_path: Path) -> None:
+        """A directory that may not be written to is named."""
+        folder = tmp_path / "readonly"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)], check=True)
+        try:
+            message = serve_and_fail("--data", str(folder), "--listen", "127.0.0.1:0")
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+        assert f"cannot use the data directory {folder}" in message
+
+    def test_broken_database(self, data: Path) -> None:
+        """A file that is no database is named for what it is."""
+        data.mkdir()
+        (data / "portside.db").write_bytes(b"this is no database" * 100)
+        message = serve_and_fail("--data", str(data), "--listen", "127.0.0.1:0")
+        assert "file is not a database" in message
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (("--listen", "5000"), "listen must be HOST:PORT"),
+            (("--listen", "127.0.0.1:99999"), "listen must be HOST:PORT"),
+            (("--listen", "no.such.host.invalid:0"), "cannot listen on no.such.host.invalid:0"),
+            (("--listen", "192.0.2.1:5000"), "cannot listen on 192.0.2.1:5000"),
+            (("--workers", "0"), "workers: "),
+            (("--workers", "many"), "workers: "),
+            (("--dialect", "klingon"), "dialect: "),
+            (("--max-manifest-bytes", "-1"), "max-manifest-bytes: "),
+            (("--body-timeout", "0"), "body-timeout: "),
+            (("--tls-key", "key.pem"), "go together"),
+            (("--tls-key", "no.pem", "--tls-certificate", "no.pem"), "certificate no.pem"),
+            (("--config", "absent.toml"), "cannot read absent.toml"),
+        ],
+    )
+    def test_settings(self, data: Path, options: tuple[str, ...], expected: str) -> None:
+        """A setting with a value that it cannot have is named."""
+        defaults = () if "--listen" in options else ("--listen", "127.0.0.1:0")
+        assert expected in serve_and_fail("--data", str(data), *defaults, *options)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("workers = ", "is not valid TOML"),
+            ("wrokers = 2", "'wrokers', which is no setting"),
+            ("workers = [2]", "workers must be a single value"),
+            ("workers = 'x'", "workers: "),
+        ],
+    )
+    def test_file(self, tmp_path: Path, text: str, expected: str) -> None:
+        """A mistake in the file is named."""
+        path = tmp_path / "portside.toml"
+        path.write_text(text)
+        assert expected in serve_and_fail("--config", str(path), "--listen", "127.0.0.1:0")
+
+    def test_environment(self, data: Path) -> None:
+        """A mistake in the environment is named."""
+        message = serve_and_fail("--data", str(data), env={"PORTSIDE_PAGE_LIMIT": "all"})
+        assert "page-limit: " in message
+
+    def test_usage(self) -> None:
+        """What is no option or command at all is a mistake of usage."""
+        for arguments in (("serve", "--nonsense"), ("nonsense",)):
+            code, printed, errors = run_portside(*arguments)
+            assert (code, printed) == (2, "")
+            assert "Traceback" not in errors
+
+    def test_help(self) -> None:
+        """Help lists every command; the version is told."""
+        code, printed, _ = run_portside("--help")
+        assert code == 0
+        assert all(command in printed for command in ("serve", "check", "collect"))
+        assert run_portside("--version")[1].startswith("portside, version ")

@@ -1,0 +1,215 @@
+"""What every blob store keeps to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import Unavailable, UploadBusy
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.local import LocalBlobs
+from support.content import make_blob
+
+SHA256 = Algorithm.SHA256
+
+
+async def stage(
+    blobs: LocalBlobs, upload: UploadId, offset: int, content: bytes, *, keep: bool = True
+) -> int:
+    """Append content to an upload; gives the offset."""
+    async with blobs.hold(upload) as staging:
+        await staging.resume(offset, SHA256)
+        for start in range(0, len(content), 700_000):
+            await staging.write(content[start : start + 700_000])
+        reached = await staging.flush()
+        if keep:
+            staging.keep()
+        return reached
+
+
+async def place(blobs: LocalBlobs, upload: UploadId, offset: int, algorithm: Algorithm) -> Digest:
+    """Make an upload the blob of its digest."""
+    async with blobs.hold(upload) as staging:
+        await staging.resume(offset, SHA256)
+        digest = await staging.finish(algorithm)
+        await asyncio.to_thread(staging.place(digest))
+        await blobs.discard(upload)
+        return digest
+
+
+async def read(blobs: LocalBlobs, digest: Digest, part: ByteRange) -> bytes:
+    """Read a part whole."""
+    return b"".join([piece async for piece in blobs.read(digest, part)])
+
+
+class TestUploads:
+    """Staged bytes."""
+
+    @pytest.mark.parametrize("algorithm", Algorithm)
+    @pytest.mark.parametrize("size", [0, 1, 5_000_000])
+    def test_whole(
+        self, runner: asyncio.Runner, blobs: LocalBlobs, size: int, algorithm: Algorithm
+    ) -> None:
+        """What was staged in several holds is placed whole, under the right digest."""
+        content = make_blob(size, "whole")
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            middle = await stage(blobs, upload, 0, content[: size // 3])
+            offset = await stage(blobs, upload, middle, content[size // 3 :])
+            assert offset == size
+            digest = await place(blobs, upload, offset, algorithm)
+            assert digest == Digest.of(content, algorithm)
+            assert await blobs.stat(digest) == size
+            assert await read(blobs, digest, ByteRange(0, size)) == content
+            assert await read(blobs, digest, ByteRange(size // 2, size)) == content[size // 2 :]
+
+        runner.run(go())
+
+    def test_what_was_not_acknowledged_is_dropped(
+        self, runner: asyncio.Runner, blobs: LocalBlobs
+    ) -> None:
+        """Bytes behind the offset never become part of the blob."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, b"kept")
+            await stage(blobs, upload, 4, b"forgotten", keep=False)
+            await stage(blobs, upload, 4, b" too")
+            digest = await place(blobs, upload, 8, SHA256)
+            assert digest == Digest.of(b"kept too")
+
+        runner.run(go())
+
+    def test_another_process(
+        self, runner: asyncio.Runner, blobs: LocalBlobs, tmp_path: object
+    ) -> None:
+        """A store that did not receive the first bytes hashes them again."""
+        other = LocalBlobs(tmp_path, hold_timeout=0.1)  # type: ignore[arg-type]
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, b"first")
+            await stage(other, upload, 5, b"second")
+            digest = await place(blobs, upload, 11, SHA256)
+            assert digest == Digest.of(b"firstsecond")
+
+        runner.run(go())
+        other.close()
+
+    def test_holds_exclude_each_other(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """One request at a time; another one waits, and then gives up."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            async with blobs.hold(upload) as staging:
+                await staging.resume(0, SHA256)
+                with pytest.raises(UploadBusy):
+                    async with blobs.hold(upload):
+                        pass
+            async with blobs.hold(upload):
+                pass
+
+        runner.run(go())
+
+    def test_lost_bytes(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """An upload with fewer bytes than were acknowledged cannot go on."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, b"four")
+            async with blobs.hold(upload) as staging:
+                with pytest.raises(Unavailable):
+                    await staging.resume(5, SHA256)
+
+        runner.run(go())
+
+    def test_a_blob_does_not_change_with_its_upload(
+        self, runner: asyncio.Runner, blobs: LocalBlobs
+    ) -> None:
+        """An upload that was placed by a commit that failed goes on without touching the blob."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, b"begun")
+            async with blobs.hold(upload) as staging:
+                await staging.resume(5, SHA256)
+                await staging.write(b" and ended")
+                digest = await staging.finish(SHA256)
+                await asyncio.to_thread(staging.place(digest))
+            await stage(blobs, upload, 5, b" otherwise")
+            assert await read(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
+            other = await place(blobs, upload, 15, SHA256)
+            assert other == Digest.of(b"begun otherwise")
+            assert list(blobs.strays()) == []
+
+        runner.run(go())
+
+    def test_stale(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """Uploads are listed by the time of their last byte, and can be dropped, even twice."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, b"x")
+            assert await blobs.list_stale_uploads(0) == []
+            assert await blobs.list_stale_uploads(2**60) == [upload]
+            for _ in range(2):
+                await blobs.discard(upload)
+            assert list(blobs.staged()) == []
+
+        runner.run(go())
+
+
+class TestBlobs:
+    """Placed bytes."""
+
+    def test_unknown(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """What is not there has no size and cannot be read; to remove it is no error."""
+
+        async def go() -> None:
+            digest = Digest.of(b"unknown")
+            assert await blobs.stat(digest) is None
+            with pytest.raises(Unavailable):
+                await read(blobs, digest, ByteRange(0, 1))
+            await asyncio.to_thread(blobs.remove(digest))
+
+        runner.run(go())
+
+    def test_placed_again(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """The same content can be placed again, which repairs what is there."""
+
+        async def go() -> None:
+            for _ in range(3):
+                upload = UploadId.fresh()
+                await stage(blobs, upload, 0, b"content")
+                digest = await place(blobs, upload, 7, SHA256)
+                assert blobs.verify(digest)
+            assert list(blobs.objects()) == [(digest, 7)]
+            await asyncio.to_thread(blobs.remove(digest))
+            assert list(blobs.objects()) == []
+            assert list(blobs.strays()) == []
+
+        runner.run(go())
+
+    def test_read_while_removed(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """A reader that has begun gets all of it."""
+        content = make_blob(1_000_000, "read")
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, content)
+            digest = await place(blobs, upload, len(content), SHA256)
+            pieces = []
+            async for piece in blobs.read(digest, ByteRange(0, len(content))):
+                pieces.append(piece)
+                await asyncio.to_thread(blobs.remove(digest))
+            assert b"".join(pieces) == content
+
+        runner.run(go())
+
+    def test_probe(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+        """A store that works says so."""
+        runner.run(blobs.probe())

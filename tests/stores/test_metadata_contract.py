@@ -1,0 +1,280 @@
+"""What every metadata store keeps to; the API tests go through all of it over HTTP as well."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import (
+    BlobInUse,
+    BlobUnknown,
+    BlobUploadUnknown,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    PreconditionFailed,
+    Unavailable,
+)
+from portside.spec.manifests import Manifest, parse_manifest
+from portside.spec.names import RepositoryName, Tag
+from portside.spec.pagination import PageRequest
+from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.stores.interfaces import TagCondition
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.migrations import SchemaTooNew
+from portside.stores.metadata.sqlite import SqliteMetadata
+from stores.conftest import Clock
+from support.content import Content, image, index
+
+A, B = RepositoryName("a"), RepositoryName("b")
+BLOB = Digest.of(b"blob")
+
+
+def parsed(content: Content) -> Manifest:
+    """Read a manifest as the edge does."""
+    return parse_manifest(content.manifest, content_type=content.media_type)
+
+
+async def add_blob(metadata: SqliteMetadata, repository: RepositoryName, digest: Digest) -> None:
+    """Link a blob, as if its bytes were there."""
+    await metadata.commit_blob(repository, digest, 4, session=None, place=lambda: None)
+
+
+async def add(metadata: SqliteMetadata, repository: RepositoryName, content: Content) -> Manifest:
+    """Link the blobs of a manifest, and add it."""
+    for blob in content.blobs:
+        await add_blob(metadata, repository, Digest.of(blob))
+    manifest = parsed(content)
+    await metadata.put_manifest(
+        repository, manifest, tags=[Tag("v1")], condition=None, check_children=True
+    )
+    return manifest
+
+
+class TestBlobs:
+    """Links, and what happens with the last of them."""
+
+    def test_order_of_a_commit(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+        """Bytes that cannot be placed leave no row; others are placed before the row is seen."""
+
+        def fail() -> None:
+            raise Unavailable("no disk")
+
+        async def go() -> None:
+            with pytest.raises(Unavailable):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=fail)
+            with pytest.raises(BlobUnknown):
+                await metadata.get_blob_size(A, BLOB)
+            with pytest.raises(NameUnknown):
+                await metadata.list_tags(A, PageRequest(1))
+            placed: list[bool] = []
+
+            def place() -> None:
+                placed.append(True)
+
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+            assert placed
+            assert await metadata.get_blob_size(A, BLOB) == 4
+
+        runner.run(go())
+
+    def test_bytes_go_with_the_last_link(
+        self, runner: asyncio.Runner, metadata: SqliteMetadata
+    ) -> None:
+        """The bytes are removed once, after the last repository let go."""
+        removed: list[Digest] = []
+
+        def remove() -> None:
+            removed.append(BLOB)
+
+        async def go() -> None:
+            await add_blob(metadata, A, BLOB)
+            await metadata.mount_blob(B, BLOB, A)
+            await metadata.unlink_blob(A, BLOB, remove=remove)
+            assert removed == []
+            with pytest.raises(BlobUnknown):
+                await metadata.unlink_blob(A, BLOB, remove=remove)
+            await metadata.unlink_blob(B, BLOB, remove=remove)
+            assert removed == [BLOB]
+            assert await metadata.drop_stray(BLOB, remove=remove)
+            assert removed == [BLOB, BLOB]
+            await add_blob(metadata, A, BLOB)
+            assert not await metadata.drop_stray(BLOB, remove=pytest.fail)
+
+        runner.run(go())
+
+    def test_in_use(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+        """A blob that a manifest needs stays."""
+        content = image(1)
+
+        async def go() -> None:
+            await add(metadata, A, content)
+            with pytest.raises(BlobInUse):
+                await metadata.unlink_blob(A, Digest.of(content.blobs[0]), remove=pytest.fail)
+
+        runner.run(go())
+
+    def test_a_failing_job_does_not_disturb_others(
+        self, runner: asyncio.Runner, metadata: SqliteMetadata
+    ) -> None:
+        """Jobs that share a transaction succeed and fail each for itself."""
+
+        async def go() -> None:
+            jobs = [add_blob(metadata, A, Digest.of(b"%d" % number)) for number in range(20)]
+            bad = [metadata.mount_blob(B, Digest.of(b"none"), A) for _ in range(20)]
+            mixed = [job for pair in zip(jobs, bad, strict=True) for job in pair]
+            results = await asyncio.gather(*mixed, return_exceptions=True)
+            assert results[::2] == [None] * 20
+            assert all(isinstance(result, BlobUnknown) for result in results[1::2])
+            for number in range(20):
+                assert await metadata.get_blob_size(A, Digest.of(b"%d" % number)) == 4
+
+        runner.run(go())
+
+
+class TestManifests:
+    """All or nothing."""
+
+    def test_nothing_of_a_refused_push(
+        self, runner: asyncio.Runner, metadata: SqliteMetadata
+    ) -> None:
+        """A refused manifest leaves no manifest, no tag and no repository."""
+        manifest = parsed(image(1))
+
+        async def go() -> None:
+            with pytest.raises(ManifestBlobUnknown) as caught:
+                await metadata.put_manifest(
+                    A, manifest, tags=[Tag("v1")], condition=None, check_children=True
+                )
+            assert len(caught.value.details) == 3
+            with pytest.raises(ManifestUnknown):
+                await metadata.get_manifest(A, Tag("v1"))
+            with pytest.raises(NameUnknown):
+                await metadata.list_tags(A, PageRequest(1))
+
+        runner.run(go())
+
+    def test_conditions(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+        """A condition is judged in the transaction that moves the tag."""
+
+        async def go() -> None:
+            manifest = await add(metadata, A, image(1))
+            never = TagCondition(none_match=("*",))
+            with pytest.raises(PreconditionFailed):
+                await metadata.put_manifest(
+                    A, manifest, tags=[Tag("v1")], condition=never, check_children=True
+                )
+            await metadata.put_manifest(
+                A, manifest, tags=[Tag("v2")], condition=never, check_children=True
+            )
+
+        runner.run(go())
+
+    def test_sparse(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+        """Children are looked for unless they may be missing."""
+        manifest = parsed(index(image(1)))
+
+        async def put(*, check: bool) -> None:
+            await metadata.put_manifest(A, manifest, tags=[], condition=None, check_children=check)
+
+        async def go() -> None:
+            with pytest.raises(ManifestBlobUnknown):
+                await put(check=True)
+            await put(check=False)
+
+        runner.run(go())
+
+
+class TestUploads:
+    """Sessions."""
+
+    def session(self, clock: Clock) -> UploadSession:
+        """Open one."""
+        return UploadSession(
+            id=UploadId.fresh(),
+            repository=A,
+            algorithm=Algorithm.SHA512,
+            created=clock.now,
+            updated=clock.now,
+        )
+
+    def test_life(self, runner: asyncio.Runner, metadata: SqliteMetadata, clock: Clock) -> None:
+        """A session is found in its repository until it is closed, and is stale when it is old."""
+        session = self.session(clock)
+
+        async def go() -> None:
+            await metadata.open_upload(session)
+            assert await metadata.get_upload(A, session.id) == session
+            with pytest.raises(BlobUploadUnknown):
+                await metadata.get_upload(B, session.id)
+            clock.now += 10
+            await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5))
+            found = await metadata.get_upload(A, session.id)
+            assert (found.offset, found.updated) == (5, clock.now)
+            assert await metadata.list_stale_uploads(clock.now) == []
+            assert await metadata.list_stale_uploads(clock.now + 1) == [found]
+            await metadata.close_upload(session)
+            for ended in (metadata.close_upload, metadata.advance_upload):
+                with pytest.raises(BlobUploadUnknown):
+                    await ended(session)
+            assert not await metadata.has_upload(session.id)
+
+        runner.run(go())
+
+    def test_a_session_ends_once(
+        self, runner: asyncio.Runner, metadata: SqliteMetadata, clock: Clock
+    ) -> None:
+        """A commit by a session that has ended is refused, and its blob is not there."""
+        session = self.session(clock)
+
+        async def go() -> None:
+            await metadata.open_upload(session)
+            for digest, ends in ((BLOB, True), (Digest.of(b"other"), False)):
+                commit = metadata.commit_blob(A, digest, 4, session=session, place=lambda: None)
+                if ends:
+                    await commit
+                else:
+                    with pytest.raises(BlobUploadUnknown):
+                        await commit
+                    with pytest.raises(BlobUnknown):
+                        await metadata.get_blob_size(A, digest)
+
+        runner.run(go())
+
+
+class TestSchema:
+    """Numbered steps."""
+
+    def test_again(self, tmp_path: Path, clock: Clock) -> None:
+        """To make what is there changes nothing."""
+        for _ in range(2):
+            Database(tmp_path, clock=clock).create()
+
+    def test_newer(self, tmp_path: Path, clock: Clock) -> None:
+        """A database of a newer version is refused."""
+        database = Database(tmp_path, clock=clock)
+        database.create()
+        with sqlite3.connect(tmp_path / "portside.db") as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        with pytest.raises(SchemaTooNew):
+            database.create()
+
+    @pytest.mark.usefixtures("metadata")
+    def test_lists_use_indexes(self, tmp_path: Path) -> None:
+        """No list reads a whole table, and none sorts."""
+        connection = sqlite3.connect(tmp_path / "portside.db")
+        for sql in (TAGS, REPOSITORIES, REFERRERS):
+            numbered = "?5" in sql
+            parameters = [""] * (5 if numbered else sql.count("?"))
+            plan = " ".join(
+                row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+            )
+            assert "SCAN" not in plan
+            assert "TEMP B-TREE" not in plan
+        connection.close()
