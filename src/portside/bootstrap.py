@@ -31,6 +31,10 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+START_PAUSE = 0.02
+"""Seconds: longer than the loop runs for the start itself, and too short to be noticed."""
+
+
 class Stores(NamedTuple):
     """The stores of one process, open."""
 
@@ -72,14 +76,16 @@ def prepare(settings: Settings) -> None:
 
 
 def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
-    """Make the application of one worker; `on_start` is called when it is about to serve."""
+    """Make the application of one worker; `on_start` is called once it serves."""
     stores = open_stores(settings)
     registry = _make_registry(settings, stores)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(settings, stores))
-        on_start()
+        # The server runs the loop for the start, leaves it, takes up its sockets and its signals,
+        # and runs the loop again: this is called then.
+        asyncio.get_running_loop().call_later(START_PAUSE, on_start)
         try:
             yield
         finally:
