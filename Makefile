@@ -34,7 +34,7 @@ format: $(VENV)/.linted-with
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.tested-with
-	scripts/need docker-registry wrk apache2-utils:ab curl
+	scripts/need docker-registry wrk apache2-utils:ab curl openssl
 	$(BIN)/python -m bench
 
 $(VENV)/bin/python:

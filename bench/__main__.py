@@ -1,71 +1,169 @@
-"""Run `python -m bench`; docs/howto/benchmark.md explains the table."""
+"""Run `python -m bench`; docs/howto/benchmark.md explains what it prints."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
+import os
+import platform
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import figures, table
-from bench.content import Prepared, prepare
-from bench.peers import Peers
-from bench.works import WORKS, Work
+from bench.content import MIB
+from bench.errors import BenchError
+from bench.lists import ListRepositories, ListTags
+from bench.programs import PACKAGES, require
+from bench.results import Figure, Measured
+from bench.turns import measure, running_pair, tell
+from bench.works import (
+    GetLarge,
+    GetLargeSecurely,
+    GetManifest,
+    GetMedium,
+    HeadBlob,
+    PushImage,
+    PushLarge,
+    Work,
+)
 
-TOOLS = {
-    "docker-registry": "docker-registry",
-    "wrk": "wrk",
-    "ab": "apache2-utils",
-    "curl": "curl",
-    "openssl": "openssl",
-}
+STOPPED = 130
+"""The exit code of a program that Ctrl-C has ended, as shells give it."""
 
 
 def main() -> int:
-    """Measure what was asked for, and print the table."""
-    arguments = _parse()
-    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
-    if missing:
-        print(f"bench: please install: {' '.join(missing)}", file=sys.stderr)
+    """Measure what was asked for and print it; 0 if all was measured, whatever came out."""
+    works = make_works(MIB)
+    arguments = _parse([work.name for work in works])
+    # SIGTERM ends it as Ctrl-C does: both servers stopped, all data removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        require(PACKAGES)
+        _run(arguments)
+    except KeyboardInterrupt:
+        tell("bench: stopped")
+        return STOPPED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        tell(f"bench: {where}{error.strerror or error}")
         return 1
-    works = [work for work in WORKS if not arguments.only or work.name in arguments.only]
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Peers(Path(folder)) as peers:
-        with_lists = any(work.name.startswith("list-") for work in works)
-        prepared = prepare(peers, Path(folder), megabytes=arguments.size_mib, with_lists=with_lists)
-        for work in works:
-            measured = _measure(work, peers, prepared, arguments)
-            print(table.row(work, *measured), flush=True)
-        if not arguments.only or "figures" in arguments.only:
-            peers.plain.portside.stop()
-            for line in figures.lines(Path(folder)):
-                print(line, flush=True)
+    except BenchError as error:
+        tell(f"bench: {error}")
+        return 1
     return 0
 
 
-def _measure(
-    work: Work, peers: Peers, prepared: Prepared, arguments: argparse.Namespace
-) -> tuple[list[float], list[float]]:
-    """Let the two take turns, after one turn of each that does not count."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    pair = peers.secure if work.is_secure else peers.plain
-    for number in range(arguments.rounds + 1):
-        for peer, rates in ((pair.docker, theirs), (pair.portside, ours)):
-            rate = work.measure(peer, prepared, arguments.seconds)
-            if number:
-                rates.append(rate)
-    return theirs, ours
+def make_works(size: int) -> list[Work]:
+    """Make all rows in their order; `size` is that of the large blob in bytes."""
+    return [
+        GetManifest(),
+        HeadBlob(),
+        GetLarge(size),
+        GetLargeSecurely(size),
+        GetMedium(),
+        PushLarge(size),
+        PushImage(),
+        ListTags(),
+        ListRepositories(),
+    ]
 
 
-def _parse() -> argparse.Namespace:
-    names = [*(work.name for work in WORKS), "figures"]
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=names, help="measure these alone")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each that count")
-    parser.add_argument("--seconds", type=int, default=3, help="length of a turn, where it has one")
-    parser.add_argument("--size-mib", type=int, default=1024, help="size of the large blob")
+def _run(arguments: argparse.Namespace) -> None:
+    works = [work for work in make_works(arguments.size_mib * MIB) if work.name in arguments.only]
+    chosen = [name for name in figures.NAMES if name in arguments.only]
+    rows: list[Measured] = []
+    amounts: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="portside-bench-", dir=arguments.directory) as folder:
+        for is_secure in (False, True):
+            group = [work for work in works if work.is_secure == is_secure]
+            if not group:
+                continue
+            with running_pair(Path(folder) / f"pair-{is_secure}", is_secure=is_secure) as pair:
+                rows += measure(group, pair, arguments.rounds, arguments.seconds)
+                if "start" in chosen and not is_secure:
+                    tell("start: on the store of this run")
+                    amounts += figures.restart_figures(pair)
+        amounts += _measure_figures(chosen, Path(folder))
+    rows.sort(key=lambda row: works.index(row.work))
+    if rows:
+        print(table.ratios(rows))
+    if amounts:
+        print(("\n" if rows else "") + table.figures(amounts))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_document(arguments, rows, amounts), indent=2) + "\n")
+
+
+def _measure_figures(chosen: list[str], folder: Path) -> Iterator[Figure]:
+    measures = {
+        "start": figures.start_figures,
+        "memory": figures.memory_figures,
+        "uploads": figures.upload_figures,
+    }
+    for name in chosen:
+        tell(f"{name}: on empty stores")
+        yield from measures[name](folder / name)
+
+
+def _document(
+    arguments: argparse.Namespace, rows: list[Measured], amounts: list[Figure]
+) -> dict[str, object]:
+    return {
+        "python": platform.python_version(),
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release()},
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "size-mib": arguments.size_mib,
+        "works": [row.as_document() for row in rows],
+        "figures": [amount.as_document() for amount in amounts],
+    }
+
+
+def _parse(works: list[str]) -> argparse.Namespace:
+    names = [*works, *figures.NAMES]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure Portside side by side with Debian's docker-registry.",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"measure these alone: {', '.join(names)}",
+    )
+    parser.add_argument(
+        "--rounds", type=_count, default=5, help="turns of each that count (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_count,
+        default=3,
+        help="length of a turn; what takes longer is done once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size-mib",
+        type=_count,
+        default=1024,
+        help="size of the large blob (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="where both keep their data; it is removed at the end (default: that of TMPDIR)",
+    )
     return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 if __name__ == "__main__":

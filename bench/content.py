@@ -1,139 +1,132 @@
-"""The same content in both registries."""
+"""What is pushed: large blobs of one repeated block with a tail of their own, and small images."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
-from collections.abc import Iterable
-from pathlib import Path
+import random
 from typing import NamedTuple
 
-from bench.peers import Peer, Peers
+from bench.errors import BenchError
+from bench.wire import PIECE, Connection
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-TAGS = 50_000
-REPOSITORIES = 5_000
 MIB = 1024 * 1024
-TAGS_AT_ONCE = 100
-HTTP_CREATED = 201
 
-
-class Prepared(NamedTuple):
-    """What the works need to know of the content."""
-
-    layer: str
-    large: str
-    medium: str
-    file: Path
-    megabytes: int
+_BLOCK = random.Random("block").randbytes(PIECE)
+_TAIL = 32
+"""Bytes at the end of a large blob that no other blob has."""
 
 
 def digest_of(content: bytes) -> str:
-    """Compute the digest."""
+    """Compute a digest with nothing of the code that is measured."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def push_blob(
-    connection: http.client.HTTPConnection, repository: str, content: bytes, digest: str
-) -> None:
-    """Push a blob by POST and PUT, as clients do."""
-    connection.request("POST", f"/v2/{repository}/blobs/uploads/")
-    opened = connection.getresponse()
-    opened.read()
-    location = opened.headers["Location"].partition("://")[2]
-    path = f"/{location.partition('/')[2]}" if location else opened.headers["Location"]
-    joint = "&" if "?" in path else "?"
-    headers = {"Content-Type": "application/octet-stream"}
-    connection.request("PUT", f"{path}{joint}digest={digest}", content, headers)
-    expect_created(connection)
+class Blob(NamedTuple):
+    """A small blob."""
+
+    content: bytes
+    digest: str
+
+    @classmethod
+    def fresh(cls, size: int) -> Blob:
+        """Make a blob that nobody has pushed before."""
+        content = os.urandom(size)
+        return cls(content, digest_of(content))
 
 
-def put_manifest(
-    connection: http.client.HTTPConnection, repository: str, reference: str, payload: bytes
-) -> None:
-    """Push a manifest."""
-    kind = json.loads(payload)["mediaType"]
-    path = f"/v2/{repository}/manifests/{reference}"
-    connection.request("PUT", path, payload, {"Content-Type": kind})
-    expect_created(connection)
+class LargeBlob(NamedTuple):
+    """A blob that is never in memory as a whole."""
+
+    size: int
+    tail: bytes
+    digest: str
+
+    def send(self, connection: Connection) -> None:
+        """Send its bytes as the body of the request whose head went before.
+
+        On a plain connection they come straight from pages of the kernel, so that reading and
+        copying them costs the cores next to nothing.
+        """
+        whole, rest = divmod(self.size - len(self.tail), PIECE)
+        for length in (*[PIECE] * whole, rest):
+            if connection.secure:
+                connection.socket.sendall(_BLOCK[:length])
+            else:
+                _send_pages(connection, length)
+        connection.socket.sendall(self.tail)
 
 
-def expect_created(connection: http.client.HTTPConnection) -> None:
-    """Read an answer that has to be 201."""
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status != HTTP_CREATED:
-        raise RuntimeError(f"{answer.status}: {text!r}")
+class LargeBlobs:
+    """Makes large blobs of one size; each is new to every registry.
 
-
-def image_manifest(config: str, layers: Iterable[str]) -> bytes:
-    """Write an image manifest over blobs of 10 kB."""
-    return json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": config, "size": 2},
-            "layers": [{"mediaType": LAYER, "digest": layer, "size": 10_000} for layer in layers],
-        }
-    ).encode()
-
-
-def prepare(peers: Peers, folder: Path, *, megabytes: int, with_lists: bool) -> Prepared:
-    """Push an image with a manifest of 2 kB, a large and a medium blob, and make long lists."""
-    large, medium = os.urandom(megabytes * MIB), os.urandom(64 * MIB)
-    file = folder / "upload"
-    file.write_bytes(large)
-    layers = [os.urandom(10_000) for _ in range(12)]
-    digests = [digest_of(layer) for layer in layers]
-    blobs = [(b"{}", digest_of(b"{}")), (large, digest_of(large)), (medium, digest_of(medium))]
-    for peer in (*peers.plain, *peers.secure):
-        connection = peer.connect()
-        for content, digest in [*blobs, *zip(layers, digests, strict=True)]:
-            push_blob(connection, "library/app", content, digest)
-        manifest = image_manifest(digest_of(b"{}"), digests)
-        put_manifest(connection, "library/app", "1", manifest)
-        connection.close()
-    if with_lists:
-        for peer in peers.plain:
-            _make_lists(peer)
-    return Prepared(digests[0], blobs[1][1], blobs[2][1], file, megabytes)
-
-
-def _make_lists(peer: Peer) -> None:
-    """Make a repository of many tags, and many repositories.
-
-    The peer gets its lists as files in its own layout: to push them would take it half an hour.
+    All but the last bytes are alike, so the digest of the next one costs nothing; what a registry
+    has to do is the same, as it cannot know that.
     """
-    if peer.name == "docker-registry":
-        base = peer.root / "docker" / "registry" / "v2" / "repositories"
-        for tag in _tags():
-            link = base / "library" / "tags" / "_manifests" / "tags" / tag / "current" / "link"
-            link.parent.mkdir(parents=True)
-            link.write_text(digest_of(b""))
-        for name in _repositories():
-            (base / name / "_layers").mkdir(parents=True)
-            (base / name / "_manifests" / "revisions").mkdir(parents=True)
-        return
-    connection = peer.connect()
-    payload = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
-    tags = list(_tags())
-    for start in range(0, TAGS, TAGS_AT_ONCE):
-        query = "&".join(f"tag={tag}" for tag in tags[start : start + TAGS_AT_ONCE])
-        put_manifest(connection, "library/tags", f"{digest_of(payload)}?{query}", payload)
-    for name in _repositories():
-        put_manifest(connection, name, "latest", payload)
-    connection.close()
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._hasher = hashlib.sha256()
+        whole, rest = divmod(size - _TAIL, PIECE)
+        for _ in range(whole):
+            self._hasher.update(_BLOCK)
+        self._hasher.update(_BLOCK[:rest])
+
+    def fresh(self) -> LargeBlob:
+        """Make a blob that nobody has pushed before."""
+        tail = os.urandom(_TAIL)
+        hasher = self._hasher.copy()
+        hasher.update(tail)
+        return LargeBlob(self._size, tail, f"sha256:{hasher.hexdigest()}")
 
 
-def _tags() -> Iterable[str]:
-    return (f"v{number:06}" for number in range(TAGS))
+class Image(NamedTuple):
+    """An image manifest and its blobs, of which the first is the config."""
+
+    blobs: tuple[Blob, ...]
+    manifest: bytes
+
+    @classmethod
+    def fresh(cls, layers: int, size: int) -> Image:
+        """Make an image that nobody has pushed before."""
+        config = Blob.fresh(200)
+        blobs = [Blob.fresh(size) for _ in range(layers)]
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": _describe(config, OCI_CONFIG),
+            "layers": [_describe(blob, OCI_LAYER) for blob in blobs],
+        }
+        return cls((config, *blobs), json.dumps(document).encode())
 
 
-def _repositories() -> Iterable[str]:
-    return (f"many/r{number:05}" for number in range(REPOSITORIES))
+EMPTY_INDEX = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+"""The smallest manifest: it needs no blob."""
+
+
+def _describe(blob: Blob, kind: str) -> dict[str, str | int]:
+    return {"mediaType": kind, "digest": blob.digest, "size": len(blob.content)}
+
+
+def _make_pages() -> int:
+    pages = os.memfd_create("bench")
+    os.write(pages, _BLOCK)
+    return pages
+
+
+_PAGES = _make_pages()
+
+
+def _send_pages(connection: Connection, length: int) -> None:
+    offset = 0
+    while offset < length:
+        sent = os.sendfile(connection.socket.fileno(), _PAGES, offset, length - offset)
+        if not sent:
+            raise BenchError(f"{connection.host} takes no more of a body")
+        offset += sent

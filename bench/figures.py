@@ -1,107 +1,117 @@
-"""Figures that are not ratios: time to start, memory at rest and under uploads."""
+"""Figures that are no ratios: the time to start, memory at rest and under uploads."""
 
 from __future__ import annotations
 
-import http.client
-import os
-import threading
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
-from bench.content import MIB
-from bench.peers import Peer, start_portside
+from bench.content import MIB, LargeBlob, LargeBlobs
+from bench.docker_registry import DockerRegistry
+from bench.peer import Pair, Peer, Started
+from bench.portside import Portside
+from bench.processes import Memory, watched_peak
+from bench.results import Figure
+from bench.uploads import push_large
 
+NAMES = ("start", "memory", "uploads")
+
+STARTS = 3
+START_LIMIT = 1.5
+REST = 1.0
+"""Seconds after the first answer until memory counts as at rest: the other worker starts too."""
+
+REST_LIMIT = 200.0
 UPLOADS = 32
-UPLOAD_MIB = 256
-HTTP_OK = 200
-HTTP_ACCEPTED = 202
+UPLOAD = 256 * MIB
+UPLOADS_LIMIT = 150.0
 
 
-def lines(folder: Path) -> Iterator[str]:
-    """Measure, and give one line for each figure."""
-    for title, root in (("empty", folder / "empty"), ("full", folder / "portside-plain")):
-        start = time.monotonic()
-        peer = start_portside(root)
-        first = time.monotonic() - start
-        _wait_ready(peer)
-        ready = time.monotonic() - start
-        yield f"start with an {title} store: first answer {first:.2f} s, ready {ready:.2f} s"
-        if title == "full":
-            peer.stop()
-            continue
-        rest = memory(peer)
-        yield f"two workers at rest: {rest / MIB:.0f} MiB resident, all processes together"
-        peak = _upload_all(peer)
-        yield (
-            f"{UPLOADS} uploads of {UPLOAD_MIB} MiB at once:"
-            f" {(peak - rest) / MIB:.0f} MiB more at the peak"
+def start_figures(folder: Path) -> Iterator[Figure]:
+    """Start both on empty stores, a few times."""
+    docker = [_start_once(DockerRegistry(folder / f"docker-{turn}")) for turn in range(STARTS)]
+    portside = [_start_once(Portside(folder / f"portside-{turn}")) for turn in range(STARTS)]
+    return _compare_starts("start", "empty store", docker, portside)
+
+
+def restart_figures(pair: Pair) -> Iterator[Figure]:
+    """Stop both and start them again on what the works have loaded."""
+    pair.docker.stop()
+    pair.portside.stop()
+    docker = [_start_once(pair.docker) for _ in range(STARTS)]
+    portside = [_start_once(pair.portside) for _ in range(STARTS)]
+    return _compare_starts("restart", "store of this run", docker, portside)
+
+
+def memory_figures(folder: Path) -> Iterator[Figure]:
+    """Look at the memory of both at rest on empty stores."""
+    docker, portside = (_rest(peer) for peer in _new_pair(folder))
+    for kind in ("rss", "pss"):
+        theirs, ours = (getattr(memory, kind) / MIB for memory in (docker, portside))
+        title = "resident at rest, all processes, " + (
+            "sum" if kind == "rss" else "shared pages once"
         )
+        limit = REST_LIMIT if kind == "rss" else None
+        yield Figure(f"memory-{kind}", f"{title} ({kind.upper()})", "MiB", theirs, ours, limit)
+
+
+def upload_figures(folder: Path) -> Iterator[Figure]:
+    """Push large blobs all at once, and see by how much the memory grows."""
+    blobs = LargeBlobs(UPLOAD)
+    docker, portside = (_grow(peer, blobs) for peer in _new_pair(folder))
+    title = f"growth during {UPLOADS} uploads of {UPLOAD // MIB} MiB at once"
+    yield Figure("uploads", title, "MiB", docker / MIB, portside / MIB, UPLOADS_LIMIT)
+
+
+def _new_pair(folder: Path) -> Pair:
+    return Pair(DockerRegistry(folder / "docker"), Portside(folder / "portside"))
+
+
+def _start_once(peer: Peer) -> Started:
+    try:
+        return peer.start()
+    finally:
         peer.stop()
 
 
-def _wait_ready(peer: Peer) -> None:
-    while True:
-        connection = peer.connect()
-        connection.request("GET", "/readyz")
-        status = connection.getresponse().status
-        connection.close()
-        if status == HTTP_OK:
-            return
+def _compare_starts(
+    name: str, store: str, docker: list[Started], portside: list[Started]
+) -> Iterator[Figure]:
+    said = [started.announced for started in portside if started.announced is not None]
+    yield Figure(f"{name}-announced", f"start to ready line, {store}", "s", None, median(said))
+    theirs, ours = (median(started.ready for started in peer) for peer in (docker, portside))
+    yield Figure(f"{name}-ready", f"start to first answer, {store}", "s", theirs, ours, START_LIMIT)
 
 
-def memory(peer: Peer) -> int:
-    """Give the resident bytes of a registry's processes, shared pages counted once (PSS)."""
-    total = 0
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            if os.getpgid(int(folder.name)) != peer.process.pid:
-                continue
-            rollup = (folder / "smaps_rollup").read_text()
-        except (OSError, ProcessLookupError):
-            continue
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line[:4] == "Pss:")
-    return total * 1024
+def _rest(peer: Peer) -> Memory:
+    try:
+        peer.start()
+        time.sleep(REST)
+        return peer.memory
+    finally:
+        peer.stop()
 
 
-def _upload_all(peer: Peer) -> int:
-    """Send many large uploads at once; gives the most memory that was seen meanwhile."""
-    peak = 0
-    done = threading.Event()
+def _grow(peer: Peer, blobs: LargeBlobs) -> int:
+    try:
+        peer.start()
+        time.sleep(REST)
+        rest = peer.memory.rss
 
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.05):
-            peak = max(peak, memory(peer))
+        def push(blob: LargeBlob) -> None:
+            with peer.connect() as connection:
+                push_large(connection, "bench/uploads", blob)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    with ThreadPoolExecutor(UPLOADS) as pool:
-        list(pool.map(lambda _: _upload(peer), range(UPLOADS)))
-    done.set()
-    watcher.join()
-    return peak
-
-
-def _upload(peer: Peer) -> None:
-    piece = bytes(MIB)
-    connection = http.client.HTTPConnection("127.0.0.1", peer.port)
-    connection.request("POST", "/v2/bench/memory/blobs/uploads/")
-    opened = connection.getresponse()
-    opened.read()
-    location = opened.headers["Location"]
-    connection.putrequest("PATCH", location)
-    connection.putheader("Content-Length", str(UPLOAD_MIB * MIB))
-    connection.endheaders()
-    for _ in range(UPLOAD_MIB):
-        connection.send(piece)
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status != HTTP_ACCEPTED:
-        raise RuntimeError(f"{answer.status}")
-    connection.request("DELETE", location)
-    connection.getresponse().read()
-    connection.close()
+        with watched_peak(peer.group) as peak, ThreadPoolExecutor(UPLOADS) as pool:
+            try:
+                list(pool.map(push, [blobs.fresh() for _ in range(UPLOADS)]))
+            except KeyboardInterrupt:
+                peer.stop()  # The uploads end with it; the pool waits for them.
+                raise
+        return peak.rss - rest
+    finally:
+        peer.stop()
+        shutil.rmtree(peer.folder)

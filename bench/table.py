@@ -1,28 +1,70 @@
-"""The lines that are printed."""
+"""What is printed: one table of ratios and one of figures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 
-from bench.works import Work
+from bench.results import Figure, Measured
+
+_STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
-def row(work: Work, theirs: list[float], ours: list[float]) -> str:
-    """Write one work: both medians, the median of the ratios turn by turn, and what is asked."""
-    ratios = [mine / yours for mine, yours in zip(ours, theirs, strict=True)]
-    ratio = median(ratios)
-    best = f"best peer {work.best:g}" if work.best is not None else ""
-    verdict = "" if ratio >= work.floor else "  BELOW THE FLOOR"
-    spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-    return (
-        f"{work.title:<38} docker-registry {_short(median(theirs)):>7} {work.unit:<9}"
-        f" portside {_short(median(ours)):>7}  ratio {ratio:6.2f} ({spread})"
-        f"  floor {work.floor:g} {best}{verdict}"
+def ratios(rows: Sequence[Measured]) -> str:
+    """Write the rows; a row under its floor is marked."""
+    lines = [
+        ("work", "", "docker-registry", "portside", "ratio", "spread", "floor", "best peer", "")
+    ]
+    lines += [
+        (
+            row.work.title,
+            row.work.unit,
+            short(median(row.docker)),
+            short(median(row.portside)),
+            _three(row.ratio),
+            f"{_three(min(row.ratios))}-{_three(max(row.ratios))}",
+            f"{row.work.floor:g}",
+            "" if row.work.best is None else f"{row.work.best:g}",
+            "UNDER THE FLOOR" if row.is_under else "",
+        )
+        for row in rows
+    ]
+    return _align(lines, left={0, 1, 8})
+
+
+def figures(rows: Sequence[Figure]) -> str:
+    """Write the figures; one over its limit is marked."""
+    lines = [("figure", "", "docker-registry", "portside", "limit", "")]
+    lines += [
+        (
+            row.title,
+            row.unit,
+            "" if row.docker is None else _three(row.docker),
+            _three(row.portside),
+            "" if row.limit is None else f"{row.limit:g}",
+            "OVER THE LIMIT" if row.is_over else "",
+        )
+        for row in rows
+    ]
+    return _align(lines, left={0, 1, 5})
+
+
+def short(rate: float) -> str:
+    """Write a rate with three digits and the letter of its thousands."""
+    factor, letter = next((step for step in _STEPS if rate >= step[0]), _STEPS[-1])
+    return f"{_three(rate / factor)}{letter}"
+
+
+def _three(number: float) -> str:
+    return f"{number:.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004
+
+
+def _align(lines: Sequence[tuple[str, ...]], *, left: set[int]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number in left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
     )
-
-
-def _short(rate: float) -> str:
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if rate >= factor:
-            return f"{rate / factor:.2f}{letter}"
-    return f"{rate:.1f}"

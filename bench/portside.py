@@ -1,0 +1,73 @@
+"""Portside as a person starts it, with two workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from bench.content import EMPTY_INDEX, OCI_INDEX, digest_of
+from bench.errors import BenchError
+from bench.peer import HOST, Peer
+from bench.uploads import put_manifest
+
+WORKERS = 2
+TAGS_AT_ONCE = 100
+READY = re.compile(rb"Portside listens on \w+://[^\s:]+:(\d+)\s")
+
+
+class Portside(Peer):
+    """The registry of this project, from this interpreter."""
+
+    name = "portside"
+    ready_path = "/readyz"
+
+    def command(self) -> list[str]:
+        """Give the command; it finds a free port itself."""
+        options = ["--data", str(self.data), "--listen", f"{HOST}:0", "--workers", str(WORKERS)]
+        if self.certificate is not None:
+            chain, key = self.certificate
+            options += ["--tls-certificate", str(chain), "--tls-key", str(key)]
+        return [sys.executable, "-m", "portside", "serve", *options]
+
+    def wait_for_port(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
+        """Read the port in the line that says where it listens."""
+        if process.stdout is None:
+            raise BenchError("Portside was started without a pipe for its output")
+        output = process.stdout.fileno()
+        printed = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            while (found := READY.search(printed)) is None:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise BenchError(f"Portside does not say that it listens: {self.last_words()}")
+                piece = os.read(output, 4096)
+                if not piece:
+                    raise BenchError(f"Portside does not start: {self.last_words()}")
+                printed += piece
+        self.port = int(found.group(1))
+        return True
+
+    def forget(self, repository: str, digest: str) -> None:
+        """Delete the blob; its bytes go with its last repository."""
+        path = f"/v2/{repository}/blobs/{digest}"
+        with self.connect() as connection:
+            connection.ask("DELETE", path).expect(202, f"DELETE {path}")
+
+    def add_tags(self, repository: str, tags: Sequence[str]) -> None:
+        """Push the manifest with many tags at once."""
+        reference = digest_of(EMPTY_INDEX)
+        with self.connect() as connection:
+            for start in range(0, len(tags), TAGS_AT_ONCE):
+                query = "&".join(f"tag={tag}" for tag in tags[start : start + TAGS_AT_ONCE])
+                put_manifest(connection, repository, f"{reference}?{query}", EMPTY_INDEX, OCI_INDEX)
+
+    def add_repositories(self, repositories: Sequence[str]) -> None:
+        """Push the manifest into each of them."""
+        with self.connect() as connection:
+            for repository in repositories:
+                put_manifest(connection, repository, "latest", EMPTY_INDEX, OCI_INDEX)

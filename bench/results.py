@@ -1,0 +1,73 @@
+"""What was measured: rates of both registries turn by turn, and figures."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any, NamedTuple
+
+from bench.works import Work
+
+
+class Measured(NamedTuple):
+    """One row: `docker[i]` and `portside[i]` were measured one right after the other."""
+
+    work: Work
+    docker: list[float]
+    portside: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """The ratio of each pair of turns."""
+        return [ours / theirs for theirs, ours in zip(self.docker, self.portside, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios, which one disturbed turn does not move."""
+        return median(self.ratios)
+
+    @property
+    def is_under(self) -> bool:
+        """Whether Portside missed the floor."""
+        return self.ratio < self.work.floor
+
+    def as_document(self) -> dict[str, Any]:
+        """Write it for --json."""
+        return {
+            "name": self.work.name,
+            "title": self.work.title,
+            "unit": self.work.unit,
+            "docker-registry": self.docker,
+            "portside": self.portside,
+            "ratio": self.ratio,
+            "floor": self.work.floor,
+            "best-peer": self.work.best,
+            "under-floor": self.is_under,
+        }
+
+
+class Figure(NamedTuple):
+    """A figure that is no ratio: less is better, and `limit` is the most it may be."""
+
+    name: str
+    title: str
+    unit: str
+    docker: float | None
+    portside: float
+    limit: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether Portside missed the limit."""
+        return self.limit is not None and self.portside > self.limit
+
+    def as_document(self) -> dict[str, Any]:
+        """Write it for --json."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "unit": self.unit,
+            "docker-registry": self.docker,
+            "portside": self.portside,
+            "limit": self.limit,
+            "over-limit": self.is_over,
+        }
