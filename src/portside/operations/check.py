@@ -12,7 +12,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import RegistryError
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName
-from portside.stores.interfaces import CheckableBlobs, CheckableMetadata
+from portside.stores.inspection import CheckableBlobs, CheckableMetadata
 
 
 class Tally:

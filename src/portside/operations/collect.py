@@ -7,7 +7,8 @@ from typing import Protocol
 
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
 from portside.spec.uploads import UploadEvent, UploadId, UploadSession
-from portside.stores.interfaces import BlobLinkStore, BlobStore, CheckableBlobs, UploadStore
+from portside.stores.inspection import CheckableBlobs
+from portside.stores.interfaces import BlobLinkStore, BlobStore, UploadStore
 
 
 async def expire_uploads(uploads: UploadStore, blobs: BlobStore, before: int) -> int:

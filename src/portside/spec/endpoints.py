@@ -98,10 +98,6 @@ class Endpoint:
         return 400 if 400 in self.described else 404  # noqa: PLR2004
 
 
-def _described(*statuses: int) -> frozenset[int]:
-    return frozenset(statuses)
-
-
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "end-1",
@@ -110,7 +106,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "ping",
         Action.NONE,
         "Tell that this is a registry.",
-        described=_described(200, 401, 404),
+        described=frozenset({200, 401, 404}),
     ),
     Endpoint(
         "end-2",
@@ -121,7 +117,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Pull a blob, or a part of it.",
         other_statuses=(206, 304),
         errors=(errors.DigestInvalid, errors.BlobUnknown, errors.RangeNotSatisfiable),
-        described=_described(200, 206, 307, 400, 401, 404, 416),
+        described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),
     Endpoint(
         "end-2",
@@ -132,7 +128,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Tell whether a blob is there, and its size.",
         other_statuses=(304,),
         errors=(errors.DigestInvalid, errors.BlobUnknown),
-        described=_described(200, 206, 307, 400, 401, 404, 416),
+        described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),
     Endpoint(
         "end-3",
@@ -143,7 +139,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Pull a manifest by tag or by digest.",
         other_statuses=(304,),
         errors=(errors.DigestInvalid, errors.ManifestUnknown),
-        described=_described(200, 400, 401, 404),
+        described=frozenset({200, 400, 401, 404}),
     ),
     Endpoint(
         "end-3",
@@ -166,7 +162,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         other_statuses=(201,),
         query=(DIGEST_AT_ONCE, DIGEST_ALGORITHM, MOUNT, FROM),
         errors=(errors.DigestInvalid, errors.SizeInvalid, errors.BlobTooLarge, *_BODY, *_WRITES),
-        described=_described(201, 202, 400, 401),
+        described=frozenset({201, 202, 400, 401}),
     ),
     Endpoint(
         "end-5",
@@ -185,7 +181,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             *_BODY,
             *_WRITES,
         ),
-        described=_described(204, 400, 401, 404, 416),
+        described=frozenset({204, 400, 401, 404, 416}),
     ),
     Endpoint(
         "end-6",
@@ -206,7 +202,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             *_BODY,
             *_WRITES,
         ),
-        described=_described(204, 400, 401, 404),
+        described=frozenset({204, 400, 401, 404}),
     ),
     Endpoint(
         "end-7",
@@ -229,7 +225,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             *_BODY,
             *_WRITES,
         ),
-        described=_described(202, 400, 401),
+        described=frozenset({202, 400, 401}),
     ),
     Endpoint(
         "end-8",
@@ -240,7 +236,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "List the tags of a repository, in ASCII order.",
         query=(N, LAST),
         errors=(errors.PaginationNumberInvalid, errors.NameUnknown),
-        described=_described(200, 401, 404),
+        described=frozenset({200, 401, 404}),
     ),
     Endpoint(
         "end-9",
@@ -257,7 +253,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.ManifestInUse,
             *_WRITES,
         ),
-        described=_described(202, 400, 401, 404),
+        described=frozenset({202, 400, 401, 404}),
     ),
     Endpoint(
         "end-10",
@@ -294,7 +290,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Tell how much of an upload the registry holds.",
         status=204,
         errors=_SESSION[:1],
-        described=_described(204, 400, 401, 404),
+        described=frozenset({204, 400, 401, 404}),
     ),
     Endpoint(
         "end-14",
@@ -305,7 +301,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Give up an upload session.",
         status=204,
         errors=(*_SESSION, *_WRITES),
-        described=_described(204, 400, 401, 404),
+        described=frozenset({204, 400, 401, 404}),
     ),
     Endpoint(
         "catalog",

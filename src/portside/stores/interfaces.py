@@ -13,7 +13,7 @@ bytes; `remove` after the commit, so that bytes without a row are the worst that
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -280,51 +280,4 @@ class BlobStore(Protocol):
 
     async def probe(self) -> None:
         """Return if the store can write and read; raises Unavailable or StorageFull."""
-        ...
-
-
-class BlobFact(msgspec.Struct, frozen=True):
-    """What the metadata says of one blob, for a check."""
-
-    digest: Digest
-    size: int
-
-
-class CheckableMetadata(Protocol):
-    """An ability for `portside check`: every fact, one after another."""
-
-    def integrity_problems(self) -> Iterator[str]:
-        """Give what the engine itself and the references between rows show to be wrong."""
-        ...
-
-    def blob_facts(self) -> Iterator[BlobFact]:
-        """Give every blob that must be in the blob store."""
-        ...
-
-    def manifest_facts(self) -> Iterator[tuple[RepositoryName, Manifest, int]]:
-        """Give every manifest as it is stored, and the size that is noted for it."""
-        ...
-
-    def upload_facts(self) -> Iterator[UploadSession]:
-        """Give every upload session."""
-        ...
-
-
-class CheckableBlobs(Protocol):
-    """An ability for `portside check`: every object there is."""
-
-    def objects(self) -> Iterator[tuple[Digest, int]]:
-        """Give every blob's digest and its size in bytes."""
-        ...
-
-    def strays(self) -> Iterator[str]:
-        """Give what is in the store and is no blob, upload, or other thing that belongs there."""
-        ...
-
-    def staged(self) -> Iterator[tuple[UploadId, int]]:
-        """Give every upload that has bytes, and how many."""
-        ...
-
-    def verify(self, digest: Digest) -> bool:
-        """Read a blob to its end; tells whether the content has that digest."""
         ...

@@ -10,7 +10,7 @@ from portside.spec.digests import Digest
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
-from portside.stores.interfaces import BlobFact
+from portside.stores.inspection import BlobFact
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.uploads import session_from_row
 

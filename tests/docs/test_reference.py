@@ -1,0 +1,99 @@
+"""Nothing goes undocumented: settings, endpoints, errors, commands, dependencies."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portside.api.operator import OPERATOR_PATHS
+from portside.cli.commands import commands
+from portside.config import Setting, list_settings
+from portside.spec import errors
+from portside.spec.endpoints import ENDPOINTS
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def rows(name: str) -> list[str]:
+    """Give the rows of the tables of a page."""
+    text = (REFERENCE / name).read_text("utf-8")
+    return [line for line in text.splitlines() if line.startswith("| ")]
+
+
+def error_classes(root: type[errors.RegistryError]) -> Iterator[type[errors.RegistryError]]:
+    """Walk through the tree of errors."""
+    for leaf in root.__subclasses__():
+        if leaf.__module__ == errors.__name__:
+            yield leaf
+            yield from error_classes(leaf)
+
+
+@pytest.mark.parametrize("setting", list_settings(), ids=lambda setting: setting.name)
+def test_settings(setting: Setting) -> None:
+    """Each setting is documented with its spellings, default, unit and reason."""
+    default = setting.default
+    if setting.type is bool:
+        default = "on" if default else "off"
+    (row,) = [row for row in rows("settings.md") if f"`{setting.variable}`" in row]
+    option, _, *rest = [cell.strip() for cell in row.strip("|").split(" | ")]
+    assert f"`--{setting.option}`" in option
+    assert rest == [str(default) or "none", setting.unit, setting.description]
+    assert setting.description.endswith(".")
+
+
+def test_no_other_settings() -> None:
+    """What is documented exists."""
+    documented = set(re.findall(r"`(PORTSIDE_\w+)`", "\n".join(rows("settings.md"))))
+    assert documented == {setting.variable for setting in list_settings()}
+
+
+def test_endpoints() -> None:
+    """Each endpoint is documented with its success, action, parameters and errors."""
+    page = rows("endpoints.md")
+    for endpoint in ENDPOINTS:
+        (row,) = [row for row in page if f"`{endpoint.method} {endpoint.path}`" in row]
+        assert f"| {endpoint.id} |" in row
+        assert endpoint.summary in row
+        assert f"| {endpoint.action} |" in row
+        assert f"| {endpoint.status}" in row
+        assert endpoint.acr_status is None or f"({endpoint.acr_status})" in row
+        assert all(f"`{parameter.name}`" in row for parameter in endpoint.query)
+        assert all(f"{error.code} {error.status}" in row for error in endpoint.errors)
+    for path in OPERATOR_PATHS:
+        assert any(f"`GET {path}`" in row for row in page)
+
+
+def test_errors() -> None:
+    """Each error is documented with its code, status and message."""
+    page = rows("errors.md")
+    for error in error_classes(errors.RegistryError):
+        start = f"| `{error.code}` | {error.status} | {error.message} |"
+        assert any(row.startswith(start) for row in page), start
+
+
+def test_commands() -> None:
+    """Each command is documented, and no other."""
+    documented = set(
+        re.findall(r"^\| `portside (\w+)`", "\n".join(rows("commands.md")), re.MULTILINE)
+    )
+    assert documented == set(commands.commands)
+
+
+def test_dependencies() -> None:
+    """The list of dependencies is the one that was decided upon."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {re.split(r"[<>=]", item)[0] for item in project["dependencies"]}
+    page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text("utf-8")
+    assert declared == set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+
+
+def test_links() -> None:
+    """Every relative link in the documentation leads to a file."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
