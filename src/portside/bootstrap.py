@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
+from portside.api.access_log import AccessLog
 from portside.api.app import RegistryApp
 from portside.api.operator import operator_app
 from portside.api.registry import Limits, Registry
@@ -94,7 +95,8 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
                 await sweeping
             stores.close()
 
-    return RegistryApp(registry, elsewhere=operator_app(registry, lifespan=lifespan))
+    app = RegistryApp(registry, elsewhere=operator_app(registry, lifespan=lifespan))
+    return AccessLog(app) if settings.access_log else app
 
 
 def _make_registry(settings: Settings, stores: Stores) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -71,6 +72,30 @@ class TestStart:
             path_ = f"/v2/a/blobs/{digest_of(make_blob(30, 30))}"
             assert client.get(path_, headers={"Range": "bytes=0-1"}).status_code == 200
             assert client.delete(path_).status_code == 202
+
+    def test_access_log(self, data: Path) -> None:
+        """With the setting, each request is one line of JSON; without it, none is written."""
+        with (
+            running_registry(data, "--access-log", "--workers", "1") as registry,
+            httpx.Client(base_url=registry.url, headers={"User-Agent": "test"}) as client,
+        ):
+            push(client, "a", image("log", layers=1), "v1")
+            client.get("/v2/a/manifests/v1?x=1")
+            client.get("/v2/a/manifests/v2")
+        lines = [line.partition(" INFO ")[2] for line in registry.log.splitlines()]
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        assert [event["status"] for event in events] == [202, 201, 202, 201, 201, 200, 404]
+        pulled = events[-2]
+        assert pulled.pop("seconds") > 0
+        assert pulled == {
+            "method": "GET",
+            "path": "/v2/a/manifests/v1",
+            "query": "x=1",
+            "status": 200,
+            "bytes": len(image("log", layers=1).manifest),
+            "client": "127.0.0.1",
+            "agent": "test",
+        }
 
     def test_restart(self, data: Path) -> None:
         """What was pushed is there after a restart."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from starlette.datastructures import QueryParams
 from starlette.types import Scope
 
@@ -34,6 +32,8 @@ class Call:
     The path, the query and the headers are parsed when a handler asks for them.
     """
 
+    __slots__ = ("_body", "_last", "_name", "_parameters", "_scope", "endpoint", "registry")
+
     def __init__(
         self, registry: Registry, endpoint: Endpoint, scope: Scope, body: Body, found: Match
     ) -> None:
@@ -43,20 +43,23 @@ class Call:
         self._body = body
         self._name = found.name
         self._last = found.last
+        self._parameters: QueryParams | None = None
 
     @property
     def status(self) -> int:
         """The status of a success in the dialect that is spoken."""
         return self.endpoint.success(self.registry.dialect)
 
-    @cached_property
+    @property
     def repository(self) -> RepositoryName:
         """The repository; raises NameInvalid."""
         return RepositoryName.parse(self._name)
 
-    @cached_property
+    @property
     def _query(self) -> QueryParams:
-        return QueryParams(self._scope["query_string"])
+        if self._parameters is None:
+            self._parameters = QueryParams(self._scope["query_string"])
+        return self._parameters
 
     @property
     def digest(self) -> Digest:

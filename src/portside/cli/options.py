@@ -40,8 +40,7 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
     is_flag = setting.type is bool
     declared = f"{name}/--no-{setting.option}" if is_flag else name
     default = ("on" if setting.default else "off") if is_flag else str(setting.default)
-    unit = "" if is_flag else f" In {setting.unit}." if setting.unit.endswith("s") else ""
-    shown = f"{setting.description}{unit}  [default: {default or 'none'}]"
+    shown = f"{setting.description}  [default: {default or 'none'}]"
     return click.option(
         declared,
         setting.name,
@@ -55,9 +54,9 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
 
 
 def _metavar(setting: Setting) -> str:
-    if setting.type is int or setting.type is float:
-        return "N"
-    return setting.unit.upper().replace(" OR ", "|")
+    """Name the unit, or the choices."""
+    is_choice = " or " in setting.unit
+    return setting.unit.replace(" or ", "|") if is_choice else setting.unit.upper()
 
 
 def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:

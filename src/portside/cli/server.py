@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
@@ -84,6 +84,7 @@ def _make_server(settings: Settings, address: str, port: int) -> AbstractServer[
                 max_buffer_size=RECEIVE_BUFFER,
             ),
             log_level=LogLevels.warning,
+            ssl_protocol_min=SSLProtocols.tls12,
             ssl_cert=Path(certificate) if certificate else None,
             ssl_key=Path(key) if key else None,
             respawn_failed_workers=True,

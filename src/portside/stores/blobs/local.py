@@ -206,11 +206,18 @@ def _try_lock(path: str) -> tuple[int, bool] | None:
     except OSError:
         os.close(descriptor)
         raise
-    if os.fstat(descriptor).st_nlink == 0:
-        # Its last holder removed the file between our open and our lock.
+    if not _is_still_at(path, descriptor):
+        # Its last holder dropped the file, or put another one there, between our open and our lock.
         os.close(descriptor)
         return None
     return descriptor, is_new
+
+
+def _is_still_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _unlink(path: str) -> None:
