@@ -22,6 +22,7 @@ from bench.turns import measure, running_pair, tell
 from bench.works import (
     GetLarge,
     GetLargeSecurely,
+    GetLargeSecurelyOverHttp1,
     GetManifest,
     GetMedium,
     HeadBlob,
@@ -63,6 +64,7 @@ def make_works(size: int) -> list[Work]:
         HeadBlob(),
         GetLarge(size),
         GetLargeSecurely(size),
+        GetLargeSecurelyOverHttp1(size),
         GetMedium(),
         PushLarge(size),
         PushImage(),

@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     @property
     def is_under(self) -> bool:
         """Whether Portside missed the floor."""
-        return self.ratio < self.work.floor
+        return self.work.floor is not None and self.ratio < self.work.floor
 
     def as_document(self) -> dict[str, Any]:
         """Write it for --json."""

@@ -23,7 +23,7 @@ def ratios(rows: Sequence[Measured]) -> str:
             short(median(row.portside)),
             _three(row.ratio),
             f"{_three(min(row.ratios))}-{_three(max(row.ratios))}",
-            f"{row.work.floor:g}",
+            "" if row.work.floor is None else f"{row.work.floor:g}",
             "" if row.work.best is None else f"{row.work.best:g}",
             "UNDER THE FLOOR" if row.is_under else "",
         )

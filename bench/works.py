@@ -31,7 +31,7 @@ class Work(ABC):
     name: ClassVar[str]
     title: str
     unit: ClassVar[str]
-    floor: ClassVar[float]
+    floor: ClassVar[float | None] = None
     best: ClassVar[float | None] = None
     is_secure: ClassVar[bool] = False
 
@@ -121,15 +121,30 @@ class GetLarge(Work):
 
 
 class GetLargeSecurely(GetLarge):
-    """GET a large blob on one connection over TLS."""
+    """GET a large blob over TLS, with the HTTP version that client and server agree on: 2."""
 
     name = "get-large-tls"
     floor = 1.25
+    best = None
     is_secure = True
+    http_version: ClassVar[str] = "2"
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.title += ", TLS"
+        self.title += f", TLS, HTTP/{self.http_version}"
+
+    def measure(self, peer: Peer, seconds: int) -> float:
+        """Let curl read it."""
+        path = f"/v2/bench/large/blobs/{self._blob.digest}"
+        return loads.get_bytes_securely(peer, path, self._size, seconds, self.http_version)
+
+
+class GetLargeSecurelyOverHttp1(GetLargeSecurely):
+    """GET a large blob over TLS by a client that speaks HTTP/1.1 alone."""
+
+    name = "get-large-tls-http1"
+    floor = None
+    http_version = "1.1"
 
 
 class GetMedium(Work):
