@@ -99,8 +99,8 @@ class GetLarge(Work):
 
     name = "get-large"
     unit = "bytes/s"
-    floor = 0.9
-    best = 1.3
+    floor: ClassVar[float | None] = 0.9
+    best: ClassVar[float | None] = 1.3
 
     def __init__(self, size: int) -> None:
         self.title = f"GET blob of {size // MIB} MiB, 1 connection"
