@@ -124,7 +124,7 @@ class GetLargeSecurely(GetLarge):
     """GET a large blob over TLS, with the HTTP version that client and server agree on: 2."""
 
     name = "get-large-tls"
-    floor = 1.25
+    floor: ClassVar[float | None] = 1.25
     best = None
     is_secure = True
     http_version: ClassVar[str] = "2"
