@@ -14,8 +14,6 @@ from msgspec import Meta
 
 from portside.spec.dialects import Dialect
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-
 
 class SettingsInvalid(Exception):
     """A setting has a value that it cannot have; the message is for the person who set it."""
@@ -214,6 +212,20 @@ class Setting(NamedTuple):
     default: Any
     unit: str
     description: str
+    least: float | None
+    above: float | None
+    most: float | None
+
+    @property
+    def expected(self) -> str:
+        """What its values are, in words."""
+        noun = {int: "a whole number", float: "a number", str: "text"}.get(self.type, self.unit)
+        bounds = [
+            f"{self.least} or more" if self.least is not None else "",
+            f"more than {self.above}" if self.above is not None else "",
+            f"{self.most} or less" if self.most is not None else "",
+        ]
+        return ", ".join(filter(None, (noun, *bounds)))
 
     @property
     def option(self) -> str:
@@ -233,9 +245,18 @@ def list_settings() -> list[Setting]:
     found = []
     for name in Settings.__struct_fields__:
         kind, meta = get_args(hints[name])
-        unit = meta.extra["unit"]
-        default = getattr(defaults, name)
-        found.append(Setting(name, kind, default, unit, meta.description))
+        found.append(
+            Setting(
+                name,
+                kind,
+                getattr(defaults, name),
+                meta.extra["unit"],
+                meta.description,
+                least=meta.ge,
+                above=meta.gt,
+                most=meta.le,
+            )
+        )
     return found
 
 
@@ -247,7 +268,7 @@ def make_settings(given: dict[str, Any]) -> Settings:
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsInvalid(_explain(str(error))) from error
+        raise SettingsInvalid(_explain(str(error), given)) from error
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         both = "tls-certificate and tls-key go together: set both, or neither"
         raise SettingsInvalid(both)
@@ -255,9 +276,9 @@ def make_settings(given: dict[str, Any]) -> Settings:
     return settings
 
 
-def _explain(message: str) -> str:
-    """Put the setting's name first: "Expected `int` >= 1 - at `$.workers`" becomes readable."""
-    problem, _, place = message.partition(" - at `$.")
-    name = place.rstrip("`").replace("_", "-")
-    problem = problem.replace("`", "").replace("Expected", "expected")
-    return f"{name}: {problem}" if name else problem
+def _explain(message: str, given: dict[str, Any]) -> str:
+    """Say what the setting may be that "Expected `int` >= 1 - at `$.workers`" is about."""
+    _, _, place = message.partition(" - at `$.")
+    name = place.rstrip("`")
+    wrong = next((setting for setting in list_settings() if setting.name == name), None)
+    return f"{wrong.option} must be {wrong.expected}, not {given[name]!r}" if wrong else message

@@ -292,11 +292,14 @@ class TestMistakes:
             (("--listen", "127.0.0.1:99999"), "listen must be HOST:PORT"),
             (("--listen", "no.such.host.invalid:0"), "cannot listen on no.such.host.invalid:0"),
             (("--listen", "192.0.2.1:5000"), "cannot listen on 192.0.2.1:5000"),
-            (("--workers", "0"), "workers: "),
-            (("--workers", "many"), "workers: "),
-            (("--dialect", "klingon"), "dialect: "),
-            (("--max-manifest-bytes", "-1"), "max-manifest-bytes: "),
-            (("--body-timeout", "0"), "body-timeout: "),
+            (("--workers", "0"), "workers must be a whole number, 1 or more, 256 or less, not '0'"),
+            (("--workers", "many"), "workers must be a whole number"),
+            (("--dialect", "klingon"), "dialect must be oci or acr-2017, not 'klingon'"),
+            (
+                ("--max-manifest-bytes", "-1"),
+                "max-manifest-bytes must be a whole number, 1 or more",
+            ),
+            (("--body-timeout", "0"), "body-timeout must be a number, more than 0, not '0'"),
             (("--tls-key", "key.pem"), "go together"),
             (("--tls-key", "no.pem", "--tls-certificate", "no.pem"), "certificate no.pem"),
             (("--config", "absent.toml"), "cannot read absent.toml"),
@@ -313,7 +316,7 @@ class TestMistakes:
             ("workers = ", "is not valid TOML"),
             ("wrokers = 2", "'wrokers', which is no setting"),
             ("workers = [2]", "workers must be a single value"),
-            ("workers = 'x'", "workers: "),
+            ("workers = 'x'", "workers must be a whole number"),
         ],
     )
     def test_file(self, tmp_path: Path, text: str, expected: str) -> None:
@@ -325,7 +328,7 @@ class TestMistakes:
     def test_environment(self, data: Path) -> None:
         """A mistake in the environment is named."""
         message = serve_and_fail("--data", str(data), env={"PORTSIDE_PAGE_LIMIT": "all"})
-        assert "page-limit: " in message
+        assert "page-limit must be a whole number" in message
 
     def test_usage(self) -> None:
         """What is no option or command at all is a mistake of usage."""

@@ -6,11 +6,6 @@ from portside.api.calls import Call
 from portside.stores.interfaces import TagCondition
 
 
-def etag(digest: str) -> str:
-    """Write a digest as a strong entity tag."""
-    return f'"{digest}"'
-
-
 def is_not_modified(call: Call, digest: str) -> bool:
     """Tell whether If-None-Match says that the client has this content already."""
     header = call.header("if-none-match")
