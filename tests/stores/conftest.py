@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteMetadata
-
-Result = TypeVar("Result")
-Await = Callable[[Coroutine[Any, Any, Result]], Result]
 
 
 class Clock:

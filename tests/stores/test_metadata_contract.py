@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -268,13 +269,9 @@ class TestSchema:
     @pytest.mark.usefixtures("metadata")
     def test_lists_use_indexes(self, tmp_path: Path) -> None:
         """No list reads a whole table, and none sorts."""
-        connection = sqlite3.connect(tmp_path / "portside.db")
-        for sql in (TAGS, REPOSITORIES, REFERRERS):
-            numbered = "?5" in sql
-            parameters = [""] * (5 if numbered else sql.count("?"))
-            plan = " ".join(
-                row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
-            )
-            assert "SCAN" not in plan
-            assert "TEMP B-TREE" not in plan
-        connection.close()
+        with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
+            for sql in (TAGS, REPOSITORIES, REFERRERS):
+                rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [""] * sql.count("?"))
+                plan = " ".join(row[3] for row in rows)
+                assert "SCAN" not in plan
+                assert "TEMP B-TREE" not in plan

@@ -29,9 +29,9 @@ REFERRERS = """
     SELECT m.media_type, m.digest, m.size, m.artifact_type, m.annotations
     FROM repositories r
     JOIN manifests m ON m.repository = r.id
-    WHERE r.name = ?1 AND m.subject = ?2 AND m.digest > ?3 AND (?4 IS NULL OR m.artifact_type = ?4)
+    WHERE r.name = ? AND m.subject = ? AND (? IS NULL OR m.artifact_type = ?) AND m.digest > ?
     ORDER BY m.digest
-    LIMIT ?5
+    LIMIT ?
 """
 
 
@@ -62,7 +62,8 @@ class SqliteDiscovery:
         max_bytes: int,
     ) -> Page[Referrer]:
         """Read one page of referrers, row by row until there are enough bytes."""
-        parameters = (str(repository), str(subject), page.last, artifact_type, page.limit + 1)
+        kinds = (artifact_type, artifact_type)
+        parameters = (str(repository), str(subject), *kinds, page.last, page.limit + 1)
         found: list[Referrer] = []
         room = max_bytes
         for row in self._database.each(REFERRERS, parameters):
