@@ -86,11 +86,11 @@ class TestRoutes:
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [
-            ("POST", "/v2/", "GET"),
+            ("POST", "/v2/", "GET, HEAD"),
             ("POST", "/v2/a/manifests/v1", "DELETE, GET, HEAD, PUT"),
-            ("PUT", "/v2/a/tags/list", "GET"),
+            ("PUT", "/v2/a/tags/list", "GET, HEAD"),
             ("OPTIONS", "/v2/a/blobs/uploads/", "POST"),
-            ("BREW", "/v2/_catalog", "GET"),
+            ("BREW", "/v2/_catalog", "GET, HEAD"),
         ],
     )
     def test_method(self, client: httpx.Client, method: str, path: str, allowed: str) -> None:

@@ -78,7 +78,7 @@ class TestTags:
         assert "Link" not in answer.headers
         assert tags
 
-    @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "1e3", "9" * 40, "٣", "0x1"])
+    @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "1e3", "٣", "0x1"])
     def test_absurd_numbers(self, client: httpx.Client, repository: str, n: str) -> None:
         """What is no number of results is refused."""
         answer = client.get(f"/v2/{repository}/tags/list", params={"n": n})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -65,8 +64,10 @@ def json_answer(status: int, document: object, **fields: str | None) -> Answer:
     return Answer(status, headers(content_length=str(len(body)), **fields), body)
 
 
-def next_link(path: str, *, last: str, limit: int, **kept: str | None) -> str:
-    """Write the Link to the next page: relative, so that it works behind any proxy (RFC 8288)."""
-    fields: dict[str, Any] = {name: value for name, value in kept.items() if value is not None}
-    query = urlencode({**fields, "n": limit, "last": last})
+def next_link(path: str, *, last: str, limit: int, kept: list[tuple[str, str]]) -> str:
+    """Write the Link to the next page: relative, so that it works behind any proxy (RFC 8288).
+
+    `kept` are the other parameters of the query, as they came.
+    """
+    query = urlencode([*kept, ("n", str(limit)), ("last", last)])
     return f'<{quote(path)}?{query}>; rel="next"'

@@ -9,21 +9,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portside.api import blobs, discovery, manifests, uploads
-from portside.api.answers import CLOSE
-from portside.api.bodies import Body
+from portside.api.answers import CLOSE, Answer
+from portside.api.bodies import Body, Farewell
 from portside.api.calls import Call
 from portside.api.errors import error_answer
+from portside.api.heads import check_head
 from portside.api.registry import Registry
 from portside.spec.endpoints import Endpoint
-from portside.spec.errors import (
-    BodyIncomplete,
-    EndpointUnknown,
-    HeadersTooLarge,
-    MethodNotAllowed,
-    RegistryError,
-    Unavailable,
-    Unknown,
-)
+from portside.spec.errors import BodyIncomplete, RegistryError, Unavailable, Unknown
+from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
 from portside.spec.routes import Match, match
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -65,13 +59,14 @@ class RegistryApp:
             return
         body = Body(scope, receive)
         found = match(scope["path"])
-        endpoint = found.route.methods.get(scope["method"]) if found else None
+        endpoint = found.route.endpoint(scope["method"]) if found else None
+        response: Response | Farewell
         try:
-            self._check_headers(scope)
+            check_head(scope, self._registry.limits.max_header_bytes)
             if found is None or endpoint is None:
                 raise _not_found(scope, found)
             call = Call(self._registry, endpoint, scope, body, found)
-            response = await HANDLERS[endpoint.operation](call)
+            response = await self._answer(call, endpoint, scope["method"])
         except RegistryError as error:
             response = await self._refuse(error, endpoint, scope, body)
         except Exception:
@@ -80,16 +75,16 @@ class RegistryApp:
             response = await self._refuse(fault, endpoint, scope, body)
         await response(scope, receive, send)
 
-    def _check_headers(self, scope: Scope) -> None:
-        limit = self._registry.limits.max_header_bytes
-        size = sum([len(name) + len(value) for name, value in scope["headers"]])
-        size += len(scope["path"]) + len(scope["query_string"])
-        if size > limit:
-            raise HeadersTooLarge(f"path, query and header fields may have {limit} bytes together")
+    async def _answer(self, call: Call, endpoint: Endpoint, method: str) -> Response:
+        response = await HANDLERS[endpoint.operation](call)
+        if method == "HEAD" and endpoint.method == "GET":
+            # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
+            return Answer(response.status_code, response.raw_headers)
+        return response
 
     async def _refuse(
         self, error: RegistryError, endpoint: Endpoint | None, scope: Scope, body: Body
-    ) -> Response:
+    ) -> Response | Farewell:
         if isinstance(error, Unavailable):
             log.error("%s %s: %s", scope["method"], scope["path"], error)
         elif isinstance(error, BodyIncomplete):
@@ -100,9 +95,11 @@ class RegistryApp:
             dialect=self._registry.dialect,
             is_head=scope["method"] == "HEAD",
         )
-        if not await body.drain() and scope["http_version"].startswith("1"):
+        if await body.drain_little():
+            return answer
+        if scope["http_version"].startswith("1"):
             answer.raw_headers.append(CLOSE)
-        return answer
+        return Farewell(answer, body)
 
 
 def _not_found(scope: Scope, found: Match | None) -> RegistryError:

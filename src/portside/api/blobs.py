@@ -15,7 +15,7 @@ from portside.api.answers import (
     no_content,
 )
 from portside.api.calls import Call
-from portside.api.conditions import is_not_modified, may_send_range
+from portside.api.conditions import check_match, is_not_modified, may_send_range
 from portside.operations.delete import delete_blob as delete
 from portside.operations.pull import find_blob
 from portside.spec.digests import Digest
@@ -27,21 +27,24 @@ from portside.stores.interfaces import BlobStore
 _OCTETS = OCTET_STREAM.encode("ascii")
 _FOREVER = (b"cache-control", b"max-age=31536000")
 _ACCEPT_RANGES = (b"accept-ranges", b"bytes")
+_ACCEPT_NO_RANGES = (b"accept-ranges", b"none")
 
 
 async def head_blob(call: Call) -> Response:
     """Tell the size; a Range is ignored, as a HEAD has no content to take a part of."""
     digest = call.digest
     size = await find_blob(call.registry.metadata, call.registry.blobs, call.repository, digest)
+    check_match(call, digest)
     if is_not_modified(call, digest):
         return Answer(304, _fields(digest))
-    return Answer(call.status, _fields(digest, size))
+    return Answer(call.status, [*_fields(digest, size), _accept_ranges(call)])
 
 
 async def get_blob(call: Call) -> Response:
     """Send the blob, or the parts of it that are asked for."""
     registry, digest = call.registry, call.digest
     size = await find_blob(registry.metadata, registry.blobs, call.repository, digest)
+    check_match(call, digest)
     if is_not_modified(call, digest):
         return Answer(304, _fields(digest))
     wanted = call.header("range")
@@ -51,7 +54,7 @@ async def get_blob(call: Call) -> Response:
             return _one_part(registry.blobs, digest, size, parts[0])
         if parts:
             return _several_parts(registry.blobs, digest, size, parts)
-    fields = _fields(digest, size)
+    fields = [*_fields(digest, size), _accept_ranges(call)]
     return StreamAnswer(call.status, fields, registry.blobs.read(digest, ByteRange(0, size)))
 
 
@@ -63,11 +66,14 @@ def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTE
         (b"docker-content-digest", written),
         (b"etag", b'"%b"' % written),
         _FOREVER,
-        _ACCEPT_RANGES,
     ]
     if size is not None:
         fields += [(b"content-type", content_type), (b"content-length", b"%d" % size)]
     return fields
+
+
+def _accept_ranges(call: Call) -> tuple[bytes, bytes]:
+    return _ACCEPT_RANGES if call.registry.limits.max_ranges else _ACCEPT_NO_RANGES
 
 
 def _one_part(blobs: BlobStore, digest: Digest, size: int, part: ByteRange) -> Response:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
+from portside.api.answers import Answer
 from portside.spec.errors import BodyIncomplete, BodyTimeout, ManifestTooLarge
 
-DRAIN_BYTES = 4 * 1024 * 1024
-"""What is read of a body that was refused, so that the client gets to see the answer."""
+LITTLE_BYTES = 64 * 1024
+LITTLE_PATIENCE = 0.5
+"""Bytes and seconds of a refused body that are read before the answer, to keep the connection."""
 
-DRAIN_PATIENCE = 1.0
-"""Seconds for the same."""
+DRAIN_PATIENCE = 10.0
+"""Seconds for which more of it is read after the answer, so that the client gets to see that."""
 
 
 class Body:
@@ -61,19 +64,31 @@ class Body:
                     raise ManifestTooLarge(f"a manifest may have {limit} bytes at most")
         return b"".join(pieces)
 
-    async def drain(self) -> bool:
-        """Read what is left of a refused body, within bounds; tells whether all of it was read.
+    async def drain_little(self) -> bool:
+        """Read a short rest of a refused body; tells whether that was all of it.
 
         A client that waits for "100 Continue" is answered before it sends anything.
         """
+        return self._is_absent() or (
+            not self._is_awaited() and await self._drain(LITTLE_BYTES, LITTLE_PATIENCE)
+        )
+
+    async def drain(self) -> None:
+        """Read what is left of a refused body, and throw it away, for a limited time."""
+        if not self._is_awaited():
+            await self._drain(sys.maxsize, DRAIN_PATIENCE)
+
+    def _is_absent(self) -> bool:
         names = {name for name, _ in self._scope["headers"]}
-        if self._is_read or names.isdisjoint({b"content-length", b"transfer-encoding"}):
-            return True
-        if b"expect" in names:
-            return False
-        left = DRAIN_BYTES
+        return self._is_read or names.isdisjoint({b"content-length", b"transfer-encoding"})
+
+    def _is_awaited(self) -> bool:
+        return any(name == b"expect" for name, _ in self._scope["headers"])
+
+    async def _drain(self, most: int, patience: float) -> bool:
+        left = most
         try:
-            async with asyncio.timeout(DRAIN_PATIENCE), aclosing(self.pieces(60)) as arriving:
+            async with asyncio.timeout(patience), aclosing(self.pieces(patience)) as arriving:
                 async for piece in arriving:
                     left -= len(piece)
                     if left < 0:
@@ -81,3 +96,27 @@ class Body:
         except (TimeoutError, BodyTimeout, BodyIncomplete):
             return False
         return True
+
+
+class Farewell:
+    """An answer to a request whose body is not wanted, and the end of its connection.
+
+    The answer is sent at once, but for its last byte, and then the body is read on for a while:
+    were the connection closed while the client still sends, the system would throw the answer away
+    with what arrives (RFC 9112, section 9.6).
+    """
+
+    def __init__(self, answer: Answer, body: Body) -> None:
+        self._answer = answer
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, wait for the client to take it, and end."""
+        del scope, receive
+        answer = self._answer
+        start = {"status": answer.status_code, "headers": answer.raw_headers}
+        await send({"type": "http.response.start", **start})
+        # A server that has sent the last byte would close the connection: it has to wait.
+        await send({"type": "http.response.body", "body": answer.body[:-1], "more_body": True})
+        await self._body.drain()
+        await send({"type": "http.response.body", "body": answer.body[-1:], "more_body": False})

@@ -98,6 +98,10 @@ class Call:
         """Give every value of a parameter of the query."""
         return self._query.getlist(name)
 
+    def query_beside(self, *names: str) -> list[tuple[str, str]]:
+        """Give all parameters of the query but those named."""
+        return [(name, value) for name, value in self._query.multi_items() if name not in names]
+
     def query_digest(self) -> Digest:
         """Give the parameter `digest`, which has to be there; raises DigestInvalid."""
         text = self.query("digest")

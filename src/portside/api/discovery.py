@@ -8,6 +8,7 @@ from starlette.responses import Response
 from portside.api.answers import API_VERSION, Answer, headers, json_answer, next_link
 from portside.api.calls import Call
 from portside.spec.media_types import JSON, OCI_INDEX
+from portside.spec.pagination import PageRequest
 from portside.stores.interfaces import Referrer
 
 _PING = Answer(
@@ -28,7 +29,7 @@ async def list_tags(call: Call) -> Response:
     link = None
     if page.more:
         path = f"/v2/{call.repository}/tags/list"
-        link = next_link(path, last=page.items[-1], limit=request.limit)
+        link = _next_page(call, path, page.items[-1], request)
     return json_answer(200, {"name": str(call.repository), "tags": page.items}, link=link)
 
 
@@ -38,14 +39,15 @@ async def list_repositories(call: Call) -> Response:
     page = await call.registry.metadata.list_repositories(request)
     link = None
     if page.more:
-        link = next_link("/v2/_catalog", last=page.items[-1], limit=request.limit)
+        link = _next_page(call, "/v2/_catalog", page.items[-1], request)
     return json_answer(200, {"repositories": page.items}, link=link)
 
 
 async def list_referrers(call: Call) -> Response:
     """List, as an image index, the manifests that name this digest as their subject."""
     request = call.page()
-    artifact_type = call.query("artifactType") or None
+    # A plus that was not encoded has become a space, which no media type holds.
+    artifact_type = (call.query("artifactType") or "").replace(" ", "+") or None
     subject = call.digest
     page = await call.registry.metadata.list_referrers(
         call.repository,
@@ -57,8 +59,7 @@ async def list_referrers(call: Call) -> Response:
     link = None
     if page.more:
         path = f"/v2/{call.repository}/referrers/{subject}"
-        last = page.items[-1].digest
-        link = next_link(path, last=last, limit=request.limit, artifactType=artifact_type)
+        link = _next_page(call, path, page.items[-1].digest, request)
     index = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -72,6 +73,10 @@ async def list_referrers(call: Call) -> Response:
         oci_filters_applied="artifactType" if artifact_type else None,
     )
     return Answer(200, fields, body)
+
+
+def _next_page(call: Call, path: str, last: str, request: PageRequest) -> str:
+    return next_link(path, last=last, limit=request.limit, kept=call.query_beside("n", "last"))
 
 
 def _descriptor(referrer: Referrer) -> dict[str, object]:

@@ -6,7 +6,7 @@ import msgspec
 
 from portside.api.answers import Answer, headers
 from portside.api.locations import upload_location
-from portside.spec import errors
+from portside.spec import errors, http_errors
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import Endpoint
 from portside.spec.media_types import JSON
@@ -48,7 +48,7 @@ def _explaining_headers(error: errors.RegistryError) -> dict[str, str]:
                 "range": session.received,
                 "docker_upload_uuid": session.id,
             }
-        case errors.MethodNotAllowed(allowed=allowed):
+        case http_errors.MethodNotAllowed(allowed=allowed):
             return {"allow": ", ".join(allowed)}
         case errors.Unavailable() | errors.UploadBusy():
             return {"retry_after": "1"}

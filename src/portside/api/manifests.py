@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from portside.api.answers import API_VERSION, Answer, headers, no_content
 from portside.api.calls import Call
-from portside.api.conditions import is_not_modified, tag_condition
+from portside.api.conditions import check_match, is_not_modified, tag_condition
 from portside.api.locations import manifest_location
 from portside.operations.delete import delete_manifest as delete
 from portside.spec.digests import Digest
@@ -27,6 +27,7 @@ async def head_manifest(call: Call) -> Response:
 
 async def _pull(call: Call, *, with_body: bool) -> Response:
     manifest = await call.registry.metadata.get_manifest(call.repository, call.known_reference)
+    check_match(call, manifest.digest)
     digest = manifest.digest.encode("ascii")
     fields = [
         API_VERSION,
@@ -83,5 +84,5 @@ async def delete_manifest(call: Call) -> Response:
     """Delete a manifest with its tags, or one tag."""
     if not call.registry.allow_delete:
         raise DeleteDisabled
-    await delete(call.registry.metadata, call.repository, call.known_reference)
+    await delete(call.registry.metadata, call.repository, call.known_reference, tag_condition(call))
     return Answer(call.status, headers(content_length="0"))

@@ -15,7 +15,8 @@ from portside.api.answers import json_answer
 from portside.api.errors import error_answer
 from portside.api.openapi import describe
 from portside.api.registry import Registry
-from portside.spec.errors import EndpointUnknown, MethodNotAllowed, RegistryError, Unavailable
+from portside.spec.errors import RegistryError, Unavailable
+from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
 
 PROBE_TIMEOUT = 5.0
 """Seconds after which a database or a store that does not answer counts as broken."""
@@ -51,7 +52,7 @@ def operator_app(registry: Registry, *, lifespan: Lifespan) -> Starlette:
         return error_answer(error, endpoint=None, dialect=registry.dialect, is_head=is_head)
 
     document = describe(registry.dialect, OPERATOR_PATHS)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
@@ -60,6 +61,8 @@ def operator_app(registry: Registry, *, lifespan: Lifespan) -> Starlette:
         exception_handlers={RegistryError: refuse, 404: refuse, 405: refuse},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _from_status(request: Request, error: Exception) -> RegistryError:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from portside.spec.digests import Digest
 from portside.spec.names import Reference, RepositoryName
-from portside.stores.interfaces import BlobLinkStore, BlobStore, ManifestStore
+from portside.stores.interfaces import BlobLinkStore, BlobStore, ManifestStore, TagCondition
 
 
 async def delete_manifest(
-    manifests: ManifestStore, repository: RepositoryName, reference: Reference
+    manifests: ManifestStore,
+    repository: RepositoryName,
+    reference: Reference,
+    condition: TagCondition | None = None,
 ) -> None:
     """Delete a manifest and its tags by digest, or just a tag (end-9).
 
-    Raises ManifestUnknown and ManifestInUse.
+    Raises ManifestUnknown, ManifestInUse and, if `condition` does not hold, PreconditionFailed.
     """
     if isinstance(reference, Digest):
-        await manifests.delete_manifest(repository, reference)
+        await manifests.delete_manifest(repository, reference, condition)
     else:
-        await manifests.delete_tag(repository, reference)
+        await manifests.delete_tag(repository, reference, condition)
 
 
 async def delete_blob(

@@ -16,6 +16,7 @@ from portside.spec.errors import (
     BodyIncomplete,
     BodyTimeout,
     DigestInvalid,
+    RangeInvalid,
     SizeInvalid,
     Unavailable,
 )
@@ -86,8 +87,12 @@ class Receiver:
     async def push(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:
         """Receive a blob in one request (end-4b).
 
-        Raises DigestInvalid, SizeInvalid, BlobTooLarge, BodyIncomplete and BodyTimeout.
+        Raises DigestInvalid, RangeInvalid, SizeInvalid, BlobTooLarge, BodyIncomplete and
+        BodyTimeout.
         """
+        if chunk.range is not None and chunk.range.start:
+            whole = f"a blob in one request starts at byte 0, not at {chunk.range.start}"
+            raise RangeInvalid(whole)
         upload = UploadId.fresh()
         async with self._blobs.hold(upload) as staging:
             try:

@@ -9,8 +9,20 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from portside.spec import errors
+from portside.spec import errors, http_errors
 from portside.spec.dialects import Dialect
+from portside.spec.parameters import (
+    ARTIFACT_TYPE,
+    DIGEST,
+    DIGEST_ALGORITHM,
+    DIGEST_AT_ONCE,
+    FROM,
+    LAST,
+    MOUNT,
+    TAG,
+    N,
+    QueryParameter,
+)
 
 
 class Action(enum.StrEnum):
@@ -23,36 +35,20 @@ class Action(enum.StrEnum):
     CATALOG = "catalog"
 
 
-@dataclass(frozen=True, slots=True)
-class QueryParameter:
-    """A parameter in the query of a request."""
-
-    name: str
-    meaning: str
-    required: bool = False
-    repeated: bool = False
-
-
-DIGEST = QueryParameter("digest", "digest of the whole blob", required=True)
-DIGEST_AT_ONCE = QueryParameter("digest", "digest of the blob that is the body of this request")
-DIGEST_ALGORITHM = QueryParameter("digest-algorithm", "algorithm of the digest that will end it")
-MOUNT = QueryParameter("mount", "digest of a blob to link from another repository")
-FROM = QueryParameter("from", "repository that holds the blob to mount")
-TAG = QueryParameter("tag", "tag to point at the manifest, any number of times", repeated=True)
-N = QueryParameter("n", "largest number of results, zero or more")
-LAST = QueryParameter("last", "list what comes after this one")
-ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this type")
-
 ERRORS_OF_ALL: tuple[type[errors.RegistryError], ...] = (
     errors.NameInvalid,
-    errors.HeadersTooLarge,
+    http_errors.HeadersTooLarge,
+    http_errors.HostInvalid,
+    http_errors.TransferEncodingUnsupported,
     errors.Unknown,
     errors.Unavailable,
 )
 """What any endpoint can answer."""
 
 _WRITES = (errors.StorageFull,)
-_BODY = (errors.BodyTimeout, errors.BodyIncomplete)
+_BODY = (errors.BodyTimeout, errors.BodyIncomplete, http_errors.ContentEncodingUnsupported)
+_FIND_BLOB = (errors.DigestInvalid, errors.BlobUnknown, errors.PreconditionFailed)
+_FIND_MANIFEST = (errors.DigestInvalid, errors.ManifestUnknown, errors.PreconditionFailed)
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
 
 
@@ -116,7 +112,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Pull a blob, or a part of it.",
         other_statuses=(206, 304),
-        errors=(errors.DigestInvalid, errors.BlobUnknown, errors.RangeNotSatisfiable),
+        errors=(*_FIND_BLOB, errors.RangeNotSatisfiable),
         described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),
     Endpoint(
@@ -127,7 +123,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Tell whether a blob is there, and its size.",
         other_statuses=(304,),
-        errors=(errors.DigestInvalid, errors.BlobUnknown),
+        errors=_FIND_BLOB,
         described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),
     Endpoint(
@@ -138,7 +134,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Pull a manifest by tag or by digest.",
         other_statuses=(304,),
-        errors=(errors.DigestInvalid, errors.ManifestUnknown),
+        errors=_FIND_MANIFEST,
         described=frozenset({200, 400, 401, 404}),
     ),
     Endpoint(
@@ -149,7 +145,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Tell whether a manifest is there, its digest, type and size.",
         other_statuses=(304,),
-        errors=(errors.DigestInvalid, errors.ManifestUnknown),
+        errors=_FIND_MANIFEST,
     ),
     Endpoint(
         "end-4",
@@ -161,7 +157,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         status=202,
         other_statuses=(201,),
         query=(DIGEST_AT_ONCE, DIGEST_ALGORITHM, MOUNT, FROM),
-        errors=(errors.DigestInvalid, errors.SizeInvalid, errors.BlobTooLarge, *_BODY, *_WRITES),
+        errors=(
+            errors.DigestInvalid,
+            errors.SizeInvalid,
+            errors.BlobTooLarge,
+            errors.RangeInvalid,
+            *_BODY,
+            *_WRITES,
+        ),
         described=frozenset({201, 202, 400, 401}),
     ),
     Endpoint(
@@ -251,6 +254,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.ManifestUnknown,
             errors.DeleteDisabled,
             errors.ManifestInUse,
+            errors.PreconditionFailed,
             *_WRITES,
         ),
         described=frozenset({202, 400, 401, 404}),
@@ -314,4 +318,3 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=(errors.PaginationNumberInvalid,),
     ),
 )
-"""Every endpoint under `/v2`."""

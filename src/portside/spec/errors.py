@@ -23,8 +23,8 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      +-- PaginationNumberInvalid
      +-- PreconditionFailed
      +-- Unsupported
-     |    +-- MethodNotAllowed, DeleteDisabled, BlobInUse, ManifestInUse
-     |    +-- EndpointUnknown, HeadersTooLarge
+     |    +-- DeleteDisabled, BlobInUse, ManifestInUse
+     |    +-- those of `http_errors`
      +-- Unavailable
      |    +-- StorageFull
      +-- Unknown
@@ -60,7 +60,7 @@ class RegistryError(Exception):
 
 
 class NameInvalid(RegistryError):
-    """The repository name does not follow the grammar (code-5)."""
+    """The repository name does not follow the grammar (code-8)."""
 
     code = "NAME_INVALID"
     status = 400
@@ -68,7 +68,7 @@ class NameInvalid(RegistryError):
 
 
 class NameUnknown(RegistryError):
-    """The registry holds no repository of that name (code-6)."""
+    """The registry holds no repository of that name (code-9)."""
 
     code = "NAME_UNKNOWN"
     status = 404
@@ -99,7 +99,7 @@ class TooManyTags(TagInvalid):
 
 
 class ManifestUnknown(RegistryError):
-    """The repository holds no manifest under that tag or digest (code-9)."""
+    """The repository holds no manifest under that tag or digest (code-7)."""
 
     code = "MANIFEST_UNKNOWN"
     status = 404
@@ -107,7 +107,7 @@ class ManifestUnknown(RegistryError):
 
 
 class ManifestInvalid(RegistryError):
-    """The manifest cannot be stored as it was sent (code-8)."""
+    """The manifest cannot be stored as it was sent (code-6)."""
 
     code = "MANIFEST_INVALID"
     status = 400
@@ -122,7 +122,7 @@ class ManifestTooLarge(ManifestInvalid):
 
 
 class ManifestBlobUnknown(RegistryError):
-    """A manifest refers to content that the repository does not hold (code-7); one detail each."""
+    """A manifest refers to content that the repository does not hold (code-5); one detail each."""
 
     code = "MANIFEST_BLOB_UNKNOWN"
     status = 400
@@ -246,16 +246,6 @@ class Unsupported(RegistryError):
     message = "the operation is unsupported"
 
 
-class MethodNotAllowed(Unsupported):
-    """The endpoint exists, but not with this method; `allowed` are the methods it has."""
-
-    message = "the endpoint does not support this method"
-
-    def __init__(self, allowed: tuple[str, ...], *details: str) -> None:
-        super().__init__(*details)
-        self.allowed = allowed
-
-
 class DeleteDisabled(Unsupported):
     """The registry is configured to keep everything."""
 
@@ -272,20 +262,6 @@ class ManifestInUse(Unsupported):
     """An index of the repository lists the manifest, so that it may not be deleted."""
 
     message = "manifest is listed by an index of the repository"
-
-
-class EndpointUnknown(Unsupported):
-    """No endpoint has this path."""
-
-    status = 404
-    message = "the registry has no such endpoint"
-
-
-class HeadersTooLarge(Unsupported):
-    """The request's header fields are larger than the limit (RFC 6585, section 5)."""
-
-    status = 431
-    message = "request header fields are too large"
 
 
 class Unavailable(RegistryError):

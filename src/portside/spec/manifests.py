@@ -68,7 +68,6 @@ class _FsLayer(msgspec.Struct, rename="camel"):
 class _Document(msgspec.Struct, rename="camel"):
     """The union of the fields of all manifest kinds that the registry understands."""
 
-    media_type: str | None = None
     artifact_type: str | None = None
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
@@ -83,14 +82,19 @@ _decode_document = msgspec.json.Decoder(_Document).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _IMAGES = {media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST}
-_UNDERSTOOD = _IMAGES | {
-    media_types.OCI_INDEX,
-    media_types.DOCKER_LIST,
-    media_types.DOCKER_SCHEMA_1,
-    media_types.DOCKER_SCHEMA_1_SIGNED,
-    media_types.ORAS_ARTIFACT,
-    media_types.OCI_ARTIFACT,
+
+_OF_ALL = {"artifactType", "subject", "annotations"}
+_FIELDS: dict[str, set[str]] = {
+    media_types.OCI_MANIFEST: {"config", "layers", *_OF_ALL},
+    media_types.DOCKER_MANIFEST: {"config", "layers", *_OF_ALL},
+    media_types.OCI_INDEX: {"manifests", *_OF_ALL},
+    media_types.DOCKER_LIST: {"manifests", *_OF_ALL},
+    media_types.DOCKER_SCHEMA_1: {"fsLayers"},
+    media_types.DOCKER_SCHEMA_1_SIGNED: {"fsLayers"},
+    media_types.ORAS_ARTIFACT: {"blobs", *_OF_ALL},
+    media_types.OCI_ARTIFACT: {"blobs", *_OF_ALL},
 }
+"""What is read of each type. Other fields may be there, and mean nothing ("Extensibility")."""
 
 
 def parse_manifest(
@@ -109,11 +113,11 @@ def parse_manifest(
         raise DigestInvalid(wrong)
     declared = media_types.essence(content_type) if content_type else ""
     try:
+        payload.decode("utf-8")
         fields = _decode_object(payload)
         embedded = _media_type_field(fields)
-        media_type = declared or embedded or _guess(fields)
-        understood = media_type in _UNDERSTOOD
-        document = _decode_document(payload) if understood else _Document()
+        media_type = media_types.canonical(declared or embedded or _guess(fields))
+        document = _read(fields, _FIELDS.get(media_type, set()))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         unreadable = f"the payload is not the JSON object that is expected: {error}"
         raise ManifestInvalid(unreadable) from error
@@ -134,6 +138,11 @@ def parse_manifest(
         artifact_type=_artifact_type(media_type, document),
         annotations=document.annotations or {},
     )
+
+
+def _read(fields: dict[str, msgspec.Raw], wanted: set[str]) -> _Document:
+    found = {name: value for name, value in fields.items() if name in wanted}
+    return _decode_document(msgspec.json.encode(found))
 
 
 def _media_type_field(fields: dict[str, msgspec.Raw]) -> str | None:

@@ -13,6 +13,20 @@ DOCKER_SCHEMA_1_SIGNED = "application/vnd.docker.distribution.manifest.v1+pretty
 ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json"
 OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 
+_KNOWN = {
+    known.lower(): known
+    for known in (
+        OCI_MANIFEST,
+        OCI_INDEX,
+        DOCKER_MANIFEST,
+        DOCKER_LIST,
+        DOCKER_SCHEMA_1,
+        DOCKER_SCHEMA_1_SIGNED,
+        ORAS_ARTIFACT,
+        OCI_ARTIFACT,
+    )
+}
+
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 
@@ -36,6 +50,11 @@ def is_media_type(text: str) -> bool:
 def essence(content_type: str) -> str:
     """Strip the parameters of a Content-Type ("type/subtype;q=1" is "type/subtype")."""
     return content_type.partition(";")[0].strip()
+
+
+def canonical(media_type: str) -> str:
+    """Spell a known type as everybody does; capitals make no other type (RFC 9110, 8.3.1)."""
+    return _KNOWN.get(media_type.lower(), media_type)
 
 
 def is_foreign(media_type: str) -> bool:

@@ -9,7 +9,10 @@ from portside.spec.errors import PaginationNumberInvalid
 
 Item = TypeVar("Item")
 
-_NUMBER = re.compile(r"(?a:\d{1,18})")
+_NUMBER = re.compile(r"(?a:\d+)")
+
+_MAX_DIGITS = 18
+"""A number of more digits is more than any limit, and is not converted."""
 
 
 class PageRequest(NamedTuple):
@@ -38,7 +41,8 @@ def parse_page(n: str | None, last: str | None, *, limit: int) -> PageRequest:
     if _NUMBER.fullmatch(n) is None:
         shape = f"n must be a whole number of zero or more, not {n[:40]!r}"
         raise PaginationNumberInvalid(shape)
-    return PageRequest(min(int(n), limit), last or "")
+    wanted = int(n) if len(n) <= _MAX_DIGITS else limit
+    return PageRequest(min(wanted, limit), last or "")
 
 
 def cut(found: list[Item], request: PageRequest) -> Page[Item]:

@@ -24,7 +24,13 @@ class Route(NamedTuple):
     @property
     def allowed(self) -> tuple[str, ...]:
         """The methods, as the Allow header lists them."""
-        return tuple(sorted(self.methods))
+        heads = {"HEAD"} if "GET" in self.methods else set()
+        return tuple(sorted(self.methods.keys() | heads))
+
+    def endpoint(self, method: str) -> Endpoint | None:
+        """Find the endpoint of a method; what has a GET has a HEAD as well (RFC 9110, 9.1)."""
+        found = self.methods.get(method)
+        return self.methods.get("GET") if found is None and method == "HEAD" else found
 
 
 class Match(NamedTuple):

@@ -52,7 +52,7 @@ class Referrer(msgspec.Struct, frozen=True):
 
 
 class TagCondition(msgspec.Struct, frozen=True):
-    """What must hold of a tag when a manifest is pushed to it (If-Match, If-None-Match).
+    """What must hold of a reference when it is pushed to or deleted (If-Match, If-None-Match).
 
     `match` lists the digests of which the tag must have one; `*` stands for any. `none_match` lists
     those that it must not have.
@@ -98,12 +98,19 @@ class ManifestStore(Protocol):
         """
         ...
 
-    async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> None:
-        """Drop a manifest and its tags; raises ManifestUnknown and ManifestInUse."""
+    async def delete_manifest(
+        self, repository: RepositoryName, digest: Digest, condition: TagCondition | None = None
+    ) -> None:
+        """Drop a manifest and its tags.
+
+        Raises ManifestUnknown, ManifestInUse and PreconditionFailed.
+        """
         ...
 
-    async def delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
-        """Drop a tag and nothing else; raises ManifestUnknown."""
+    async def delete_tag(
+        self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
+    ) -> None:
+        """Drop a tag and nothing else; raises ManifestUnknown and PreconditionFailed."""
         ...
 
 

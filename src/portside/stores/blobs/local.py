@@ -99,18 +99,18 @@ class LocalBlobs:
     @asynccontextmanager
     async def hold(self, upload: UploadId) -> AsyncIterator[FileStaging]:
         """Lock the upload's file; one that was made only to be locked goes away again."""
-        descriptor, is_new = await self._lock(upload)
+        descriptor = await self._lock(upload)
         staging = FileStaging(
             upload, descriptor, layout=self._layout, hashes=self._hashes, pool=self._pool
         )
         try:
             yield staging
         finally:
-            if is_new and not staging.is_resumed:
+            if not staging.is_resumed and staging.is_empty:
                 await self.discard(upload)
             await staging.close()
 
-    async def _lock(self, upload: UploadId) -> tuple[int, bool]:
+    async def _lock(self, upload: UploadId) -> int:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._hold_timeout
         pause = _FIRST_RETRY
@@ -194,9 +194,8 @@ def _is_in_memory(descriptor: int, position: int) -> bool:
         return False
 
 
-def _try_lock(path: str) -> tuple[int, bool] | None:
-    """Open and lock a file, and tell whether it is new; None if another request has it."""
-    is_new = not os.path.exists(path)
+def _try_lock(path: str) -> int | None:
+    """Open and lock a file, which is made if it is not there; None if another request has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -210,7 +209,7 @@ def _try_lock(path: str) -> tuple[int, bool] | None:
         # Its last holder dropped the file, or put another one there, between our open and our lock.
         os.close(descriptor)
         return None
-    return descriptor, is_new
+    return descriptor
 
 
 def _is_still_at(path: str, descriptor: int) -> bool:

@@ -68,6 +68,11 @@ class FileStaging:
         self._syncing: asyncio.Future[None] | None = None
         self.is_resumed = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file holds no byte."""
+        return os.fstat(self._descriptor).st_size == 0
+
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
         """Go on at `offset`; see the interface."""
         self.is_resumed = True

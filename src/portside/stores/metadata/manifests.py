@@ -10,6 +10,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import (
     ManifestBlobUnknown,
     ManifestInUse,
+    ManifestInvalid,
     ManifestUnknown,
     PreconditionFailed,
 )
@@ -33,7 +34,7 @@ _BY_DIGEST = """
     JOIN manifests m ON m.repository = r.id
     WHERE r.name = ? AND m.digest = ?
 """
-_FIND = "SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?"
+_FIND = "SELECT id, media_type, subject FROM manifests WHERE repository = ? AND digest = ?"
 _ADD = """
     INSERT INTO manifests
         (repository, digest, media_type, payload, size,
@@ -41,6 +42,7 @@ _ADD = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     RETURNING id
 """
+_REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = ?"
 _CHANGE_TYPE = """
     UPDATE manifests SET media_type = ?, subject = ?, artifact_type = ?, annotations = ?
     WHERE id = ?
@@ -104,8 +106,7 @@ class SqliteManifests:
 
         def job(transaction: Transaction) -> None:
             owner = ensure_repository(transaction, repository)
-            if condition is not None:
-                _check_condition(transaction, owner, tags or (manifest.digest,), condition)
+            _check_condition(transaction, owner, tags or [manifest.digest], condition)
             _check_references(transaction, owner, manifest, check_children=check_children)
             key = _keep(transaction, owner, manifest)
             now = transaction.now
@@ -114,7 +115,9 @@ class SqliteManifests:
 
         await self._database.write(job)
 
-    async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> None:
+    async def delete_manifest(
+        self, repository: RepositoryName, digest: Digest, condition: TagCondition | None = None
+    ) -> None:
         """Drop a manifest; its tags and references go with its row."""
 
         def job(transaction: Transaction) -> None:
@@ -122,6 +125,7 @@ class SqliteManifests:
             found = transaction.execute(_FIND, (owner, str(digest))).fetchone()
             if found is None:
                 raise _unknown(repository, digest)
+            _check_condition(transaction, owner, [digest], condition)
             parent = transaction.execute(_LISTED_BY, (owner, str(digest), found[0])).fetchone()
             if parent is not None:
                 listed = f"{digest} is listed by the index {parent[0]}; delete that one first"
@@ -130,13 +134,17 @@ class SqliteManifests:
 
         await self._database.write(job)
 
-    async def delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
+    async def delete_tag(
+        self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
+    ) -> None:
         """Drop a tag."""
 
         def job(transaction: Transaction) -> None:
             owner = find_repository(transaction, repository)
-            if transaction.execute(_UNTAG, (owner, str(tag))).rowcount == 0:
+            if transaction.execute(_TAGGED, (owner, str(tag))).fetchone() is None:
                 raise _unknown(repository, tag)
+            _check_condition(transaction, owner, [tag], condition)
+            transaction.execute(_UNTAG, (owner, str(tag)))
 
         await self._database.write(job)
 
@@ -147,8 +155,13 @@ def _unknown(repository: RepositoryName, reference: Reference) -> ManifestUnknow
 
 
 def _check_condition(
-    transaction: Transaction, owner: int, references: Sequence[Reference], condition: TagCondition
+    transaction: Transaction,
+    owner: int | None,
+    references: Sequence[Reference],
+    condition: TagCondition | None,
 ) -> None:
+    if condition is None:
+        return
     for reference in references:
         if isinstance(reference, Digest):
             found = transaction.execute(_FIND, (owner, str(reference))).fetchone()
@@ -181,7 +194,10 @@ def _is_present(transaction: Transaction, owner: int, reference: ManifestReferen
 
 
 def _keep(transaction: Transaction, owner: int, manifest: Manifest) -> int:
-    """Store the manifest if it is new; the same bytes with another type take the new type."""
+    """Store the manifest if it is new; the same bytes with another type take the new type.
+
+    Raises ManifestInvalid if what they refer to would be forgotten with the old one.
+    """
     described = (
         manifest.subject and str(manifest.subject),
         manifest.artifact_type,
@@ -201,12 +217,27 @@ def _keep(transaction: Transaction, owner: int, manifest: Manifest) -> int:
         )
         key = transaction.execute(_ADD, new).fetchone()[0]
     else:
-        key, media_type = found
+        key, media_type, subject = found
         if media_type == manifest.media_type:
             return key
+        _check_retyping(transaction, key, media_type, subject, manifest)
         transaction.execute(_CHANGE_TYPE, (manifest.media_type, *described, key))
         transaction.execute(_DROP_REFERENCES, (key,))
     for reference in manifest.references:
         row = (key, owner, str(reference.kind), str(reference.digest), int(reference.required))
         transaction.execute(_ADD_REFERENCE, row)
     return key
+
+
+def _check_retyping(
+    transaction: Transaction, key: int, media_type: str, subject: str | None, manifest: Manifest
+) -> None:
+    """Let a type be corrected, and not be taken away with everything that it says."""
+    known = set(transaction.execute(_REFERS_TO, (key,)))
+    kept = {(str(reference.kind), str(reference.digest)) for reference in manifest.references}
+    if known - kept or (subject is not None and subject != manifest.subject):
+        stored = (
+            f"{manifest.digest} is stored as {media_type}; as {manifest.media_type} it would no"
+            " longer refer to what it needs"
+        )
+        raise ManifestInvalid(stored)
