@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import figures, table
+from bench import access, figures, table
 from bench.content import MIB
 from bench.errors import BenchError
 from bench.lists import ListRepositories, ListTags
 from bench.programs import PACKAGES, require
-from bench.results import Figure, Measured
+from bench.results import Compared, Figure, Measured
 from bench.turns import measure, running_pair, tell
 from bench.works import (
     GetLarge,
@@ -89,13 +89,22 @@ def _run(arguments: argparse.Namespace) -> None:
                     tell("start: on the store of this run")
                     amounts += figures.restart_figures(pair)
         amounts += _measure_figures(chosen, Path(folder))
+        compared: list[Compared] = []
+        if access.NAME in arguments.only:
+            tell(f"{access.NAME}: an open registry beside a closed one")
+            compared += access.measure(
+                Path(folder) / access.NAME, arguments.rounds, arguments.seconds
+            )
     rows.sort(key=lambda row: works.index(row.work))
     if rows:
         print(table.ratios(rows))
     if amounts:
         print(("\n" if rows else "") + table.figures(amounts))
+    if compared:
+        print(("\n" if rows or amounts else "") + table.compared(compared))
     if arguments.json:
-        arguments.json.write_text(json.dumps(_document(arguments, rows, amounts), indent=2) + "\n")
+        document = _document(arguments, rows, amounts, compared)
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _measure_figures(chosen: list[str], folder: Path) -> Iterator[Figure]:
@@ -110,7 +119,10 @@ def _measure_figures(chosen: list[str], folder: Path) -> Iterator[Figure]:
 
 
 def _document(
-    arguments: argparse.Namespace, rows: list[Measured], amounts: list[Figure]
+    arguments: argparse.Namespace,
+    rows: list[Measured],
+    amounts: list[Figure],
+    compared: list[Compared],
 ) -> dict[str, object]:
     return {
         "python": platform.python_version(),
@@ -120,11 +132,12 @@ def _document(
         "size-mib": arguments.size_mib,
         "works": [row.as_document() for row in rows],
         "figures": [amount.as_document() for amount in amounts],
+        "access": [pair.as_document() for pair in compared],
     }
 
 
 def _parse(works: list[str]) -> argparse.Namespace:
-    names = [*works, *figures.NAMES]
+    names = [*works, *figures.NAMES, access.NAME]
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure Portside side by side with Debian's docker-registry.",

@@ -31,10 +31,13 @@ HEADS_PER_SECOND = 100_000
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
-def get_requests(peer: Peer, path: str, *, connections: int, seconds: int) -> float:
+def get_requests(
+    peer: Peer, path: str, *, connections: int, seconds: int, headers: Sequence[str] = ()
+) -> float:
     """Let wrk GET one path; gives requests per second."""
     options = (f"-c{connections}", "-t1", f"-d{seconds}s", "--timeout", "60s")
-    printed = run("wrk", *options, "-H", ACCEPT, f"{peer.url}{path}")
+    sent = [part for header in (ACCEPT, *headers) for part in ("-H", header)]
+    printed = run("wrk", *options, *sent, f"{peer.url}{path}")
     for trouble in ("Non-2xx", "Socket errors"):
         if trouble in printed:
             line = next(line for line in printed.splitlines() if trouble in line)

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from bench.works import Work
 
+ACCESS_FLOOR = 0.7
+"""The rate with credentials, as a part of that without."""
+
 
 class Measured(NamedTuple):
     """One row: `docker[i]` and `portside[i]` were measured one right after the other."""
@@ -71,3 +74,25 @@ class Figure(NamedTuple):
             "limit": self.limit,
             "over-limit": self.is_over,
         }
+
+
+class Compared(NamedTuple):
+    """Rates of one kind of credentials, and without any on an open registry."""
+
+    scheme: str
+    opened: list[float]
+    closed: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """The ratio of each pair of turns."""
+        return [closed / opened for opened, closed in zip(self.opened, self.closed, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios."""
+        return median(self.ratios)
+
+    def as_document(self) -> dict[str, Any]:
+        """Write it for --json."""
+        return {**self._asdict(), "ratio": self.ratio, "floor": ACCESS_FLOOR}

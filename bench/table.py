@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from bench.results import Figure, Measured
+from bench.results import ACCESS_FLOOR, Compared, Figure, Measured
+from bench.works import CONNECTIONS
 
 _STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
@@ -47,6 +48,25 @@ def figures(rows: Sequence[Figure]) -> str:
         for row in rows
     ]
     return _align(lines, left={0, 1, 5})
+
+
+def compared(rows: Sequence[Compared]) -> str:
+    """Write what credentials cost; a row under its floor is marked."""
+    lines = [("GET manifest", "", "open", "closed", "ratio", "spread", "floor", "")]
+    lines += [
+        (
+            f"with {row.scheme}, {CONNECTIONS} connections",
+            "requests/s",
+            short(median(row.opened)),
+            short(median(row.closed)),
+            _three(row.ratio),
+            f"{_three(min(row.ratios))}-{_three(max(row.ratios))}",
+            f"{ACCESS_FLOOR:g}",
+            "UNDER THE FLOOR" if row.ratio < ACCESS_FLOOR else "",
+        )
+        for row in rows
+    ]
+    return _align(lines, left={0, 1, 7})
 
 
 def short(rate: float) -> str:
