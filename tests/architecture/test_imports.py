@@ -25,6 +25,9 @@ STORE_DOORS = {
     "obstore": ("portside.stores.blobs",),
 }
 
+# Libraries that are imported by another name than they are installed by.
+IMPORTED_AS = {"pyjwt": "jwt"}
+
 # Pure modules: they compute, and neither read a clock nor touch the system. `secrets` is here
 # because the id of an upload is drawn and not computed.
 GRAMMAR_MAY_IMPORT = {
@@ -36,6 +39,7 @@ GRAMMAR_MAY_IMPORT = {
 ABOVE_STORES = ("acr", "api", "auth", "operations", "ui")
 STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
+    "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
 }
 
@@ -78,7 +82,8 @@ def documented_doors() -> dict[str, tuple[str, ...]]:
     for row in DECISIONS.read_text("utf-8").splitlines():
         if library := re.match(r"\| `(\w+)`", row):
             door = row.rstrip("| ").rpartition("|")[2]
-            doors[library[1]] = tuple(f"portside.{name}" for name in re.findall(r"`(\w+)`", door))
+            found = tuple(f"portside.{name}" for name in re.findall(r"`([\w.]+)`", door))
+            doors[IMPORTED_AS.get(library[1], library[1])] = found
     return doors
 
 
@@ -97,7 +102,8 @@ def undeclared(found: list[Import]) -> list[Import]:
     """List imports of what neither Python nor a declared dependency brings."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = (re.match(r"[\w-]+", item) for item in project["dependencies"])
-    known = {name[0] for name in names if name} | sys.stdlib_module_names | {"portside"}
+    declared = {IMPORTED_AS.get(name[0], name[0]) for name in names if name}
+    known = declared | sys.stdlib_module_names | {"portside"}
     return [entry for entry in found if entry.imported.partition(".")[0] not in known]
 
 
@@ -144,12 +150,15 @@ class TestRules:
             (wrong_doors, "stores/metadata/blobs", "import obstore"),
             (wrong_doors, "config", "import click"),
             (wrong_doors, "bootstrap", "import uvloop"),
+            (wrong_doors, "auth/policy", "import jwt"),
+            (wrong_doors, "auth/access", "import bcrypt"),
             (undeclared, "api/blobs", "import requests"),
             (impure, "spec/uploads", "import time"),
             (impure, "spec/names", "def late():\n    from pathlib import Path"),
             (behind_interfaces, "api/blobs", "from portside.stores import metadata"),
             (behind_interfaces, "auth/policy", "import portside.stores.blobs.local"),
             (behind_interfaces, "api/app", "from portside.stores.inspection import CheckableBlobs"),
+            (behind_interfaces, "api/auth", "from portside.stores.access import AccessStore"),
         ],
     )
     def test_sees_what_breaks_it(self, rule: type, module: str, line: str, tmp_path: Path) -> None:

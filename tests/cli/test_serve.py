@@ -11,11 +11,13 @@ import ssl
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from portside.config import Setting, list_settings
 from support.certificates import write_certificate
 from support.content import digest_of, image, make_blob
 from support.server import run_portside, running_registry, start_registry
@@ -38,8 +40,9 @@ class TestStart:
 
     def test_is_quick_whatever_the_store_holds(self, data: Path) -> None:
         """It is ready within 1.5 s with ten thousand blobs and as many uploads."""
+        assert start_registry(data).stop() == 0
         for kind in ("blobs/sha256/ab", "uploads"):
-            (data / kind).mkdir(parents=True)
+            (data / kind).mkdir(exist_ok=True)
             for number in range(10_000):
                 width = 64 if kind.startswith("blobs") else 32
                 (data / kind / f"ab{number:0{width - 2}x}").touch()
@@ -83,11 +86,17 @@ class TestStart:
             push(client, "a", image("log", layers=1), "v1")
             client.get("/v2/a/manifests/v1?x=1")
             client.get("/v2/a/manifests/v2")
-        lines = [line.partition(" INFO ")[2] for line in registry.log.splitlines()]
-        events = [json.loads(line) for line in lines if line.startswith("{")]
-        assert [event["status"] for event in events] == [202, 201, 202, 201, 201, 200, 404]
-        pulled = events[-2]
+            client.head("/v2/a/manifests/v1")
+            client.head("/openapi.json")
+        events = [json.loads(line) for line in registry.log.splitlines()]
+        statuses = [202, 201, 202, 201, 201, 200, 404, 200, 200]
+        assert [event["status"] for event in events] == statuses
+        assert [event["bytes"] for event in events[-2:]] == [0, 0]
+        pulled = events[-4]
         assert pulled.pop("seconds") > 0
+        moment = datetime.fromisoformat(pulled.pop("time"))
+        assert moment.utcoffset() == timedelta(0)
+        assert abs(datetime.now(UTC) - moment) < timedelta(minutes=2)
         assert pulled == {
             "method": "GET",
             "path": "/v2/a/manifests/v1",
@@ -97,6 +106,40 @@ class TestStart:
             "client": "127.0.0.1",
             "agent": "test",
         }
+
+    def test_access_log_keeps_secrets(self, data: Path) -> None:
+        """Values that could be a credential are not written."""
+        queries = {
+            "/v2/?n=1&password=hush": "n=1&password=***",
+            "/v2/?refresh%5Ftoken=hush": "refresh%5Ftoken=***",
+            "/v2/?Access_Token=hush&token=hush": "Access_Token=***&token=***",
+            "/v2/?digest=sha256:a&last": "digest=sha256:a&last",
+            "/oauth2/token?scope=hush&hush": "scope=***&***",
+            "/token?account=hush": "account=***",
+        }
+        with (
+            running_registry(data, "--access-log", "--workers", "1") as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            for path in queries:
+                client.get(path)
+        assert "hush" not in registry.log
+        events = [json.loads(line) for line in registry.log.splitlines()]
+        assert [event["query"] for event in events] == list(queries.values())
+
+    def test_keeps_everything(self, data: Path) -> None:
+        """With --no-delete, the answer to a DELETE says why."""
+        with (
+            running_registry(data, "--no-delete", "--workers", "1") as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            content = image("kept", layers=1)
+            push(client, "a", content, "v1")
+            for path in ("manifests/v1", f"blobs/{digest_of(content.blobs[0])}"):
+                answer = client.delete(f"/v2/a/{path}")
+                assert answer.status_code == 405
+                (error,) = answer.json()["errors"]
+                assert error["detail"] == "the registry is set to keep everything (--no-delete)"
 
     def test_restart(self, data: Path) -> None:
         """What was pushed is there after a restart."""
@@ -293,10 +336,29 @@ class TestMistakes:
                 ("--max-manifest-bytes", "-1"),
                 "max-manifest-bytes must be a whole number, 1 or more",
             ),
-            (("--body-timeout", "0"), "body-timeout must be a number, more than 0, not '0'"),
+            (
+                ("--body-timeout", "0"),
+                "body-timeout must be a number, more than 0, 86400 or less, not '0'",
+            ),
             (("--tls-key", "key.pem"), "go together"),
             (("--tls-key", "no.pem", "--tls-certificate", "no.pem"), "certificate no.pem"),
+            (("--listen", "a..b:1"), "listen must be HOST:PORT"),
+            (("--listen", f"{'a' * 300}:1"), "listen must be HOST:PORT"),
+            (("--listen", f"{'a.' * 150}a:1"), "listen must be HOST:PORT"),
+            (("--listen", "[::1:50"), "listen must be HOST:PORT"),
+            (("--listen", "::1:50"), "[::1]:5000, not '::1:50'"),
+            (("--listen", "[localhost]:50"), "listen must be HOST:PORT"),
+            (("--listen", "bücher.example:50"), "listen must be HOST:PORT"),
+            (("--listen", "127.0.0.1:٣"), "listen must be HOST:PORT"),
+            (("--header-timeout", "inf"), "more than 0, 86400 or less, not 'inf'"),
+            (("--header-timeout", "1e22"), "more than 0, 86400 or less, not '1e22'"),
+            (("--header-timeout", "nan"), "more than 0, 86400 or less, not 'nan'"),
+            (("--shutdown-timeout", f"1{'0' * 25}"), "1 or more, 86400 or less"),
+            (("--upload-expiry", str(2**63 - 1)), "1 or more, 315360000 or less"),
+            (("--data", ""), "data must be the path of a directory, and is empty"),
+            (("--data", "~no-such-user/data"), "data cannot be '~no-such-user/data'"),
             (("--config", "absent.toml"), "cannot read absent.toml"),
+            (("--config", "/"), "cannot read /: Is a directory"),
         ],
     )
     def test_settings(self, data: Path, options: tuple[str, ...], expected: str) -> None:
@@ -304,32 +366,60 @@ class TestMistakes:
         defaults = () if "--listen" in options else ("--listen", "127.0.0.1:0")
         assert expected in serve_and_fail("--data", str(data), *defaults, *options)
 
+    @pytest.mark.parametrize("setting", list_settings(), ids=lambda setting: setting.name)
+    def test_numbers_are_bounded(self, setting: Setting) -> None:
+        """No number is so large that the registry cannot reckon with it."""
+        assert setting.type not in (int, float) or setting.most is not None
+
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
             ("workers = ", "is not valid TOML"),
             ("wrokers = 2", "'wrokers', which is no setting"),
-            ("workers = [2]", "workers must be a single value"),
+            ("workers = [2]", "workers must be a whole number"),
             ("workers = 'x'", "workers must be a whole number"),
+            ("workers = '2'", "workers must be a whole number"),
+            ("workers = 2.0", "workers must be a whole number, 1 or more, 256 or less, not 2.0"),
+            ("workers = 0", "workers must be a whole number, 1 or more, 256 or less, not 0"),
+            ("workers = true", "workers must be a whole number"),
+            ("workers = 2026-01-01", "workers must be a whole number"),
+            ("delete = 1", "delete must be true or false, not 1"),
+            ("delete = 'maybe'", "delete must be true or false, not 'maybe'"),
+            ("header-timeout = 1e400", "header-timeout must be a number"),
+            ("header-timeout = inf", "header-timeout must be a number"),
+            ("listen = 5000", "listen must be text (HOST:PORT), not 5000"),
+            ('listen = "a\\u0000b:1"', "listen must be text without a NUL"),
+            ('data = "a\\u0000b"', "data must be text without a NUL"),
+            ('data = ""', "data must be the path of a directory, and is empty"),
+            ('anonymous = ["a:pull", 1]', "anonymous must be"),
+            ('trusted-proxies = ["x"]', "trusted-proxies must be"),
+            (f"x = {'[' * 5000}", "is not valid TOML"),
+            (f"workers = {'1' * 5000}", "is not valid TOML"),
         ],
     )
     def test_file(self, tmp_path: Path, text: str, expected: str) -> None:
         """A mistake in the file is named."""
         path = tmp_path / "portside.toml"
         path.write_text(text)
-        assert expected in serve_and_fail("--config", str(path), "--listen", "127.0.0.1:0")
+        message = serve_and_fail("--config", str(path), "--listen", "127.0.0.1:0")
+        assert str(path) in message
+        assert expected in message
 
     def test_environment(self, data: Path) -> None:
         """A mistake in the environment is named."""
         message = serve_and_fail("--data", str(data), env={"PORTSIDE_PAGE_LIMIT": "all"})
         assert "page-limit must be a whole number" in message
+        message = serve_and_fail("--data", str(data), env={"PORTSIDE_DELETE": "maybe"})
+        assert "delete must be on or off, not 'maybe'" in message
 
     def test_usage(self) -> None:
         """What is no option or command at all is a mistake of usage."""
         for arguments in (("serve", "--nonsense"), ("nonsense",)):
             code, printed, errors = run_portside(*arguments)
             assert (code, printed) == (2, "")
-            assert "Traceback" not in errors
+            assert errors.startswith("portside: No such")
+            assert "--help`" in errors
+            assert len(errors.splitlines()) == 1, errors
 
     def test_help(self) -> None:
         """Help lists every command; the version is told."""

@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from portside.api.operator import OPERATOR_PATHS
+from portside.api.paths import OPERATOR_PATHS
 from portside.cli.commands import commands
 from portside.config import Setting, list_settings
-from portside.spec import errors
+from portside.spec import errors, http_errors, refusals
 from portside.spec.endpoints import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -28,21 +29,18 @@ def rows(name: str) -> list[str]:
 def error_classes(root: type[errors.RegistryError]) -> Iterator[type[errors.RegistryError]]:
     """Walk through the tree of errors."""
     for leaf in root.__subclasses__():
-        if leaf.__module__ == errors.__name__:
+        if leaf.__module__ in {errors.__name__, http_errors.__name__, refusals.__name__}:
             yield leaf
             yield from error_classes(leaf)
 
 
 @pytest.mark.parametrize("setting", list_settings(), ids=lambda setting: setting.name)
 def test_settings(setting: Setting) -> None:
-    """Each setting is documented with its spellings, default, unit and reason."""
-    default = setting.default
-    if setting.type is bool:
-        default = "on" if default else "off"
+    """Each setting is documented with its spellings, default, unit, values and reason."""
     (row,) = [row for row in rows("settings.md") if f"`{setting.variable}`" in row]
     option, _, *rest = [cell.strip() for cell in row.strip("|").split(" | ")]
     assert f"`--{setting.option}`" in option
-    assert rest == [str(default) or "none", setting.unit, setting.description]
+    assert rest == [setting.shown_default, setting.unit, setting.expected, setting.description]
     assert setting.description.endswith(".")
 
 
@@ -64,8 +62,8 @@ def test_endpoints() -> None:
         assert endpoint.acr_status is None or f"({endpoint.acr_status})" in row
         assert all(f"`{parameter.name}`" in row for parameter in endpoint.query)
         assert all(f"{error.code} {error.status}" in row for error in endpoint.errors)
-    for path in OPERATOR_PATHS:
-        assert any(f"`GET {path}`" in row for row in page)
+    for item in OPERATOR_PATHS:
+        assert f"| `{item.method} {item.path}` | {item.summary} |" in page
 
 
 def test_errors() -> None:
@@ -77,11 +75,18 @@ def test_errors() -> None:
 
 
 def test_commands() -> None:
-    """Each command is documented, and no other."""
-    documented = set(
-        re.findall(r"^\| `portside (\w+)`", "\n".join(rows("commands.md")), re.MULTILINE)
-    )
-    assert documented == set(commands.commands)
+    """Each command is documented, those of groups by their whole path, and no other."""
+
+    def paths(command: click.Command, path: str) -> Iterator[str]:
+        if not isinstance(command, click.Group):
+            yield path
+            return
+        for name, member in command.commands.items():
+            yield from paths(member, f"{path} {name}")
+
+    text = "\n".join(rows("commands.md"))
+    documented = re.findall(r"^\| `(portside(?: [a-z-]+)+)[ A-Z]*`", text, re.MULTILINE)
+    assert sorted(documented) == sorted(paths(commands, "portside"))
 
 
 def test_dependencies() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -11,7 +14,7 @@ import pytest
 
 from support.content import Content, digest_of, image, index
 from support.server import run_portside, running_registry
-from support.wire import open_upload, push
+from support.wire import open_upload, push, put_manifest
 
 LAYERS = image("checked")
 
@@ -56,6 +59,14 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def make_unreadable(path: Path) -> None:
+    """Make a file fail to open, for root as well."""
+    path.unlink()
+    path.symlink_to(path)
+
+
+ID = "0" * 32
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped byte": (lambda store: flip(blob(store)), "is damaged"),
     "a short blob": (lambda store: blob(store).write_bytes(b"short"), "and should have"),
@@ -88,6 +99,53 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda store: sql(store, "DELETE FROM manifest_references"),
         "refers to other content",
     ),
+    "another artifact type": (
+        lambda store: sql(store, "UPDATE manifests SET artifact_type = 'a/b'"),
+        "has the artifact type",
+    ),
+    "other annotations": (
+        lambda store: sql(store, 'UPDATE manifests SET annotations = CAST(\'{"a":"b"}\' AS BLOB)'),
+        "has other annotations",
+    ),
+    "broken annotations": (
+        lambda store: sql(store, "UPDATE manifests SET annotations = CAST('[' AS BLOB)"),
+        "has other annotations",
+    ),
+    "no digest of a manifest": (
+        lambda store: sql(store, "UPDATE manifests SET digest = 'sha256:x' WHERE id = 1"),
+        "is no sha256 digest",
+    ),
+    "no digest of a blob": (
+        lambda store: sql(store, "UPDATE blobs SET digest = 'x' WHERE size = 100 LIMIT 1"),
+        "blob 'x' is known by what is no digest",
+    ),
+    "no name of a repository": (
+        lambda store: sql(store, "UPDATE repositories SET name = 'No Name'"),
+        "repository 'No Name' has a name",
+    ),
+    "no name of a tag": (lambda store: sql(store, "UPDATE tags SET name = '-'"), "tag '-' of"),
+    "no name of an upload's repository": (
+        lambda store: sql(store, "UPDATE uploads SET repository = 'No Name'"),
+        "is for 'No Name'",
+    ),
+    "lost blobs": (
+        lambda store: (store / "blobs").rename(store / "moved"),
+        "blobs/sha256 is missing: ",
+    ),
+    "lost uploads": (
+        lambda store: (store / "uploads").rename(store / "moved"),
+        "uploads is missing: ",
+    ),
+    "an unreadable blob": (lambda store: make_unreadable(blob(store)), "cannot be read: "),
+    "a copy": (lambda store: (store / "uploads" / f"{ID}.copy").touch(), "with `portside collect`"),
+    "a name of a moment": (
+        lambda store: (store / "uploads" / f"{ID}.placing").touch(),
+        "with `portside collect`",
+    ),
+    "a probe": (
+        lambda store: (store / "blobs" / "sha512" / ".probe-1").touch(),
+        "with `portside collect`",
+    ),
     "a dangling tag": (lambda store: sql(store, "UPDATE tags SET manifest = 99"), "of tags"),
     "a broken database": (
         lambda store: sql(store, "DELETE FROM repositories"),
@@ -115,6 +173,60 @@ def test_damage(store: Path, kind: str) -> None:
     assert printed.splitlines()[-1].split()[1] == "problems"
 
 
+def test_all_damage_at_once(store: Path) -> None:
+    """What cannot be read is named, and keeps nothing else from being found."""
+    make_unreadable(blob(store))
+    (store / "uploads").rename(store / "moved")
+    sql(store, "UPDATE tags SET name = '-'")
+    sql(store, "UPDATE manifests SET size = 1")
+    (store / "blobs" / "notes").touch()
+    code, printed, errors = run_portside("check", "--data", str(store))
+    assert (code, errors) == (1, "")
+    for part in ("cannot be read", "uploads is missing", "tag '-'", "1 are noted", "notes;"):
+        assert part in printed
+    assert "should hold 5" in printed
+
+
+def test_sparse_indexes_are_sound(data: Path) -> None:
+    """An index that was accepted without its manifests refers to nothing that is missing."""
+    parent = index(LAYERS)
+    with (
+        running_registry(data, "--workers", "1", "--sparse-indexes") as registry,
+        httpx.Client(base_url=registry.url) as client,
+    ):
+        assert put_manifest(client, "a", parent, "v1").status_code == 201
+    code, printed, _ = run_portside("check", "--data", str(data))
+    assert code == 0, printed
+
+
+def test_an_upload_in_use_is_no_stray(store: Path) -> None:
+    """Bytes without a session that somebody has locked are on their way."""
+    with (store / "uploads" / ID).open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (store / "uploads" / f"{ID}.placing").touch()
+        assert run_portside("check", "--data", str(store))[0] == 0
+    code, printed, _ = run_portside("check", "--data", str(store))
+    assert code == 1
+    assert f"stray upload: {ID}" in printed
+    assert f"{ID}.placing;" in printed
+
+
+def test_a_broken_database(store: Path) -> None:
+    """A page of garbage is named with the file and what to do, and the blobs are checked still."""
+    path = store / "portside.db"
+    with closing(sqlite3.connect(path)) as connection:
+        sql_root = "SELECT rootpage FROM sqlite_schema WHERE name = 'repositories'"
+        (page,) = connection.execute(sql_root).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"garbage." * 512)
+    code, printed, errors = run_portside("check", "--data", str(store))
+    assert (code, errors) == (1, "")
+    assert f"the database {path}: " in printed
+    assert "restore a backup" in printed
+    assert "3 blobs" in printed
+
+
 def test_collect(store: Path) -> None:
     """Stray blobs go, and nothing else does."""
     stray = blob(store).with_name(blob(store).name[:2] + "0" * 62)
@@ -123,6 +235,37 @@ def test_collect(store: Path) -> None:
     assert (code, printed, errors) == (0, "9 bytes freed.\n", "")
     assert not stray.exists()
     assert run_portside("check", "--data", str(store))[0] == 0
+
+
+def test_collect_counts_what_went(store: Path) -> None:
+    """Bytes that could not be removed are not counted as freed."""
+    stray = blob(store).with_name(blob(store).name[:2] + "0" * 62)
+    stray.write_bytes(b"123456789")
+    # Blobs are removed by way of this directory.
+    (store / "uploads").rename(store / "moved")
+    code, printed, errors = run_portside("collect", "--data", str(store))
+    assert (code, printed) == (1, "0 bytes freed.\n")
+    assert "1 stray blobs could not be removed" in errors
+    assert stray.exists()
+
+
+def test_collect_leftovers(store: Path) -> None:
+    """What a crash left goes when it is old, unless somebody has locked it."""
+    uploads = store / "uploads"
+    old = [uploads / f"{ID}.copy", uploads / f"{ID}.placing", store / "blobs/sha256/.probe-1"]
+    held = [uploads / f"{'1' * 32}.copy", uploads / ".probe-2"]
+    for path in (*old, *held):
+        path.write_bytes(b"four")
+        os.utime(path, (1, 1))
+    young = uploads / f"{'2' * 32}.copy"
+    young.touch()
+    with (uploads / ("1" * 32)).open("xb") as upload, held[1].open() as probe:
+        for file in (upload, probe):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        code, printed, errors = run_portside("collect", "--data", str(store))
+    assert (code, printed, errors) == (0, "12 bytes freed.\n", "")
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in (*held, young))
 
 
 def test_a_lost_blob_is_healed_by_a_push(store: Path) -> None:

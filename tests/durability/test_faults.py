@@ -49,7 +49,7 @@ class TestFullDisk:
     def test_nothing_is_lost(self, small_disk: Path) -> None:
         """A push that does not fit is 507; what was there stays, and room lets pushes go on."""
         with (
-            running_registry(small_disk / "data") as registry,
+            running_registry(small_disk / "data", "--reserve-bytes", "0") as registry,
             httpx.Client(base_url=registry.url, timeout=30) as client,
         ):
             kept = image("kept")
@@ -74,7 +74,7 @@ class TestFullDisk:
         pushed: dict[str, bytes] = {}
         refused = 0
         with (
-            running_registry(small_disk / "data") as registry,
+            running_registry(small_disk / "data", "--reserve-bytes", str(MIB)) as registry,
             httpx.Client(base_url=registry.url, timeout=30) as client,
         ):
             for size in (MIB, 30_000, 500):

@@ -10,7 +10,7 @@ import pytest
 
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
 
 
 class Clock:
@@ -56,4 +56,14 @@ def metadata(
     database = Database(tmp_path, clock=clock)
     database.create()
     yield SqliteMetadata(database)
+    database.close()
+
+
+@pytest.fixture(params=["sqlite"])
+def access(tmp_path: Path, clock: Clock, request: pytest.FixtureRequest) -> Iterator[SqliteAccess]:
+    """Make an empty access store of each kind."""
+    assert request.param == "sqlite"
+    database = Database(tmp_path, clock=clock)
+    database.create()
+    yield SqliteAccess(database)
     database.close()

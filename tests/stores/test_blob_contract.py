@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from portside.spec.digests import Algorithm, Digest
-from portside.spec.errors import Unavailable, UploadBusy
+from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.local import LocalBlobs
@@ -172,7 +172,7 @@ class TestBlobs:
         async def go() -> None:
             digest = Digest.of(b"unknown")
             assert await blobs.stat(digest) is None
-            with pytest.raises(Unavailable):
+            with pytest.raises(BlobUnknown):
                 await read(blobs, digest, ByteRange(0, 1))
             await asyncio.to_thread(blobs.remove(digest))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobInUse,
@@ -24,13 +25,12 @@ from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadEvent, UploadId, UploadSession
-from portside.stores.interfaces import TagCondition
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
 from portside.stores.metadata.migrations import SchemaTooNew
 from portside.stores.metadata.sqlite import SqliteMetadata
 from stores.conftest import Clock
-from support.content import Content, image, index
+from support.content import Content, artifact, image, index
 
 A, B = RepositoryName("a"), RepositoryName("b")
 BLOB = Digest.of(b"blob")
@@ -95,7 +95,7 @@ class TestBlobs:
 
         async def go() -> None:
             await add_blob(metadata, A, BLOB)
-            await metadata.mount_blob(B, BLOB, A)
+            await metadata.mount_blob(B, BLOB, A, size=4)
             await metadata.unlink_blob(A, BLOB, remove=remove)
             assert removed == []
             with pytest.raises(BlobUnknown):
@@ -127,7 +127,7 @@ class TestBlobs:
 
         async def go() -> None:
             jobs = [add_blob(metadata, A, Digest.of(b"%d" % number)) for number in range(20)]
-            bad = [metadata.mount_blob(B, Digest.of(b"none"), A) for _ in range(20)]
+            bad = [metadata.mount_blob(B, Digest.of(b"none"), A, size=4) for _ in range(20)]
             mixed = [job for pair in zip(jobs, bad, strict=True) for job in pair]
             results = await asyncio.gather(*mixed, return_exceptions=True)
             assert results[::2] == [None] * 20
@@ -187,6 +187,29 @@ class TestManifests:
             with pytest.raises(ManifestBlobUnknown):
                 await put(check=True)
             await put(check=False)
+
+        runner.run(go())
+
+
+class TestReferrers:
+    """Pages that are limited in bytes."""
+
+    def test_every_field_counts(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+        """A page has as many entries as fit as JSON: long types count as annotations do."""
+        subject = image("subject")
+        long = f"a/{'b' * 250}"
+        referrers = [artifact(number, long, subject=subject.descriptor) for number in range(4)]
+
+        async def go() -> None:
+            for content in referrers:
+                await add(metadata, A, content)
+            digest, request = Digest(subject.digest), PageRequest(10)
+            page = await metadata.list_referrers(A, digest, None, request, 1200)
+            assert (len(page.items), page.more) == (2, True)
+            page = await metadata.list_referrers(A, digest, None, request, 1)
+            assert (len(page.items), page.more) == (1, True)
+            page = await metadata.list_referrers(A, digest, None, request, 10_000)
+            assert (len(page.items), page.more) == (4, False)
 
         runner.run(go())
 

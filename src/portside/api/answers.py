@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from urllib.parse import quote, urlencode
 
+import anyio
 import msgspec
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from portside.spec.media_types import JSON
 
@@ -42,12 +45,38 @@ class Answer(Response):
 class StreamAnswer(StreamingResponse):
     """A response whose body comes in pieces, no faster than the client takes them.
 
-    It stops reading when the client has gone.
+    It stops reading when the client has gone, and lets go of what it reads from.
     """
 
-    def __init__(self, status: int, fields: Headers, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, status: int, fields: Headers, pieces: AsyncGenerator[bytes, None]) -> None:
         super().__init__(pieces, status)
         self.raw_headers = fields
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the pieces."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # A generator that is cut off is not finished before it is collected, if it ever is.
+            with anyio.CancelScope(shield=True):
+                await self._pieces.aclose()
+
+
+async def started(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Get the first piece before the answer begins: what fails then is an error with a body."""
+    first = await anext(pieces, None)
+    return _after(first, pieces)
+
+
+async def _after(
+    first: bytes | None, pieces: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pieces):
+        if first is not None:
+            yield first
+        async for piece in pieces:
+            yield piece
 
 
 def no_content(status: int, **fields: str | None) -> Answer:

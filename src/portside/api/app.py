@@ -16,7 +16,7 @@ from portside.api.errors import error_answer
 from portside.api.heads import check_head
 from portside.api.registry import Registry
 from portside.spec.endpoints import Endpoint
-from portside.spec.errors import BodyIncomplete, RegistryError, Unavailable, Unknown
+from portside.spec.errors import BodyIncomplete, BodyTimeout, RegistryError, Unavailable, Unknown
 from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
 from portside.spec.routes import Match, match
 
@@ -66,7 +66,11 @@ class RegistryApp:
             if found is None or endpoint is None:
                 raise _not_found(scope, found)
             call = Call(self._registry, endpoint, scope, body, found)
-            response = await self._answer(call, endpoint, scope["method"])
+            await call.authorise()
+            response = await HANDLERS[endpoint.operation](call)
+            if scope["method"] == "HEAD" and endpoint.method == "GET":
+                # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
+                response = Answer(response.status_code, response.raw_headers)
         except RegistryError as error:
             response = await self._refuse(error, endpoint, scope, body)
         except Exception:
@@ -74,13 +78,6 @@ class RegistryApp:
             fault = Unknown("the log of the registry says more")
             response = await self._refuse(fault, endpoint, scope, body)
         await response(scope, receive, send)
-
-    async def _answer(self, call: Call, endpoint: Endpoint, method: str) -> Response:
-        response = await HANDLERS[endpoint.operation](call)
-        if method == "HEAD" and endpoint.method == "GET":
-            # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
-            return Answer(response.status_code, response.raw_headers)
-        return response
 
     async def _refuse(
         self, error: RegistryError, endpoint: Endpoint | None, scope: Scope, body: Body
@@ -95,11 +92,12 @@ class RegistryApp:
             dialect=self._registry.dialect,
             is_head=scope["method"] == "HEAD",
         )
-        if await body.drain_little():
+        is_silent = isinstance(error, BodyTimeout)
+        if not is_silent and await body.drain_little():
             return answer
         if scope["http_version"].startswith("1"):
             answer.raw_headers.append(CLOSE)
-        return Farewell(answer, body)
+        return answer if is_silent else Farewell(answer, body)
 
 
 def _not_found(scope: Scope, found: Match | None) -> RegistryError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from starlette.responses import Response
 
@@ -13,6 +14,7 @@ from portside.api.answers import (
     Headers,
     StreamAnswer,
     no_content,
+    started,
 )
 from portside.api.calls import Call
 from portside.api.conditions import check_match, is_not_modified, may_send_range
@@ -51,11 +53,12 @@ async def get_blob(call: Call) -> Response:
     if wanted is not None and may_send_range(call, digest):
         parts = parse_range(wanted, size=size, max_ranges=registry.limits.max_ranges)
         if len(parts) == 1:
-            return _one_part(registry.blobs, digest, size, parts[0])
+            return await _one_part(registry.blobs, digest, size, parts[0])
         if parts:
-            return _several_parts(registry.blobs, digest, size, parts)
+            return await _several_parts(registry.blobs, digest, size, parts)
     fields = [*_fields(digest, size), _accept_ranges(call)]
-    return StreamAnswer(call.status, fields, registry.blobs.read(digest, ByteRange(0, size)))
+    pieces = await started(registry.blobs.read(digest, ByteRange(0, size)))
+    return StreamAnswer(call.status, fields, pieces)
 
 
 def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTETS) -> Headers:
@@ -76,13 +79,15 @@ def _accept_ranges(call: Call) -> tuple[bytes, bytes]:
     return _ACCEPT_RANGES if call.registry.limits.max_ranges else _ACCEPT_NO_RANGES
 
 
-def _one_part(blobs: BlobStore, digest: Digest, size: int, part: ByteRange) -> Response:
+async def _one_part(blobs: BlobStore, digest: Digest, size: int, part: ByteRange) -> Response:
     content_range = part.content_range(size).encode("ascii")
     fields = [*_fields(digest, part.length), (b"content-range", content_range)]
-    return StreamAnswer(206, fields, blobs.read(digest, part))
+    return StreamAnswer(206, fields, await started(blobs.read(digest, part)))
 
 
-def _several_parts(blobs: BlobStore, digest: Digest, size: int, parts: list[ByteRange]) -> Response:
+async def _several_parts(
+    blobs: BlobStore, digest: Digest, size: int, parts: list[ByteRange]
+) -> Response:
     """Send multipart/byteranges (RFC 9110, section 15.3.7.2)."""
     boundary = secrets.token_hex(16)
     heads = [
@@ -95,20 +100,22 @@ def _several_parts(blobs: BlobStore, digest: Digest, size: int, parts: list[Byte
     end = f"\r\n--{boundary}--\r\n".encode("ascii")
     length = sum(map(len, heads)) + sum(part.length for part in parts) + len(end)
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncGenerator[bytes, None]:
         for head, part in zip(heads, parts, strict=True):
-            yield head
-            async for piece in blobs.read(digest, part):
-                yield piece
+            async with aclosing(await started(blobs.read(digest, part))) as content:
+                yield head
+                async for piece in content:
+                    yield piece
         yield end
 
     content_type = f"multipart/byteranges; boundary={boundary}".encode("ascii")
-    return StreamAnswer(206, _fields(digest, length, content_type), pieces())
+    fields = _fields(digest, length, content_type)
+    return StreamAnswer(206, fields, await started(pieces()))
 
 
 async def delete_blob(call: Call) -> Response:
     """Delete a blob from the repository."""
     if not call.registry.allow_delete:
-        raise DeleteDisabled
+        raise DeleteDisabled("the registry is set to keep everything (--no-delete)")
     await delete(call.registry.metadata, call.registry.blobs, call.repository, call.digest)
     return no_content(call.status)

@@ -10,14 +10,16 @@ from contextlib import aclosing
 from starlette.types import Receive, Scope, Send
 
 from portside.api.answers import Answer
-from portside.spec.errors import BodyIncomplete, BodyTimeout, ManifestTooLarge
+from portside.spec.errors import BodyIncomplete, BodyTimeout, RegistryError
 
 LITTLE_BYTES = 64 * 1024
 LITTLE_PATIENCE = 0.5
 """Bytes and seconds of a refused body that are read before the answer, to keep the connection."""
 
 DRAIN_PATIENCE = 10.0
-"""Seconds for which more of it is read after the answer, so that the client gets to see that."""
+DRAIN_SILENCE = 1.0
+"""Seconds for which more of it is read after the answer, so that the client gets to see that; and
+seconds without any of it after which there is nobody to wait for."""
 
 
 class Body:
@@ -49,20 +51,18 @@ class Body:
             if self._is_read:
                 return
 
-    async def read(self, limit: int, patience: float) -> bytes:
+    async def read(self, limit: int, patience: float, too_large: RegistryError) -> bytes:
         """Read a body that is kept in memory.
 
-        Raises ManifestTooLarge above `limit` bytes, BodyTimeout and BodyIncomplete.
+        Raises `too_large` above `limit` bytes, BodyTimeout and BodyIncomplete.
         """
-        pieces: list[bytes] = []
-        size = 0
+        payload = bytearray()
         async with aclosing(self.pieces(patience)) as arriving:
             async for piece in arriving:
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise ManifestTooLarge(f"a manifest may have {limit} bytes at most")
-        return b"".join(pieces)
+                payload += piece
+                if len(payload) > limit:
+                    raise too_large
+        return bytes(payload)
 
     async def drain_little(self) -> bool:
         """Read a short rest of a refused body; tells whether that was all of it.
@@ -70,13 +70,14 @@ class Body:
         A client that waits for "100 Continue" is answered before it sends anything.
         """
         return self._is_absent() or (
-            not self._is_awaited() and await self._drain(LITTLE_BYTES, LITTLE_PATIENCE)
+            not self._is_awaited()
+            and await self._drain(LITTLE_BYTES, LITTLE_PATIENCE, LITTLE_PATIENCE)
         )
 
     async def drain(self) -> None:
         """Read what is left of a refused body, and throw it away, for a limited time."""
         if not self._is_awaited():
-            await self._drain(sys.maxsize, DRAIN_PATIENCE)
+            await self._drain(sys.maxsize, DRAIN_PATIENCE, DRAIN_SILENCE)
 
     def _is_absent(self) -> bool:
         names = {name for name, _ in self._scope["headers"]}
@@ -85,10 +86,10 @@ class Body:
     def _is_awaited(self) -> bool:
         return any(name == b"expect" for name, _ in self._scope["headers"])
 
-    async def _drain(self, most: int, patience: float) -> bool:
+    async def _drain(self, most: int, patience: float, silence: float) -> bool:
         left = most
         try:
-            async with asyncio.timeout(patience), aclosing(self.pieces(patience)) as arriving:
+            async with asyncio.timeout(patience), aclosing(self.pieces(silence)) as arriving:
                 async for piece in arriving:
                     left -= len(piece)
                     if left < 0:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.datastructures import QueryParams
 from starlette.types import Scope
 
+from portside.api.auth import Permit
 from portside.api.bodies import Body
 from portside.api.registry import Registry
 from portside.operations.push import Chunk
+from portside.spec.actions import Action
 from portside.spec.digests import Digest
 from portside.spec.endpoints import Endpoint
 from portside.spec.errors import (
@@ -32,7 +36,18 @@ class Call:
     The path, the query and the headers are parsed when a handler asks for them.
     """
 
-    __slots__ = ("_body", "_last", "_name", "_parameters", "_scope", "endpoint", "registry")
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_last",
+        "_name",
+        "_parameters",
+        "_repository",
+        "_scope",
+        "endpoint",
+        "permit",
+        "registry",
+    )
 
     def __init__(
         self, registry: Registry, endpoint: Endpoint, scope: Scope, body: Body, found: Match
@@ -43,7 +58,10 @@ class Call:
         self._body = body
         self._name = found.name
         self._last = found.last
+        self._headers: dict[bytes, bytes] | None = None
         self._parameters: QueryParams | None = None
+        self._repository: RepositoryName | None = None
+        self.permit: Permit | None = None
 
     @property
     def status(self) -> int:
@@ -53,7 +71,30 @@ class Call:
     @property
     def repository(self) -> RepositoryName:
         """The repository; raises NameInvalid."""
-        return RepositoryName.parse(self._name)
+        if self._repository is None:
+            self._repository = RepositoryName.parse(self._name)
+        return self._repository
+
+    async def authorise(self) -> None:
+        """Let the call through as far as the row of the table asks for it.
+
+        Nothing of the stores is looked at before, so that nothing can be told from the answer.
+
+        Raises NameInvalid, Unauthorized, Denied and TooManyRequests.
+        """
+        gate = self.registry.gate
+        if gate is None:
+            return
+        self.permit = permit = await gate.admit(self._scope, self.header)
+        if permit is None:
+            return
+        match self.endpoint.action:
+            case Action.NONE:
+                permit.check_identity()
+            case Action.CATALOG:
+                permit.check_catalog()
+            case action:
+                permit.check(action, self.repository, self.endpoint.operation)
 
     @property
     def _query(self) -> QueryParams:
@@ -86,9 +127,10 @@ class Call:
 
     def header(self, name: str) -> str | None:
         """Give a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
-        wanted = name.encode("latin-1")
-        values = [value for key, value in self._scope["headers"] if key == wanted]
-        return b", ".join(values).decode("latin-1") if values else None
+        if self._headers is None:
+            self._headers = _by_name(self._scope["headers"])
+        value = self._headers.get(name.encode("latin-1"))
+        return value.decode("latin-1") if value is not None else None
 
     def query(self, name: str) -> str | None:
         """Give a parameter of the query, or None."""
@@ -133,9 +175,11 @@ class Call:
         Raises ManifestTooLarge, SizeInvalid, BodyTimeout and BodyIncomplete.
         """
         limits = self.registry.limits
-        if (self._content_length() or 0) > limits.max_manifest_bytes:
-            raise ManifestTooLarge(f"a manifest may have {limits.max_manifest_bytes} bytes at most")
-        return await self._body.read(limits.max_manifest_bytes, limits.body_timeout)
+        most = limits.max_manifest_bytes
+        too_large = ManifestTooLarge(f"a manifest may have {most} bytes at most")
+        if (self._content_length() or 0) > most:
+            raise too_large
+        return await self._body.read(most, limits.body_timeout, too_large)
 
     def _content_length(self) -> int | None:
         """Give the announced length of the body in bytes; raises SizeInvalid."""
@@ -146,3 +190,13 @@ class Call:
             absurd = f"Content-Length {text[:40]!r} is no number of bytes"
             raise SizeInvalid(absurd)
         return int(text)
+
+
+def _by_name(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    found = dict(fields)
+    if len(found) != len(fields):
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in fields:
+            values.setdefault(name, []).append(value)
+        found = {name: b", ".join(several) for name, several in values.items()}
+    return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from portside.api.calls import Call
+from portside.spec.conditions import TagCondition
 from portside.spec.errors import PreconditionFailed
-from portside.stores.interfaces import TagCondition
 
 
 def is_not_modified(call: Call, digest: str) -> bool:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from portside.api.answers import API_VERSION, Answer, headers, json_answer, next_link
 from portside.api.calls import Call
+from portside.operations.discover import find_repositories
 from portside.spec.media_types import JSON, OCI_INDEX
 from portside.spec.pagination import PageRequest
 from portside.stores.interfaces import Referrer
@@ -36,7 +37,8 @@ async def list_tags(call: Call) -> Response:
 async def list_repositories(call: Call) -> Response:
     """List repositories in ASCII order."""
     request = call.page()
-    page = await call.registry.metadata.list_repositories(request)
+    shows = call.permit.shows if call.permit is not None else None
+    page = await find_repositories(call.registry.metadata, request, shows)
     link = None
     if page.more:
         link = _next_page(call, "/v2/_catalog", page.items[-1], request)

@@ -6,7 +6,7 @@ import msgspec
 
 from portside.api.answers import Answer, headers
 from portside.api.locations import upload_location
-from portside.spec import errors, http_errors
+from portside.spec import errors, http_errors, refusals
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import Endpoint
 from portside.spec.media_types import JSON
@@ -24,7 +24,7 @@ def error_answer(
     fields = headers(
         content_type=JSON,
         content_length=str(len(body)),
-        **_explaining_headers(error),
+        **_explaining_headers(error, status),
     )
     return Answer(status, fields, b"" if is_head else body)
 
@@ -37,7 +37,7 @@ def error_body(error: errors.RegistryError) -> bytes:
     return msgspec.json.encode({"errors": entries})
 
 
-def _explaining_headers(error: errors.RegistryError) -> dict[str, str]:
+def _explaining_headers(error: errors.RegistryError, status: int) -> dict[str, str]:
     """Give the headers that tell a client how to go on."""
     match error:
         case errors.RangeNotSatisfiable(size=size):
@@ -50,7 +50,9 @@ def _explaining_headers(error: errors.RegistryError) -> dict[str, str]:
             }
         case http_errors.MethodNotAllowed(allowed=allowed):
             return {"allow": ", ".join(allowed)}
-        case errors.Unavailable() | errors.UploadBusy():
-            return {"retry_after": "1"}
+        case refusals.Unauthorized() | refusals.Denied() if status == refusals.Unauthorized.status:
+            return {"www_authenticate": error.challenge}
+        case refusals.TooManyRequests() | errors.Unavailable() | errors.UploadBusy():
+            return {"retry_after": str(getattr(error, "seconds", 1))}
         case _:
             return {}

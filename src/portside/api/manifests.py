@@ -83,6 +83,6 @@ def _extra_tags(call: Call, reference: Reference) -> list[Tag]:
 async def delete_manifest(call: Call) -> Response:
     """Delete a manifest with its tags, or one tag."""
     if not call.registry.allow_delete:
-        raise DeleteDisabled
+        raise DeleteDisabled("the registry is set to keep everything (--no-delete)")
     await delete(call.registry.metadata, call.repository, call.known_reference, tag_condition(call))
     return Answer(call.status, headers(content_length="0"))

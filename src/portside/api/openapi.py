@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from portside import __version__
+from portside.api.paths import OperatorPath
 from portside.spec import media_types
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import ENDPOINTS, ERRORS_OF_ALL, Endpoint
@@ -82,6 +85,11 @@ _SCHEMAS: dict[str, JsonObject] = {
     "Object": {"type": "object"},
 }
 
+_SECURITY: dict[str, JsonObject] = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+}
+
 _RESULTS: dict[str, tuple[str, JsonObject]] = {
     "ping": (media_types.JSON, {"$ref": "#/components/schemas/Object"}),
     "get_blob": (media_types.OCTET_STREAM, _ANY),
@@ -101,14 +109,14 @@ _BODIES: dict[str, str] = {
 """The media type of what a request may carry."""
 
 
-def describe(dialect: Dialect, operator_paths: dict[str, str]) -> JsonObject:
+def describe(dialect: Dialect, operator_paths: Iterable[OperatorPath]) -> JsonObject:
     """Write the document for a registry that speaks `dialect`."""
     paths: dict[str, JsonObject] = {}
     for endpoint in ENDPOINTS:
         path = paths.setdefault(endpoint.path, _path_item(endpoint))
         path[endpoint.method.lower()] = _operation(endpoint, dialect)
-    for name, summary in operator_paths.items():
-        paths[name] = {"get": _operator_operation(name, summary)}
+    for item in operator_paths:
+        paths.setdefault(item.path, {})[item.method.lower()] = _operator_operation(item)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,7 +126,8 @@ def describe(dialect: Dialect, operator_paths: dict[str, str]) -> JsonObject:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": _SCHEMAS},
+        "components": {"schemas": _SCHEMAS, "securitySchemes": _SECURITY},
+        "security": [{}, {"basic": []}, {"bearer": []}],
     }
 
 
@@ -174,14 +183,16 @@ def _responses(endpoint: Endpoint, dialect: Dialect) -> JsonObject:
     return dict(sorted(responses.items()))
 
 
-def _operator_operation(path: str, summary: str) -> JsonObject:
+def _operator_operation(item: OperatorPath) -> JsonObject:
     schema = {"$ref": "#/components/schemas/Object"}
     content = {media_types.JSON: {"schema": schema}}
-    responses = {"200": {"description": summary, "content": content}}
-    if path == "/readyz":
-        responses["503"] = {"description": "UNAVAILABLE", "content": content}
+    responses: JsonObject = {"200": {"description": item.summary, "content": content}}
+    error = {media_types.JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for status in item.failures:
+        responses[str(status)] = {"description": "an error", "content": error}
+    name = re.sub(r"\W+", "_", item.path.strip("/."))
     return {
-        "operationId": path.strip("/").replace(".", "_"),
-        "summary": summary,
+        "operationId": name if item.method == "GET" else f"{item.method.lower()}_{name}",
+        "summary": item.summary,
         "responses": responses,
     }

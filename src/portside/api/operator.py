@@ -12,21 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from portside.api.answers import json_answer
+from portside.api.auth import TOKEN_PATH, Gate
 from portside.api.errors import error_answer
 from portside.api.openapi import describe
+from portside.api.paths import OPERATOR_PATHS
 from portside.api.registry import Registry
-from portside.spec.errors import RegistryError, Unavailable
+from portside.api.token_server import TokenServer
+from portside.spec.errors import RegistryError, StorageFull, Unavailable
 from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
 
 PROBE_TIMEOUT = 5.0
 """Seconds after which a database or a store that does not answer counts as broken."""
-
-OPERATOR_PATHS = {
-    "/healthz": "Answers 200 while the process lives.",
-    "/readyz": "Answers 200 while the database and the blob store work, else 503.",
-    "/openapi.json": "Describes the API (OpenAPI 3.1).",
-}
-"""The paths outside `/v2`, and what they are for."""
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -57,6 +53,7 @@ def operator_app(registry: Registry, *, lifespan: Lifespan) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/openapi.json", openapi),
+            *(_token_routes(registry.gate) if registry.gate is not None else ()),
         ],
         exception_handlers={RegistryError: refuse, 404: refuse, 405: refuse},
         lifespan=lifespan,
@@ -65,13 +62,27 @@ def operator_app(registry: Registry, *, lifespan: Lifespan) -> Starlette:
     return app
 
 
+def _token_routes(gate: Gate) -> list[Route]:
+    server = TokenServer(gate)
+    return [
+        *(Route(path, server.get_token, methods=["GET"]) for path in (TOKEN_PATH, "/token")),
+        *(Route(path, server.post_token, methods=["POST"]) for path in (TOKEN_PATH, "/token")),
+        Route("/oauth2/exchange", server.post_exchange, methods=["POST"]),
+        Route("/.well-known/jwks.json", server.get_keys),
+    ]
+
+
 def _from_status(request: Request, error: Exception) -> RegistryError:
     if getattr(error, "status_code", 404) == 405:  # noqa: PLR2004
-        return MethodNotAllowed(("GET", "HEAD"), f"{request.method} is not among them")
+        allowed = {item.method for item in OPERATOR_PATHS if item.path == request.url.path}
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        return MethodNotAllowed(tuple(sorted(allowed)), f"{request.method} is not among them")
     return EndpointUnknown(f"{request.url.path[:300]!r} is no path of this registry")
 
 
 async def _probe(registry: Registry) -> None:
+    """Try the stores; raises Unavailable, whatever is wrong with them."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             await registry.metadata.probe()
@@ -79,3 +90,8 @@ async def _probe(registry: Registry) -> None:
     except TimeoutError as error:
         silent = f"the database or the blob store has not answered for {PROBE_TIMEOUT:g} s"
         raise Unavailable(silent) from error
+    except StorageFull as error:
+        # Whoever asks wants to know whether to send requests here, and not why.
+        raise Unavailable(*error.details) from error
+    except OSError as error:
+        raise Unavailable(f"trying the database and the blob store: {error}") from error

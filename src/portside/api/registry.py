@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portside.api.auth import Gate
 from portside.operations.push import Receiver
 from portside.spec.dialects import Dialect
 from portside.stores.interfaces import BlobStore, MetadataStore
@@ -27,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """One registry, as the HTTP edge sees it."""
+    """One registry, as the HTTP edge sees it; without a gate it is open to everybody."""
 
     metadata: MetadataStore
     blobs: BlobStore
@@ -36,3 +37,4 @@ class Registry:
     dialect: Dialect
     allow_delete: bool
     allow_sparse_indexes: bool
+    gate: Gate | None

@@ -28,12 +28,17 @@ async def _mount(call: Call) -> Response:
     """Link the blob; a session is opened where that cannot be done (end-11)."""
     digest = Digest.parse(call.query("mount") or "")
     source = call.query("from")
+    named = RepositoryName.parse(source) if source else None
+    permit = call.permit
+    if permit is not None and named is not None and not permit.may_mount(call.repository, named):
+        return await _open(call)
     mounted = await mount_blob(
         call.registry.metadata,
         call.registry.blobs,
         call.repository,
         digest,
-        RepositoryName.parse(source) if source else None,
+        named,
+        may_pull=permit.may_pull if permit is not None else None,
     )
     return _created(call, digest) if mounted else await _open(call)
 

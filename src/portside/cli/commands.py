@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import click
 
 from portside import __version__
-from portside.bootstrap import opened_stores
+from portside.auth.files import FileInvalid
+from portside.auth.registrar import RegistrarError
+from portside.bootstrap import Stores, now, opened_stores
+from portside.cli.access import access
+from portside.cli.announcement import drop_output
+from portside.cli.certificates import CertificateInvalid
+from portside.cli.keys import keys
 from portside.cli.options import settings_options
+from portside.cli.registry import read_settings, require_registry
+from portside.cli.scope_maps import scope_map
 from portside.cli.server import ServerError, serve
-from portside.config import Settings, SettingsInvalid, make_settings
+from portside.cli.tokens import token
+from portside.cli.users import user
+from portside.config import Settings, SettingsInvalid
 from portside.operations.check import Tally
 from portside.operations.check import check as find_problems
-from portside.operations.collect import collect_strays
+from portside.operations.collect import Collected, collect_strays
 from portside.spec.errors import RegistryError, Unavailable
+
+STRAY_PAUSE = 0.5
+"""Seconds after which a file that a registry had no use for any more is gone."""
+
+LEFTOVER_AGE = 3600
+"""Seconds after which a file that nobody has locked is what a crash left."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,7 +49,7 @@ def commands() -> None:
 @settings_options()
 def serve_command(**given: Any) -> None:
     """Serve the registry until SIGTERM or Ctrl-C."""
-    serve(_settings(given))
+    serve(read_settings(given))
 
 
 @commands.command("check")
@@ -39,12 +59,11 @@ def check_command(**given: Any) -> None:
 
     Every blob is read to its end. Nothing is changed.
     """
-    settings = _settings(given)
-    _must_exist(settings)
     tally = Tally()
     problems = 0
-    with opened_stores(settings) as stores:
-        for problem in find_problems(stores.metadata, stores.blobs, tally):
+    with _opened_as_it_is(read_settings(given), read_only=True) as stores:
+        pause = partial(time.sleep, STRAY_PAUSE)
+        for problem in find_problems(stores.metadata, stores.blobs, tally, pause=pause):
             problems += 1
             click.echo(problem)
     seen = (
@@ -63,39 +82,72 @@ def collect_command(**given: Any) -> None:
 
     The registry may run meanwhile.
     """
-    settings = _settings(given)
-    _must_exist(settings)
-    with opened_stores(settings) as stores:
-        freed = asyncio.run(collect_strays(stores.metadata, stores.blobs))
-    click.echo(f"{freed} bytes freed.")
+    with _opened_as_it_is(read_settings(given)) as stores:
+        collected = asyncio.run(_collect(stores))
+    click.echo(f"{collected.bytes} bytes freed.")
+    if collected.kept:
+        kept = f"{collected.kept} stray blobs could not be removed; `portside check` names them"
+        raise Unavailable(kept)
 
 
-def _settings(given: dict[str, Any]) -> Settings:
-    return make_settings({name: value for name, value in given.items() if value is not None})
+async def _collect(stores: Stores) -> Collected:
+    await stores.metadata.probe()
+    return await collect_strays(stores.metadata, stores.blobs, now() - LEFTOVER_AGE * 1_000_000)
 
 
-def _must_exist(settings: Settings) -> None:
-    if not (settings.root / "portside.db").is_file():
-        nothing = f"{settings.root} holds no registry; name its directory with --data"
-        raise Unavailable(nothing)
+@contextmanager
+def _opened_as_it_is(settings: Settings, *, read_only: bool = False) -> Iterator[Stores]:
+    """Open the stores for the length of a block if they are those of this very version.
+
+    Raises Unavailable and StorageFull.
+    """
+    with opened_stores(settings, read_only=read_only) as stores:
+        stores.require_database()
+        require_registry(settings)
+        stores.database.require_newest()
+        yield stores
+
+
+for _group in (user, scope_map, token, keys, access):
+    commands.add_command(_group)
 
 
 def main() -> NoReturn:
     """Run the command line; a mistake ends in one line on standard error."""
     try:
         commands(prog_name="portside", standalone_mode=False)
+        # What cannot be written is to be noticed here, and not when Python ends.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
-    except (SettingsInvalid, ServerError) as error:
+    except click.ClickException as error:
+        _fail(_explain(error), error.exit_code)
+    except (SettingsInvalid, FileInvalid, RegistrarError, ServerError, CertificateInvalid) as error:
         _fail(str(error))
     except RegistryError as error:
         _fail("; ".join(error.details))
+    except BrokenPipeError:
+        # Whoever read it has read enough, as in `portside check | head -1`.
+        drop_output()
+        sys.exit(1)
+    except OSError as error:
+        drop_output()
+        where = error.filename or "reading or writing failed"
+        _fail(f"{where}: {error.strerror or error}")
     sys.exit(0)
 
 
-def _fail(message: str) -> NoReturn:
+def _explain(error: click.ClickException) -> str:
+    """Write a mistake of usage as one line, with where to read on."""
+    message = " ".join(error.format_message().split()).removesuffix(".") + "."
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} See `{context.command_path} --help`." if context else message
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
     click.echo(f"portside: {message}", err=True)
-    sys.exit(1)
+    sys.exit(code)

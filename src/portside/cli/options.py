@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from portside.config import Setting, SettingsInvalid, list_settings
+from portside.config import Setting, SettingsInvalid, check_values, list_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
             "--config",
             envvar="PORTSIDE_CONFIG",
             show_envvar=True,
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=click.Path(path_type=Path),
             is_eager=True,
             expose_value=False,
             callback=_read_file,
@@ -39,14 +39,14 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
     name = f"--{setting.option}"
     is_flag = setting.type is bool
     declared = f"{name}/--no-{setting.option}" if is_flag else name
-    default = ("on" if setting.default else "off") if is_flag else str(setting.default)
-    shown = f"{setting.description}  [default: {default or 'none'}]"
+    shown = f"{setting.description}  [default: {setting.shown_default}]"
     return click.option(
         declared,
         setting.name,
-        type=bool if is_flag else str,
+        type=_Switch() if is_flag else str,
         metavar=None if is_flag else _metavar(setting),
         default=None,
+        multiple=setting.is_list,
         envvar=setting.variable,
         show_envvar=True,
         help=shown,
@@ -68,17 +68,32 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     except OSError as error:
         unreadable = f"cannot read {path}: {error.strerror}"
         raise SettingsInvalid(unreadable) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Among the errors of values are bytes that are no UTF-8, and numbers of 5000 digits.
         malformed = f"{path} is not valid TOML: {error}"
         raise SettingsInvalid(malformed) from error
     known = {setting.option: setting.name for setting in list_settings()}
-    for key, value in values.items():
+    for key in values:
         if key not in known:
             unknown = (
                 f"{path} sets {key!r}, which is no setting; `portside serve --help` lists them"
             )
             raise SettingsInvalid(unknown)
-        if not isinstance(value, str | int | float | bool):
-            nested = f"{path}: {key} must be a single value"
-            raise SettingsInvalid(nested)
-    context.default_map = {known[key]: value for key, value in values.items()}
+    named = {known[key]: value for key, value in values.items()}
+    try:
+        check_values(named, as_text=False)
+    except SettingsInvalid as error:
+        raise SettingsInvalid(f"{path}: {error}") from error
+    context.default_map = named
+
+
+class _Switch(click.types.BoolParamType):
+    """On or off, in any of the spellings that `click` knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a value from the environment or a file; raises SettingsInvalid."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            name = str(param.name).replace("_", "-") if param else "it"
+            raise SettingsInvalid(f"{name} must be on or off, not {value[:80]!r}") from error

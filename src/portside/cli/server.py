@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import multiprocessing
 import os
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from functools import partial
-from multiprocessing import connection, parent_process
-from multiprocessing.synchronize import Semaphore
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import click
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
-from starlette.types import ASGIApp
 
-from portside.bootstrap import make_app, prepare
+from portside.bootstrap import prepare
+from portside.cli.announcement import announce
+from portside.cli.certificates import check_certificate
+from portside.cli.stopping import STOPPING, quit_when_told
+from portside.cli.workers import Lifeline, Supervisor, load_worker
 from portside.config import Settings
 
 LOCK = "portside.lock"
@@ -35,8 +34,11 @@ LOCK = "portside.lock"
 LOCK_PATIENCE = 1.0
 """Seconds to wait for the data directory: workers of a registry that was killed end within them."""
 
-START_PATIENCE = 30.0
-"""Seconds for the workers to come up before it is left to the log to say why they did not."""
+_LOG_HANDLERS = {
+    name: {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}
+    for name, style in (("console", "generic"), ("access", "access"))
+}
+"""Of Granian, which would write to standard output otherwise."""
 
 RECEIVE_BUFFER = 512 * 1024
 """Bytes that the HTTP server reads ahead on a connection: what a body arrives in pieces of."""
@@ -47,31 +49,65 @@ class ServerError(Exception):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal says to stop; raises ServerError and RegistryError."""
+    """Serve until a signal says to stop; raises ServerError, CertificateInvalid, RegistryError."""
+    quit_when_told()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = settings.address
+    if settings.tls_certificate:
+        check_certificate(settings.tls_certificate, settings.tls_key)
     lock = _take_data(settings.root)
     held = _take_port(host, port)
-    prepare(settings)
+    is_closed = prepare(settings)
+    if not is_closed:
+        _allow_open(settings, host)
     address, port = held.getsockname()[:2]
-    server = _make_server(settings, address, port)
+    # The workers inherit the lock and the lifeline.
+    multiprocessing.set_start_method("fork", force=True)
+    lifeline = Lifeline()
+    server = _make_server(settings, lifeline, address, port)
     started = multiprocessing.Semaphore(0)
-    loader = partial(load_worker, settings, started)
-    announcer = threading.Thread(
-        target=_announce, args=(settings, started, host, port), daemon=True
-    )
+    loader = partial(load_worker, settings, started, lifeline)
+    announcer = threading.Thread(target=announce, args=(settings, started, host, port), daemon=True)
     server.on_startup(announcer.start)
     try:
         server.serve(target_loader=loader, wrap_loader=False)
     finally:
+        # There is nothing left to stop, and Python's end gives the signals back what they did.
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        lifeline.end()
         held.close()
         os.close(lock)
 
 
-def _make_server(settings: Settings, address: str, port: int) -> AbstractServer[Any]:
+def _allow_open(settings: Settings, host: str) -> None:
+    """Refuse to serve others without access control, unless that is what the person asked for."""
+    if settings.open:
+        click.echo("Open: whoever can reach this address may push, pull and delete", err=True)
+    elif not _is_loopback(host):
+        exposed = (
+            f"{host} can be reached from other machines, and there is no access control; add a user"
+            " (portside user add NAME), or set --htpasswd, --access or --anonymous, or say --open"
+        )
+        raise ServerError(exposed)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, None)
+        return all(ip_address(entry[4][0]).is_loopback for entry in found)
+    except (OSError, ValueError):
+        return False
+
+
+def _make_server(
+    settings: Settings, lifeline: Lifeline, address: str, port: int
+) -> AbstractServer[Any]:
     certificate, key = settings.tls_certificate, settings.tls_key
     try:
-        return Granian(
-            "portside",
+        return Supervisor(
+            lifeline,
+            settings.shutdown_timeout,
             address=address,
             port=port,
             interface=Interfaces.ASGI,
@@ -80,43 +116,19 @@ def _make_server(settings: Settings, address: str, port: int) -> AbstractServer[
             websockets=False,
             backlog=settings.backlog,
             http1_settings=HTTP1Settings(
-                header_read_timeout=int(settings.header_timeout * 1000),
+                header_read_timeout=max(1, round(settings.header_timeout * 1000)),
                 max_buffer_size=RECEIVE_BUFFER,
             ),
             log_level=LogLevels.warning,
+            log_dictconfig={"handlers": _LOG_HANDLERS},
             ssl_protocol_min=SSLProtocols.tls12,
             ssl_cert=Path(certificate) if certificate else None,
             ssl_key=Path(key) if key else None,
             respawn_failed_workers=True,
-            workers_kill_timeout=settings.shutdown_timeout,
         )
     except (OSError, ssl.SSLError) as error:
         unusable = f"cannot use the certificate {certificate} with the key {key}: {error}"
         raise ServerError(unusable) from error
-
-
-def load_worker(settings: Settings, started: Semaphore) -> ASGIApp:
-    """Make the application in a worker's process, which ends with its parent.
-
-    Until the server has set its own, the signal handlers here are those of the parent, which would
-    take a SIGTERM for the parent's and lose it.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    return make_app(settings, on_start=started.release)
-
-
-def _end_with_parent() -> None:
-    """Stop this worker when the process that started it is gone, however it went."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _take_data(root: Path) -> int:
@@ -133,7 +145,10 @@ def _take_data(root: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                used = f"the data directory {root} is in use by another Portside"
+                used = (
+                    f"the data directory {root} is in use by another Portside; if that was killed,"
+                    " its workers end within its --shutdown-timeout"
+                )
                 raise ServerError(used) from error
             time.sleep(0.05)
         else:
@@ -159,6 +174,8 @@ def _take_port(host: str, port: int) -> socket.socket:
         held.bind(address)
     except OSError as error:
         raise ServerError(_explain_port(error, host, port)) from error
+    except UnicodeError as error:
+        raise ServerError(f"cannot listen on {host}:{port}: {host} is no name") from error
     return held
 
 
@@ -168,27 +185,3 @@ def _explain_port(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EACCES:
         return f"this user may not listen on {host}:{port}; choose a port above 1023 with --listen"
     return f"cannot listen on {host}:{port}: {error.strerror or error}"
-
-
-def _announce(settings: Settings, started: Semaphore, host: str, port: int) -> None:
-    """Say where everything is as soon as every worker is up and a connection is accepted."""
-    for _ in range(settings.workers):
-        started.acquire()
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    deadline = time.monotonic() + START_PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection((reachable, port), timeout=1).close()
-        except OSError:
-            time.sleep(0.01)
-            continue
-        shown = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
-        scheme, verify = (
-            ("https", "") if settings.tls_certificate else ("http", "--tls-verify=false ")
-        )
-        bound = f"[{host}]" if ":" in host else host
-        click.echo(f"Portside listens on {scheme}://{bound}:{port}")
-        click.echo(f"Data is in {settings.root}")
-        click.echo(f"Try: podman push {verify}IMAGE {shown}/library/app:1")
-        sys.stdout.flush()
-        return

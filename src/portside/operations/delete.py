@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.names import Reference, RepositoryName
-from portside.stores.interfaces import BlobLinkStore, BlobStore, ManifestStore, TagCondition
+from portside.stores.interfaces import BlobLinkStore, BlobStore, ManifestStore
 
 
 async def delete_manifest(

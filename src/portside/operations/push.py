@@ -18,6 +18,7 @@ from portside.spec.errors import (
     DigestInvalid,
     RangeInvalid,
     SizeInvalid,
+    StorageFull,
     Unavailable,
 )
 from portside.spec.names import RepositoryName
@@ -183,7 +184,11 @@ class Receiver:
             return session
         offset = await staging.flush()
         advanced = session.after(UploadEvent.RECEIVE, offset=offset)
-        await self._uploads.advance_upload(advanced)
+        try:
+            await self._uploads.advance_upload(advanced)
+        except StorageFull:
+            staging.forget(session.offset)
+            raise
         staging.keep()
         return advanced
 

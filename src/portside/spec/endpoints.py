@@ -6,10 +6,10 @@ tests are all made from these rows. An endpoint that is not here does not exist.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
-from portside.spec import errors, http_errors
+from portside.spec import errors, http_errors, refusals
+from portside.spec.actions import Action
 from portside.spec.dialects import Dialect
 from portside.spec.parameters import (
     ARTIFACT_TYPE,
@@ -24,19 +24,11 @@ from portside.spec.parameters import (
     QueryParameter,
 )
 
-
-class Action(enum.StrEnum):
-    """What a caller must be allowed to do in the repository to use an endpoint."""
-
-    NONE = "none"
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
-    CATALOG = "catalog"
-
-
 ERRORS_OF_ALL: tuple[type[errors.RegistryError], ...] = (
     errors.NameInvalid,
+    refusals.Unauthorized,
+    refusals.Denied,
+    refusals.TooManyRequests,
     http_errors.HeadersTooLarge,
     http_errors.HostInvalid,
     http_errors.TransferEncodingUnsupported,
@@ -50,6 +42,9 @@ _BODY = (errors.BodyTimeout, errors.BodyIncomplete, http_errors.ContentEncodingU
 _FIND_BLOB = (errors.DigestInvalid, errors.BlobUnknown, errors.PreconditionFailed)
 _FIND_MANIFEST = (errors.DigestInvalid, errors.ManifestUnknown, errors.PreconditionFailed)
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
+
+
+_REFUSED = {refusals.Denied.status, refusals.TooManyRequests.status}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +79,15 @@ class Endpoint:
     def failure(self, status: int, dialect: Dialect) -> int:
         """Give the status of an error in a dialect.
 
-        A client generated from the 2017 description knows only the statuses listed there: another
-        4xx becomes 400, or 404 where not even 400 is listed.
+        A client generated from the 2017 description knows only the statuses listed there: what is
+        refused to an identity becomes 401, another 4xx 400, or 404 where 400 is not listed either.
         """
         if dialect is Dialect.OCI or self.described is None or status in self.described:
             return status
         if status >= 500:  # noqa: PLR2004  # a server error is outside every description
             return status
+        if status in _REFUSED:
+            return refusals.Unauthorized.status
         return 400 if 400 in self.described else 404  # noqa: PLR2004
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+MAX_REFERENCES = 10_000
+"""Digests that one manifest refers to; images have some ten, the largest indexes some hundred."""
+
+
 class ReferenceKind(enum.StrEnum):
     """What a manifest refers to: content in the blob store, or another manifest."""
 
@@ -133,7 +137,7 @@ def parse_manifest(
         media_type=media_type,
         digest=digest,
         payload=payload,
-        references=tuple(sorted(set(_references(document)))),
+        references=_merged(_references(document)),
         subject=_digest(document.subject.digest) if document.subject else None,
         artifact_type=_artifact_type(media_type, document),
         annotations=document.annotations or {},
@@ -164,12 +168,31 @@ def _artifact_type(media_type: str, document: _Document) -> str | None:
 
     "If the artifactType is empty or missing in the image manifest, the value of artifactType MUST
     be set to the config descriptor mediaType value."
+
+    Raises ManifestInvalid.
     """
-    if document.artifact_type:
-        return document.artifact_type
-    if media_type in _IMAGES and document.config is not None:
-        return document.config.media_type or None
-    return None
+    named = document.artifact_type
+    if not named and media_type in _IMAGES and document.config is not None:
+        named = document.config.media_type
+    if named and len(named) > media_types.MAX_LENGTH:
+        long = f"its artifact type has {len(named)} characters; a media type has 255 at most"
+        raise ManifestInvalid(long)
+    return named or None
+
+
+def _merged(references: Iterator[ManifestReference]) -> tuple[ManifestReference, ...]:
+    """Name each digest once; it is required if one of those that name it requires it.
+
+    Raises ManifestInvalid if there are too many.
+    """
+    required: dict[tuple[ReferenceKind, Digest], bool] = {}
+    for reference in references:
+        key = (reference.kind, reference.digest)
+        required[key] = required.get(key, False) or reference.required
+    if len(required) > MAX_REFERENCES:
+        many = f"it refers to {len(required)} digests; {MAX_REFERENCES} are accepted at most"
+        raise ManifestInvalid(many)
+    return tuple(sorted(ManifestReference(*key, needed) for key, needed in required.items()))
 
 
 def _references(document: _Document) -> Iterator[ManifestReference]:

@@ -37,6 +37,9 @@ _FOREIGN_PREFIXES = (
 )
 
 
+MAX_LENGTH = 255
+"""Characters: 127 for a type, 127 for a subtype, and the slash."""
+
 # RFC 6838, section 4.2: type-name "/" subtype-name, of 127 characters each at most.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")

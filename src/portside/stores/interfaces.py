@@ -13,12 +13,13 @@ bytes; `remove` after the commit, so that bytes without a row are the worst that
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.manifests import Manifest
 from portside.spec.names import Reference, RepositoryName, Tag
@@ -26,8 +27,15 @@ from portside.spec.pagination import Page, PageRequest
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 
-Place = Callable[[], None]
-"""Puts staged bytes at their final key, durably. Blocking."""
+Undo = Callable[[], None]
+"""Takes placed bytes away again. Blocking."""
+
+Place = Callable[[], Undo | None]
+"""Puts staged bytes at their final key, durably. Blocking.
+
+Gives how to take them back for the case that the transaction fails for want of room; None if there
+were such bytes before.
+"""
 
 Remove = Callable[[], None]
 """Removes the bytes of a blob. Blocking."""
@@ -49,27 +57,6 @@ class Referrer(msgspec.Struct, frozen=True):
     size: int
     artifact_type: str | None
     annotations: bytes
-
-
-class TagCondition(msgspec.Struct, frozen=True):
-    """What must hold of a reference when it is pushed to or deleted (If-Match, If-None-Match).
-
-    `match` lists the digests of which the tag must have one; `*` stands for any. `none_match` lists
-    those that it must not have.
-    """
-
-    match: tuple[str, ...] | None = None
-    none_match: tuple[str, ...] | None = None
-
-    def holds(self, current: str | None) -> bool:
-        """Judge the digest that the tag has now, or None if there is no such tag."""
-        if self.match is not None and not _among(current, self.match):
-            return False
-        return self.none_match is None or not _among(current, self.none_match)
-
-
-def _among(current: str | None, listed: tuple[str, ...]) -> bool:
-    return current is not None and ("*" in listed or current in listed)
 
 
 class ManifestStore(Protocol):
@@ -135,7 +122,7 @@ class DiscoveryStore(Protocol):
     ) -> Page[Referrer]:
         """List the manifests with that subject by digest; empty where nothing is known.
 
-        The annotations of one page have at most `max_bytes` together, or there is only one of them.
+        One page has at most `max_bytes` as JSON, or there is only one entry in it.
         """
         ...
 
@@ -163,9 +150,21 @@ class BlobLinkStore(Protocol):
         ...
 
     async def mount_blob(
-        self, repository: RepositoryName, digest: Digest, source: RepositoryName | None
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        source: RepositoryName | None,
+        *,
+        size: int,
     ) -> None:
-        """Link a blob that `source` (or any repository) links; raises BlobUnknown."""
+        """Link a blob that `source` (or any repository) links, and that has `size` bytes.
+
+        Raises BlobUnknown.
+        """
+        ...
+
+    async def list_linking(self, digest: Digest, limit: int) -> list[RepositoryName]:
+        """List at most `limit` repositories that link a blob."""
         ...
 
     async def unlink_blob(
@@ -205,8 +204,10 @@ class UploadStore(Protocol):
         """Forget a session; raises BlobUploadUnknown if it has ended."""
         ...
 
-    async def list_stale_uploads(self, before: int) -> list[UploadSession]:
-        """List sessions that were last used before a time (microseconds since 1970)."""
+    async def list_stale_uploads(
+        self, before: int, after: UploadSession | None = None
+    ) -> list[UploadSession]:
+        """List sessions last used before a time (µs since 1970), a page `after` the one before."""
         ...
 
 
@@ -241,6 +242,10 @@ class Staging(Protocol):
         """Make the upload durable as far as it was written; gives the offset that was reached."""
         ...
 
+    def forget(self, offset: int) -> None:
+        """Note that what was flushed behind `offset` could not be acknowledged for want of room."""
+        ...
+
     def keep(self) -> None:
         """Note that the flushed offset was acknowledged, so that hashing can go on from there."""
         ...
@@ -261,8 +266,12 @@ class BlobStore(Protocol):
         """Give the size in bytes of what is stored, or None if there is nothing."""
         ...
 
-    def read(self, digest: Digest, part: ByteRange) -> AsyncIterator[bytes]:
-        """Read a part in pieces; memory does not grow with it."""
+    def read(self, digest: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
+        """Read a part in pieces; memory does not grow with it.
+
+        Whoever does not read to the end closes the generator. Raises BlobUnknown with the first
+        piece if the bytes are not there.
+        """
         ...
 
     def hold(self, upload: UploadId) -> AbstractAsyncContextManager[Staging]:

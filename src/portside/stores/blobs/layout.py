@@ -1,4 +1,7 @@
-"""Where a blob store on a local disk keeps what; `docs/topics/storage-layout.md` draws it."""
+"""Where a blob store on a local disk keeps what; `docs/topics/storage-layout.md` draws it.
+
+A registry may write while its files are listed here: what vanishes meanwhile was not there.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,15 @@ class Layout:
             algorithm: f"{self.blobs}{os.sep}{algorithm}{os.sep}" for algorithm in Algorithm
         }
 
+    @property
+    def directories(self) -> list[Path]:
+        """The directories that everything else relies on."""
+        return [self.uploads, *(self.blobs / algorithm for algorithm in Algorithm)]
+
     def create(self) -> None:
-        """Make the directories that everything else relies on; raises OSError."""
-        self.uploads.mkdir(parents=True, exist_ok=True)
-        for algorithm in Algorithm:
-            (self.blobs / algorithm).mkdir(parents=True, exist_ok=True)
+        """Make the directories; raises OSError."""
+        for directory in self.directories:
+            directory.mkdir(parents=True, exist_ok=True)
         for directory in (self.blobs, self.root):
             sync_directory(directory)
 
@@ -40,59 +47,90 @@ class Layout:
         return f"{self.uploads}{os.sep}{upload}"
 
     def list_blobs(self) -> Iterator[tuple[Digest, int]]:
-        """Give every blob's digest and size in bytes, in the order of the directories."""
+        """Give every blob's digest and size in bytes, in the order of digests; raises OSError."""
         for path, digest in self._walk_blobs():
-            if digest is not None:
-                yield digest, path.stat().st_size
+            if digest is not None and (found := stat_or_none(path)) is not None:
+                yield digest, found.st_size
 
     def list_uploads(self) -> Iterator[tuple[UploadId, int]]:
-        """Give the id and the number of bytes of every upload that has a file."""
-        for path in sorted(self.uploads.iterdir()):
-            upload = _upload_id(path)
-            if upload is not None:
-                yield upload, path.stat().st_size
+        """Give the id and the bytes of every upload that has a file; raises OSError."""
+        for upload, found in self._stat_uploads():
+            yield upload, found.st_size
 
     def list_stale_uploads(self, before: int) -> list[UploadId]:
-        """Give the uploads whose files were last changed before a time (µs since 1970)."""
+        """Give the uploads whose files were last changed before a time (µs since 1970).
+
+        Raises OSError.
+        """
         return [
-            upload
-            for upload, _ in self.list_uploads()
-            if os.stat(self.upload(upload)).st_mtime_ns // 1000 < before
+            upload for upload, found in self._stat_uploads() if found.st_mtime_ns // 1000 < before
         ]
 
-    def list_strays(self) -> Iterator[Path]:
-        """Give every path that nothing in this layout accounts for."""
+    def list_strays(self) -> Iterator[str]:
+        """Give every path that nothing in this layout accounts for; raises OSError."""
         for path, digest in self._walk_blobs():
             if digest is None:
                 yield path
-        for path in sorted(self.uploads.iterdir()):
-            if _upload_id(path) is None:
-                yield path
+        for entry in list_directory(self.uploads):
+            if _upload_id(entry.path) is None:
+                yield entry.path
 
-    def _walk_blobs(self) -> Iterator[tuple[Path, Digest | None]]:
-        for top in sorted(self.blobs.iterdir()):
+    def is_stray(self, path: str) -> bool:
+        """Tell whether something is at a path that nothing in this layout accounts for."""
+        if not os.path.lexists(path):
+            return False
+        if os.path.dirname(path) == str(self.uploads):
+            return _upload_id(path) is None
+        return all(self._digest_at(algorithm, path) is None for algorithm in Algorithm)
+
+    def _stat_uploads(self) -> Iterator[tuple[UploadId, os.stat_result]]:
+        for entry in list_directory(self.uploads):
+            upload = _upload_id(entry.path)
+            if upload is not None and (found := stat_or_none(entry.path)) is not None:
+                yield upload, found
+
+    def _walk_blobs(self) -> Iterator[tuple[str, Digest | None]]:
+        for top in list_directory(self.blobs):
             if top.name not in set(Algorithm) or not top.is_dir():
-                yield top, None
+                yield top.path, None
                 continue
-            for directory in sorted(top.iterdir()):
+            for directory in list_directory(top.path):
                 if not directory.is_dir():
-                    yield directory, None
+                    yield directory.path, None
                     continue
-                for path in sorted(directory.iterdir()):
-                    yield path, self._digest_at(top.name, path)
+                for entry in list_directory(directory.path):
+                    yield entry.path, self._digest_at(top.name, entry.path)
 
-    def _digest_at(self, algorithm: str, path: Path) -> Digest | None:
+    def _digest_at(self, algorithm: str, path: str) -> Digest | None:
         try:
-            digest = Digest.parse(f"{algorithm}:{path.name}")
+            digest = Digest.parse(f"{algorithm}:{os.path.basename(path)}")
         except DigestInvalid:
             return None
-        return digest if self.blob(digest) == str(path) and path.is_file() else None
+        return digest if self.blob(digest) == path and not os.path.isdir(path) else None
 
 
-def _upload_id(path: Path) -> UploadId | None:
+def _upload_id(path: str) -> UploadId | None:
     try:
-        return UploadId.parse(path.name) if path.is_file() else None
+        upload = UploadId.parse(os.path.basename(path))
     except BlobUploadUnknown:
+        return None
+    return None if os.path.isdir(path) else upload
+
+
+def list_directory(directory: str | Path) -> list[os.DirEntry[str]]:
+    """List what is in a directory by name, or nothing if it is not there; raises OSError."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+
+
+def stat_or_none(path: str) -> os.stat_result | None:
+    """Look at a file, or give None if it is not there; raises OSError."""
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
         return None
 
 

@@ -6,22 +6,24 @@ import asyncio
 import errno
 import fcntl
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from portside.spec.digests import Digest
-from portside.spec.errors import UploadBusy
+from portside.spec.errors import BlobUnknown, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
-from portside.stores.blobs.layout import Layout
+from portside.stores.blobs.layout import Layout, stat_or_none
+from portside.stores.blobs.leftovers import describe, drop_leftovers, is_in_use, try_store
 from portside.stores.blobs.staging import READ_SIZE, FileStaging
+from portside.stores.inspection import Stray
 from portside.stores.interfaces import Remove
 
 THREADS = 32
@@ -37,6 +39,8 @@ sent about twice as fast as those of 128 KiB or 1 MiB.
 
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
+Result = TypeVar("Result")
+
 _FIRST_RETRY = 0.001
 _LAST_RETRY = 0.05
 
@@ -45,14 +49,17 @@ class LocalBlobs:
     """Blobs as files at a key made of their digest, uploads as files beside them.
 
     An upload is held by a lock on its file, which the system lets go of when its holder dies.
-    `hold_timeout` is how long, in seconds, a request waits for another one to let go.
+    `hold_timeout` is how long, in seconds, a request waits for another one to let go. Uploads leave
+    `reserve` bytes of the disk free.
     """
 
-    def __init__(self, root: Path, *, hold_timeout: float) -> None:
+    def __init__(self, root: Path, *, hold_timeout: float, reserve: int = 0) -> None:
+        self._reserve = reserve
         self._layout = Layout(root)
         self._hold_timeout = hold_timeout
         self._hashes = RunningHashes()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-blobs")
+        self._unfinished: set[asyncio.Task[Any]] = set()
 
     def create(self) -> None:
         """Make the directories; raises StorageFull or Unavailable."""
@@ -73,12 +80,13 @@ class LocalBlobs:
             with translated("reading a blob"):
                 raise
 
-    async def read(self, digest: Digest, part: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, digest: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
         """Read a part in pieces: at once what the system has in memory, the rest in a thread."""
         loop = asyncio.get_running_loop()
         with translated("reading a blob"):
             path = self._layout.blob(digest)
-            descriptor = await loop.run_in_executor(self._pool, os.open, path, os.O_RDONLY)
+            # Not in a thread: what a cancelled request has opened there, nobody would close.
+            descriptor = _open(path, digest)
             try:
                 position = part.start
                 while position < part.stop:
@@ -101,14 +109,31 @@ class LocalBlobs:
         """Lock the upload's file; one that was made only to be locked goes away again."""
         descriptor = await self._lock(upload)
         staging = FileStaging(
-            upload, descriptor, layout=self._layout, hashes=self._hashes, pool=self._pool
+            upload,
+            descriptor,
+            layout=self._layout,
+            hashes=self._hashes,
+            pool=self._pool,
+            reserve=self._reserve,
         )
         try:
             yield staging
         finally:
+            await self._to_its_end(self._leave(upload, staging))
+
+    async def _leave(self, upload: UploadId, staging: FileStaging) -> None:
+        try:
             if not staging.is_resumed and staging.is_empty:
                 await self.discard(upload)
+        finally:
             await staging.close()
+
+    async def _to_its_end(self, work: Coroutine[None, None, Result]) -> Result:
+        """Wait for work that goes on although the request is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
 
     async def _lock(self, upload: UploadId) -> int:
         loop = asyncio.get_running_loop()
@@ -116,9 +141,8 @@ class LocalBlobs:
         pause = _FIRST_RETRY
         while True:
             with translated("opening an upload"):
-                held = await loop.run_in_executor(
-                    self._pool, _try_lock, self._layout.upload(upload)
-                )
+                trying = loop.run_in_executor(self._pool, _try_lock, self._layout.upload(upload))
+                held = await _or_close(trying)
             if held is not None:
                 return held
             if time.monotonic() >= deadline:
@@ -141,47 +165,83 @@ class LocalBlobs:
             return await loop.run_in_executor(self._pool, self._layout.list_stale_uploads, before)
 
     def remove(self, digest: Digest) -> Remove:
-        """Give the function that removes the blob's file."""
-        return partial(_remove, self._layout.blob(digest))
+        """Give the function that removes the blob's file.
+
+        To unlink a large file takes long: it gets the name of an upload that nobody knows, and goes
+        in a thread, or with the uploads that have expired.
+        """
+        leftover = self._layout.upload(UploadId.fresh())
+        return partial(_remove, self._layout.blob(digest), leftover, self._pool)
+
+    async def drop_leftovers(self, before: int) -> list[int]:
+        """Drop the files that uploads and probes left beside themselves."""
+        loop = asyncio.get_running_loop()
+        with translated("dropping leftovers"):
+            return await loop.run_in_executor(self._pool, drop_leftovers, self._layout, before)
 
     async def probe(self) -> None:
         """Write, sync and remove a small file."""
         loop = asyncio.get_running_loop()
-        with translated("probing the blob store"):
-            await loop.run_in_executor(self._pool, self._probe)
+        await loop.run_in_executor(self._pool, try_store, self._layout)
 
-    def _probe(self) -> None:
-        path = self._layout.root / f".probe-{secrets.token_hex(8)}"
-        try:
-            with path.open("xb") as file:
-                file.write(b"portside")
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            path.unlink(missing_ok=True)
+    def holds_blobs(self) -> bool:
+        """Tell whether there is any blob; raises Unavailable."""
+        return next(self.objects(), None) is not None
 
     def objects(self) -> Iterator[tuple[Digest, int]]:
         """Walk over every blob."""
-        with translated("listing blobs"):
+        with translated(f"listing {self._layout.blobs}"):
             yield from self._layout.list_blobs()
+
+    def size(self, digest: Digest) -> int | None:
+        """Look at the file, without an event loop."""
+        with translated("reading a blob"):
+            found = stat_or_none(self._layout.blob(digest))
+        return found.st_size if found is not None else None
+
+    def verify(self, digest: Digest) -> bool | None:
+        """Hash the whole file."""
+        hasher = digest.algorithm.hasher()
+        with translated("reading a blob"), suppress(FileNotFoundError):
+            with open(self._layout.blob(digest), "rb") as file:
+                while piece := file.read(READ_SIZE):
+                    hasher.update(piece)
+            return Digest.finish(digest.algorithm, hasher) == digest
+        return None
+
+    def missing(self) -> Iterator[str]:
+        """Look for the directories that every push relies on."""
+        for directory in self._layout.directories:
+            if not directory.is_dir():
+                yield str(directory)
+
+    def strays(self) -> Iterator[Stray]:
+        """Walk over what does not belong here."""
+        with translated(f"listing {self._layout.root}"):
+            for path in self._layout.list_strays():
+                if not is_in_use(path):
+                    yield describe(path)
+
+    def is_stray(self, stray: Stray) -> bool:
+        """Look at the place and the lock of a file once more."""
+        with translated("looking at a file"):
+            return self._layout.is_stray(stray.path) and not is_in_use(stray.path)
 
     def staged(self) -> Iterator[tuple[UploadId, int]]:
         """Walk over every upload."""
-        with translated("listing uploads"):
+        with translated(f"listing {self._layout.uploads}"):
             yield from self._layout.list_uploads()
 
-    def strays(self) -> Iterator[str]:
-        """Walk over what does not belong here."""
-        with translated("listing files"):
-            yield from (str(path) for path in self._layout.list_strays())
+    def staged_size(self, upload: UploadId) -> int | None:
+        """Look at the upload's file."""
+        with translated("looking at an upload"):
+            found = stat_or_none(self._layout.upload(upload))
+        return found.st_size if found is not None else None
 
-    def verify(self, digest: Digest) -> bool:
-        """Hash the whole file."""
-        hasher = digest.algorithm.hasher()
-        with translated("reading a blob"), open(self._layout.blob(digest), "rb") as file:
-            while piece := file.read(READ_SIZE):
-                hasher.update(piece)
-        return Digest.finish(digest.algorithm, hasher) == digest
+    def is_held(self, upload: UploadId) -> bool:
+        """Try the lock of the upload's file."""
+        with translated("looking at an upload"):
+            return is_in_use(self._layout.upload(upload))
 
 
 def _is_in_memory(descriptor: int, position: int) -> bool:
@@ -224,6 +284,30 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _remove(path: str) -> None:
-    with translated("removing a blob"):
-        _unlink(path)
+def _remove(path: str, leftover: str, pool: ThreadPoolExecutor) -> None:
+    with translated("removing a blob"), suppress(FileNotFoundError):
+        os.rename(path, leftover)
+        pool.submit(_unlink, leftover)
+
+
+def _open(path: str, digest: Digest) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        gone = f"the bytes of {digest} are not in this registry; push the blob again"
+        raise BlobUnknown(gone) from error
+
+
+async def _or_close(trying: asyncio.Future[int | None]) -> int | None:
+    """Wait for a descriptor; if nobody waits any more, it is closed when it comes."""
+    try:
+        return await asyncio.shield(trying)
+    except asyncio.CancelledError:
+        trying.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(opened: asyncio.Future[int | None]) -> None:
+    descriptor = None if opened.cancelled() or opened.exception() else opened.result()
+    if descriptor is not None:
+        os.close(descriptor)

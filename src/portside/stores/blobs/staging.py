@@ -8,12 +8,14 @@ it arrives, so that little is left to wait for at its end.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable
@@ -21,6 +23,7 @@ from portside.spec.uploads import UploadId
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.layout import Layout, sync_directory
+from portside.stores.blobs.placing import place
 from portside.stores.interfaces import Place
 
 if TYPE_CHECKING:
@@ -49,7 +52,9 @@ class FileStaging:
         layout: Layout,
         hashes: RunningHashes,
         pool: ThreadPoolExecutor,
+        reserve: int,
     ) -> None:
+        self._reserve = reserve
         self._upload = upload
         self._descriptor = descriptor
         self._layout = layout
@@ -66,6 +71,7 @@ class FileStaging:
         self._unsynced = 0
         self._writing: asyncio.Future[list[None]] | None = None
         self._syncing: asyncio.Future[None] | None = None
+        self._running: set[asyncio.Future[Any]] = set()
         self.is_resumed = False
 
     @property
@@ -75,9 +81,10 @@ class FileStaging:
 
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
         """Go on at `offset`; see the interface."""
-        self.is_resumed = True
+        self._acknowledged = offset
         await self._run(self._cut, offset)
-        self._offset = self._acknowledged = offset
+        self.is_resumed = True
+        self._offset = offset
         self._is_entry_durable = offset > 0
         self._algorithm = algorithm
         self._hasher = self._hashes.at(self._upload, offset, algorithm)
@@ -102,15 +109,21 @@ class FileStaging:
         The copy is locked before it takes the name, so that nobody else can hold it.
         """
         path = self._layout.upload(self._upload)
-        copy = os.open(f"{path}.copy", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        fcntl.flock(copy, fcntl.LOCK_EX)
-        position = 0
-        while position < offset:
-            wanted = min(READ_SIZE, offset - position)
-            _write_all(copy, [os.pread(self._descriptor, wanted, position)])
-            position += wanted
-        os.fsync(copy)
-        os.replace(f"{path}.copy", path)
+        beside = f"{path}.copy"
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        copy = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _copy_start(self._descriptor, copy, offset)
+            os.fsync(copy)
+            os.replace(beside, path)
+            sync_directory(self._layout.uploads)
+        except BaseException:
+            os.close(copy)
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
+            raise
         os.close(self._descriptor)
         self._descriptor = copy
 
@@ -126,18 +139,15 @@ class FileStaging:
         await self._settle()
         batch, size = self._batch, self._batch_size
         self._batch, self._batch_size = [], 0
-        loop = asyncio.get_running_loop()
-        jobs: list[asyncio.Future[None]] = [
-            loop.run_in_executor(self._pool, _write_all, self._descriptor, batch)
-        ]
+        jobs = [self._start(self._append, batch)]
         if self._hasher is not None:
-            jobs.append(loop.run_in_executor(self._pool, _hash_all, self._hasher, batch))
+            jobs.append(self._start(_hash_all, self._hasher, batch))
         self._writing = asyncio.gather(*jobs)
         self._offset += size
         self._unsynced += size
         if self._unsynced >= SYNC_EVERY and self._is_sync_idle():
             self._unsynced = 0
-            self._syncing = loop.run_in_executor(self._pool, os.fdatasync, self._descriptor)
+            self._syncing = self._start(os.fdatasync, self._descriptor)
 
     def _is_sync_idle(self) -> bool:
         if self._syncing is None:
@@ -154,7 +164,7 @@ class FileStaging:
         writing, self._writing = self._writing, None
         if writing is not None:
             with translated("writing an upload"):
-                await writing
+                await asyncio.shield(writing)
 
     async def _end_batch(self) -> list[bytes]:
         """Wait for all that is under way, and give the batch that was not yet handed over."""
@@ -162,22 +172,30 @@ class FileStaging:
         syncing, self._syncing = self._syncing, None
         if syncing is not None:
             with translated("writing an upload"):
-                await syncing
+                await asyncio.shield(syncing)
         batch, self._batch = self._batch, []
         self._offset += self._batch_size
         self._batch_size = 0
         return batch
 
     async def flush(self) -> int:
-        """Write and sync all, and the directory's entry if the file is new."""
+        """Write and sync all, and the directory's entry if the file is new.
+
+        From then on the bytes stay, whatever becomes of the row that says so: a commit that seems
+        to have failed can still come to hold, after a crash.
+        """
         batch = await self._end_batch()
         await self._run(self._store, batch, sync_entry=not self._is_entry_durable)
         self._is_entry_durable = True
+        self._acknowledged = self._offset
         return self._offset
+
+    def forget(self, offset: int) -> None:
+        """Drop flushed bytes again when the file is closed."""
+        self._acknowledged = offset
 
     def keep(self) -> None:
         """Let the next request of this worker go on with the hasher."""
-        self._acknowledged = self._offset
         if self._hasher is not None:
             self._hashes.keep(self._upload, self._offset, self._algorithm, self._hasher.copy())
 
@@ -191,8 +209,16 @@ class FileStaging:
             hasher = self._hasher
         return Digest.finish(algorithm, hasher)
 
-    def _store(self, batch: list[bytes], *, sync_entry: bool) -> None:
+    def _append(self, batch: list[bytes]) -> None:
+        """Write a batch, if it leaves the reserve; a registry that is full must still delete."""
+        if self._reserve:
+            disk = os.fstatvfs(self._descriptor)
+            if disk.f_bavail * disk.f_frsize < self._reserve + sum(map(len, batch)):
+                raise OSError(errno.ENOSPC, "the disk is full, but for the reserve")
         _write_all(self._descriptor, batch)
+
+    def _store(self, batch: list[bytes], *, sync_entry: bool) -> None:
+        self._append(batch)
         if self._hasher is not None:
             _hash_all(self._hasher, batch)
         os.fdatasync(self._descriptor)
@@ -210,25 +236,50 @@ class FileStaging:
     def place(self, digest: Digest) -> Place:
         """Give the function that links the file at the blob's key; the staged name stays."""
         self._may_be_blob = True
-        return partial(_place, self._layout.upload(self._upload), self._layout.blob(digest))
+        return partial(place, self._layout.upload(self._upload), self._layout.blob(digest))
 
     async def close(self) -> None:
         """Wait for threads that still use the file, drop what was not acknowledged, and let go.
 
         On a full disk, bytes that nobody will ask for are what everybody else needs.
         """
-        pending = [job for job in (self._writing, self._syncing) if job is not None]
-        await asyncio.gather(*pending, return_exceptions=True)
-        if self.is_resumed and not self._may_be_blob:
-            os.ftruncate(self._descriptor, self._acknowledged)
-        os.close(self._descriptor)
+        await asyncio.gather(*self._running, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        with translated("closing an upload"):
+            await loop.run_in_executor(self._pool, self._let_go)
+
+    def _let_go(self) -> None:
+        try:
+            if self.is_resumed and not self._is_blob():
+                os.ftruncate(self._descriptor, self._acknowledged)
+        finally:
+            os.close(self._descriptor)
+
+    def _is_blob(self) -> bool:
+        return self._may_be_blob or os.fstat(self._descriptor).st_nlink > 1
+
+    def _start(self, function: Callable[..., Result], *args: object) -> asyncio.Future[Result]:
+        """Begin something in a thread; the file stays open until it has ended, come what may."""
+        started = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        self._running.add(started)
+        started.add_done_callback(self._running.discard)
+        return started
 
     async def _run(
         self, function: Callable[..., Result], *args: object, **kwargs: object
     ) -> Result:
-        loop = asyncio.get_running_loop()
         with translated("writing an upload"):
-            return await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
+            return await asyncio.shield(self._start(partial(function, *args, **kwargs)))
+
+
+def _copy_start(source: int, target: int, size: int) -> None:
+    position = 0
+    while position < size:
+        piece = os.pread(source, min(READ_SIZE, size - position), position)
+        if not piece:
+            raise OSError(errno.EIO, "the upload is shorter than it was")
+        _write_all(target, [piece])
+        position += len(piece)
 
 
 def _write_all(descriptor: int, batch: list[bytes]) -> None:
@@ -241,26 +292,3 @@ def _write_all(descriptor: int, batch: list[bytes]) -> None:
 def _hash_all(hasher: _Hash, batch: list[bytes]) -> None:
     for chunk in batch:
         hasher.update(chunk)
-
-
-def _place(staged: str, target: str) -> None:
-    with translated("placing a blob"):
-        directory = os.path.dirname(target)
-        try:
-            os.link(staged, target)
-        except FileNotFoundError:
-            os.makedirs(directory, exist_ok=True)
-            sync_directory(os.path.dirname(directory))
-            os.link(staged, target)
-        except FileExistsError:
-            _replace(staged, target)
-        sync_directory(directory)
-
-
-def _replace(staged: str, target: str) -> None:
-    """Put the staged bytes in the place of what is there: they were verified, and that was not."""
-    if os.path.samefile(staged, target):
-        return
-    beside = f"{staged}.placing"
-    os.link(staged, beside)
-    os.replace(beside, target)

@@ -27,7 +27,14 @@ _LINK = """
 _UNLINK = "DELETE FROM repository_blobs WHERE repository = ? AND digest = ?"
 _LINKED_ANYWHERE = "SELECT 1 FROM repository_blobs WHERE digest = ? LIMIT 1"
 _LINKED = "SELECT 1 FROM repository_blobs WHERE repository = ? AND digest = ?"
+_LINKING = """
+    SELECT r.name
+    FROM repository_blobs l JOIN repositories r ON r.id = l.repository
+    WHERE l.digest = ?
+    LIMIT ?
+"""
 _KNOWN = "SELECT 1 FROM blobs WHERE digest = ?"
+_WHOLE = "SELECT 1 FROM blobs WHERE digest = ? AND size = ?"
 _DROP = "DELETE FROM blobs WHERE digest = ?"
 _NEEDED_BY = """
     SELECT m.digest
@@ -69,22 +76,35 @@ class SqliteBlobs:
             owner = ensure_repository(transaction, repository)
             transaction.execute(_ADD, (str(digest), size, transaction.now))
             transaction.execute(_LINK, (owner, str(digest), transaction.now))
-            place()
+            undo = place()
+            if undo is not None:
+                transaction.undos.append(undo)
 
         await self._database.write(job)
 
     async def mount_blob(
-        self, repository: RepositoryName, digest: Digest, source: RepositoryName | None
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        source: RepositoryName | None,
+        *,
+        size: int,
     ) -> None:
         """Add a link if there is one to take it from."""
 
         def job(transaction: Transaction) -> None:
-            if not _is_mountable(transaction, digest, source):
+            is_whole = transaction.execute(_WHOLE, (str(digest), size)).fetchone() is not None
+            if not is_whole or not _is_mountable(transaction, digest, source):
                 raise _unknown(source, digest)
             owner = ensure_repository(transaction, repository)
             transaction.execute(_LINK, (owner, str(digest), transaction.now))
 
         await self._database.write(job)
+
+    async def list_linking(self, digest: Digest, limit: int) -> list[RepositoryName]:
+        """Read the links by their index."""
+        rows = self._database.list(_LINKING, (str(digest), limit))
+        return [RepositoryName(name) for (name,) in rows]
 
     async def unlink_blob(
         self, repository: RepositoryName, digest: Digest, *, remove: Remove

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from portside.spec.digests import Digest
 from portside.spec.errors import NameUnknown
 from portside.spec.names import RepositoryName
@@ -34,6 +36,12 @@ REFERRERS = """
     LIMIT ?
 """
 
+INDEX_BYTES = 100
+"""Bytes of an index beside its descriptors."""
+
+DESCRIPTOR_BYTES = 80
+"""Bytes of a descriptor beside its texts: the names of its fields, and a size."""
+
 
 class SqliteDiscovery:
     """The DiscoveryStore over SQLite."""
@@ -65,10 +73,12 @@ class SqliteDiscovery:
         kinds = (artifact_type, artifact_type)
         parameters = (str(repository), str(subject), *kinds, page.last, page.limit + 1)
         found: list[Referrer] = []
-        room = max_bytes
+        room = max_bytes - INDEX_BYTES
         for row in self._database.each(REFERRERS, parameters):
             media_type, digest, size, kind, annotations = row
-            room -= len(annotations)
+            named = msgspec.json.encode(kind) if kind else b""
+            texts = len(media_type) + len(digest) + len(named) + len(annotations)
+            room -= DESCRIPTOR_BYTES + texts
             if found and room < 0:
                 return Page(found[: page.limit], more=True)
             found.append(Referrer(media_type, Digest(digest), size, kind, annotations))

@@ -1,51 +1,62 @@
-"""Every row there is, for `portside check`."""
+"""Every row there is, for `portside check`.
+
+Rows are read in pages, each by keyset: a cursor that is open while blobs are read keeps SQLite's
+log from shrinking, and it would grow for as long as the check runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import msgspec
 
-from portside.spec.digests import Digest
-from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
-from portside.spec.names import RepositoryName
-from portside.spec.uploads import UploadSession
-from portside.stores.inspection import BlobFact
+from portside.stores.inspection import BlobFact, ManifestFact, ReferenceFact, UploadFact
 from portside.stores.metadata.database import Database
-from portside.stores.metadata.uploads import session_from_row
 
-_BLOBS = "SELECT digest, size FROM blobs ORDER BY digest"
+PAGE = 1000
+"""Rows that are read at once."""
+
+# Each query of pages starts with the columns of its key.
+_REPOSITORIES = "SELECT id, name FROM repositories WHERE id > ? ORDER BY id LIMIT ?"
+_TAGS = """
+    SELECT t.repository, t.name, r.name
+    FROM tags t JOIN repositories r ON r.id = t.repository
+    WHERE (t.repository, t.name) > (?, ?)
+    ORDER BY t.repository, t.name
+    LIMIT ?
+"""
+_BLOBS = "SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?"
+_BLOB = "SELECT digest, size FROM blobs WHERE digest = ?"
 _UNLINKED = """
     SELECT digest FROM blobs b
-    WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+    WHERE digest > ? AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+    ORDER BY digest
+    LIMIT ?
 """
-_MANIFESTS = """
-    SELECT m.id, r.name, m.digest, m.media_type, m.payload, m.size, m.subject, m.artifact_type,
+_MANIFESTS = "SELECT id FROM manifests WHERE id > ? ORDER BY id LIMIT ?"
+_MANIFEST = """
+    SELECT r.name, m.digest, m.media_type, m.payload, m.size, m.subject, m.artifact_type,
            m.annotations
     FROM manifests m JOIN repositories r ON r.id = m.repository
-    ORDER BY m.id
+    WHERE m.id = ?
 """
 _REFERENCES = """
-    SELECT kind, digest, required FROM manifest_references WHERE manifest = ? ORDER BY kind, digest
-"""
-_DANGLING = """
-    SELECT r.name, m.digest, f.kind, f.digest
+    SELECT f.kind, f.digest, f.required, CASE f.kind
+        WHEN 'blob' THEN EXISTS (
+            SELECT 1 FROM repository_blobs l
+            WHERE l.repository = f.repository AND l.digest = f.digest
+        )
+        ELSE EXISTS (
+            SELECT 1 FROM manifests c WHERE c.repository = f.repository AND c.digest = f.digest
+        )
+        END
     FROM manifest_references f
-    JOIN manifests m ON m.id = f.manifest
-    JOIN repositories r ON r.id = f.repository
-    WHERE f.required = 1 AND f.kind = 'blob' AND NOT EXISTS (
-        SELECT 1 FROM repository_blobs l WHERE l.repository = f.repository AND l.digest = f.digest
-    )
-    UNION ALL
-    SELECT r.name, m.digest, f.kind, f.digest
-    FROM manifest_references f
-    JOIN manifests m ON m.id = f.manifest
-    JOIN repositories r ON r.id = f.repository
-    WHERE f.required = 1 AND f.kind = 'manifest' AND NOT EXISTS (
-        SELECT 1 FROM manifests c WHERE c.repository = f.repository AND c.digest = f.digest
-    )
+    WHERE f.manifest = ?
 """
-_UPLOADS = "SELECT id, repository, algorithm, received, created, updated FROM uploads"
+_UPLOADS = "SELECT id, repository, received FROM uploads WHERE id > ? ORDER BY id LIMIT ?"
+_UPLOAD = "SELECT id, repository, received FROM uploads WHERE id = ?"
 
 
 class SqliteFacts:
@@ -54,43 +65,86 @@ class SqliteFacts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def _pages(self, sql: str, *start: int | str) -> Iterator[Any]:
+        """Read the rows behind a key, page after page."""
+        while rows := self._database.list(sql, (*start, PAGE)):
+            yield from rows
+            start = rows[-1][: len(start)]
+
     def integrity_problems(self) -> Iterator[str]:
-        """Let SQLite check its own file and keys, and look for references to nothing."""
-        for (message,) in self._database.each("PRAGMA integrity_check"):
+        """Let SQLite check its own file and keys, and look for blobs that nobody can read."""
+        for (message,) in self._database.list("PRAGMA integrity_check"):
             if message != "ok":
                 yield f"database: {message}"
-        for table, _, parent, _ in self._database.each("PRAGMA foreign_key_check"):
+        for table, _, parent, _ in self._database.list("PRAGMA foreign_key_check"):
             yield f"database: a row of {table} refers to a row of {parent} that does not exist"
-        for (digest,) in self._database.each(_UNLINKED):
+        for (digest,) in self._pages(_UNLINKED, ""):
             yield f"blob {digest} is known, but no repository links it"
-        for repository, manifest, kind, digest in self._database.each(_DANGLING):
-            yield f"manifest {repository}@{manifest} refers to the missing {kind} {digest}"
+
+    def repository_names(self) -> Iterator[str]:
+        """Read every repository."""
+        for _, name in self._pages(_REPOSITORIES, -1):
+            yield name
+
+    def tag_names(self) -> Iterator[tuple[str, str]]:
+        """Read every tag."""
+        for _, tag, repository in self._pages(_TAGS, -1, ""):
+            yield repository, tag
 
     def blob_facts(self) -> Iterator[BlobFact]:
-        """Read every blob."""
-        for digest, size in self._database.each(_BLOBS):
-            yield BlobFact(Digest(digest), size)
+        """Read every blob, in the order of digests."""
+        for row in self._pages(_BLOBS, ""):
+            yield BlobFact(*row)
 
-    def manifest_facts(self) -> Iterator[tuple[RepositoryName, Manifest, int]]:
-        """Read every manifest with its references."""
-        for row in self._database.each(_MANIFESTS):
-            key, name, digest, media_type, payload, size, subject, kind, annotations = row
-            references = tuple(
-                ManifestReference(ReferenceKind(of), Digest(child), bool(required))
-                for of, child, required in self._database.list(_REFERENCES, (key,))
-            )
-            manifest = Manifest(
-                media_type=media_type,
-                digest=Digest(digest),
-                payload=payload,
-                references=references,
-                subject=Digest(subject) if subject else None,
-                artifact_type=kind,
-                annotations=msgspec.json.decode(annotations, type=dict[str, str]),
-            )
-            yield RepositoryName(name), manifest, size
+    def blob_fact(self, digest: str) -> BlobFact | None:
+        """Read the row of a blob."""
+        row = self._database.find(_BLOB, (digest,))
+        return BlobFact(*row) if row is not None else None
 
-    def upload_facts(self) -> Iterator[UploadSession]:
+    def manifest_facts(self) -> Iterator[ManifestFact]:
+        """Read every manifest, each with its references in one view of the database."""
+        for (key,) in self._pages(_MANIFESTS, -1):
+            with self._database.snapshot():
+                row = self._database.find(_MANIFEST, (key,))
+                references = self._database.list(_REFERENCES, (key,))
+            if row is not None:
+                yield _manifest_fact(row, references)
+
+    def upload_facts(self) -> Iterator[UploadFact]:
         """Read every session."""
-        for row in self._database.each(_UPLOADS):
-            yield session_from_row(row)
+        for row in self._pages(_UPLOADS, ""):
+            yield UploadFact(*row)
+
+    def upload_fact(self, upload: str) -> UploadFact | None:
+        """Read the row of a session."""
+        row = self._database.find(_UPLOAD, (upload,))
+        return UploadFact(*row) if row is not None else None
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Take the lock of the writers."""
+        return self._database.quiet()
+
+
+def _manifest_fact(row: Any, references: list[Any]) -> ManifestFact:  # sqlite3 rows are untyped
+    name, digest, media_type, payload, size, subject, kind, annotations = row
+    return ManifestFact(
+        repository=name,
+        digest=digest,
+        media_type=media_type,
+        payload=payload,
+        size=size,
+        subject=subject,
+        artifact_type=kind,
+        annotations=_decoded(annotations),
+        references=tuple(
+            ReferenceFact(of, child, bool(required), bool(present))
+            for of, child, required, present in references
+        ),
+    )
+
+
+def _decoded(annotations: bytes) -> dict[str, str] | None:
+    try:
+        return msgspec.json.decode(annotations, type=dict[str, str])
+    except msgspec.DecodeError:
+        return None

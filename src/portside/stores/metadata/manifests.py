@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.errors import (
     ManifestBlobUnknown,
@@ -16,7 +17,7 @@ from portside.spec.errors import (
 )
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
-from portside.stores.interfaces import StoredManifest, TagCondition
+from portside.stores.interfaces import StoredManifest
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.repositories import ensure_repository, find_repository
 from portside.stores.metadata.writer import Transaction
@@ -77,6 +78,10 @@ _TAG = """
 _UNTAG = "DELETE FROM tags WHERE repository = ? AND name = ?"
 
 
+MAX_NAMED = 1000
+"""Missing digests that an error names; so many fit into an answer that every client reads."""
+
+
 class SqliteManifests:
     """The ManifestStore over SQLite."""
 
@@ -108,7 +113,7 @@ class SqliteManifests:
             owner = ensure_repository(transaction, repository)
             _check_condition(transaction, owner, tags or [manifest.digest], condition)
             _check_references(transaction, owner, manifest, check_children=check_children)
-            key = _keep(transaction, owner, manifest)
+            key = _keep(transaction, owner, manifest, check_children=check_children)
             now = transaction.now
             for tag in tags:
                 transaction.execute(_TAG, (owner, str(tag), key, now, now))
@@ -185,7 +190,10 @@ def _check_references(
         and not _is_present(transaction, owner, reference)
     ]
     if missing:
-        raise ManifestBlobUnknown(*(f"{item.kind} {item.digest}" for item in missing))
+        named = [f"{item.kind} {item.digest}" for item in missing[:MAX_NAMED]]
+        if len(missing) > MAX_NAMED:
+            named.append(f"and {len(missing) - MAX_NAMED} more")
+        raise ManifestBlobUnknown(*named)
 
 
 def _is_present(transaction: Transaction, owner: int, reference: ManifestReference) -> bool:
@@ -193,10 +201,11 @@ def _is_present(transaction: Transaction, owner: int, reference: ManifestReferen
     return transaction.execute(sql, (owner, str(reference.digest))).fetchone() is not None
 
 
-def _keep(transaction: Transaction, owner: int, manifest: Manifest) -> int:
+def _keep(transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool) -> int:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    Raises ManifestInvalid if what they refer to would be forgotten with the old one.
+    Children that were not looked for are noted as ones that may be missing. Raises ManifestInvalid
+    if what they refer to would be forgotten with the old one.
     """
     described = (
         manifest.subject and str(manifest.subject),
@@ -224,7 +233,9 @@ def _keep(transaction: Transaction, owner: int, manifest: Manifest) -> int:
         transaction.execute(_CHANGE_TYPE, (manifest.media_type, *described, key))
         transaction.execute(_DROP_REFERENCES, (key,))
     for reference in manifest.references:
-        row = (key, owner, str(reference.kind), str(reference.digest), int(reference.required))
+        is_checked = check_children or reference.kind is not ReferenceKind.MANIFEST
+        required = int(reference.required and is_checked)
+        row = (key, owner, str(reference.kind), str(reference.digest), required)
         transaction.execute(_ADD_REFERENCE, row)
     return key
 

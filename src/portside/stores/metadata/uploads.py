@@ -11,6 +11,9 @@ from portside.spec.uploads import UploadId, UploadSession, UploadState
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.writer import Transaction
 
+STALE_PAGE = 1000
+"""Sessions that are listed at once."""
+
 _ADD = """
     INSERT INTO uploads (id, repository, algorithm, received, created, updated)
     VALUES (?, ?, ?, ?, ?, ?)
@@ -18,7 +21,9 @@ _ADD = """
 _COLUMNS = "SELECT id, repository, algorithm, received, created, updated FROM uploads"
 _GET = f"{_COLUMNS} WHERE id = ? AND repository = ?"
 _KNOWN = "SELECT 1 FROM uploads WHERE id = ?"
-_STALE = f"{_COLUMNS} WHERE updated < ? ORDER BY updated LIMIT 1000"
+_STALE = f"""
+    {_COLUMNS} WHERE updated < ? AND (updated, id) > (?, ?) ORDER BY updated, id LIMIT {STALE_PAGE}
+"""
 _ADVANCE = "UPDATE uploads SET received = ?, updated = ? WHERE id = ?"
 _DROP = "DELETE FROM uploads WHERE id = ?"
 
@@ -70,9 +75,13 @@ class SqliteUploads:
         """Drop the row."""
         await self._database.write(lambda transaction: end_upload(transaction, session))
 
-    async def list_stale_uploads(self, before: int) -> list[UploadSession]:
-        """Read the rows that were not touched since; at most 1,000 at a time."""
-        return [session_from_row(row) for row in self._database.list(_STALE, (before,))]
+    async def list_stale_uploads(
+        self, before: int, after: UploadSession | None = None
+    ) -> list[UploadSession]:
+        """Read the rows that were not touched since, by an index on their time."""
+        start = (after.updated, str(after.id)) if after is not None else (-1, "")
+        rows = self._database.list(_STALE, (before, *start))
+        return [session_from_row(row) for row in rows]
 
 
 def end_upload(transaction: Transaction, session: UploadSession) -> None:

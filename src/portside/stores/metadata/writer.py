@@ -3,7 +3,8 @@
 SQLite lets one connection write at a time. A lock on a file decides which process that is, for a
 waiting process is woken at once, where SQLite's own busy handler would sleep and ask again. All
 jobs that wait when the thread comes round share one transaction, and so one wait for the disk; each
-has a savepoint of its own, so that one that is refused does not disturb the others.
+has a savepoint of its own, so that one that is refused does not disturb the others. A transaction
+ends early behind a job that has something to do after the commit.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import os
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from portside.spec.errors import RegistryError
+from portside.spec.errors import StorageFull
+from portside.stores.interfaces import Undo
 from portside.stores.metadata.faults import translate
 
 Result = TypeVar("Result")
@@ -32,12 +35,16 @@ log = logging.getLogger(__name__)
 
 
 class Transaction:
-    """What a job may do: run SQL, ask for the time, and leave work for after the commit."""
+    """What a job may do: run SQL, ask for the time, and leave work for later.
+
+    `after_commit` is done when the job holds, `undos` if it does not for want of room.
+    """
 
     def __init__(self, connection: sqlite3.Connection, now: int) -> None:
         self._connection = connection
         self.now = now
         self.after_commit: list[Callable[[], None]] = []
+        self.undos: list[Undo] = []
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -83,6 +90,7 @@ class Writer:
         self._connect = connect
         self._clock = clock
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._connection: sqlite3.Connection | None = None
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="portside-writer", daemon=True)
         self._thread.start()
@@ -103,30 +111,21 @@ class Writer:
         os.close(self._lock)
 
     def _work(self) -> None:
-        connection: sqlite3.Connection | None = None
         while (batch := self._next_batch()) is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
             try:
-                connection = connection or self._connect()
-                self._run_batch(connection, batch)
-            except sqlite3.Error as error:
-                _abandon(connection)
-                connection = None
-                _fail(batch, translate(error))
-            except Exception as error:  # noqa: BLE001  # the thread must outlive any job
-                _abandon(connection)
-                connection = None
-                _fail(batch, error)
-            for job in batch:
-                job.deliver()
-        if connection is not None:
-            connection.close()
+                while batch:
+                    self._run_transaction(batch)
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self._abandon()
 
-    def _next_batch(self) -> list[_Job[Any]] | None:
+    def _next_batch(self) -> deque[_Job[Any]] | None:
         """Wait for a job, and take those that wait with it; None when it is time to stop."""
         first = self._jobs.get()
         if first is None:
             return None
-        batch = [first]
+        batch = deque([first])
         while len(batch) < MAX_BATCH:
             try:
                 job = self._jobs.get_nowait()
@@ -138,49 +137,77 @@ class Writer:
             batch.append(job)
         return batch
 
-    def _run_batch(self, connection: sqlite3.Connection, batch: list[_Job[Any]]) -> None:
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+    def _run_transaction(self, batch: deque[_Job[Any]]) -> None:
+        """Take jobs off the batch, and commit them together.
+
+        A job that leaves work for after the commit is the last of its transaction: nobody may come
+        between the two, not even the job behind it.
+        """
+        taken: list[_Job[Any]] = []
+        undos: list[Undo] = []
         try:
+            connection = self._connection = self._connection or self._connect()
             connection.execute("BEGIN IMMEDIATE")
             finishing: list[Callable[[], None]] = []
-            for job in batch:
-                finishing += self._run_job(connection, job)
+            while batch and not finishing:
+                taken.append(batch.popleft())
+                transaction = _run_job(connection, taken[-1], self._clock())
+                finishing, undos = transaction.after_commit, undos + transaction.undos
             connection.execute("COMMIT")
-            for finish in finishing:
-                _finish(finish)
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except Exception as error:  # noqa: BLE001  # the thread must outlive any job
+            self._abandon()
+            if not taken:
+                taken.extend(batch)
+                batch.clear()
+            self._fail(taken, undos, error)
+            return
+        for finish in finishing:
+            _finish(finish)
+        for job in taken:
+            job.deliver()
 
-    def _run_job(self, connection: sqlite3.Connection, job: _Job[Any]) -> list[Callable[[], None]]:
-        transaction = Transaction(connection, self._clock())
-        connection.execute("SAVEPOINT job")
-        try:
-            job.result = job.function(transaction)
-        except RegistryError as error:
-            job.error = error
-            connection.execute("ROLLBACK TO job")
-            return []
-        finally:
-            if connection.in_transaction:
-                connection.execute("RELEASE job")
-        return transaction.after_commit
+    def _fail(self, taken: list[_Job[Any]], undos: list[Undo], error: Exception) -> None:
+        """Tell every job of a transaction that it failed."""
+        told = translate(error) if isinstance(error, sqlite3.Error) else error
+        if isinstance(told, StorageFull):
+            # What could not be written for want of room will not come to hold after a crash, and
+            # the bytes that were placed for it are in the way of everybody.
+            for undo in undos:
+                undo()
+        for job in taken:
+            job.error = job.error or told
+            job.deliver()
+
+    def _abandon(self) -> None:
+        """Give up the connection: the next transaction opens a fresh one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+def _run_job(connection: sqlite3.Connection, job: _Job[Any], now: int) -> Transaction:
+    """Run a job behind a savepoint; what it raises is its own affair, unless SQLite fails."""
+    transaction = Transaction(connection, now)
+    connection.execute("SAVEPOINT job")
+    try:
+        job.result = job.function(transaction)
+    except sqlite3.IntegrityError as error:
+        job.error = translate(error)
+    except sqlite3.Error:
+        raise
+    except Exception as error:  # noqa: BLE001  # other jobs of the transaction go on
+        job.error = error
+    if job.error is not None:
+        connection.execute("ROLLBACK TO job")
+        transaction.after_commit.clear()
+    connection.execute("RELEASE job")
+    return transaction
 
 
 def _finish(function: Callable[[], None]) -> None:
     """Do what was left for after the commit; it is done already as far as any client can tell."""
     try:
         function()
-    except RegistryError as error:
+    except Exception as error:  # noqa: BLE001  # the thread must outlive it
         log.warning("%s; `portside check` will list what was left behind", error)
-
-
-def _abandon(connection: sqlite3.Connection | None) -> None:
-    """Give up a connection that failed: the next job opens a fresh one."""
-    if connection is not None:
-        with suppress(sqlite3.Error):
-            connection.close()
-
-
-def _fail(batch: list[_Job[Any]], error: Exception) -> None:
-    for job in batch:
-        job.error = job.error or error

@@ -27,16 +27,17 @@ CREATE TABLE manifests (
     repository    INTEGER NOT NULL REFERENCES repositories (id),
     digest        TEXT    NOT NULL,
     media_type    TEXT    NOT NULL,
-    payload       BLOB    NOT NULL,
     size          INTEGER NOT NULL,
     subject       TEXT,
     artifact_type TEXT,
     annotations   BLOB    NOT NULL,
     created       INTEGER NOT NULL,
+    -- Last, for what stands behind a large value is reached only by reading through all of it.
+    payload       BLOB    NOT NULL,
     UNIQUE (repository, digest)
 ) STRICT;
 
-CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest)
+CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest, artifact_type)
     WHERE subject IS NOT NULL;
 
 CREATE TABLE manifest_references (

@@ -1,0 +1,173 @@
+"""Who may: authenticate a request, and let it through or say what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.types import Scope as AsgiScope
+
+from portside.api.sources import Surroundings
+from portside.auth.access import AccessControl, CredentialsInvalid
+from portside.auth.callers import NOBODY, Caller
+from portside.auth.credentials import (
+    BearerCredentials,
+    CredentialsMalformed,
+    parse_authorization,
+)
+from portside.auth.snapshot import Snapshot
+from portside.auth.tokens.own import TokenInvalid
+from portside.spec.actions import Action
+from portside.spec.names import RepositoryName
+from portside.spec.refusals import Denied, Unauthorized
+from portside.spec.schemes import AuthScheme
+from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
+
+TOKEN_PATH = "/oauth2/token"  # noqa: S105  # a path, and public
+
+ASKED: Mapping[Action, tuple[Action, ...]] = {Action.PUSH: (Action.PULL, Action.PUSH)}
+"""What a challenge names for an action: whoever pushes will look whether the content is there."""
+
+ASKED_FIRST: Mapping[str, tuple[Action, ...]] = {"head_blob": (Action.PULL, Action.PUSH)}
+"""What a challenge names for an operation that a push begins with.
+
+oras for Python pushes with the token that it got for its first request, and asks for no other
+(oras-py#187). Whoever may not push gets a token to pull all the same.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """The access control of one registry, as the HTTP edge sees it.
+
+    `realm` is the URL of the token server that challenges name; empty: this registry's own.
+    """
+
+    control: AccessControl
+    surroundings: Surroundings
+    scheme: AuthScheme
+    service: str
+    realm: str
+
+    async def admit(self, scope: AsgiScope, header: Callable[[str], str | None]) -> Permit | None:
+        """Find out who makes a request; None while the registry is open to everybody.
+
+        `header` reads a header.
+
+        Raises Unauthorized and TooManyRequests.
+        """
+        snapshot = await self.control.snapshot()
+        if not snapshot.closed:
+            return None
+        caller = await self._identify(snapshot, scope, header("authorization"))
+        return Permit(self, snapshot, caller, scope)
+
+    async def _identify(
+        self, snapshot: Snapshot, scope: AsgiScope, authorization: str | None
+    ) -> Caller:
+        try:
+            given = parse_authorization(authorization)
+            if given is None:
+                return NOBODY
+            if not isinstance(given, BearerCredentials):
+                source = self.surroundings.source(scope)
+                return await self.control.authenticate_basic(snapshot, given, source)
+            if self.scheme is AuthScheme.BASIC:
+                raise CredentialsMalformed("this registry takes a name and a password (Basic)")
+            return await self.control.authenticate_bearer(snapshot, given.token)
+        except (CredentialsInvalid, CredentialsMalformed) as error:
+            raise Unauthorized(self.challenge(scope), str(error)) from error
+        except TokenInvalid as error:
+            challenge = self.challenge(scope, error="invalid_token")
+            raise Unauthorized(challenge, str(error)) from error
+
+    def challenge(self, scope: AsgiScope, *wanted: Scope, error: str = "") -> str:
+        """Write the WWW-Authenticate header; every value is quoted, for clients insist on it."""
+        if self.scheme is AuthScheme.BASIC:
+            return f'Basic realm="{self.service}"'
+        realm = self.realm or self.surroundings.base_url(scope) + TOKEN_PATH
+        fields = {"realm": realm, "service": self.service}
+        if wanted:
+            fields["scope"] = " ".join(map(str, wanted))
+        if error:
+            fields["error"] = error
+        return "Bearer " + ",".join(f'{name}="{value}"' for name, value in fields.items())
+
+
+class Permit:
+    """One request's caller, and the questions that handlers ask of it."""
+
+    __slots__ = ("_caller", "_gate", "_scope", "_snapshot")
+
+    def __init__(self, gate: Gate, snapshot: Snapshot, caller: Caller, scope: AsgiScope) -> None:
+        self._gate = gate
+        self._snapshot = snapshot
+        self._caller = caller
+        self._scope = scope
+
+    @property
+    def _sent_nothing(self) -> bool:
+        return self._caller is NOBODY
+
+    def check_identity(self) -> None:
+        """Require credentials of any kind (end-1); raises Unauthorized.
+
+        A client that is told "200" without any would never send some later on, and be refused
+        where it needs them.
+        """
+        if self._sent_nothing:
+            challenge = self._gate.challenge(self._scope)
+            raise Unauthorized(challenge, "log in, or ask for an anonymous token")
+
+    def check_catalog(self) -> None:
+        """Require what a list of repositories takes; raises Unauthorized."""
+        if self._sent_nothing:
+            challenge = self._gate.challenge(self._scope, CATALOG_SCOPE)
+            raise Unauthorized(challenge, "log in, or ask for an anonymous token")
+        grants = self._caller.grants
+        if grants is not None and not grants.catalog:
+            challenge = self._gate.challenge(self._scope, CATALOG_SCOPE, error="insufficient_scope")
+            raise Unauthorized(challenge, f"the token lacks the scope {CATALOG_SCOPE}")
+
+    def check(self, action: Action, repository: RepositoryName, operation: str = "") -> None:
+        """Require an action in a repository; raises Unauthorized and Denied."""
+        if self._snapshot.may(self._caller, action, repository):
+            return
+        asked = ASKED_FIRST.get(operation) or ASKED.get(action, (action,))
+        self._refuse(action, repository, repository_scope(repository, *asked))
+
+    def may_mount(self, repository: RepositoryName, source: RepositoryName) -> bool:
+        """Tell whether blobs of `source` may be read, and so linked elsewhere.
+
+        A token that could have said so and does not is refused, so that the client gets a better
+        one; raises Unauthorized.
+        """
+        if self._snapshot.may(self._caller, Action.PULL, source):
+            return True
+        if self._lacks_only_scope(Action.PULL, source):
+            target = repository_scope(repository, *ASKED[Action.PUSH])
+            self._refuse(Action.PULL, source, target, repository_scope(source, Action.PULL))
+        return False
+
+    def may_pull(self, repository: str) -> bool:
+        """Tell whether a repository's content may be read."""
+        return self._snapshot.may(self._caller, Action.PULL, repository)
+
+    def shows(self, repository: str) -> bool:
+        """Tell whether the caller may know that a repository is there."""
+        return self._snapshot.policy.shows(self._caller.identity, repository)
+
+    def _lacks_only_scope(self, action: Action, repository: str) -> bool:
+        allowed = self._snapshot.policy.allows(self._caller.identity, action, repository)
+        return allowed and self._caller.grants is not None
+
+    def _refuse(self, action: Action, repository: str, *wanted: Scope) -> None:
+        identity = self._caller.identity
+        if self._lacks_only_scope(action, repository) or identity.is_anonymous:
+            error = "insufficient_scope" if self._caller.grants is not None else ""
+            challenge = self._gate.challenge(self._scope, *wanted, error=error)
+            needed = f"the action {action} in the repository {repository} needs authentication"
+            raise Unauthorized(challenge, needed)
+        challenge = self._gate.challenge(self._scope, *wanted)
+        denied = f"{identity.name} has no right to {action} in the repository {repository}"
+        raise Denied(challenge, denied)

@@ -1,0 +1,174 @@
+"""The token server: Docker's token authentication, and ACR's two steps (`/oauth2`)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from portside.api.answers import json_answer
+from portside.api.auth import Gate
+from portside.api.bodies import Body
+from portside.auth.access import CredentialsInvalid
+from portside.auth.callers import NOBODY, Caller
+from portside.auth.credentials import (
+    BasicCredentials,
+    BearerCredentials,
+    CredentialsMalformed,
+    parse_authorization,
+)
+from portside.auth.granting import grant
+from portside.auth.snapshot import Snapshot
+from portside.auth.tokens.own import TokenInvalid
+from portside.spec.http_errors import EndpointUnknown
+from portside.spec.refusals import FormTooLarge, GrantTypeUnsupported, Unauthorized
+from portside.spec.schemes import AuthScheme
+from portside.spec.scopes import parse_scopes
+
+MAX_FORM_BYTES = 256 * 1024
+"""A form holds a token or two, and up to a hundred scopes."""
+
+FORM_PATIENCE = 30.0
+"""Seconds for the next piece of a form."""
+
+Fields = dict[str, list[str]]
+
+_NOT_STORED = {"cache_control": "no-store"}
+
+
+class TokenServer:
+    """Answers of the token server of one registry."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def get_token(self, request: Request) -> Response:
+        """Give an access token for Basic credentials, or an anonymous one ("token.md")."""
+        snapshot = await self._open()
+        fields = {name: request.query_params.getlist(name) for name in request.query_params}
+        caller = await self._from_header(snapshot, request)
+        is_offline = _first(fields, "offline_token").lower() in ("true", "1")
+        return self._answer(snapshot, caller, fields, is_offline=is_offline)
+
+    async def post_token(self, request: Request) -> Response:
+        """Give an access token for a password or a refresh token ("oauth.md", RFC 6749)."""
+        snapshot = await self._open()
+        fields = await _form(request)
+        match _first(fields, "grant_type"):
+            case "password":
+                caller = await self._from_password(snapshot, request, fields)
+            case "refresh_token":
+                caller = await self._from_token(snapshot, request, _first(fields, "refresh_token"))
+            case other:
+                known = "password and refresh_token are known"
+                raise GrantTypeUnsupported(f"{other[:40]!r} is not; {known}")
+        is_offline = _first(fields, "access_type") == "offline"
+        return self._answer(snapshot, caller, fields, is_offline=is_offline)
+
+    async def post_exchange(self, request: Request) -> Response:
+        """Give a refresh token for another credential, as ACR does for a token of Entra.
+
+        The parameter `access_token` (or `refresh_token`) holds a token of a trusted issuer, a
+        refresh token, or NAME:PASSWORD.
+        """
+        snapshot = await self._open()
+        fields = await _form(request)
+        kind = _first(fields, "grant_type")
+        if kind not in ("access_token", "access_token_refresh_token", "refresh_token"):
+            known = "access_token, access_token_refresh_token and refresh_token are known"
+            raise GrantTypeUnsupported(f"{kind[:40]!r} is not; {known}")
+        given = _first(fields, "access_token") or _first(fields, "refresh_token")
+        name, colon, password = given.partition(":")
+        if colon:
+            caller = await self._basic(snapshot, request, BasicCredentials(name, password))
+        else:
+            caller = await self._from_token(snapshot, request, given)
+        token = self._gate.control.refresh_token(snapshot, caller)
+        return json_answer(200, {"refresh_token": token}, **_NOT_STORED)
+
+    async def get_keys(self, _: Request) -> Response:
+        """Publish the keys that verify access tokens (RFC 7517)."""
+        snapshot = await self._gate.control.snapshot()
+        return json_answer(200, snapshot.keys.jwks, cache_control="max-age=300")
+
+    async def _open(self) -> Snapshot:
+        """Answer only where challenges lead here."""
+        snapshot = await self._gate.control.snapshot()
+        if not snapshot.closed or self._gate.scheme is AuthScheme.BASIC:
+            raise EndpointUnknown("this registry gives no tokens")
+        return snapshot
+
+    async def _from_header(self, snapshot: Snapshot, request: Request) -> Caller:
+        try:
+            given = parse_authorization(request.headers.get("authorization"))
+        except CredentialsMalformed as error:
+            raise self._refusal(str(error)) from error
+        if given is None:
+            return NOBODY
+        if isinstance(given, BearerCredentials):
+            return await self._from_token(snapshot, request, given.token)
+        return await self._basic(snapshot, request, given)
+
+    async def _from_password(self, snapshot: Snapshot, request: Request, fields: Fields) -> Caller:
+        """Read a name and a password; Microsoft's anonymous client sends neither."""
+        name, password = _first(fields, "username"), _first(fields, "password")
+        if not name and not password:
+            return await self._from_header(snapshot, request)
+        return await self._basic(snapshot, request, BasicCredentials(name, password))
+
+    async def _basic(self, snapshot: Snapshot, request: Request, given: BasicCredentials) -> Caller:
+        source = self._gate.surroundings.source(request.scope)
+        try:
+            return await self._gate.control.authenticate_basic(snapshot, given, source)
+        except CredentialsInvalid as error:
+            raise self._refusal(str(error)) from error
+
+    async def _from_token(self, snapshot: Snapshot, request: Request, token: str) -> Caller:
+        del request
+        try:
+            return await self._gate.control.exchange(snapshot, token)
+        except TokenInvalid as error:
+            raise self._refusal(str(error)) from error
+
+    def _refusal(self, reason: str) -> Unauthorized:
+        return Unauthorized(f'Basic realm="{self._gate.service}"', reason)
+
+    def _answer(
+        self, snapshot: Snapshot, caller: Caller, fields: Fields, *, is_offline: bool
+    ) -> Response:
+        """Sign what is both asked for and allowed; none at all is an answer too."""
+        control = self._gate.control
+        grants = grant(snapshot.policy, caller, parse_scopes(fields.get("scope", [])))
+        token, life = control.access_token(snapshot, caller, grants)
+        document = {
+            "token": token,
+            "access_token": token,
+            "token_type": "Bearer",
+            "scope": grants.scope,
+            "expires_in": life,
+            "issued_at": _written(control.clock()),
+        }
+        if is_offline and not caller.identity.is_anonymous:
+            document["refresh_token"] = control.refresh_token(snapshot, caller)
+        return json_answer(200, document, **_NOT_STORED)
+
+
+def _first(fields: Fields, name: str) -> str:
+    values = fields.get(name)
+    return values[0] if values else ""
+
+
+async def _form(request: Request) -> Fields:
+    """Read a form (application/x-www-form-urlencoded)."""
+    too_large = FormTooLarge(f"at most {MAX_FORM_BYTES} bytes are read")
+    body = Body(request.scope, request.receive)
+    payload = await body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
+    return parse_qs(payload.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=200)
+
+
+def _written(now: int) -> str:
+    """Write a time in microseconds since 1970 as RFC 3339 has it."""
+    moment = dt.datetime.fromtimestamp(now // 1_000_000, dt.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,50 @@
+"""Credentials of a request, as the Authorization header holds them (RFC 7617, RFC 6750)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NamedTuple
+
+
+class BasicCredentials(NamedTuple):
+    """A name and a password."""
+
+    name: str
+    password: str
+
+
+class BearerCredentials(NamedTuple):
+    """A token."""
+
+    token: str
+
+
+class CredentialsMalformed(Exception):
+    """An Authorization header that is neither Basic nor Bearer; the message never shows it."""
+
+
+def parse_authorization(header: str | None) -> BasicCredentials | BearerCredentials | None:
+    """Read an Authorization header.
+
+    Empty credentials are none: clients that were told of Basic, and have no password for the
+    registry, send a name and a password of no characters.
+
+    Raises CredentialsMalformed.
+    """
+    if header is None:
+        return None
+    scheme, _, rest = header.strip().partition(" ")
+    value = rest.strip()
+    if scheme.lower() == "bearer" and value:
+        return BearerCredentials(value)
+    if scheme.lower() != "basic":
+        raise CredentialsMalformed("the Authorization header must be Basic or Bearer")
+    try:
+        decoded = base64.b64decode(value, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise CredentialsMalformed("the Basic credentials are not base64 of UTF-8") from error
+    name, colon, password = decoded.partition(":")
+    if not colon:
+        raise CredentialsMalformed("the Basic credentials lack a colon")
+    return BasicCredentials(name, password) if name or password else None

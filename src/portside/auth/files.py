@@ -1,0 +1,68 @@
+"""Files that are read again when they change."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
+
+Content = TypeVar("Content")
+
+
+class FileInvalid(Exception):
+    """A file of access control that cannot be used; the message is for the person who wrote it."""
+
+
+class WatchedFile(Generic[Content]):
+    """What `parse` makes of a file's text; raises FileInvalid for one that cannot be used.
+
+    A file that becomes unreadable or invalid while the registry runs is an error in the log, and
+    what was read before holds on: a file that is half saved must neither lock everybody out nor let
+    anybody in. `version` counts how often it was read.
+    """
+
+    def __init__(self, path: str, parse: Callable[[str], Content]) -> None:
+        self.path = path
+        self._parse = parse
+        self._seen = _signature(path)
+        self._content = self._read()
+        self.version = 1
+
+    @property
+    def content(self) -> Content:
+        """The newest content."""
+        self.look()
+        return self._content
+
+    def look(self) -> None:
+        """Read the file again if it has changed; to find out costs one `stat`."""
+        seen = _signature(self.path)
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._content = self._read()
+            except FileInvalid as error:
+                log.error("%s; what it said before still holds", error)  # noqa: TRY400
+            else:
+                self.version += 1
+
+    def _read(self) -> Content:
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise FileInvalid(f"cannot read {self.path}: {reason}") from error
+        return self._parse(text)
+
+
+def _signature(path: str) -> tuple[int, int, int] | None:
+    """Give what changes when a file does; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

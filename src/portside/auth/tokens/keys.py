@@ -1,0 +1,99 @@
+"""The keys that sign this registry's tokens (P-256, ES256)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from portside.stores.access import AccessStore, SigningKey
+
+ALGORITHM = "ES256"
+
+_COORDINATE = 32
+"""Bytes of a coordinate of a point on P-256 (RFC 7518, section 6.2.1.2)."""
+
+
+def make_key(now: int) -> SigningKey:
+    """Make a key; `now` is in microseconds since 1970."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return SigningKey(_thumbprint(_public_jwk(private)), pem.decode("ascii"), now)
+
+
+class KeyRing:
+    """Keys as they are used: the newest signs, all verify."""
+
+    def __init__(self, keys: list[SigningKey]) -> None:
+        loaded = {key.id: _load(key) for key in keys}
+        self.newest = keys[0].id
+        self.signing = loaded[self.newest]
+        self.verifying = {name: key.public_key() for name, key in loaded.items()}
+        self.jwks: dict[str, Any] = {
+            "keys": [
+                {**_public_jwk(key), "kid": name, "use": "sig", "alg": ALGORITHM}
+                for name, key in loaded.items()
+            ]
+        }
+        """What is published (RFC 7517, section 5)."""
+
+
+async def load_keys(store: AccessStore, now: int) -> KeyRing:
+    """Read the keys; the first one is made if there is none."""
+    keys = await store.list_keys()
+    if not keys:
+        await store.add_key(make_key(now), only_first=True)
+        keys = await store.list_keys()
+    return KeyRing(keys)
+
+
+async def rotate_keys(store: AccessStore, now: int, *, token_life: int) -> SigningKey:
+    """Sign with a new key from now on.
+
+    The others verify what they have signed until none of it can be valid any more: a key goes
+    `token_life` microseconds after the next newer one took over.
+    """
+    keys = await store.list_keys()
+    successors = [now, *(key.created for key in keys)]
+    over = [
+        key.id
+        for key, replaced in zip(keys, successors, strict=False)
+        if replaced + token_life < now
+    ]
+    if over:
+        await store.remove_keys(over)
+    key = make_key(now)
+    await store.add_key(key)
+    return key
+
+
+def _load(key: SigningKey) -> ec.EllipticCurvePrivateKey:
+    loaded = serialization.load_pem_private_key(key.private.encode("ascii"), password=None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"the signing key {key.id} is not of the curve P-256")
+    return loaded
+
+
+def _public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    point = key.public_key().public_numbers()
+    return {"crv": "P-256", "kty": "EC", "x": _encode(point.x), "y": _encode(point.y)}
+
+
+def _encode(number: int) -> str:
+    encoded = base64.urlsafe_b64encode(number.to_bytes(_COORDINATE, "big"))
+    return encoded.rstrip(b"=").decode("ascii")
+
+
+def _thumbprint(jwk: dict[str, str]) -> str:
+    """Name a key by its public half (RFC 7638, section 3)."""
+    canonical = json.dumps(jwk, separators=(",", ":"), sort_keys=True).encode("ascii")
+    digest = hashlib.sha256(canonical).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

@@ -1,0 +1,137 @@
+"""This registry's own tokens: access tokens for requests, refresh tokens for access tokens.
+
+Both are JWTs (RFC 7519) with the claims of Docker's token authentication. All that they hold is
+plain ASCII without `>`, `?` and `~`: Microsoft's client reads the middle part with the other
+alphabet of base64, which differs for these alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+import jwt
+
+from portside.auth.grants import Grants
+from portside.auth.identities import Identity, Kind
+from portside.auth.tokens.keys import ALGORITHM, KeyRing
+
+ISSUER = "portside"
+ACCESS = "access_token"
+REFRESH = "refresh_token"
+
+LEEWAY = 5
+"""Seconds by which the clocks of two nodes may differ."""
+
+_REQUIRED = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind", "grant_type"]
+
+
+class TokenInvalid(Exception):
+    """A token that is not accepted; the message is for its bearer and holds nothing of it."""
+
+
+class OwnToken(NamedTuple):
+    """What a verified token says. `expires` is in seconds since 1970.
+
+    `grants` is None for a refresh token of credentials that nothing but the policy limits.
+    """
+
+    identity: Identity
+    grants: Grants | None
+    expires: int
+
+
+class TokenFactory:
+    """Signs and verifies tokens with a ring of keys, for one audience."""
+
+    def __init__(self, keys: KeyRing, *, audience: str) -> None:
+        self._keys = keys
+        self._audience = audience
+
+    def access_token(self, identity: Identity, grants: Grants, *, now: int, life: int) -> str:
+        """Sign a token that lets its bearer do what is granted; times are in seconds."""
+        return self._sign(identity, ACCESS, now, now + life, access=grants.claim())
+
+    def refresh_token(
+        self, identity: Identity, *, now: int, expires: int, grants: Grants | None = None
+    ) -> str:
+        """Sign a token that stands for the credentials of an identity; times are in seconds.
+
+        It gives no more than they do: `grants` is their limit, if they have one.
+        """
+        limit = {} if grants is None else {"access": grants.claim()}
+        return self._sign(identity, REFRESH, now, expires, **limit)
+
+    def _sign(
+        self, identity: Identity, grant_type: str, now: int, expires: int, **claims: Any
+    ) -> str:
+        payload = {
+            "iss": ISSUER,
+            "aud": self._audience,
+            "sub": _plain(identity.name),
+            "kind": str(identity.kind),
+            "groups": sorted(_plain(group) for group in identity.groups),
+            "stamp": identity.stamp,
+            "iat": now,
+            "nbf": now,
+            "exp": expires,
+            "jti": secrets.token_hex(16),
+            "grant_type": grant_type,
+            "version": "1.0",
+            **claims,
+        }
+        headers = {"kid": self._keys.newest, "typ": "JWT"}
+        return jwt.encode(payload, self._keys.signing, algorithm=ALGORITHM, headers=headers)
+
+    def read_access_token(self, text: str) -> OwnToken:
+        """Verify an access token; raises TokenInvalid."""
+        return self._read(text, ACCESS)
+
+    def read_refresh_token(self, text: str) -> OwnToken:
+        """Verify a refresh token; raises TokenInvalid."""
+        return self._read(text, REFRESH)
+
+    def _read(self, text: str, grant_type: str) -> OwnToken:
+        try:
+            key = self._keys.verifying.get(jwt.get_unverified_header(text).get("kid", ""))
+            if key is None:
+                raise TokenInvalid("the token is signed by a key that is not known here")
+            claims = jwt.decode(
+                text,
+                key,
+                algorithms=[ALGORITHM],
+                audience=self._audience,
+                issuer=ISSUER,
+                leeway=LEEWAY,
+                options={"require": _REQUIRED, "strict_aud": True},
+            )
+            kind = Kind(claims["kind"])
+        except jwt.ExpiredSignatureError as error:
+            raise TokenInvalid("the token has expired") from error
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            raise TokenInvalid("the token is not valid here") from error
+        if claims["grant_type"] != grant_type:
+            raise TokenInvalid(f"the token is no {grant_type.replace('_', ' ')}")
+        identity = Identity(
+            name=unquote(claims["sub"]),
+            kind=kind,
+            groups=frozenset(unquote(group) for group in claims.get("groups", [])),
+            stamp=claims.get("stamp", ""),
+        )
+        is_limited = grant_type == ACCESS or "access" in claims
+        grants = Grants.from_claim(claims.get("access")) if is_limited else None
+        return OwnToken(identity, grants, claims["exp"])
+
+
+def claimed_issuer(text: str) -> str:
+    """Read who says to have issued a token, before anything is verified; raises TokenInvalid."""
+    try:
+        claims = jwt.decode(text, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError) as error:
+        raise TokenInvalid("this is no token") from error
+    return str(claims.get("iss", ""))
+
+
+def _plain(text: str) -> str:
+    return quote(text, safe=":/@+").replace("~", "%7E")

@@ -1,0 +1,210 @@
+"""`portside access`: why somebody may do something, or may not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, NamedTuple
+
+import click
+
+from portside.auth.directory import Directory
+from portside.auth.identities import ANONYMOUS, Identity, Kind
+from portside.auth.policy import Decision, Policy
+from portside.auth.registrar import RegistrarError
+from portside.auth.rulebook import RuleBook, Rules
+from portside.auth.rules import Rule
+from portside.bootstrap import Stores, now
+from portside.cli.options import settings_options
+from portside.cli.output import json_option, show_json
+from portside.cli.registry import opened_registry, read_settings
+from portside.config import Settings
+from portside.spec.actions import Action, ActionInvalid, parse_actions
+from portside.spec.names import RepositoryName
+
+NOBODY = ("-", str(Kind.ANONYMOUS))
+"""How the command line calls those who send no credentials."""
+
+NO_RULE = "no rule is about it, and what no rule is about is denied"
+
+
+class Question(NamedTuple):
+    """Who wants to do what where."""
+
+    who: str
+    groups: frozenset[str]
+    action: Action
+    repository: RepositoryName
+
+
+class Explanation(NamedTuple):
+    """Whether it is allowed and why; `rules` is what the rules say where they were asked.
+
+    `kind` is None if nobody has the name.
+    """
+
+    kind: Kind | None
+    allowed: bool
+    reason: str
+    rules: Decision | None = None
+
+
+class Subject(NamedTuple):
+    """Whom the question is about; `obstacle` is why its credentials are not accepted at all."""
+
+    identity: Identity | None
+    obstacle: str = ""
+
+
+@click.group("access")
+def access() -> None:
+    """Find out who may do what."""
+
+
+@access.command("explain")
+@click.argument("identity")
+@click.argument("action")
+@click.argument("repository")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Group of an identity of another issuer, such as ci:deploy; may be given several times.",
+)
+@json_option
+@settings_options("data", "open", "anonymous", "htpasswd", "access")
+def explain(
+    *,
+    identity: str,
+    action: str,
+    repository: str,
+    groups: tuple[str, ...],
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Tell whether IDENTITY may do ACTION in REPOSITORY, by which rule, and why not by another.
+
+    IDENTITY is a user or a token; a hyphen is whoever sends no credentials; a name with a colon,
+    such as ci:team/app, is an identity of a trusted issuer. ACTION is pull, push, delete,
+    metadata_read or metadata_write, or ACR's word for it, such as content/read. The exit code is 0
+    if it is allowed and 1 if it is denied.
+    """
+    settings = read_settings(given)
+    question = _ask(identity, groups, action, repository)
+    with opened_registry(settings) as stores:
+        found = asyncio.run(_explain(settings, stores, question))
+    if as_json:
+        show_json(_document(question, found))
+    else:
+        _show(question, found)
+    sys.exit(0 if found.allowed else 1)
+
+
+def _ask(who: str, groups: tuple[str, ...], action: str, repository: str) -> Question:
+    """Read the arguments; raises RegistrarError and NameInvalid."""
+    try:
+        actions = parse_actions(action)
+    except ActionInvalid as error:
+        raise RegistrarError(str(error)) from error
+    if len(actions) != 1:
+        raise RegistrarError(f"{action[:80]!r} is more than one action; ask for one at a time")
+    issuer, colon, _ = who.partition(":")
+    if groups and not colon:
+        raise RegistrarError("--group is for identities of other issuers, such as ci:team/app")
+    for group in groups:
+        if not group.startswith(f"{issuer}:"):
+            shape = f"groups of {issuer} are named with it, such as {issuer}:deploy"
+            raise RegistrarError(f"{shape}, not {group[:80]!r}")
+    name = "" if who in NOBODY else who
+    (only,) = actions
+    return Question(name, frozenset(groups), only, RepositoryName.parse(repository))
+
+
+async def _explain(settings: Settings, stores: Stores, question: Question) -> Explanation:
+    """Ask everything that a request would, in the same order; raises FileInvalid."""
+    book = RuleBook(
+        anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
+    )
+    rules = book.read()
+    is_closed = settings.requires_credentials or (await stores.access.access_state()).closed
+    subject = await _find(stores, rules, question)
+    kind = subject.identity.kind if subject.identity is not None else None
+    if settings.open or not is_closed:
+        reason = "the registry has no access control: everybody may do everything"
+        return Explanation(kind, allowed=True, reason=reason)
+    if subject.identity is None:
+        return Explanation(kind, allowed=False, reason=subject.obstacle)
+    decision = _decide(rules.policy, subject.identity, question)
+    if subject.obstacle:
+        return Explanation(kind, allowed=False, reason=subject.obstacle, rules=decision)
+    reason = str(decision.rule) if decision.rule is not None else NO_RULE
+    return Explanation(kind, decision.allowed, reason, decision)
+
+
+async def _find(stores: Stores, rules: Rules, question: Question) -> Subject:
+    """Find the identity, and what keeps it out whatever the rules say."""
+    name = question.who
+    if not name:
+        return Subject(ANONYMOUS)
+    if ":" in name:
+        issuer = name.partition(":")[0]
+        if issuer not in {known.name for known in rules.issuers}:
+            return Subject(None, f"no trusted issuer is named {issuer!r}")
+        return Subject(Identity(name, Kind.FOREIGN, question.groups))
+    directory = Directory(stores.access, rules.htpasswd, rules.groups, now)
+    account = await directory.find(name)
+    if account is None:
+        return Subject(None, f"nobody is named {name!r}")
+    if account.usable:
+        return Subject(account.identity)
+    is_over = account.expires is not None and account.expires * 1_000_000 <= now()
+    state = "has expired" if is_over else "is disabled"
+    return Subject(account.identity, f"{account.identity.kind} {name} {state}")
+
+
+def _decide(policy: Policy, identity: Identity, question: Question) -> Decision:
+    return policy.decide(identity, question.action, question.repository)
+
+
+def _why_not(rule: Rule, winner: Rule) -> str:
+    """Say why a rule that was about the same did not decide."""
+    if rule.pattern.specificity < winner.pattern.specificity:
+        return "its repositories are less specific"
+    if rule.subjects < winner.subjects:
+        return "its identities are less specific"
+    if rule.allows and not winner.allows:
+        return "it is as specific, and denial wins"
+    return "it says the same"
+
+
+def _show(question: Question, found: Explanation) -> None:
+    verdict = "allowed" if found.allowed else "denied"
+    who = question.who or "anonymous"
+    click.echo(f"{verdict}: {who} {question.action} in {question.repository}")
+    click.echo(f"  because {found.reason}")
+    if found.rules is None or found.rules.rule is None:
+        return
+    if str(found.rules.rule) != found.reason:
+        click.echo(f"  the rules alone: {found.rules.rule}")
+    for rule in found.rules.others:
+        click.echo(f"  not by: {rule} ({_why_not(rule, found.rules.rule)})")
+
+
+def _document(question: Question, found: Explanation) -> dict[str, Any]:
+    winner = found.rules.rule if found.rules is not None else None
+    others = found.rules.others if found.rules is not None else ()
+    return {
+        "identity": question.who or "anonymous",
+        "kind": found.kind,
+        "action": question.action,
+        "repository": question.repository,
+        "allowed": found.allowed,
+        "reason": found.reason,
+        "rule": str(winner) if winner is not None else None,
+        "others": [
+            {"rule": str(rule), "reason": _why_not(rule, winner)}
+            for rule in others
+            if winner is not None
+        ],
+    }

@@ -1,0 +1,118 @@
+"""The certificate and the key of TLS: what is wrong with them, before the server meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+RSA_SIZES = (2048, 3072, 4096)
+"""Bits: ring, with which the server signs, takes no others."""
+
+CURVES = (ec.SECP256R1, ec.SECP384R1)
+"""Of P-521, ring verifies signatures, and makes none."""
+
+KINDS = "RSA with 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519 are"
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class CertificateInvalid(Exception):
+    """The server cannot use a certificate or a key; the message is for whoever named the file."""
+
+
+def check_certificate(certificate_path: str, key_path: str) -> None:
+    """Find out whether the server can use a certificate and its key; raises CertificateInvalid.
+
+    The server itself would ask for the password of an encrypted key on the terminal, and has no
+    words for most of the rest.
+    """
+    certificate = _read_certificate(certificate_path)
+    key = _read_key(key_path)
+    _check_kind(key, key_path)
+    if _written(key.public_key()) != _written(_public_key(certificate, certificate_path)):
+        foreign = f"the key {key_path} does not belong to the certificate {certificate_path}"
+        raise CertificateInvalid(f"{foreign}, or that of the server is not the first one there")
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CertificateInvalid(f"cannot read the {what} {path}: {error.strerror}") from error
+    if content.startswith(BYTE_ORDER_MARK):
+        raise CertificateInvalid(f"the {what} {path} is not PEM: it begins with a byte order mark")
+    return content
+
+
+def _read_certificate(path: str) -> x509.Certificate:
+    content = _read(path, "certificate")
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        has_key = b"PRIVATE KEY-----" in content
+        found = "it holds a key" if has_key else "there is no BEGIN CERTIFICATE in it"
+        raise CertificateInvalid(f"the certificate {path} is not a certificate in PEM: {found}")
+    try:
+        first = x509.load_pem_x509_certificates(content)[0]
+    except (ValueError, IndexError) as error:
+        raise CertificateInvalid(f"the certificate {path} is damaged") from error
+    if first.version is not x509.Version.v3:
+        old = "is of version 1; make one of version 3, which has subjectAltName"
+        raise CertificateInvalid(f"the certificate {path} {old}")
+    return first
+
+
+def _public_key(certificate: x509.Certificate, path: str) -> Any:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateInvalid(_unsupported(f"certificate {path}")) from error
+
+
+def _read_key(path: str) -> Any:
+    content = _read(path, "key")
+    if b"PRIVATE KEY-----" not in content:
+        has_certificate = b"-----BEGIN CERTIFICATE-----" in content
+        found = "it holds a certificate" if has_certificate else "there is no PRIVATE KEY in it"
+        raise CertificateInvalid(f"the key {path} is not a private key in PEM: {found}")
+    try:
+        return load_pem_private_key(content, password=None)
+    except TypeError as error:
+        encrypted = "is encrypted, and nobody is there to type its password; decrypt it"
+        command = f"openssl pkey -in {path} -out FILE"
+        raise CertificateInvalid(f"the key {path} {encrypted} ({command})") from error
+    except UnsupportedAlgorithm as error:
+        raise CertificateInvalid(_unsupported(f"key {path}")) from error
+    except ValueError as error:
+        raise CertificateInvalid(f"the key {path} is damaged") from error
+
+
+def _check_kind(key: Any, path: str) -> None:
+    match key:
+        case rsa.RSAPrivateKey():
+            exponent = key.public_key().public_numbers().e
+            # An exponent of 3, as some old keys have it, is refused by ring as well.
+            is_supported = key.key_size in RSA_SIZES and exponent >= 65537  # noqa: PLR2004
+        case ec.EllipticCurvePrivateKey():
+            is_supported = isinstance(key.curve, CURVES)
+        case _:
+            is_supported = isinstance(key, ed25519.Ed25519PrivateKey)
+    if not is_supported:
+        raise CertificateInvalid(_unsupported(f"key {path}"))
+
+
+def _unsupported(which: str) -> str:
+    return f"the {which} is of a kind that the server does not support; {KINDS}"
+
+
+def _written(key: Any) -> bytes:
+    """Write a public key so that two can be compared."""
+    written: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return written

@@ -1,0 +1,65 @@
+"""`portside keys`: what signs the registry's tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from portside.auth.tokens.keys import rotate_keys
+from portside.bootstrap import now
+from portside.cli.options import settings_options
+from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
+from portside.cli.registry import opened_registry, read_settings
+from portside.stores.access import SigningKey
+
+
+@click.group("keys")
+def keys() -> None:
+    """Manage the keys that sign the registry's tokens."""
+
+
+@keys.command("list")
+@json_option
+@settings_options("data")
+def list_keys(*, as_json: bool, **given: Any) -> None:
+    """List keys, the newest first: it signs, and all of them verify.
+
+    The keys themselves are never shown.
+    """
+    with opened_registry(read_settings(given)) as stores:
+        found = asyncio.run(stores.access.list_keys())
+    if as_json:
+        show_json([_document(key, signs=key is found[0]) for key in found])
+        return
+    rows = [
+        (key.id, shown_time(key.created), "signs" if key is found[0] else "verifies")
+        for key in found
+    ]
+    show_table(
+        ("id", "created", "use"), rows, empty="No keys; the first `portside serve` makes one."
+    )
+
+
+@keys.command("rotate")
+@json_option
+@settings_options("data", "access_token_life", "refresh_token_life")
+def rotate(*, as_json: bool, **given: Any) -> None:
+    """Sign with a new key from now on.
+
+    Tokens that the older keys have signed stay valid: such a key is kept until the last of them
+    has ended, and is removed by the rotation after that.
+    """
+    settings = read_settings(given)
+    life = max(settings.access_token_life, settings.refresh_token_life) * 1_000_000
+    with opened_registry(settings) as stores:
+        key = asyncio.run(rotate_keys(stores.access, now(), token_life=life))
+    if as_json:
+        show_json(_document(key, signs=True))
+    else:
+        click.echo(f"The key {key.id} signs from now on.")
+
+
+def _document(key: SigningKey, *, signs: bool) -> dict[str, Any]:
+    return {"id": key.id, "created": iso_time(key.created), "signs": signs}

@@ -1,0 +1,166 @@
+"""`portside scope-map`: what tokens may do, under a name."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from portside.auth.registrar import RegistrarError, check_spelling, parse_scope_rules
+from portside.auth.registrations import ScopeMapChange
+from portside.cli.options import settings_options
+from portside.cli.output import (
+    iso_time,
+    json_option,
+    show_details,
+    show_json,
+    show_table,
+    shown_time,
+)
+from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.spec.actions import acr_names
+from portside.stores.access import ScopeMap, ScopeRule
+
+RULE = "PATTERN:ACTIONS"
+
+
+@click.group("scope-map")
+def scope_map() -> None:
+    """Manage scope maps: lists of what tokens may do in which repositories.
+
+    A PATTERN is the name of a repository, or the start of names with a star behind it. ACTIONS are
+    content/read, content/write, content/delete, metadata/read, metadata/write, or a star for all,
+    separated by commas.
+    """
+
+
+@scope_map.command("create")
+@click.argument("name")
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    required=True,
+    metavar=RULE,
+    help="Such as 'team/*:content/read,metadata/read'; may be given several times.",
+)
+@click.option("--description", default="", help="A line about what it is for.")
+@json_option
+@settings_options("data")
+def create_scope_map(
+    *, name: str, repositories: tuple[str, ...], description: str, as_json: bool, **given: Any
+) -> None:
+    """Create the scope map NAME.
+
+    A registry that is not there yet is made.
+    """
+    settings = read_settings(given)
+    check_spelling(name)
+    rules = parse_scope_rules(repositories)
+    with opened_registrar(settings, create=True) as registrar:
+        created = asyncio.run(registrar.add_scope_map(name, rules, description=description))
+    if as_json:
+        show_json(_document(created))
+    else:
+        click.echo(f"Scope map {name} created.")
+
+
+@scope_map.command("list")
+@json_option
+@settings_options("data")
+def list_scope_maps(*, as_json: bool, **given: Any) -> None:
+    """List scope maps by name, with what they allow."""
+    with opened_registry(read_settings(given)) as stores:
+        found = asyncio.run(stores.access.list_scope_maps())
+    if as_json:
+        show_json([_document(one) for one in found])
+        return
+    rows = [
+        (one.name, " ".join(map(_written, one.rules)), shown_time(one.created), one.description)
+        for one in found
+    ]
+    show_table(("name", "repositories", "created", "description"), rows, empty="No scope maps.")
+
+
+@scope_map.command("show")
+@click.argument("name")
+@json_option
+@settings_options("data")
+def show_scope_map(*, name: str, as_json: bool, **given: Any) -> None:
+    """Show the scope map NAME."""
+    with opened_registrar(read_settings(given)) as registrar:
+        found = asyncio.run(registrar.get_scope_map(name))
+    if as_json:
+        show_json(_document(found))
+        return
+    pairs = [
+        ("name", found.name),
+        ("description", found.description),
+        ("created", shown_time(found.created)),
+        *(("repository", _written(rule)) for rule in found.rules),
+    ]
+    show_details(pairs)
+
+
+@scope_map.command("update")
+@click.argument("name")
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar=RULE,
+    help="Add a pattern, or replace what it allows; may be given several times.",
+)
+@click.option(
+    "--remove-repository",
+    "without",
+    multiple=True,
+    metavar="PATTERN",
+    help="Take a pattern away; may be given several times.",
+)
+@click.option("--description", help="Replace the line about what it is for.")
+@settings_options("data")
+def update_scope_map(
+    *,
+    name: str,
+    repositories: tuple[str, ...],
+    without: tuple[str, ...],
+    description: str | None,
+    **given: Any,
+) -> None:
+    """Change the scope map NAME, and with it at once what its tokens may do."""
+    change = ScopeMapChange(parse_scope_rules(repositories), without, description)
+    if change == ScopeMapChange():
+        options = "--repository, --remove-repository or --description"
+        raise RegistrarError(f"nothing to change; give {options}")
+    with opened_registrar(read_settings(given)) as registrar:
+        asyncio.run(registrar.change_scope_map(name, change))
+    click.echo(f"Scope map {name} updated.")
+
+
+@scope_map.command("delete")
+@click.argument("name")
+@settings_options("data")
+def delete_scope_map(*, name: str, **given: Any) -> None:
+    """Delete the scope map NAME, unless a token names it."""
+    with opened_registrar(read_settings(given)) as registrar:
+        asyncio.run(registrar.remove_scope_map(name))
+    click.echo(f"Scope map {name} deleted.")
+
+
+def _document(found: ScopeMap) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "description": found.description,
+        "created": iso_time(found.created),
+        "repositories": [
+            {"pattern": str(rule.pattern), "actions": acr_names(rule.actions)}
+            for rule in found.rules
+        ],
+    }
+
+
+def _written(rule: ScopeRule) -> str:
+    """Write a rule as `--repository` takes it."""
+    return f"{rule.pattern}:{','.join(acr_names(rule.actions))}"

@@ -1,0 +1,186 @@
+"""`portside user`: the people who have a password."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from portside.auth.registrar import RegistrarError, check_name
+from portside.cli.options import settings_options
+from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
+from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.stores.access import IdentityKind, StoredIdentity
+
+LONGEST_LINE = 4096
+"""Bytes of a line that are read for a password; no password has so many."""
+
+FIRST = "This is the first identity: the registry asks for credentials from now on."
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group("user")
+def user() -> None:
+    """Manage users: people with a name and a password."""
+
+
+def _password_options(command: Command) -> Command:
+    """Give a command the ways to say a password; none of them shows it to other processes."""
+    for option in (
+        click.option(
+            "--password-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Read the password from the first line of a file.",
+        ),
+        click.option(
+            "--password-stdin",
+            is_flag=True,
+            help="Read the password from the first line of the standard input.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@user.command("add")
+@click.argument("name")
+@_password_options
+@json_option
+@settings_options("data", "password_cost")
+def add_user(
+    *, name: str, password_stdin: bool, password_file: Path | None, as_json: bool, **given: Any
+) -> None:
+    """Add the user NAME; the password is asked for.
+
+    With the first user, the registry begins to ask for credentials. A registry that is not there
+    yet is made.
+    """
+    settings = read_settings(given)
+    check_name(name)
+    with opened_registrar(settings, create=True) as registrar:
+        asyncio.run(registrar.require_free(name))
+        password = _password(name, stdin=password_stdin, file=password_file)
+        added = asyncio.run(registrar.add_user(name, password, cost=settings.password_cost))
+    if as_json:
+        show_json(_document(added.identity))
+    else:
+        click.echo(f"User {name} added.")
+    if added.is_first:
+        click.echo(FIRST, err=True)
+
+
+@user.command("list")
+@json_option
+@settings_options("data")
+def list_users(*, as_json: bool, **given: Any) -> None:
+    """List users by name."""
+    with opened_registry(read_settings(given)) as stores:
+        found = asyncio.run(stores.access.list_identities(IdentityKind.USER))
+    if as_json:
+        show_json([_document(identity) for identity in found])
+        return
+    rows = [
+        (one.name, _status(one), shown_time(one.created), shown_time(_password_changed(one)))
+        for one in found
+    ]
+    show_table(("name", "status", "created", "password changed"), rows, empty="No users.")
+
+
+@user.command("remove")
+@click.argument("name")
+@settings_options("data")
+def remove_user(*, name: str, **given: Any) -> None:
+    """Remove the user NAME; logins with the name end at once.
+
+    A registry that had users asks for credentials even when the last one is gone.
+    """
+    with opened_registrar(read_settings(given)) as registrar:
+        asyncio.run(registrar.remove(name, IdentityKind.USER))
+    click.echo(f"User {name} removed.")
+
+
+@user.command("passwd")
+@click.argument("name")
+@_password_options
+@settings_options("data", "password_cost")
+def change_password(
+    *, name: str, password_stdin: bool, password_file: Path | None, **given: Any
+) -> None:
+    """Give the user NAME another password; the old one ends at once."""
+    settings = read_settings(given)
+    with opened_registrar(settings) as registrar:
+        asyncio.run(registrar.get(name, IdentityKind.USER))
+        password = _password(name, stdin=password_stdin, file=password_file)
+        asyncio.run(registrar.change_password(name, password, cost=settings.password_cost))
+    click.echo(f"Password of {name} changed.")
+
+
+@user.command("disable")
+@click.argument("name")
+@settings_options("data")
+def disable_user(*, name: str, **given: Any) -> None:
+    """Let the user NAME no longer in, and keep the password."""
+    with opened_registrar(read_settings(given)) as registrar:
+        asyncio.run(registrar.enable_user(name, enabled=False))
+    click.echo(f"User {name} disabled.")
+
+
+@user.command("enable")
+@click.argument("name")
+@settings_options("data")
+def enable_user(*, name: str, **given: Any) -> None:
+    """Let the user NAME in again."""
+    with opened_registrar(read_settings(given)) as registrar:
+        asyncio.run(registrar.enable_user(name, enabled=True))
+    click.echo(f"User {name} enabled.")
+
+
+def _document(identity: StoredIdentity) -> dict[str, Any]:
+    return {
+        "name": identity.name,
+        "status": _status(identity),
+        "created": iso_time(identity.created),
+        "password_changed": iso_time(_password_changed(identity)),
+    }
+
+
+def _status(identity: StoredIdentity) -> str:
+    return "enabled" if identity.enabled else "disabled"
+
+
+def _password_changed(identity: StoredIdentity) -> int:
+    return max(password.created for password in identity.passwords)
+
+
+def _password(name: str, *, stdin: bool, file: Path | None) -> str:
+    """Read a password, or ask for it twice without showing it; raises RegistrarError."""
+    if stdin and file is not None:
+        raise RegistrarError("give one of --password-stdin and --password-file")
+    if stdin:
+        return _first_line(0, "the standard input")
+    if file is not None:
+        return _first_line(file, str(file))
+    if sys.stdin is None or not sys.stdin.isatty():
+        nobody = "there is no terminal to ask for the password on"
+        raise RegistrarError(f"{nobody}; give --password-stdin or --password-file FILE")
+    asked: str = click.prompt(
+        f"Password of {name}", hide_input=True, confirmation_prompt=True, err=True
+    )
+    return asked
+
+
+def _first_line(file: Path | int, shown: str) -> str:
+    try:
+        with open(file, "rb", closefd=isinstance(file, Path)) as lines:
+            line = lines.readline(LONGEST_LINE)
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except OSError as error:
+        raise RegistrarError(f"cannot read {shown}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RegistrarError(f"the password in {shown} is not UTF-8") from error

@@ -1,0 +1,17 @@
+"""Every setting, once: its name, type, unit, default, and the reason for the default.
+
+The command line, the environment and the TOML file are three spellings of the same fields:
+`--page-limit`, `PORTSIDE_PAGE_LIMIT` and `page-limit = …`.
+"""
+
+from portside.config.listing import Setting, check_values, list_settings, make_settings
+from portside.config.settings import Settings, SettingsInvalid
+
+__all__ = [
+    "Setting",
+    "Settings",
+    "SettingsInvalid",
+    "check_values",
+    "list_settings",
+    "make_settings",
+]

@@ -1,0 +1,58 @@
+"""Patterns: which repositories a rule is about."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from portside.spec.errors import NameInvalid
+from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
+
+
+class PatternInvalid(ValueError):
+    """A text that is no pattern; the message is for the person who wrote it."""
+
+
+class RepositoryPattern(str):
+    """The name of a repository, or the start of names with a `*` behind it.
+
+    `team/app` is one repository, `team/*` all below `team/` at any depth, `*` all there are. A star
+    stands for at least one character, and only at the end, so that of two patterns that match a
+    name one is always the more specific: the longer one.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a pattern as a person wrote it.
+
+        Raises PatternInvalid.
+        """
+        # A text is the start of a name exactly if it makes one with a letter behind it.
+        example = text[:-1] + "a" if text.endswith("*") else text
+        try:
+            RepositoryName.parse(example)
+        except NameInvalid as error:
+            shape = (
+                f"{text[:80]!r} is no pattern of repositories: a name such as team/app, or the"
+                " start of one with a star at the end, such as team/*"
+            )
+            raise PatternInvalid(shape) from error
+        return cls(text)
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether this is the name of one repository."""
+        return not self.endswith("*")
+
+    @property
+    def specificity(self) -> int:
+        """Give a number that is larger for the more specific of two patterns that match a name."""
+        return NAME_MAX_LENGTH + 1 if self.is_exact else len(self)
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a repository is meant."""
+        if self.is_exact:
+            return name == self
+        start = self[:-1]
+        return len(name) > len(start) and name.startswith(start)

@@ -1,0 +1,167 @@
+"""What a store keeps for access control: identities, scope maps, keys, and failed attempts.
+
+A store has this ability beside those of `interfaces`; what those say of Unavailable, StorageFull
+and durability holds here too. Times are microseconds since 1970. No secret is kept but the private
+keys: passwords are kept as hashes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from portside.spec.actions import Actions
+from portside.spec.patterns import RepositoryPattern
+
+
+class IdentityKind(enum.StrEnum):
+    """A person, or a token that a program uses."""
+
+    USER = "user"
+    TOKEN = "token"  # noqa: S105  # the word, not a secret
+
+
+class StoredPassword(msgspec.Struct, frozen=True):
+    """One password of an identity, hashed; a user has number 1, a token 1 and 2.
+
+    `created` is when it was made, or when its identity was last enabled again.
+    """
+
+    number: int
+    hash: str
+    created: int
+
+
+class StoredIdentity(msgspec.Struct, frozen=True):
+    """A user or a token. `expires` and `scope_map` are None where there is none."""
+
+    name: str
+    kind: IdentityKind
+    created: int
+    enabled: bool = True
+    expires: int | None = None
+    scope_map: str | None = None
+    passwords: tuple[StoredPassword, ...] = ()
+
+
+class ScopeRule(msgspec.Struct, frozen=True):
+    """Actions that a scope map allows in the repositories of a pattern."""
+
+    pattern: RepositoryPattern
+    actions: Actions
+
+
+class ScopeMap(msgspec.Struct, frozen=True):
+    """What tokens that name this scope map may do."""
+
+    name: str
+    created: int
+    description: str = ""
+    rules: tuple[ScopeRule, ...] = ()
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    """A private key that signs tokens; the newest one signs, the others still verify.
+
+    `id` is its thumbprint (RFC 7638), `private` its PEM (PKCS 8).
+    """
+
+    id: str
+    private: str
+    created: int
+
+
+class AccessState(msgspec.Struct, frozen=True):
+    """`version` changes with every identity, scope map or key that does.
+
+    `closed` is set by the first identity, and stays: a registry that had users is never open again
+    by itself, whoever is removed.
+    """
+
+    version: int
+    closed: bool
+
+
+class AccessStore(Protocol):
+    """Identities, scope maps, keys and failures.
+
+    What cannot be done because something is or is not there gives None or False.
+    """
+
+    async def access_state(self) -> AccessState:
+        """Read the version; cheap enough for every request."""
+        ...
+
+    async def get_identity(self, name: str) -> StoredIdentity | None:
+        """Read an identity of either kind."""
+        ...
+
+    async def list_identities(self, kind: IdentityKind) -> list[StoredIdentity]:
+        """List identities by name."""
+        ...
+
+    async def add_identity(self, identity: StoredIdentity) -> bool:
+        """Keep a new identity; False if the name is taken or the scope map does not exist."""
+        ...
+
+    async def change_identity(
+        self, name: str, kind: IdentityKind, change: Callable[[StoredIdentity], StoredIdentity]
+    ) -> StoredIdentity | None:
+        """Replace an identity by what `change` makes of it; the name and the kind stay.
+
+        None if there is no such identity, or not the scope map that it is to have.
+        """
+        ...
+
+    async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
+        """Forget an identity."""
+        ...
+
+    async def get_scope_map(self, name: str) -> ScopeMap | None:
+        """Read a scope map."""
+        ...
+
+    async def list_scope_maps(self) -> list[ScopeMap]:
+        """List scope maps by name."""
+        ...
+
+    async def add_scope_map(self, scope_map: ScopeMap) -> bool:
+        """Keep a new scope map; False if the name is taken."""
+        ...
+
+    async def change_scope_map(
+        self, name: str, change: Callable[[ScopeMap], ScopeMap]
+    ) -> ScopeMap | None:
+        """Replace a scope map by what `change` makes of it; None if there is none."""
+        ...
+
+    async def remove_scope_map(self, name: str) -> list[str] | None:
+        """Forget a scope map.
+
+        Gives the tokens that name it, which keep it from being forgotten (none: it is gone), or
+        None if there is no such scope map.
+        """
+        ...
+
+    async def list_keys(self) -> list[SigningKey]:
+        """List signing keys, the newest first."""
+        ...
+
+    async def add_key(self, key: SigningKey, *, only_first: bool = False) -> bool:
+        """Keep a signing key; with `only_first`, False if there is one already."""
+        ...
+
+    async def remove_keys(self, ids: list[str]) -> None:
+        """Forget signing keys."""
+        ...
+
+    async def count_failures(self, source: str, name: str | None, since: int) -> int:
+        """Count failed attempts from a source, for one name or for all, since a time."""
+        ...
+
+    async def add_failure(self, source: str, name: str, *, forget_before: int) -> None:
+        """Note a failed attempt now; those before a time are forgotten."""
+        ...

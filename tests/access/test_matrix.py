@@ -1,0 +1,327 @@
+"""Every endpoint, every kind of identity, both schemes: the status is the one the policy gives.
+
+What an identity may do is compared with what the same request is answered by a registry that is
+open: a request that is let through gets the same status there. So a new row in the table of
+endpoints is tested as soon as it has a request here, and the suite fails until it has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from portside.auth.grants import Grants
+from portside.auth.identities import ANONYMOUS, Identity, Kind
+from portside.auth.passwords import digest_password
+from portside.auth.tokens.keys import KeyRing, make_key
+from portside.auth.tokens.own import TokenFactory
+from portside.bootstrap import now, opened_stores, prepare
+from portside.config import Settings
+from portside.spec.actions import ALL, Action, Actions
+from portside.spec.endpoints import ENDPOINTS, Endpoint
+from portside.spec.patterns import RepositoryPattern
+from portside.spec.schemes import AuthScheme
+from portside.stores.access import (
+    IdentityKind,
+    ScopeMap,
+    ScopeRule,
+    StoredIdentity,
+    StoredPassword,
+)
+from support.server import running_registry
+
+REPOSITORY = "team/app"
+PASSWORD = "a-password-of-the-matrix"  # noqa: S105
+DIGEST = f"sha256:{'a' * 64}"
+NOTHING: Actions = frozenset()
+
+VARIABLES: dict[str, dict[str, str]] = {
+    "ping": {},
+    "get_blob": {"digest": DIGEST},
+    "head_blob": {"digest": DIGEST},
+    "delete_blob": {"digest": DIGEST},
+    "get_manifest": {"reference": "absent"},
+    "head_manifest": {"reference": DIGEST},
+    "put_manifest": {"reference": "absent"},
+    "delete_manifest": {"reference": "absent"},
+    "start_upload": {},
+    "append_upload": {"session": "0" * 32},
+    "finish_upload": {"session": "0" * 32},
+    "get_upload": {"session": "0" * 32},
+    "cancel_upload": {"session": "0" * 32},
+    "list_tags": {},
+    "list_referrers": {"digest": DIGEST},
+    "list_repositories": {},
+}
+"""What stands for the variables in the path of each operation; nothing of it exists."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """An identity that is stored: what it may do in the repository, and whether it can log in."""
+
+    name: str
+    actions: Actions
+    enabled: bool = True
+    expired: bool = False
+    pattern: str = REPOSITORY
+
+    @property
+    def may_log_in(self) -> bool:
+        return self.enabled and not self.expired
+
+    @property
+    def allowed(self) -> Actions:
+        return self.actions if self.pattern == REPOSITORY and self.may_log_in else NOTHING
+
+
+STORED = (
+    Who("pulls", frozenset({Action.PULL})),
+    Who("pushes", frozenset({Action.PUSH})),
+    Who("deletes", frozenset({Action.DELETE})),
+    Who("metadata", frozenset({Action.METADATA_READ, Action.METADATA_WRITE})),
+    Who("all", ALL),
+    Who("elsewhere", ALL, pattern="team/application"),
+    Who("disabled", ALL, enabled=False),
+    Who("expired", ALL, expired=True),
+)
+
+
+async def seed(settings: Settings) -> KeyRing:
+    """Keep the identities, each with a scope map of its own; gives the keys of the registry."""
+    with opened_stores(settings) as stores:
+        for who in STORED:
+            rules = (ScopeRule(RepositoryPattern(who.pattern), who.actions),)
+            await stores.access.add_scope_map(ScopeMap(who.name, now(), rules=rules))
+            identity = StoredIdentity(
+                who.name,
+                IdentityKind.TOKEN,
+                now(),
+                enabled=who.enabled,
+                expires=now() - 1 if who.expired else None,
+                scope_map=who.name,
+                passwords=(StoredPassword(1, digest_password(PASSWORD), now()),),
+            )
+            assert await stores.access.add_identity(identity)
+        return KeyRing(await stores.access.list_keys())
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A registry with access control, and the keys that it signs with."""
+
+    url: str
+    client: httpx.Client
+    keys: KeyRing
+    scheme: AuthScheme
+
+    def token(self, who: Who, *, everything: bool = True) -> str:
+        """Ask the registry for a token with all that the identity may get, or with nothing."""
+        scope = f"repository:{REPOSITORY}:*" if everything else ""
+        answer = self.client.get(
+            "/oauth2/token",
+            params={"service": "portside", "scope": [scope, "registry:catalog:*"]},
+            auth=(who.name, PASSWORD),
+        )
+        assert answer.status_code == 200, answer.text
+        token: str = answer.json()["token"]
+        return token
+
+    def forged(
+        self, *, keys: KeyRing | None = None, audience: str = "portside", age: int = 0
+    ) -> str:
+        """Sign a token that allows everything, as somebody with other keys or aims would."""
+        factory = TokenFactory(keys or self.keys, audience=audience)
+        grants = Grants({REPOSITORY: ALL}, catalog=True)
+        start = int(time.time()) - age
+        return factory.access_token(ANONYMOUS, grants, now=start, life=60)
+
+
+@pytest.fixture(scope="module", params=[AuthScheme.BEARER, AuthScheme.BASIC])
+def closed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Closed]:
+    """Serve the identities under each scheme."""
+    data: Path = tmp_path_factory.mktemp("closed") / "data"
+    settings = Settings(data=str(data))
+    prepare(settings)
+    keys = asyncio.run(seed(settings))
+    options = ("--auth-scheme", str(request.param), "--login-failures", "0")
+    with (
+        running_registry(data, *options, env={"PORTSIDE_PASSWORD_COST": "4"}) as registry,
+        httpx.Client(base_url=registry.url) as client,
+    ):
+        yield Closed(registry.url, client, keys, request.param)
+
+
+def test_each_endpoint_is_here() -> None:
+    """No endpoint can be added without a request in this matrix."""
+    assert set(VARIABLES) == {endpoint.operation for endpoint in ENDPOINTS}
+
+
+def send(client: httpx.Client, endpoint: Endpoint, authorization: str | None) -> httpx.Response:
+    """Send a request that changes nothing that another one could see."""
+    path = endpoint.path.format(name=REPOSITORY, **VARIABLES[endpoint.operation])
+    headers = {"Authorization": authorization} if authorization else {}
+    return client.request(endpoint.method, path, headers=headers)
+
+
+def basic(name: str, password: str = PASSWORD) -> str:
+    """Write Basic credentials."""
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def is_allowed(endpoint: Endpoint, actions: Actions) -> bool:
+    """Judge as the policy does: any identity may ping, and list what it may see."""
+    return endpoint.action in (Action.NONE, Action.CATALOG) or endpoint.action in actions
+
+
+def check(
+    closed: Closed,
+    opened: httpx.Client,
+    authorization: str | None,
+    *,
+    actions: Actions | None,
+    otherwise: int = 403,
+) -> None:
+    """Send every request; `actions` is None for credentials that are not accepted at all."""
+    for endpoint in ENDPOINTS:
+        answer = send(closed.client, endpoint, authorization)
+        if actions is None:
+            expected = 401
+        elif is_allowed(endpoint, actions):
+            expected = send(opened, endpoint, None).status_code
+        else:
+            expected = otherwise
+        assert answer.status_code == expected, (endpoint.operation, answer.text)
+        check_challenge(closed, endpoint, answer)
+
+
+def check_challenge(closed: Closed, endpoint: Endpoint, answer: httpx.Response) -> None:
+    """Find one correct challenge in a 401, and none elsewhere."""
+    challenges = answer.headers.get_list("www-authenticate")
+    if answer.status_code != 401:
+        assert challenges == []
+        return
+    (challenge,) = challenges
+    if closed.scheme is AuthScheme.BASIC:
+        assert challenge == 'Basic realm="portside"'
+        return
+    start = f'Bearer realm="{closed.url}/oauth2/token",service="portside"'
+    assert challenge.startswith(start)
+    if endpoint.method != "HEAD":
+        assert [error["code"] for error in answer.json()["errors"]] == ["UNAUTHORIZED"]
+
+
+@pytest.mark.parametrize("who", STORED, ids=lambda who: who.name)
+def test_basic(closed: Closed, client: httpx.Client, who: Who) -> None:
+    """A name and a password give what the scope map says, under both schemes."""
+    actions = who.allowed if who.may_log_in else None
+    check(closed, client, basic(who.name), actions=actions)
+
+
+@pytest.mark.parametrize("who", [who for who in STORED if who.may_log_in], ids=lambda who: who.name)
+def test_bearer(closed: Closed, client: httpx.Client, who: Who) -> None:
+    """A token gives the same; a registry that asks for Basic alone gives and takes none."""
+    if closed.scheme is AuthScheme.BASIC:
+        answer = closed.client.get("/oauth2/token", auth=(who.name, PASSWORD))
+        assert answer.status_code == 404
+        check(closed, client, f"Bearer {closed.forged()}", actions=None)
+    else:
+        check(closed, client, f"Bearer {closed.token(who)}", actions=who.allowed)
+
+
+def test_bearer_without_scope(closed: Closed, client: httpx.Client) -> None:
+    """A token that lacks what its identity could have got is told so, and not denied."""
+    if closed.scheme is AuthScheme.BASIC:
+        return
+    who = next(who for who in STORED if who.name == "all")
+    authorization = f"Bearer {closed.token(who, everything=False)}"
+    check(closed, client, authorization, actions=NOTHING, otherwise=401)
+    endpoint = next(item for item in ENDPOINTS if item.operation == "start_upload")
+    challenge = send(closed.client, endpoint, authorization).headers["www-authenticate"]
+    assert challenge.endswith(
+        f'scope="repository:{REPOSITORY}:pull,push",error="insufficient_scope"'
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        basic("all", "wrong"),
+        basic("nobody"),
+        basic("", ""),
+        basic("all", ""),
+        basic("ALL"),
+        "Basic !!!",
+        "Basic",
+        "Bearer",
+        "Bearer x",
+        "Bearer a.b.c",
+        "Digest username=all",
+    ],
+)
+def test_no_credentials_that_count(
+    closed: Closed, client: httpx.Client, header: str | None
+) -> None:
+    """Nobody comes in without credentials that are right."""
+    check(closed, client, header, actions=None)
+
+
+class TestForgedTokens:
+    """Tokens that look right and are not."""
+
+    @staticmethod
+    def tokens(closed: Closed) -> dict[str, str]:
+        """Forge one of each kind."""
+        good = closed.forged()
+        claims: dict[str, Any] = jwt.decode(good, options={"verify_signature": False})
+        header = {"kid": closed.keys.newest}
+        public = closed.keys.jwks["keys"][0]["x"]
+        head, payload, signature = good.split(".")
+        return {
+            "foreign key": closed.forged(keys=KeyRing([make_key(0)])),
+            "wrong audience": closed.forged(audience="another"),
+            "expired": closed.forged(age=1000),
+            "not yet valid": closed.forged(age=-1000),
+            "alg none": jwt.encode(claims, "", algorithm="none", headers=header),
+            "public key as secret": jwt.encode(claims, public, algorithm="HS256", headers=header),
+            "another issuer": jwt.encode(
+                {**claims, "iss": "another"}, closed.keys.signing, "ES256", headers=header
+            ),
+            "refresh token": TokenFactory(closed.keys, audience="portside").refresh_token(
+                Identity("all", Kind.TOKEN), now=int(time.time()), expires=int(time.time()) + 60
+            ),
+            "no signature": f"{head}.{payload}.",
+            "another signature": f"{head}.{payload}.{signature[::-1]}",
+            "a removed identity": TokenFactory(closed.keys, audience="portside").access_token(
+                Identity("gone", Kind.TOKEN),
+                Grants({REPOSITORY: ALL}),
+                now=int(time.time()),
+                life=60,
+            ),
+        }
+
+    def test_are_refused(self, closed: Closed) -> None:
+        """None of them opens anything, under either scheme."""
+        for kind, token in self.tokens(closed).items():
+            for endpoint in ENDPOINTS:
+                answer = send(closed.client, endpoint, f"Bearer {token}")
+                assert answer.status_code == 401, (kind, endpoint.operation)
+                check_challenge(closed, endpoint, answer)
+
+    def test_the_forger_can_do_it_right(self, closed: Closed, client: httpx.Client) -> None:
+        """With the right key and aims the same token counts; the policy gives it nothing."""
+        if closed.scheme is AuthScheme.BEARER:
+            token = closed.forged()
+            check(closed, client, f"Bearer {token}", actions=NOTHING, otherwise=401)

@@ -1,0 +1,192 @@
+"""What one may not see cannot be told from what is not there; and secrets stay secret."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+import pytest
+
+from support.access import ALICE, PULLER, PUSHER, VICTIM
+from support.content import OCI_MANIFEST, digest_of, image
+from support.server import RunningRegistry
+from support.wire import push_blob
+
+THERE, ABSENT = "secret/app", "secret/not"
+
+
+def requests_for(repository: str) -> list[tuple[str, str]]:
+    """List requests for content that is in one of the two repositories, and not in the other."""
+    content = image(THERE)
+    blob = digest_of(content.blobs[0])
+    paths = ("manifests/v1", f"manifests/{content.digest}", f"blobs/{blob}", "tags/list")
+    reads = [("GET", path) for path in (*paths, f"referrers/{content.digest}")]
+    writes = [
+        ("DELETE", "manifests/v1"),
+        ("DELETE", f"blobs/{blob}"),
+        ("PUT", "manifests/v1"),
+        ("POST", "blobs/uploads/"),
+        ("PATCH", f"blobs/uploads/{'0' * 32}"),
+    ]
+    return [(method, f"/v2/{repository}/{path}") for method, path in reads + writes]
+
+
+def bearer(client: httpx.Client, pair: tuple[str, str] | None, *scopes: str) -> dict[str, str]:
+    """Ask for a token; gives the header to send."""
+    query = {"service": "portside", "scope": list(scopes)}
+    answer = client.get("/oauth2/token", params=query, auth=pair)
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+
+@pytest.mark.parametrize("scheme", ["none", "anonymous token", "basic", "bearer"])
+def test_existence(nobody: httpx.Client, scheme: str) -> None:
+    """Every answer about a private repository is the same as about one that does not exist."""
+    for (method, there), (_, absent) in zip(requests_for(THERE), requests_for(ABSENT), strict=True):
+        answers = []
+        for path, repository in ((there, THERE), (absent, ABSENT)):
+            headers: dict[str, str] = {}
+            scope = f"repository:{repository}:*"
+            if scheme == "anonymous token":
+                headers = bearer(nobody, None, scope)
+            elif scheme == "bearer":
+                headers = bearer(nobody, PULLER.pair, scope)
+            elif scheme == "basic":
+                headers = {"Authorization": f"Basic {PULLER.encoded}"}
+            answer = nobody.request(method, path, headers=headers)
+            assert answer.status_code == (403 if scheme in {"basic", "bearer"} else 401)
+            challenge = answer.headers.get("www-authenticate", "")
+            answers.append((answer.text + challenge).replace(repository, "X"))
+        assert answers[0] == answers[1], (method, there)
+
+
+class TestMount:
+    """A mount reads from its source."""
+
+    @pytest.mark.parametrize("source", [THERE, ABSENT])
+    @pytest.mark.parametrize("scheme", ["basic", "bearer"])
+    def test_from_what_one_may_not_read(
+        self, nobody: httpx.Client, scheme: str, source: str
+    ) -> None:
+        """It is no mount, and no error, whether the blob is there or not."""
+        digest = digest_of(image(THERE).blobs[0])
+        headers = {"Authorization": f"Basic {PUSHER.encoded}"}
+        if scheme == "bearer":
+            wanted = ("repository:team/other:pull,push", f"repository:{source}:pull")
+            headers = bearer(nobody, PUSHER.pair, *wanted)
+        for query in (f"mount={digest}&from={source}", f"mount={digest}"):
+            answer = nobody.post(f"/v2/team/other/blobs/uploads/?{query}", headers=headers)
+            assert answer.status_code == 202, answer.text
+        assert nobody.head(f"/v2/team/other/blobs/{digest}", headers=headers).status_code == 404
+
+    def test_from_what_one_may_read(self, nobody: httpx.Client, alice: httpx.Client) -> None:
+        """With and without a source, what may be read is mounted."""
+        for number, repository in enumerate(("team/app", "public/app")):
+            digest = digest_of(image(repository).blobs[0])
+            headers = {"Authorization": f"Basic {PUSHER.encoded}"}
+            for query in (f"mount={digest}&from={repository}", f"mount={digest}"):
+                target = f"/v2/team/mounted{number}/blobs/uploads/?{query}"
+                assert nobody.post(target, headers=headers).status_code == 201
+        digest = push_blob(alice, "secret/app", b"only there")
+        assert alice.post(f"/v2/team/x/blobs/uploads/?mount={digest}").status_code == 201
+
+    def test_token_without_the_source(self, nobody: httpx.Client) -> None:
+        """A token that could have named the source is answered with a challenge for both."""
+        digest = digest_of(image("team/app").blobs[0])
+        headers = bearer(nobody, PUSHER.pair, "repository:team/other:pull,push")
+        target = f"/v2/team/other/blobs/uploads/?mount={digest}&from=team/app"
+        answer = nobody.post(target, headers=headers)
+        assert answer.status_code == 401
+        challenge = answer.headers["www-authenticate"]
+        both = 'scope="repository:team/other:pull,push repository:team/app:pull"'
+        assert both in challenge
+        wanted = re.search(r'scope="([^"]*)"', challenge)
+        assert wanted is not None
+        better = bearer(nobody, PUSHER.pair, wanted[1])
+        assert nobody.post(target, headers=better).status_code == 201
+
+
+class TestCatalog:
+    """`_catalog` lists what the caller may see."""
+
+    @pytest.mark.parametrize(
+        ("pair", "seen"),
+        [
+            (None, {"public/app"}),
+            (PULLER.pair, {"public/app", "team/app"}),
+            (ALICE.pair, {"public/app", "team/app", "secret/app"}),
+        ],
+    )
+    def test_token(
+        self, nobody: httpx.Client, pair: tuple[str, str] | None, seen: set[str]
+    ) -> None:
+        """With a token for the catalog, and page by page."""
+        headers = bearer(nobody, pair, "registry:catalog:*")
+        expected = seen & {"public/app", "team/app", "secret/app"}
+        found = nobody.get("/v2/_catalog", headers=headers).json()["repositories"]
+        assert {name for name in found if name.endswith("/app")} == expected
+        pages, target = [], "/v2/_catalog?n=1"
+        while target:
+            answer = nobody.get(target, headers=headers)
+            pages += answer.json()["repositories"]
+            link = answer.headers.get("link", "")
+            target = link[1 : link.find(">")] if link else ""
+        assert pages == found
+
+    def test_without_credentials(self, nobody: httpx.Client) -> None:
+        """A client that could log in is told so, and not shown less than it may see."""
+        answer = nobody.get("/v2/_catalog")
+        assert answer.status_code == 401
+        assert 'scope="registry:catalog:*"' in answer.headers["www-authenticate"]
+
+    def test_other_scope(self, nobody: httpx.Client) -> None:
+        """A token for something else is not enough."""
+        headers = bearer(nobody, ALICE.pair, "repository:team/app:pull")
+        answer = nobody.get("/v2/_catalog", headers=headers)
+        assert answer.status_code == 401
+        assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+class TestWildcard:
+    """`repository:*:*`, as acr-cli asks for it."""
+
+    def test_gives_what_the_policy_gives(self, nobody: httpx.Client) -> None:
+        """One token for all that the identity may do, and nothing else."""
+        headers = bearer(nobody, PULLER.pair, "repository:*:*")
+        assert nobody.get("/v2/team/app/manifests/v1", headers=headers).status_code == 200
+        assert nobody.get("/v2/secret/app/manifests/v1", headers=headers).status_code == 403
+        content = image("team/app")
+        answer = nobody.put(
+            "/v2/team/app/manifests/v2",
+            headers={**headers, "Content-Type": OCI_MANIFEST},
+            content=content.manifest,
+        )
+        assert answer.status_code == 403
+
+
+def test_secrets_are_not_logged(guarded: RunningRegistry, nobody: httpx.Client) -> None:
+    """Neither passwords nor tokens are in the log or in an error, wherever they are sent."""
+    token = bearer(nobody, ALICE.pair, "repository:team/app:pull")["Authorization"][7:]
+    forms: list[dict[str, str]] = [
+        {"grant_type": "password", "username": "alice", "password": ALICE.password},
+        {"grant_type": "password", "username": "victim", "password": "wrong-secret"},
+        {"grant_type": "refresh_token", "refresh_token": token},
+        {"grant_type": "strange-secret"},
+    ]
+    answers = [nobody.post("/oauth2/token", data=form) for form in forms]
+    answers.append(nobody.post("/oauth2/exchange", data={"access_token": "victim:wrong-secret"}))
+    secrets = {"password": ALICE.password, "token": token, "refresh_token": "x-secret-x"}
+    answers += [
+        nobody.get("/oauth2/token", params=secrets),
+        nobody.get("/v2/team/app/tags/list", params={"access_token": token}),
+        nobody.get("/v2/", headers={"Authorization": f"Bearer {token[:-5]}wrong"}),
+        nobody.get("/v2/", auth=(VICTIM.name, "wrong-secret")),
+        nobody.get("/v2/", headers={"Authorization": "Basic wrong-secret"}),
+    ]
+    written = guarded.log + "".join(
+        answer.text + json.dumps(dict(answer.headers)) for answer in answers if answer.is_error
+    )
+    for secret in (ALICE.password, "wrong-secret", "x-secret-x", token, token[:-5], VICTIM.encoded):
+        assert secret not in written
+    assert "/oauth2/token" in guarded.log

@@ -1,0 +1,129 @@
+"""Where requests come from, and what the registry is called there."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from portside.api.sources import Surroundings
+
+PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
+BEHIND = Surroundings(public_url="", proxies=PROXIES)
+DIRECT = Surroundings(public_url="", proxies=())
+
+
+def request(client: str | None = "192.0.2.1", scheme: str = "http", **headers: str) -> Any:
+    """Make what ASGI says of a request."""
+    pairs = [
+        (name.replace("_", "-").encode(), value.encode("latin-1"))
+        for name, value in headers.items()
+    ]
+    return {
+        "type": "http",
+        "scheme": scheme,
+        "client": (client, 1234) if client is not None else None,
+        "server": ("127.0.0.1", 5000),
+        "headers": pairs,
+    }
+
+
+class TestSource:
+    """The client's address."""
+
+    @pytest.mark.parametrize(
+        ("client", "forwarded", "expected"),
+        [
+            ("192.0.2.1", "", "192.0.2.1"),
+            ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
+            ("10.1.1.1", "", "10.1.1.1"),
+            ("10.1.1.1", "198.51.100.7", "198.51.100.7"),
+            ("10.1.1.1", "203.0.113.9, 198.51.100.7", "198.51.100.7"),
+            ("10.1.1.1", "203.0.113.9, 198.51.100.7, 10.2.2.2", "198.51.100.7"),
+            ("10.1.1.1", "10.3.3.3, 10.2.2.2", "10.1.1.1"),
+            ("10.1.1.1", " , ,198.51.100.7, ", "198.51.100.7"),
+            ("10.1.1.1", "2001:db8::1, fd00::2", "2001:db8::1"),
+            ("fd00::1", "198.51.100.7", "198.51.100.7"),
+        ],
+    )
+    def test_last_hop(self, client: str, forwarded: str, expected: str) -> None:
+        """The last address that no trusted proxy has is the client's: others can be invented."""
+        headers = {"x_forwarded_for": forwarded} if forwarded else {}
+        assert BEHIND.source(request(client, **headers)) == expected
+
+    @given(st.text(st.characters(max_codepoint=255)))
+    @example("10.0.0.1, 198.51.100.7")
+    def test_nobody_is_believed(self, forwarded: str) -> None:
+        """Without proxies, or from elsewhere, the header says nothing."""
+        scope = request("192.0.2.1", x_forwarded_for=forwarded)
+        assert DIRECT.source(scope) == BEHIND.source(scope) == "192.0.2.1"
+
+    @given(st.text(st.characters(max_codepoint=255)))
+    def test_invented(self, invented: str) -> None:
+        """What a client writes in front changes nothing about where it comes from."""
+        scope = request("10.1.1.1", x_forwarded_for=f"{invented}, 198.51.100.7")
+        assert BEHIND.source(scope) == "198.51.100.7"
+
+    def test_several_headers(self) -> None:
+        """Several headers are one list (RFC 9110, section 5.3)."""
+        scope = request("10.1.1.1", x_forwarded_for="203.0.113.9")
+        scope["headers"].append((b"x-forwarded-for", b"198.51.100.7"))
+        assert BEHIND.source(scope) == "198.51.100.7"
+
+    def test_no_address(self) -> None:
+        """A client without an address, at a socket of the file system, is one source."""
+        assert BEHIND.source(request(None, x_forwarded_for="198.51.100.7")) == ""
+
+
+class TestBaseUrl:
+    """The URL that challenges name."""
+
+    @pytest.mark.parametrize(
+        ("host", "expected"),
+        [
+            ("registry.example", "http://registry.example"),
+            ("registry.example:5000", "http://registry.example:5000"),
+            ("[::1]:5000", "http://[::1]:5000"),
+            ("localhost", "http://localhost"),
+        ],
+    )
+    def test_host(self, host: str, expected: str) -> None:
+        """It is the name by which the client called."""
+        assert DIRECT.base_url(request(host=host)) == expected
+        assert DIRECT.base_url(request(host=host, scheme="https")) == f"https{expected[4:]}"
+
+    @pytest.mark.parametrize(
+        "host",
+        ["", 'a",error="x', "a/b", "a@b", "a b", "a?b", "a#b", "a:b", "a:123456", "\u00e9", "a\\b"],
+    )
+    def test_strange_host(self, host: str) -> None:
+        """A name that could break out of the challenge is replaced by the address."""
+        assert DIRECT.base_url(request(host=host)) == "http://127.0.0.1:5000"
+
+    @given(st.text(st.characters(max_codepoint=255)))
+    def test_any_host(self, host: str) -> None:
+        """Whatever the name is, it cannot end the quotes of the challenge."""
+        url = DIRECT.base_url(request(host=host))
+        assert not set(url) & set('"\\ ,\r\n')
+
+    def test_two_hosts(self) -> None:
+        """Two names are none."""
+        scope = request(host="one.example")
+        scope["headers"].append((b"host", b"two.example"))
+        assert DIRECT.base_url(scope) == "http://127.0.0.1:5000"
+
+    def test_public_url(self) -> None:
+        """Where it is configured, the client's name for it does not count."""
+        known = Surroundings(public_url="https://registry.example/", proxies=())
+        assert known.base_url(request(host="evil.example")) == "https://registry.example"
+
+    def test_ipv6(self) -> None:
+        """An address of IPv6 is written in brackets."""
+        scope = request()
+        scope["server"] = ("::1", 5000)
+        assert DIRECT.base_url(scope) == "http://[::1]:5000"
+        scope["server"] = None
+        assert DIRECT.base_url(scope) == "http://127.0.0.1"

@@ -1,0 +1,72 @@
+"""A clock, an event loop and an empty store for tests of access control."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.sqlite import SqliteAccess
+
+SECOND = 1_000_000
+
+
+class Clock:
+    """A clock that a test moves, in microseconds since 1970; it starts with the time of day.
+
+    Signatures of tokens are judged by the machine's own clock, so that it has to start there.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.time_ns() // 1000
+
+    def __call__(self) -> int:
+        """Give the time."""
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        """Let time go by, or take it back."""
+        self.now += int(seconds * SECOND)
+
+
+class Elapsed:
+    """A clock of seconds since some moment, that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Give the seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def elapsed() -> Elapsed:
+    """Give the other clock, which stands still too."""
+    return Elapsed()
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """Give the event loop of the test."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteAccess]:
+    """Give an empty store."""
+    database = Database(tmp_path, clock=clock)
+    database.create()
+    yield SqliteAccess(database)
+    database.close()

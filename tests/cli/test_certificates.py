@@ -1,0 +1,174 @@
+"""The certificate and the key of `portside serve`: what is wrong with them is said in one line."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from portside.cli.certificates import CertificateInvalid, check_certificate
+from support.server import run_portside, running_registry
+
+PLAIN = serialization.NoEncryption()
+
+SUPPORTED: dict[str, Any] = {
+    "RSA 2048": lambda: rsa.generate_private_key(65537, 2048),
+    "RSA 3072": lambda: rsa.generate_private_key(65537, 3072),
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+UNSUPPORTED: dict[str, Any] = {
+    "RSA 1024": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505
+    "RSA 2560": lambda: rsa.generate_private_key(65537, 2560),
+    "RSA with the exponent 3": lambda: rsa.generate_private_key(3, 2048),
+    "P-224": lambda: ec.generate_private_key(ec.SECP224R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "Ed448": ed448.Ed448PrivateKey.generate,
+    "DSA": lambda: dsa.generate_private_key(2048),
+}
+
+
+VERSION_3 = bytes.fromhex("a003020102")
+"""The first field of a certificate (RFC 5280, section 4.1), which those of version 1 lack."""
+
+
+def sequence(content: bytes) -> bytes:
+    """Write a SEQUENCE of ASN.1."""
+    size = len(content)
+    length = b"\x81%c" % size if size < 256 else b"\x82" + size.to_bytes(2, "big")
+    return b"\x30" + length + content
+
+
+def write_pair(folder: Path, key: Any, encryption: Any = PLAIN) -> tuple[Path, Path]:
+    """Write a certificate that a key signed itself, and the key."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Portside test")])
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+    is_edwards = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=2))
+        .sign(key, None if is_edwards else hashes.SHA256())
+    )
+    certificate_path, key_path = folder / "certificate.pem", folder / "key.pem"
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    )
+    return certificate_path, key_path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Write a certificate and a key that are right."""
+    return write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+
+
+def refusal(certificate: Path, key: Path) -> str:
+    """Give the reason for which the two cannot be used."""
+    with pytest.raises(CertificateInvalid) as caught:
+        check_certificate(str(certificate), str(key))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class TestKinds:
+    """The list of kinds is that of what the server takes."""
+
+    @pytest.mark.parametrize("kind", SUPPORTED)
+    def test_supported(self, data: Path, tmp_path: Path, kind: str) -> None:
+        """The server serves with it."""
+        certificate, key = write_pair(tmp_path, SUPPORTED[kind]())
+        options = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+        with running_registry(data, "--workers", "1", *options) as registry:
+            answer = httpx.get(f"{registry.url}/readyz", verify=False)  # noqa: S501
+            assert answer.status_code == 200
+
+    @pytest.mark.parametrize("kind", UNSUPPORTED)
+    def test_unsupported(self, tmp_path: Path, kind: str) -> None:
+        """It is refused before the server meets it."""
+        certificate, key = write_pair(tmp_path, UNSUPPORTED[kind]())
+        reason = refusal(certificate, key)
+        assert reason.startswith(f"the key {key} is of a kind that the server does not support")
+
+
+class TestFiles:
+    """Each file is named with what is wrong with it."""
+
+    def test_encrypted(self, data: Path, tmp_path: Path) -> None:
+        """Nobody is asked for a password."""
+        encryption = serialization.BestAvailableEncryption(b"hush")
+        certificate, key = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()), encryption)
+        options = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+        code, printed, errors = run_portside("serve", "--data", str(data), *options)
+        assert (code, printed) == (1, "")
+        assert errors.startswith(f"portside: the key {key} is encrypted")
+        assert len(errors.splitlines()) == 1
+
+    def test_of_another_certificate(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+        certificate, _ = pair
+        (tmp_path / "other").mkdir()
+        _, other = write_pair(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))
+        expected = f"the key {other} does not belong to the certificate {certificate}"
+        assert refusal(certificate, other).startswith(expected)
+
+    def test_exchanged(self, pair: tuple[Path, Path]) -> None:
+        certificate, key = pair
+        assert refusal(key, certificate).endswith("not a certificate in PEM: it holds a key")
+        assert refusal(certificate, certificate).endswith("in PEM: it holds a certificate")
+
+    def test_not_pem(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+        certificate, key = pair
+        other = tmp_path / "other"
+        other.write_bytes(b"\x30\x82")
+        assert refusal(other, key).startswith(f"the certificate {other} is not a certificate in")
+        assert refusal(certificate, other).startswith(f"the key {other} is not a private key in")
+
+    def test_damaged(self, pair: tuple[Path, Path]) -> None:
+        certificate, key = pair
+        for path, what in ((key, "key"), (certificate, "certificate")):
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join([lines[0], "AAAA", lines[1][4:], *lines[2:]]))
+            assert refusal(certificate, key) == f"the {what} {path} is damaged"
+            path.write_text("".join(lines))
+            whole = path.read_bytes()
+            path.write_bytes(whole[:60])
+            assert refusal(certificate, key) == f"the {what} {path} is damaged"
+            path.write_bytes(whole)
+
+    def test_byte_order_mark(self, pair: tuple[Path, Path]) -> None:
+        """Some editors write it, and the server takes the first line for none of PEM then."""
+        certificate, key = pair
+        certificate.write_bytes(b"\xef\xbb\xbf" + certificate.read_bytes())
+        assert "begins with a byte order mark" in refusal(certificate, key)
+
+    def test_of_version_1(self, pair: tuple[Path, Path]) -> None:
+        """OpenSSL makes these without a word where it is given no extensions."""
+        certificate, key = pair
+        content = x509.load_pem_x509_certificate(certificate.read_bytes())
+        signed = content.tbs_certificate_bytes
+        _, _, unversioned = signed.partition(VERSION_3)
+        _, _, signature = content.public_bytes(serialization.Encoding.DER).partition(signed)
+        older = base64.encodebytes(sequence(sequence(unversioned) + signature)).decode()
+        certificate.write_text(f"-----BEGIN CERTIFICATE-----\n{older}-----END CERTIFICATE-----\n")
+        assert f"the certificate {certificate} is of version 1" in refusal(certificate, key)
+
+    def test_unreadable(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+        certificate, key = pair
+        absent = tmp_path / "absent"
+        assert refusal(absent, key).startswith(f"cannot read the certificate {absent}: No such")
+        assert refusal(certificate, tmp_path) == f"cannot read the key {tmp_path}: Is a directory"

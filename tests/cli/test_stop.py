@@ -1,0 +1,167 @@
+"""The end of `portside serve`, whenever and however it comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.server import run_portside, running_registry, serve_command, start_registry
+
+STEPS = 12
+"""Moments of a start at which it is stopped: from before the first import to after the banner."""
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look again and again, for no longer than ten seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def workers_of(pid: int) -> list[int]:
+    """List the children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def has_handler(pid: int) -> bool:
+    """Tell whether a process does something of its own at SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+class TestWhileItStarts:
+    """Whoever stops it then waits for nothing, and is told of no failure."""
+
+    @pytest.mark.parametrize("step", range(STEPS))
+    @pytest.mark.parametrize("to_all", [False, True], ids=["first process", "all of them"])
+    def test_any_moment(self, data: Path, step: int, to_all: bool) -> None:
+        """SIGTERM ends it with 0, in a second, and without a word."""
+        process = subprocess.Popen(
+            serve_command(data, "--shutdown-timeout", "20"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_until(lambda: has_handler(process.pid))
+        began = time.monotonic()
+        while time.monotonic() < began + step * 0.1:
+            pass
+        stopped = time.monotonic()
+        (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
+        printed, errors = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert errors == ""
+        assert printed == "" or printed.startswith("Portside listens")
+        assert time.monotonic() - stopped < 8
+
+    def test_before_there_are_workers(self, data: Path) -> None:
+        """It ends with 0 while it still waits for the data directory, which another one has."""
+        with running_registry(data):
+            process = subprocess.Popen(
+                serve_command(data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            wait_until(lambda: has_handler(process.pid))
+            process.terminate()
+            assert process.communicate(timeout=30) == ("", "")
+            assert process.returncode == 0
+
+    def test_a_worker_that_has_just_started(self, data: Path) -> None:
+        """A stop that comes as soon as there are workers reaches all of them."""
+        process = subprocess.Popen(
+            serve_command(data, "--shutdown-timeout", "20"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_until(lambda: len(workers_of(process.pid)) == 2)
+        stopped = time.monotonic()
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+        assert time.monotonic() - stopped < 12
+
+
+class TestSignals:
+    """What else arrives."""
+
+    def test_to_all_processes(self, data: Path) -> None:
+        """What a terminal or systemd sends to the workers as well makes no failure of the stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            registry = start_registry(data)
+            os.killpg(registry.process.pid, number)
+            assert registry.wait() == 0
+            assert registry.log == ""
+
+    def test_hangup(self, data: Path) -> None:
+        """SIGHUP changes nothing."""
+        with running_registry(data) as registry:
+            workers = workers_of(registry.process.pid)
+            os.killpg(registry.process.pid, signal.SIGHUP)
+            socket.create_connection((registry.host, registry.port)).close()
+            assert workers_of(registry.process.pid) == workers
+        assert registry.process.returncode == 0
+        assert registry.log == ""
+
+    def test_stop_of_a_worker(self, data: Path) -> None:
+        """A worker that is killed is replaced, and that is stopped like the others."""
+        with running_registry(data, "--workers", "1") as registry:
+            (worker,) = workers_of(registry.process.pid)
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda: workers_of(registry.process.pid) not in ([], [worker]))
+        assert registry.process.returncode == 0
+        assert "killed" not in registry.log
+
+
+class TestStalledClient:
+    """A client that sends half of a body, and then nothing."""
+
+    @staticmethod
+    def stall(host: str, port: int, data: Path) -> socket.socket:
+        """Begin an upload."""
+        connection = socket.create_connection((host, port))
+        head = "POST /v2/a/blobs/uploads/?digest=sha256:" + "0" * 64 + " HTTP/1.1\r\n"
+        connection.sendall(f"{head}Host: x\r\nContent-Length: 9\r\n\r\nabc".encode())
+        wait_until(lambda: bool(list((data / "uploads").iterdir())))
+        return connection
+
+    def test_is_cut_off(self, data: Path) -> None:
+        """The log says that the stop did so."""
+        registry = start_registry(data, "--shutdown-timeout", "1")
+        with self.stall(registry.host, registry.port, data):
+            assert registry.stop() == 0
+        assert "did not end within the shutdown-timeout are cut off" in registry.log
+        assert len(registry.log.splitlines()) == 1
+
+    def test_does_not_keep_the_data_directory(self, data: Path) -> None:
+        """When the first process is killed, the others go when they had their time."""
+        registry = start_registry(data, "--shutdown-timeout", "5")
+        workers = workers_of(registry.process.pid)
+        with self.stall(registry.host, registry.port, data):
+            registry.process.kill()
+            registry.process.wait()
+            code, _, errors = run_portside("serve", "--data", str(data), "--listen", "127.0.0.1:0")
+            assert code == 1
+            assert "in use by another Portside; if that was killed" in errors
+            assert "--shutdown-timeout" in errors
+            wait_until(lambda: not any(map(is_running, workers)))
+        registry.kill()
+        assert start_registry(data).stop() == 0

@@ -1,0 +1,68 @@
+"""What becomes of the output when nobody takes it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.server import RunningRegistry, running_registry, serve_command
+
+CHECK = f"{shlex.quote(sys.executable)} -m portside check --data "
+
+
+def shell(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell."""
+    return subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("redirection", [">&-", "> /dev/full"])
+def test_serve(data: Path, redirection: str) -> None:
+    """A registry whose banner nobody can read serves and stops like any other."""
+    with running_registry(data) as other:
+        address = other.address
+    command = shlex.join(serve_command(data, "--listen", address))
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {command} {redirection}"], stderr=subprocess.PIPE, text=True
+    )
+    transport = httpx.HTTPTransport(retries=12)
+    with httpx.Client(transport=transport) as client:
+        assert client.get(f"http://{address}/readyz").status_code == 200
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_serve_and_head(data: Path) -> None:
+    """`portside serve | head -1` is no reason to end."""
+    command = serve_command(data)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.terminate()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0
+
+
+def test_check_to_a_full_disk(registry: RunningRegistry) -> None:
+    """A command whose answer cannot be written says so in one line."""
+    done = shell(f"{CHECK} {registry.data} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.startswith("portside: ")
+    assert done.stderr.rstrip().endswith("No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_check_to_a_reader_that_has_gone(registry: RunningRegistry) -> None:
+    """A command whose reader has enough ends without a word."""
+    done = shell(f"{{ {CHECK} {registry.data}; }} | true")
+    assert done.stderr == ""

@@ -1,0 +1,48 @@
+"""What goes on in a worker beside requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from portside.bootstrap import _sweep, open_stores, prepare
+from portside.config import make_settings
+
+
+class Counter(logging.Handler):
+    """Counts records, and wakes whoever waits for the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.enough = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record."""
+        assert "expired uploads failed" in record.getMessage()
+        self.count += 1
+        if self.count == 2:
+            self.enough.set()
+
+
+def test_the_sweeper_survives(data: Path) -> None:
+    """Whatever goes wrong in a look for expired uploads is logged, and the next look comes."""
+    settings = make_settings({"data": str(data), "upload_sweep_interval": 1})
+    prepare(settings)
+
+    async def look_twice() -> None:
+        counter = Counter()
+        logger = logging.getLogger("portside.bootstrap")
+        logger.addHandler(counter)
+        stores = open_stores(settings)
+        stores.close()
+        sweeping = asyncio.create_task(_sweep(settings, stores))
+        try:
+            async with asyncio.timeout(20):
+                await counter.enough.wait()
+        finally:
+            sweeping.cancel()
+            logger.removeHandler(counter)
+
+    asyncio.run(look_twice())

@@ -1,0 +1,278 @@
+"""`portside scope-map`, `portside token` and `portside keys`: what programs log in with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from portside.auth.registrar import RegistrarError, parse_scope_rules
+from portside.cli.output import iso_time
+from portside.cli.tokens import parse_expiry
+from support.commands import FAST, Commands
+from support.server import RunningRegistry, running_registry
+
+PULL = "team/*:content/read,metadata/read"
+
+
+@pytest.fixture
+def portside(data: Path) -> Commands:
+    """Run commands on a registry that has one scope map."""
+    return prepare(data)
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """Run commands that change nothing on a registry that has one scope map."""
+    return prepare(tmp_path_factory.mktemp("tokens") / "data")
+
+
+def prepare(data: Path) -> Commands:
+    """Make a registry that has one scope map."""
+    commands = Commands(data)
+    rules = parse_scope_rules([PULL])
+    with commands.registrar() as registrar:
+        asyncio.run(registrar.add_scope_map("pull", rules, description="for [CI]"))
+    return commands
+
+
+def status(registry: RunningRegistry, name: str, password: str, path: str = "") -> int:
+    """Ask for the version check, or for a path below it."""
+    return httpx.get(f"{registry.url}/v2/{path}", auth=(name, password)).status_code
+
+
+def passwords_of(document: dict[str, list[dict[str, str]]]) -> dict[str, str]:
+    """Give the passwords that were just made by their names."""
+    return {password["name"]: password["value"] for password in document["passwords"]}
+
+
+class TestScopeMaps:
+    """`portside scope-map`."""
+
+    def test_create_list_show(self, portside: Commands) -> None:
+        """Actions are shown in ACR's words, whatever they were given in."""
+        rules = ("--repository", "b:pull", "--repository", "a*:*", "--repository", "b:delete")
+        created = portside.json("scope-map", "create", "more", *rules)
+        every = [f"content/{verb}" for verb in ("read", "write", "delete")]
+        every += ["metadata/read", "metadata/write"]
+        assert created["repositories"] == [
+            {"pattern": "a*", "actions": every},
+            {"pattern": "b", "actions": ["content/read", "content/delete"]},
+        ]
+        assert portside.json("scope-map", "show", "more") == created
+        assert [one["name"] for one in portside.json("scope-map", "list")] == ["more", "pull"]
+        table = portside.do("scope-map", "list")
+        assert "b:content/read,content/delete" in table
+        assert f"{PULL} " in table
+        assert "for [CI]" in portside.do("scope-map", "show", "pull")
+
+    def test_update(self, portside: Commands) -> None:
+        """Patterns are added, replaced and taken away; the rest stays."""
+        portside.do("scope-map", "update", "pull", "--repository", "team/*:push")
+        portside.do("scope-map", "update", "pull", "--repository", "x:pull")
+        portside.do("scope-map", "update", "pull", "--remove-repository", "team/*")
+        shown = portside.json("scope-map", "show", "pull")
+        assert shown["repositories"] == [{"pattern": "x", "actions": ["content/read"]}]
+        assert shown["description"] == "for [CI]"
+        portside.do("scope-map", "update", "pull", "--description", "")
+        assert portside.json("scope-map", "show", "pull")["description"] == ""
+
+    def test_delete(self, portside: Commands) -> None:
+        """Not while a token needs it."""
+        for name in ("b", "a"):
+            portside.do("token", "create", name, "--scope-map", "pull")
+        message = portside.refused("scope-map", "delete", "pull")
+        assert "the scope map pull is needed by the tokens: a, b" in message
+        for name in ("b", "a"):
+            portside.do("token", "delete", name)
+        portside.do("scope-map", "delete", "pull")
+        assert portside.do("scope-map", "list") == "No scope maps.\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (("create", "pull", "--repository", "*:*"), "a scope map named pull already"),
+            (("create", "a/b", "--repository", "*:*"), "'a/b' cannot be a name"),
+            (("create", "x", "--repository", "team"), "is not of the form PATTERN:ACTIONS"),
+            (("create", "x", "--repository", "*x:pull"), "'*x' is no pattern of repositories"),
+            (("create", "x", "--repository", "x:pul"), "'pul' is no action"),
+            (("create", "x", "--repository", "x:*", "--description", "a\nb"), "is one line"),
+            (("show", "none"), "there is no scope map named 'none'"),
+            (("update", "none", "--description", ""), "there is no scope map named 'none'"),
+            (("update", "pull"), "nothing to change; give --repository"),
+            (("update", "pull", "--remove-repository", "x"), "pull does not name 'x'"),
+            (("delete", "none"), "there is no scope map named 'none'"),
+        ],
+    )
+    def test_mistakes(self, unchanged: Commands, arguments: tuple[str, ...], expected: str) -> None:
+        """Each is one line that says what is wrong."""
+        assert expected in unchanged.refused("scope-map", *arguments)
+
+
+class TestTokens:
+    """`portside token`."""
+
+    def test_passwords_are_shown_once(self, portside: Commands) -> None:
+        """When they are made, and by no other command; the store has only digests."""
+        printed = portside.do("token", "create", "ci", "--scope-map", "pull")
+        assert "shown only this once" in printed
+        made = re.findall(r"^password[12] +(\S{43})$", printed, re.MULTILINE)
+        assert len(set(made)) == 2
+        as_json = portside.json("token", "create", "cd", "--scope-map", "pull")
+        made += passwords_of(as_json).values()
+        later = [
+            portside.do("token", *arguments, *options)
+            for arguments in (("list",), ("show", "ci"), ("show", "cd"))
+            for options in ((), ("--json",))
+        ]
+        later += [portside.do("token", "update", "ci", "--status", "disabled")]
+        hashes = [
+            password.hash for name in ("ci", "cd") for password in portside.stored(name).passwords
+        ]
+        assert not any(secret in text for secret in [*made, *hashes] for text in later)
+        assert all(re.fullmatch(r"sha256\$[0-9a-f]{64}", hashed) for hashed in hashes)
+
+    def test_list_and_show(self, portside: Commands) -> None:
+        """By name, with status and end."""
+        end = "2999-01-31T12:00:00Z"
+        created = portside.json("token", "create", "ci", "--scope-map", "pull", "--expires", end)
+        portside.do("token", "create", "a", "--scope-map", "pull")
+        portside.do("token", "update", "a", "--status", "disabled")
+        shown = portside.json("token", "show", "ci")
+        assert [password["name"] for password in shown["passwords"]] == ["password1", "password2"]
+        assert shown | {"passwords": created["passwords"]} == created
+        assert (shown["expires"], shown["scope_map"]) == (end, "pull")
+        first, second = portside.json("token", "list")
+        assert (first["name"], first["status"], first["expires"]) == ("a", "disabled", None)
+        assert second == shown
+        assert re.search(r"^a +pull +disabled +never ", portside.do("token", "list"), re.MULTILINE)
+        assert re.search(rf"^expires +{end}$", portside.do("token", "show", "ci"), re.MULTILINE)
+
+    def test_takes_effect_at_once(self, portside: Commands) -> None:
+        """Each change holds for the next request of a registry that runs."""
+        with running_registry(portside.data, env=FAST) as registry:
+            created = portside.json("token", "create", "ci", "--scope-map", "pull")
+            one, two = passwords_of(created).values()
+            assert (status(registry, "ci", one), status(registry, "ci", two)) == (200, 200)
+            assert status(registry, "ci", one, "team/app/tags/list") == 404
+            assert status(registry, "ci", one, "other/app/tags/list") == 403
+            portside.do("scope-map", "update", "pull", "--repository", "other/*:pull")
+            assert status(registry, "ci", one, "other/app/tags/list") == 404
+            made = portside.json("token", "regenerate", "ci", "--password", "1")
+            assert made["name"] == "ci"
+            (new,) = passwords_of(made).values()
+            assert (status(registry, "ci", one), status(registry, "ci", two)) == (401, 200)
+            assert status(registry, "ci", new) == 200
+            portside.do("token", "update", "ci", "--status", "disabled")
+            assert status(registry, "ci", new) == 401
+            portside.do("token", "update", "ci", "--status", "enabled")
+            assert status(registry, "ci", new) == 200
+            portside.do("token", "delete", "ci")
+            assert status(registry, "ci", new) == 401
+
+    def test_update(self, portside: Commands) -> None:
+        """What is not named stays, and so do the passwords."""
+        portside.do("token", "create", "ci", "--scope-map", "pull", "--expires", "45m")
+        portside.do("scope-map", "create", "other", "--repository", "x:*")
+        before = portside.json("token", "show", "ci")
+        portside.do("token", "update", "ci", "--scope-map", "other")
+        assert portside.json("token", "show", "ci") == before | {"scope_map": "other"}
+        portside.do("token", "update", "ci", "--no-expiry")
+        changed = {"scope_map": "other", "expires": None}
+        assert portside.json("token", "show", "ci") == before | changed
+
+    def test_regenerate(self, portside: Commands) -> None:
+        """The new password is printed once, and the other one stays."""
+        portside.do("token", "create", "ci", "--scope-map", "pull")
+        before = portside.stored("ci").passwords
+        printed = portside.do("token", "regenerate", "ci", "--password", "2")
+        assert len(re.findall(r"^password2 +\S{43}$", printed, re.MULTILINE)) == 1
+        assert "password1" not in printed
+        after = portside.stored("ci").passwords
+        assert after[0] == before[0]
+        assert after[1].number == 2
+        assert after[1].hash != before[1].hash
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (("create", "a b", "--scope-map", "pull"), "'a b' cannot be a name"),
+            (("create", "ci", "--scope-map", "none"), "there is no scope map named 'none'"),
+            (("create", "ci", "--scope-map", "pull", "--expires", "soon"), "'soon' is no time"),
+            (("create", "ci", "--scope-map", "pull", "--expires", "2001-01-01"), "a later time"),
+            (("show", "ci"), "there is no token named 'ci'"),
+            (("delete", "ci"), "there is no token named 'ci'"),
+            (("regenerate", "ci", "--password", "1"), "there is no token named 'ci'"),
+            (("update", "ci", "--status", "enabled"), "there is no token named 'ci'"),
+            (("update", "ci", "--scope-map", "none"), "there is no scope map named 'none'"),
+            (("update", "ci"), "nothing to change; give --scope-map"),
+            (("update", "ci", "--expires", "1d", "--no-expiry"), "give one of --expires and"),
+        ],
+    )
+    def test_mistakes(self, unchanged: Commands, arguments: tuple[str, ...], expected: str) -> None:
+        """Each is one line that says what is wrong."""
+        assert expected in unchanged.refused("token", *arguments)
+
+    def test_no_registry(self, tmp_path: Path) -> None:
+        """A token needs a scope map, and so a registry; none is made."""
+        portside = Commands(tmp_path / "none")
+        message = portside.refused("token", "create", "ci", "--scope-map", "pull")
+        assert "holds no registry" in message
+        assert not portside.data.exists()
+
+
+class TestExpiry:
+    """`--expires`."""
+
+    SINCE = 1_800_000_000_123_456
+    """2027-01-15T08:00:00.123456Z."""
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("30d", "2027-02-14T08:00:00Z"),
+            ("12h", "2027-01-15T20:00:00Z"),
+            ("45m", "2027-01-15T08:45:00Z"),
+            ("2027-01-31", "2027-01-31T00:00:00Z"),
+            ("2027-01-31T12:00:00Z", "2027-01-31T12:00:00Z"),
+            ("2027-01-31T12:00:00", "2027-01-31T12:00:00Z"),
+            ("2027-01-31T12:00:00+02:00", "2027-01-31T10:00:00Z"),
+        ],
+    )
+    def test_times(self, text: str, expected: str) -> None:
+        """Lengths from now, and moments, in UTC unless they say otherwise."""
+        assert iso_time(parse_expiry(text, self.SINCE)) == expected
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "30", "d", "-1d", "1.5d", "1w", "999999d", "٣d", "tomorrow", "2027-02-30",
+         "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"],
+    )  # fmt: skip
+    def test_no_times(self, text: str) -> None:
+        """Everything else is refused."""
+        with pytest.raises(RegistrarError, match="is no time; write it as 30d"):
+            parse_expiry(text, self.SINCE)
+
+
+class TestKeys:
+    """`portside keys`."""
+
+    def test_rotate(self, portside: Commands) -> None:
+        """A new key signs, the old one verifies on, and neither is ever shown."""
+        assert portside.json("keys", "list") == []
+        with running_registry(portside.data, env=FAST) as registry:
+            (first,) = portside.json("keys", "list")
+            assert first["signs"]
+            rotated = portside.json("keys", "rotate")
+            assert portside.json("keys", "list") == [rotated, first | {"signs": False}]
+            published = httpx.get(f"{registry.url}/.well-known/jwks.json").json()["keys"]
+            assert [key["kid"] for key in published] == [rotated["id"], first["id"]]
+        table = portside.do("keys", "list")
+        assert [row.split()[-1] for row in table.splitlines()] == ["use", "signs", "verifies"]
+        printed = portside.do("keys", "rotate")
+        assert not any(word in table + printed for word in ("PRIVATE", "BEGIN"))
+        assert json.dumps(portside.json("keys", "list")).count('"signs": true') == 1

@@ -1,0 +1,134 @@
+"""`portside check` beside a registry that is pushed to: it finds what is wrong, and no more."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from portside.bootstrap import opened_stores
+from portside.config import make_settings
+from portside.operations.check import Tally, check
+from support.content import digest_of, image, make_blob
+from support.server import RunningRegistry, run_portside, running_registry
+from support.wire import OCTETS, push, push_blob
+
+CLIENTS = 4
+SECONDS = 5.0
+
+
+class Client(threading.Thread):
+    """Pushes images and uploads in all ways, and deletes them again, until it is told to stop."""
+
+    def __init__(self, registry: RunningRegistry, number: int, stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.registry = registry
+        self.number = number
+        self.stop = stop
+        self.rounds = 0
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Work, and keep what goes wrong."""
+        try:
+            with httpx.Client(base_url=self.registry.url, timeout=30) as client:
+                while not self.stop.is_set():
+                    self.work(client)
+                    self.rounds += 1
+        except BaseException as error:  # noqa: BLE001  # the test's thread raises it again
+            self.failure = error
+
+    def work(self, client: httpx.Client) -> None:
+        """Push an image and delete it; some blobs come and go under other clients."""
+        chance = random.Random(f"{self.number}-{self.rounds}")
+        repository = f"load/{self.number % 2}"
+        content = image(
+            (self.number, self.rounds), layers=1, layer_size=chance.choice([9, 300_000])
+        )
+        push(client, repository, content, f"tag-{self.number}")
+        shared = make_blob(200_000, ("shared", chance.randrange(2)))
+        push_blob(client, repository, shared)
+        location = client.post(f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        client.patch(location, content=shared[:1000], headers=OCTETS)
+        client.delete(location)
+        client.delete(f"/v2/{repository}/manifests/{content.digest}")
+        for blob in (*content.blobs, shared):
+            client.delete(f"/v2/{repository}/blobs/{digest_of(blob)}")
+
+
+@contextmanager
+def load(registry: RunningRegistry) -> Iterator[None]:
+    """Let clients work for the length of a block."""
+    stop = threading.Event()
+    clients = [Client(registry, number, stop) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    deadline = time.monotonic() + 30
+    while not all(client.rounds or client.failure for client in clients):
+        assert time.monotonic() < deadline
+    try:
+        yield
+    finally:
+        stop.set()
+        for client in clients:
+            client.join(60)
+    for client in clients:
+        if client.failure is not None:
+            raise client.failure
+
+
+def problems(data: Path) -> list[str]:
+    """Check the store in this process, which takes less time than to start a command."""
+    with opened_stores(make_settings({"data": str(data)}), read_only=True) as stores:
+        pause = partial(time.sleep, 0.5)
+        return list(check(stores.metadata, stores.blobs, Tally(), pause=pause))
+
+
+def test_nothing_is_wrong_under_load(data: Path) -> None:
+    """However often a store is checked while clients push and delete, nothing is found in it."""
+    with running_registry(data) as registry, load(registry):
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            assert problems(data) == []
+        code, printed, errors = run_portside("check", "--data", str(data))
+        assert (code, errors) == (0, ""), printed
+    assert problems(data) == []
+
+
+def test_damage_is_found_under_load(data: Path) -> None:
+    """What is wrong is named all the same."""
+    content = image("kept")
+    lost = digest_of(content.blobs[1])
+    with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
+        push(client, "kept", content, "v1")
+        (data / "blobs" / "sha256" / lost[7:9] / lost[7:]).unlink()
+        with load(registry):
+            for _ in range(3):
+                assert problems(data) == [f"blob {lost} is missing"]
+
+
+def test_the_log_does_not_grow(data: Path) -> None:
+    """No cursor is open while a blob is read: the log can be taken into the database meanwhile."""
+    with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
+        push(client, "a", image("first", layers=3), "v1")
+        with opened_stores(make_settings({"data": str(data)}), read_only=True) as stores:
+            for _ in stores.metadata.blob_facts():
+                assert not is_reading(data)
+            for _ in stores.metadata.manifest_facts():
+                assert not is_reading(data)
+            for _ in stores.metadata.tag_names():
+                assert not is_reading(data)
+
+
+def is_reading(data: Path) -> bool:
+    """Tell whether a connection keeps the log from starting anew."""
+    with closing(sqlite3.connect(data / "portside.db", timeout=0)) as connection:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return bool(busy)

@@ -1,0 +1,105 @@
+"""The sweep ends what nobody uses: all of it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from portside.operations.collect import expire_uploads
+from portside.spec.digests import Algorithm
+from portside.spec.names import RepositoryName
+from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.blobs.local import LocalBlobs
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.uploads import STALE_PAGE
+
+LATE = 2**60
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Iterator[LocalBlobs]:
+    """Make an empty store that waits for no lock."""
+    with closing(LocalBlobs(tmp_path, hold_timeout=0)) as store:
+        store.create()
+        yield store
+
+
+@pytest.fixture
+def metadata(tmp_path: Path) -> Iterator[SqliteMetadata]:
+    """Make an empty store at a time that is long ago."""
+    with closing(Database(tmp_path, clock=lambda: 1)) as database:
+        database.create()
+        yield SqliteMetadata(database)
+
+
+async def open_sessions(metadata: SqliteMetadata, number: int) -> list[UploadSession]:
+    """Open sessions that are as old as each other."""
+    opened = [
+        UploadSession(
+            id=UploadId.fresh(),
+            repository=RepositoryName("a"),
+            algorithm=Algorithm.SHA256,
+            created=1,
+            updated=1,
+        )
+        for _ in range(number)
+    ]
+    await asyncio.gather(*(metadata.open_upload(session) for session in opened))
+    return opened
+
+
+def test_more_than_a_page(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+    """One sweep ends all sessions; one that is in use stays, and is not counted."""
+
+    async def go() -> None:
+        opened = await open_sessions(metadata, STALE_PAGE + 20)
+        async with blobs.hold(opened[0].id) as staging:
+            await staging.resume(0, Algorithm.SHA256)
+            assert await expire_uploads(metadata, blobs, LATE) == len(opened) - 1
+            assert await metadata.list_stale_uploads(LATE) == [opened[0]]
+
+    asyncio.run(go())
+
+
+def test_what_is_used_again_is_not_counted(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+    """A session that is young, and a time before which there is nothing, count for nothing."""
+
+    async def go() -> None:
+        await open_sessions(metadata, 3)
+        assert await expire_uploads(metadata, blobs, 1) == 0
+        assert len(await metadata.list_stale_uploads(LATE)) == 3
+
+    asyncio.run(go())
+
+
+def test_leftovers(tmp_path: Path, blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+    """What crashes left beside uploads goes when it is old; the session beside it stays."""
+    uploads = tmp_path / "uploads"
+    names = [f"{'0' * 32}.copy", f"{'0' * 32}.placing", ".probe-1", "0" * 32]
+    for name in names:
+        (uploads / name).touch()
+        os.utime(uploads / name, (1, 1))
+    (uploads / f"{'1' * 32}.copy").touch()
+
+    assert asyncio.run(expire_uploads(metadata, blobs, 2_000_000)) == len(names)
+    assert [path.name for path in uploads.iterdir()] == [f"{'1' * 32}.copy"]
+
+
+def test_files_that_vanish(tmp_path: Path, blobs: LocalBlobs) -> None:
+    """A file that goes while the store is listed was not there."""
+    for name in range(3):
+        (tmp_path / "uploads" / f"{name:032}").touch()
+        blob = tmp_path / "blobs" / "sha256" / "00" / f"{name:064}"
+        blob.parent.mkdir(exist_ok=True)
+        blob.touch()
+    staged, objects = blobs.staged(), blobs.objects()
+    assert len([next(staged), next(objects)]) == 2
+    for path in (*(tmp_path / "uploads").iterdir(), *(tmp_path / "blobs/sha256/00").iterdir()):
+        path.unlink()
+    assert [*staged, *objects] == []

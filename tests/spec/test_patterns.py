@@ -1,0 +1,130 @@
+"""Patterns of repositories: a name, or the start of names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from portside.spec.errors import NameInvalid
+from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
+from portside.spec.patterns import PatternInvalid, RepositoryPattern
+
+component = st.from_regex(r"[a-z0-9]{1,4}((\.|_|__|-{1,2})[a-z0-9]{1,4})?", fullmatch=True)
+names = st.lists(component, min_size=1, max_size=4).map("/".join)
+
+
+@st.composite
+def starts_of_names(draw: st.DrawFn) -> tuple[str, str]:
+    """Give a name and a pattern with a star that matches it."""
+    name = draw(names)
+    return name, name[: draw(st.integers(0, len(name) - 1))] + "*"
+
+
+class TestParsing:
+    """Which texts are patterns."""
+
+    @given(names)
+    def test_every_name(self, name: str) -> None:
+        """Every name is a pattern, written as it was read, and matches itself alone."""
+        pattern = RepositoryPattern.parse(name)
+        assert str(pattern) == name
+        assert pattern.is_exact
+        assert pattern.matches(name)
+        assert not pattern.matches(name + "a")
+        assert not pattern.matches(name[:-1])
+
+    @given(starts_of_names())
+    def test_every_start(self, given_: tuple[str, str]) -> None:
+        """The start of a name with a star is a pattern that matches it, and not the start."""
+        name, text = given_
+        pattern = RepositoryPattern.parse(text)
+        assert str(pattern) == text
+        assert not pattern.is_exact
+        assert pattern.matches(name)
+        assert not pattern.matches(text[:-1])
+
+    @given(st.text(max_size=20) | st.text(st.sampled_from("aB0/._-*"), max_size=12))
+    @example("\ud800")
+    @example("team/app\n")
+    @example("team/")
+    @example("a..b")
+    def test_any_text(self, text: str) -> None:
+        """A text is a pattern that some name matches, or PatternInvalid says that it is none."""
+        try:
+            pattern = RepositoryPattern.parse(text)
+        except PatternInvalid as error:
+            message = str(error)
+        else:
+            possible = text if pattern.is_exact else text.removesuffix("*") + "a"
+            assert pattern == text
+            assert pattern.matches(RepositoryName.parse(possible))
+            return
+        assert "team/*" in message
+        assert len(message) < 1000
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "**",
+            "*/app",
+            "te*m/app",
+            "team/**",
+            "Team/app",
+            "/team",
+            "team/",
+            "team//app",
+            "team//*",
+            "team/../app",
+            ".*",
+            "-*",
+            "team/-*",
+            "a___*",
+            "team/app:v1",
+            "team app",
+            "t\u00e9am/*",
+            "a" * (NAME_MAX_LENGTH + 1),
+            "a" * NAME_MAX_LENGTH + "*",
+        ],
+    )
+    def test_no_patterns(self, text: str) -> None:
+        """What could match no repository, or not as it reads, is refused."""
+        with pytest.raises(PatternInvalid):
+            RepositoryPattern.parse(text)
+
+    @pytest.mark.parametrize(
+        "text", ["*", "team/*", "team-*", "team_*", "team__*", "team.*", "t*", "a" * 255]
+    )
+    def test_patterns(self, text: str) -> None:
+        """What some name begins with is taken."""
+        assert RepositoryPattern.parse(text) == text
+
+
+class TestSpecificity:
+    """Which of two patterns counts."""
+
+    @given(names, st.data())
+    def test_no_ties(self, name: str, data: st.DataObject) -> None:
+        """Of two different patterns that match a name, one is more specific: the longer one."""
+        cuts = st.integers(0, len(name) - 1)
+        texts = st.one_of(st.just(name), cuts.map(lambda cut: name[:cut] + "*"))
+        one, other = (RepositoryPattern.parse(data.draw(texts)) for _ in range(2))
+        assert one.matches(name)
+        assert other.matches(name)
+        assert (one == other) is (one.specificity == other.specificity)
+        if not other.is_exact and (one.is_exact or len(one) > len(other)):
+            assert one.specificity > other.specificity
+
+    @given(names, st.text(max_size=10))
+    def test_below(self, name: str, rest: str) -> None:
+        """A pattern that ends in a slash matches what lies below, and nothing beside it."""
+        pattern = RepositoryPattern.parse(f"{name}/*")
+        below = f"{name}/{rest}"
+        try:
+            RepositoryName.parse(below)
+        except NameInvalid:
+            return
+        assert pattern.matches(below)
+        assert not pattern.matches(name)
+        assert not pattern.matches(f"{name}x/{rest}")

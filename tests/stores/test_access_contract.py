@@ -1,0 +1,457 @@
+"""What every store of identities, scope maps, keys and failures keeps to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from msgspec.structs import replace
+
+from portside.spec.actions import ALL, Action
+from portside.spec.patterns import RepositoryPattern
+from portside.stores.access import (
+    AccessState,
+    AccessStore,
+    IdentityKind,
+    ScopeMap,
+    ScopeRule,
+    SigningKey,
+    StoredIdentity,
+    StoredPassword,
+)
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.sqlite import SqliteAccess
+from stores.conftest import Clock
+
+USER, TOKEN = IdentityKind.USER, IdentityKind.TOKEN
+ALICE = StoredIdentity("alice", USER, 10, passwords=(StoredPassword(1, "hash of alice", 11),))
+BOB = StoredIdentity("bob", USER, 12)
+ROBOT = StoredIdentity(
+    "robot",
+    TOKEN,
+    20,
+    enabled=False,
+    expires=99,
+    scope_map="pull",
+    passwords=(StoredPassword(1, "first", 21), StoredPassword(2, "second", 22)),
+)
+PULL = ScopeMap(
+    "pull",
+    5,
+    "for robots",
+    (
+        ScopeRule(RepositoryPattern("other"), ALL),
+        ScopeRule(RepositoryPattern("team/*"), frozenset({Action.PULL, Action.METADATA_READ})),
+    ),
+)
+EMPTY = ScopeMap("empty", 6)
+KEY, NEXT_KEY = SigningKey("first", "its PEM", 1), SigningKey("second", "its PEM", 2)
+
+
+@pytest.fixture
+def other(access: SqliteAccess, tmp_path: Path, clock: Clock) -> Iterator[SqliteAccess]:
+    """Open the same store as another process does."""
+    del access
+    database = Database(tmp_path, clock=clock)
+    yield SqliteAccess(database)
+    database.close()
+
+
+async def fill(access: SqliteAccess) -> None:
+    """Keep one of everything."""
+    assert await access.add_scope_map(PULL)
+    for identity in (BOB, ALICE, ROBOT):
+        assert await access.add_identity(identity)
+    assert await access.add_key(KEY)
+
+
+def never(found: object) -> NoReturn:
+    """Fail: nothing is to be changed."""
+    pytest.fail(f"{found} was to be changed")
+
+
+def unchanged(identity: StoredIdentity) -> StoredIdentity:
+    """Leave an identity as it is."""
+    return identity
+
+
+class TestIdentities:
+    """Users and tokens."""
+
+    def test_life(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """An identity is read as it was kept, until it is removed, with its passwords."""
+
+        async def go() -> None:
+            await fill(access)
+            for identity in (ALICE, BOB, ROBOT):
+                assert await access.get_identity(identity.name) == identity
+            assert await access.list_identities(USER) == [ALICE, BOB]
+            assert await access.list_identities(TOKEN) == [ROBOT]
+            assert await access.remove_identity("alice", USER)
+            assert await access.get_identity("alice") is None
+            assert not await access.remove_identity("alice", USER)
+            assert await access.add_identity(replace(ALICE, passwords=()))
+            again = await access.get_identity("alice")
+            assert again is not None
+            assert again.passwords == ()
+
+        runner.run(go())
+
+    def test_names(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A name is one identity's, of either kind, and is not another one's in another case."""
+
+        async def go() -> None:
+            await fill(access)
+            assert not await access.add_identity(replace(ALICE, kind=TOKEN, passwords=()))
+            assert await access.get_identity("alice") == ALICE
+            for name in ("Alice", "alice ", "alic", "alic_", "%", "alice\0", ""):
+                assert await access.get_identity(name) is None
+
+        runner.run(go())
+
+    def test_kind(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A user is neither changed nor removed as a token, and a token not as a user."""
+
+        async def go() -> None:
+            await fill(access)
+            for name, kind in (("alice", TOKEN), ("robot", USER), ("nobody", USER)):
+                assert not await access.remove_identity(name, kind)
+                assert await access.change_identity(name, kind, never) is None
+            assert await access.get_identity("alice") == ALICE
+            assert await access.get_identity("robot") == ROBOT
+
+        runner.run(go())
+
+    def test_scope_map_must_exist(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """No identity names a scope map that is not there."""
+
+        async def go() -> None:
+            assert not await access.add_identity(ROBOT)
+            assert await access.get_identity("robot") is None
+            await fill(access)
+            changed = await access.change_identity(
+                "robot", TOKEN, lambda robot: replace(robot, scope_map="none", passwords=())
+            )
+            assert changed is None
+            assert await access.get_identity("robot") == ROBOT
+
+        runner.run(go())
+
+    def test_change(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A change is kept whole: status, end, scope map and passwords."""
+        passwords = (StoredPassword(2, "other", 30),)
+
+        def change(robot: StoredIdentity) -> StoredIdentity:
+            return replace(robot, enabled=True, expires=None, scope_map=None, passwords=passwords)
+
+        async def go() -> None:
+            await fill(access)
+            expected = change(ROBOT)
+            assert await access.change_identity("robot", TOKEN, change) == expected
+            assert await access.get_identity("robot") == expected
+            assert await access.get_identity("alice") == ALICE
+
+        runner.run(go())
+
+    def test_changes_at_the_same_time(
+        self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess
+    ) -> None:
+        """Changes from two processes come one after another, and none is lost."""
+
+        def later(robot: StoredIdentity) -> StoredIdentity:
+            assert robot.expires is not None
+            return replace(robot, expires=robot.expires + 1)
+
+        async def go() -> None:
+            await fill(access)
+            both = [store.change_identity("robot", TOKEN, later) for store in (access, other) * 10]
+            assert None not in await asyncio.gather(*both)
+            found = await access.get_identity("robot")
+            assert found == replace(ROBOT, expires=99 + 20)
+
+        runner.run(go())
+
+    def test_name_and_kind_stay(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A change that renames an identity changes nobody else."""
+
+        async def go() -> None:
+            await fill(access)
+            stolen = replace(ROBOT, name="alice", kind=USER, created=1, enabled=True)
+            changed = await access.change_identity("robot", TOKEN, lambda _: stolen)
+            assert changed == replace(ROBOT, enabled=True)
+            assert await access.get_identity("robot") == changed
+            assert await access.get_identity("alice") == ALICE
+
+        runner.run(go())
+
+    def test_closing(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """The first identity closes the registry, and nothing opens it."""
+
+        async def go() -> None:
+            assert not (await access.access_state()).closed
+            await access.add_scope_map(EMPTY)
+            await access.add_key(KEY)
+            await access.add_failure("here", "alice", forget_before=0)
+            assert not await access.add_identity(ROBOT)
+            assert not (await access.access_state()).closed
+            await access.add_identity(ALICE)
+            assert (await access.access_state()).closed
+            await access.remove_identity("alice", USER)
+            assert await access.list_identities(USER) == []
+            assert (await access.access_state()).closed
+
+        runner.run(go())
+
+
+class TestScopeMaps:
+    """Scope maps."""
+
+    def test_life(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A scope map is read as it was kept, with its rules or without any."""
+
+        async def go() -> None:
+            for scope_map in (PULL, EMPTY):
+                assert await access.add_scope_map(scope_map)
+                assert await access.get_scope_map(scope_map.name) == scope_map
+            assert await access.list_scope_maps() == [EMPTY, PULL]
+            assert not await access.add_scope_map(replace(EMPTY, name="pull"))
+            assert await access.get_scope_map("pull") == PULL
+            assert await access.remove_scope_map("pull") == []
+            assert await access.remove_scope_map("pull") is None
+            assert await access.get_scope_map("pull") is None
+            assert await access.list_scope_maps() == [EMPTY]
+
+        runner.run(go())
+
+    def test_change(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A change is kept whole, and its name stays."""
+
+        def change(found: ScopeMap) -> ScopeMap:
+            return replace(found, name="empty", created=1, description="new", rules=found.rules[:1])
+
+        async def go() -> None:
+            await fill(access)
+            await access.add_scope_map(EMPTY)
+            expected = replace(PULL, description="new", rules=PULL.rules[:1])
+            assert await access.change_scope_map("pull", change) == expected
+            assert await access.get_scope_map("pull") == expected
+            assert await access.get_scope_map("empty") == EMPTY
+            assert await access.change_scope_map("none", never) is None
+
+        runner.run(go())
+
+    def test_in_use(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """A scope map stays as long as a token names it, and says which ones do."""
+
+        async def go() -> None:
+            await fill(access)
+            await access.add_identity(replace(ROBOT, name="automaton", passwords=()))
+            assert await access.remove_scope_map("pull") == ["automaton", "robot"]
+            assert await access.get_scope_map("pull") == PULL
+            await access.remove_identity("automaton", TOKEN)
+            await access.change_identity(
+                "robot", TOKEN, lambda robot: replace(robot, scope_map=None)
+            )
+            assert await access.remove_scope_map("pull") == []
+
+        runner.run(go())
+
+
+class TestKeys:
+    """Signing keys."""
+
+    def test_life(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+        """The newest key comes first; those that are removed are gone."""
+
+        async def go() -> None:
+            assert await access.list_keys() == []
+            for key in (KEY, NEXT_KEY):
+                assert await access.add_key(key)
+            assert await access.list_keys() == [NEXT_KEY, KEY]
+            await access.remove_keys([KEY.id, "unknown"])
+            assert await access.list_keys() == [NEXT_KEY]
+            await access.remove_keys([])
+            assert await access.list_keys() == [NEXT_KEY]
+
+        runner.run(go())
+
+    def test_first(self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess) -> None:
+        """Of many that add a first key at the same time one does."""
+
+        async def go() -> None:
+            keys = [SigningKey(f"key-{number}", "PEM", number) for number in range(8)]
+            stores = (access, other) * 4
+            adding = [
+                store.add_key(key, only_first=True) for store, key in zip(stores, keys, strict=True)
+            ]
+            added = await asyncio.gather(*adding)
+            assert sorted(added) == [False] * 7 + [True]
+            assert await other.list_keys() == [keys[added.index(True)]]
+
+        runner.run(go())
+
+
+class TestFailures:
+    """Failed attempts."""
+
+    def test_counting(self, runner: asyncio.Runner, access: SqliteAccess, clock: Clock) -> None:
+        """Failures count for their source, their name and their time."""
+
+        async def go() -> None:
+            for source, name in (("here", "alice"), ("here", "bob"), ("there", "alice")) * 2:
+                await access.add_failure(source, name, forget_before=0)
+            now = clock.now
+            assert await access.count_failures("here", "alice", 0) == 2
+            assert await access.count_failures("here", None, 0) == 4
+            assert await access.count_failures("there", None, now) == 2
+            assert await access.count_failures("there", "bob", 0) == 0
+            assert await access.count_failures("nowhere", None, 0) == 0
+            assert await access.count_failures("here", "alice", now) == 2
+            assert await access.count_failures("here", "alice", now + 1) == 0
+
+        runner.run(go())
+
+    def test_forgetting(self, runner: asyncio.Runner, access: SqliteAccess, clock: Clock) -> None:
+        """With a new failure old ones are forgotten, whoever made them."""
+
+        async def go() -> None:
+            await access.add_failure("here", "alice", forget_before=0)
+            first = clock.now
+            clock.now += 10
+            await access.add_failure("there", "bob", forget_before=first)
+            assert await access.count_failures("here", None, 0) == 1
+            await access.add_failure("there", "bob", forget_before=first + 1)
+            assert await access.count_failures("here", None, 0) == 0
+            assert await access.count_failures("there", None, 0) == 2
+
+        runner.run(go())
+
+
+Act = Callable[[SqliteAccess], Awaitable[object]]
+
+CHANGES: dict[str, Act] = {
+    "add_identity": lambda access: access.add_identity(replace(ALICE, name="carol")),
+    "change_identity": lambda access: access.change_identity(
+        "alice", USER, lambda alice: replace(alice, enabled=False)
+    ),
+    "remove_identity": lambda access: access.remove_identity("alice", USER),
+    "add_scope_map": lambda access: access.add_scope_map(EMPTY),
+    "change_scope_map": lambda access: access.change_scope_map(
+        "pull", lambda found: replace(found, rules=())
+    ),
+    "remove_scope_map": lambda access: access.remove_scope_map("unused"),
+    "add_key": lambda access: access.add_key(NEXT_KEY),
+    "remove_keys": lambda access: access.remove_keys([KEY.id]),
+}
+
+NO_CHANGES: dict[str, Act] = {
+    "access_state": lambda access: access.access_state(),
+    "get_identity": lambda access: access.get_identity("alice"),
+    "list_identities": lambda access: access.list_identities(USER),
+    "taken name": lambda access: access.add_identity(replace(ALICE, kind=TOKEN)),
+    "scope map that is not there": lambda access: access.add_identity(
+        replace(ALICE, name="carol", scope_map="none")
+    ),
+    "change of nobody": lambda access: access.change_identity("nobody", USER, unchanged),
+    "change of another kind": lambda access: access.change_identity("alice", TOKEN, unchanged),
+    "change to no scope map": lambda access: access.change_identity(
+        "robot", TOKEN, lambda robot: replace(robot, scope_map="none")
+    ),
+    "removal of nobody": lambda access: access.remove_identity("nobody", USER),
+    "removal of another kind": lambda access: access.remove_identity("alice", TOKEN),
+    "get_scope_map": lambda access: access.get_scope_map("pull"),
+    "list_scope_maps": lambda access: access.list_scope_maps(),
+    "taken scope map": lambda access: access.add_scope_map(PULL),
+    "change of no scope map": lambda access: access.change_scope_map("none", lambda found: found),
+    "removal of no scope map": lambda access: access.remove_scope_map("none"),
+    "removal of a scope map in use": lambda access: access.remove_scope_map("pull"),
+    "list_keys": lambda access: access.list_keys(),
+    "key that is not the first": lambda access: access.add_key(NEXT_KEY, only_first=True),
+    "removal of no key": lambda access: access.remove_keys([]),
+    "removal of an unknown key": lambda access: access.remove_keys(["unknown"]),
+    "count_failures": lambda access: access.count_failures("here", None, 0),
+    "add_failure": lambda access: access.add_failure("here", "alice", forget_before=0),
+}
+
+
+class TestVersion:
+    """How every process learns that something has changed."""
+
+    @pytest.mark.parametrize("kind", CHANGES)
+    def test_changes(
+        self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess, kind: str
+    ) -> None:
+        """Each change is a new version, which other processes see as soon as it is made."""
+
+        async def go() -> None:
+            await fill(access)
+            await access.add_scope_map(replace(EMPTY, name="unused"))
+            seen: set[int] = set()
+            for store in (access, other):
+                seen.add((await store.access_state()).version)
+            assert len(seen) == 1
+            await CHANGES[kind](access)
+            states = [await store.access_state() for store in (access, other)]
+            assert states[0] == states[1]
+            assert states[0].version not in seen
+
+        runner.run(go())
+
+    @pytest.mark.parametrize("kind", NO_CHANGES)
+    def test_no_changes(self, runner: asyncio.Runner, access: SqliteAccess, kind: str) -> None:
+        """What only reads, is refused, or notes a failure makes no process look again."""
+
+        async def states() -> AccessState:
+            return await access.access_state()
+
+        async def go() -> None:
+            await fill(access)
+            before = await states()
+            await NO_CHANGES[kind](access)
+            assert await states() == before
+
+        runner.run(go())
+
+    def test_every_method(self) -> None:
+        """Every method of the store is in one of the two lists above."""
+        methods = {name for name in dir(AccessStore) if not name.startswith("_")}
+        codes = [act.__code__ for act in (*CHANGES.values(), *NO_CHANGES.values())]
+        named = {name for code in codes for name in code.co_names}
+        assert methods <= named
+
+    def test_two_processes(
+        self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess
+    ) -> None:
+        """What one process writes, another reads at once."""
+
+        async def go() -> None:
+            await fill(access)
+            assert await other.get_identity("robot") == ROBOT
+            assert await other.get_scope_map("pull") == PULL
+            assert await other.list_keys() == [KEY]
+            assert (await other.access_state()).closed
+            await other.add_failure("here", "alice", forget_before=0)
+            assert await access.count_failures("here", "alice", 0) == 1
+            await other.remove_identity("robot", TOKEN)
+            assert await access.get_identity("robot") is None
+            assert await other.remove_scope_map("pull") == []
+            assert await access.list_scope_maps() == []
+
+        runner.run(go())
+
+    def test_restart(
+        self, runner: asyncio.Runner, access: SqliteAccess, tmp_path: Path, clock: Clock
+    ) -> None:
+        """Everything is there after a restart."""
+        runner.run(fill(access))
+        database = Database(tmp_path, clock=clock)
+        database.create()
+        try:
+            again = SqliteAccess(database)
+            assert runner.run(again.list_identities(USER)) == [ALICE, BOB]
+            assert runner.run(again.access_state()) == runner.run(access.access_state())
+        finally:
+            database.close()

@@ -1,0 +1,83 @@
+"""How the processes of one machine learn that access control has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from portside.stores.access import IdentityKind, StoredIdentity
+from portside.stores.metadata.access_state import LONGEST_SILENCE, SqliteAccessState
+from portside.stores.metadata.bell import FILE, Bell
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.sqlite import SqliteAccess
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Iterator[tuple[Database, Database]]:
+    """Open one directory twice, as two processes do."""
+    first = Database(tmp_path, clock=lambda: 1)
+    first.create()
+    second = Database(tmp_path, clock=lambda: 1)
+    yield first, second
+    first.close()
+    second.close()
+
+
+def test_is_heard_at_once(databases: tuple[Database, Database], runner: asyncio.Runner) -> None:
+    """A change by one is the next answer of the other, however little time has passed."""
+    first, second = databases
+    state = SqliteAccessState(second, elapsed=lambda: 0.0)
+    access = SqliteAccess(first)
+
+    async def go() -> None:
+        for number in range(3):
+            before = await state.access_state()
+            assert await state.access_state() is before
+            assert await access.add_identity(StoredIdentity(f"a{number}", IdentityKind.USER, 1))
+            after = await state.access_state()
+            assert (after.version, after.closed) == (before.version + 1, True)
+
+    runner.run(go())
+
+
+def test_is_not_needed_for_long(
+    databases: tuple[Database, Database], runner: asyncio.Runner
+) -> None:
+    """A change whose process died before it could ring is seen a second later."""
+    now = 0.0
+    state = SqliteAccessState(databases[1], elapsed=lambda: now)
+
+    async def go() -> None:
+        nonlocal now
+        before = await state.access_state()
+        with closing(sqlite3.connect(databases[0].file)) as connection, connection:
+            connection.execute("UPDATE access_state SET version = version + 1")
+        assert await state.access_state() is before
+        now = LONGEST_SILENCE
+        assert (await state.access_state()).version == before.version + 1
+
+    runner.run(go())
+
+
+def test_number_comes_round(tmp_path: Path) -> None:
+    """The greatest number is followed by zero, which is another one too."""
+    (tmp_path / FILE).write_bytes(b"\xff" * 8)
+    with closing(Bell(tmp_path / FILE)) as bell:
+        bell.ring()
+        assert bell.value == bytes(8)
+
+
+def test_secrets_are_private(databases: tuple[Database, Database]) -> None:
+    """Only the owner can read the file with the keys, and what SQLite puts beside it."""
+    databases[0].find("SELECT 1")
+    assert databases[0].bell.value
+    for name in ("portside.db", "portside.db-wal", "portside.db-shm", FILE):
+        mode = os.stat(databases[0].file.with_name(name)).st_mode
+        assert stat.S_IMODE(mode) == 0o600, name

@@ -1,0 +1,147 @@
+"""What SQLite's failures look like, and that they end with their cause."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from portside.spec.errors import StorageFull, Unavailable
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.faults import translate
+from stores.conftest import Clock
+
+NAMES = "SELECT name FROM repositories"
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
+    """Make an empty database."""
+    database = Database(tmp_path, clock=clock)
+    database.create()
+    yield database
+    database.close()
+
+
+def failure(text: str, code: int) -> sqlite3.Error:
+    """Make what the library raises."""
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+class TestReading:
+    """A connection that failed."""
+
+    def test_is_replaced(self, database: Database) -> None:
+        """The next read opens a fresh one, whichever way of reading it was that failed."""
+        for read in (
+            database.find,
+            database.list,
+            lambda sql: list(database.each(sql)),
+        ):
+            database.reader.close()
+            with pytest.raises(Unavailable):
+                read(NAMES)
+            assert not read(NAMES)
+
+    def test_a_snapshot_is_one_state(self, database: Database, runner: asyncio.Runner) -> None:
+        """What is written between two reads of a snapshot is not seen in it."""
+        add = "INSERT INTO repositories (name, created) VALUES ('a', 1)"
+        with database.snapshot():
+            assert database.list(NAMES) == []
+            runner.run(database.write(lambda transaction: transaction.execute(add).rowcount))
+            assert database.list(NAMES) == []
+        assert database.list(NAMES) == [("a",)]
+
+
+class TestFile:
+    """The file that is not what it was."""
+
+    def test_is_not_made_by_a_read(self, database: Database, runner: asyncio.Runner) -> None:
+        """A database that was moved away is not replaced by an empty one."""
+        database.file.unlink()
+        with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
+            database.find(NAMES)
+        with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
+            runner.run(database.write(lambda _: None))
+        assert not database.file.exists()
+
+    def test_garbage(self, database: Database, runner: asyncio.Runner) -> None:
+        """The file is named, and what to do."""
+        database.file.write_bytes(b"garbage" * 1000)
+        said = f"{database.file}: file is not a database; stop the registry and restore a backup"
+        with pytest.raises(Unavailable, match=said):
+            database.find(NAMES)
+        with pytest.raises(Unavailable, match=said):
+            runner.run(database.write(lambda transaction: transaction.execute(NAMES)))
+
+    def test_lock(self, database: Database, runner: asyncio.Runner) -> None:
+        """A lock that cannot be opened is an error of the registry's own kind, which names it."""
+        lock = database.file.with_name("portside.db.lock")
+        lock.unlink()
+        lock.mkdir()
+        with pytest.raises(Unavailable, match=r"portside.db.lock: "):
+            runner.run(database.write(lambda _: None))
+
+
+class TestFullDisk:
+    """I/O errors where there is no room."""
+
+    @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
+    def test_is_told_from_a_broken_one(self, tmp_path: Path, code: int) -> None:
+        """What SQLite cannot tell apart, the space that is left does."""
+        error = failure("disk I/O error", code)
+        assert type(translate(error, tmp_path / "portside.db")) is Unavailable
+        folder = tmp_path / "small"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], check=True)
+        try:
+            (folder / "filler").write_bytes(bytes(shutil.disk_usage(folder).free))
+            told = translate(error, folder / "portside.db")
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+        assert type(told) is StorageFull
+        assert "full" in str(told)
+
+    def test_says_so_itself(self, tmp_path: Path) -> None:
+        """SQLite's own word for it."""
+        error = failure("database or disk is full", sqlite3.SQLITE_FULL)
+        told = translate(error, tmp_path / "portside.db")
+        assert type(told) is StorageFull
+        assert str(tmp_path / "portside.db") in str(told)
+
+
+class TestTable:
+    """How rows lie in the file."""
+
+    def test_payloads_come_last(self, database: Database) -> None:
+        """What a list of referrers reads lies before the payload, or in the index."""
+        with closing(sqlite3.connect(database.file)) as connection:
+            columns = connection.execute("PRAGMA table_info(manifests)").fetchall()
+            indexed = connection.execute("PRAGMA index_info(manifests_by_subject)").fetchall()
+        assert columns[-1][1] == "payload"
+        assert [row[2] for row in indexed] == ["repository", "subject", "digest", "artifact_type"]
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_steps_are_taken_once(tmp_path: Path, clock: Clock, version: int) -> None:
+    """Two processes that start at once do not take the same step twice."""
+    first = Database(tmp_path, clock=clock)
+    if version:
+        first.create()
+    with closing(first), closing(Database(tmp_path, clock=clock)) as second:
+
+        async def create() -> None:
+            await asyncio.gather(asyncio.to_thread(first.create), asyncio.to_thread(second.create))
+
+        asyncio.run(create())
+        assert first.list(NAMES) == []
+        assert os.path.exists(tmp_path / "portside.db.lock")

@@ -1,0 +1,79 @@
+"""The command line on one data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from portside.auth.registrar import Registrar
+from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.stores.access import StoredIdentity
+from support.server import run_portside
+
+FAST = {"PORTSIDE_PASSWORD_COST": "4"}
+
+
+class Commands:
+    """Runs commands on a directory, with passwords that are quick to hash."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; gives its exit code, standard output and standard error."""
+        return run_portside(*arguments, "--data", str(self.data), env=FAST)
+
+    def do(self, *arguments: str) -> str:
+        """Run a command that succeeds, and gives what it prints."""
+        code, printed, errors = self.run(*arguments)
+        assert code == 0, errors
+        return printed
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command that prints JSON, in the order that it always has."""
+        printed = self.do(*arguments, "--json")
+        document = json.loads(printed)
+        assert printed == json.dumps(document, indent=2, sort_keys=True) + "\n"
+        return document
+
+    def refused(self, *arguments: str) -> str:
+        """Run a command that fails with one line, and gives it."""
+        code, printed, errors = self.run(*arguments)
+        assert (code, printed) == (1, ""), errors
+        assert "Traceback" not in errors
+        assert errors.startswith("portside: ")
+        assert len(errors.splitlines()) == 1, errors
+        return errors
+
+    def add_user(self, name: str, password: str) -> str:
+        """Add a user; gives what is printed."""
+        return self.do("user", "add", name, "--password-file", str(self.write(password)))
+
+    def write(self, password: str) -> Path:
+        """Write a password to a file."""
+        path = self.data.with_name("password")
+        path.write_text(f"{password}\n")
+        return path
+
+    @contextmanager
+    def registrar(self) -> Iterator[Registrar]:
+        """Do what commands do in this process, which is quicker where they are not the subject."""
+        with opened_registrar(read_settings({"data": str(self.data)}), create=True) as registrar:
+            yield registrar
+
+    def stored(self, name: str) -> StoredIdentity:
+        """Read an identity where it is kept, with the hashes of its passwords."""
+        with opened_registry(read_settings({"data": str(self.data)})) as stores:
+            found = asyncio.run(stores.access.get_identity(name))
+        assert found is not None
+        return found
+
+    def change(self, name: str, change: Callable[[StoredIdentity], StoredIdentity]) -> None:
+        """Change an identity where it is kept, in ways that no command offers."""
+        kind = self.stored(name).kind
+        with opened_registry(read_settings({"data": str(self.data)})) as stores:
+            asyncio.run(stores.access.change_identity(name, kind, change))
