@@ -163,11 +163,14 @@ class Permit:
 
     def _refuse(self, action: Action, repository: str, *wanted: Scope) -> None:
         identity = self._caller.identity
-        if self._lacks_only_scope(action, repository) or identity.is_anonymous:
-            error = "insufficient_scope" if self._caller.grants is not None else ""
-            challenge = self._gate.challenge(self._scope, *wanted, error=error)
-            needed = f"the action {action} in the repository {repository} needs authentication"
+        if self._caller.grants is None and identity.is_anonymous:
+            challenge = self._gate.challenge(self._scope, *wanted)
+            needed = f"to {action} in the repository {repository} needs authentication"
             raise Unauthorized(challenge, needed)
+        if self._lacks_only_scope(action, repository) or identity.is_anonymous:
+            challenge = self._gate.challenge(self._scope, *wanted, error="insufficient_scope")
+            lacking = f"the token does not let its bearer {action} in the repository {repository}"
+            raise Unauthorized(challenge, lacking)
         challenge = self._gate.challenge(self._scope, *wanted)
         denied = f"{identity.name} has no right to {action} in the repository {repository}"
         raise Denied(challenge, denied)

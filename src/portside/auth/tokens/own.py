@@ -128,7 +128,7 @@ def claimed_issuer(text: str) -> str:
     """Read who says to have issued a token, before anything is verified; raises TokenInvalid."""
     try:
         claims = jwt.decode(text, options={"verify_signature": False})
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenInvalid("this is no token") from error
     return str(claims.get("iss", ""))
 
