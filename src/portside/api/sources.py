@@ -26,16 +26,19 @@ class Surroundings:
         self._proxies = tuple(proxies)
 
     def source(self, scope: Scope) -> str:
-        """Give the client's address: the last one that no trusted proxy has."""
+        """Give the client's address: the last one that no trusted proxy has.
+
+        Of IPv6, it is the network of 64 bits, of which everybody has all addresses.
+        """
         client = scope.get("client")
         nearest: str = client[0] if client else ""
         if not self._proxies or not self._is_proxy(nearest):
-            return nearest
+            return _holder(nearest)
         forwarded = _header(scope, b"x-forwarded-for").split(",")
         for hop in reversed([_address(item) for item in forwarded if item.strip()]):
             if not self._is_proxy(hop):
-                return hop
-        return nearest
+                return _holder(hop)
+        return _holder(nearest)
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -65,6 +68,18 @@ def _address(hop: str) -> str:
     stripped = hop.strip()
     found = _WITH_PORT.fullmatch(stripped)
     return (found.group(1) or found.group(2)) if found else stripped
+
+
+def _holder(address: str) -> str:
+    """Give one spelling to all addresses of one client."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    mapped = parsed.ipv4_mapped
+    return str(mapped or ipaddress.IPv6Network((int(parsed), 64), strict=False))
 
 
 def _header(scope: Scope, name: bytes) -> str:

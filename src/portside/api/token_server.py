@@ -30,6 +30,8 @@ from portside.spec.scopes import parse_scopes
 MAX_FORM_BYTES = 256 * 1024
 """A form holds a token or two, and up to a hundred scopes."""
 
+MAX_FIELDS = 200
+
 FORM_PATIENCE = 30.0
 """Seconds for the next piece of a form."""
 
@@ -165,7 +167,11 @@ async def _form(request: Request) -> Fields:
     too_large = FormTooLarge(f"at most {MAX_FORM_BYTES} bytes are read")
     body = Body(request.scope, request.receive)
     payload = await body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
-    return parse_qs(payload.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=200)
+    text = payload.decode("utf-8", "replace")
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise FormTooLarge(f"at most {MAX_FIELDS} fields are read") from error
 
 
 def _written(now: int) -> str:

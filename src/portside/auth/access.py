@@ -131,7 +131,8 @@ class AccessControl:
 
         Raises CredentialsInvalid and TooManyRequests.
         """
-        key = self._key("basic", given.name, given.password)
+        # With the source: what is remembered must not answer those whose attempts are refused.
+        key = self._key("basic", source, given.name, given.password)
         known = snapshot.recall(key, self._elapsed())
         if known is not None:
             return known
@@ -154,6 +155,8 @@ class AccessControl:
     async def _prove_in_turn(
         self, snapshot: Snapshot, given: BasicCredentials, source: str
     ) -> Caller:
+        if given.name in TOKEN_USERS:
+            return await self._prove_token(snapshot, given.password)
         await self._limits.check(source, given.name)
         if self._waiting >= MAX_WAITING:
             raise TooManyRequests(1, "too many logins at the same time; try again")
@@ -167,22 +170,20 @@ class AccessControl:
     async def _prove(self, snapshot: Snapshot, given: BasicCredentials, source: str) -> Caller:
         """Compare; what failed while this one waited for its turn counts."""
         await self._limits.check(source, given.name)
-        if given.name in TOKEN_USERS:
-            caller = await self._exchange_or_none(snapshot, given.password)
-        else:
-            account = await snapshot.directory.find(given.name)
-            compare = partial(prove, account, given.password, work=snapshot.work)
-            caller = await asyncio.get_running_loop().run_in_executor(self._pool, compare)
+        account = await snapshot.directory.find(given.name)
+        compare = partial(prove, account, given.password, work=snapshot.work)
+        caller = await asyncio.get_running_loop().run_in_executor(self._pool, compare)
         if caller is None:
             await self._limits.note_failure(source, given.name)
             raise CredentialsInvalid("the name or the password is wrong")
         return caller
 
-    async def _exchange_or_none(self, snapshot: Snapshot, token: str) -> Caller | None:
+    async def _prove_token(self, snapshot: Snapshot, token: str) -> Caller:
+        """Take a token for a password; it costs no slow hash, and cannot be guessed."""
         try:
             return await self.exchange(snapshot, token)
-        except TokenInvalid:
-            return None
+        except TokenInvalid as error:
+            raise CredentialsInvalid("the name or the password is wrong") from error
 
     def _memory(self, caller: Caller) -> float:
         """Give for how many seconds verified credentials are remembered: never beyond their end."""

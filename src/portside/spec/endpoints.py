@@ -44,9 +44,6 @@ _FIND_MANIFEST = (errors.DigestInvalid, errors.ManifestUnknown, errors.Precondit
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
 
 
-_REFUSED = {refusals.Denied.status, refusals.TooManyRequests.status}
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One row: a method on a path.
@@ -80,13 +77,13 @@ class Endpoint:
         """Give the status of an error in a dialect.
 
         A client generated from the 2017 description knows only the statuses listed there: what is
-        refused to an identity becomes 401, another 4xx 400, or 404 where 400 is not listed either.
+        denied to an identity becomes 401, another 4xx 400, or 404 where 400 is not listed either.
         """
         if dialect is Dialect.OCI or self.described is None or status in self.described:
             return status
         if status >= 500:  # noqa: PLR2004  # a server error is outside every description
             return status
-        if status in _REFUSED:
+        if status == refusals.Denied.status:
             return refusals.Unauthorized.status
         return 400 if 400 in self.described else 404  # noqa: PLR2004
 

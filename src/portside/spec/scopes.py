@@ -16,8 +16,9 @@ REPOSITORY = "repository"
 REGISTRY = "registry"
 CATALOG_NAME = "catalog"
 
-MAX_SCOPES = 100
-"""Scopes that one request may ask for; a push of many mounts asks for two or three."""
+MAX_SCOPES = 50
+"""Scopes that one token can have; a push of many mounts asks for two or three. With the longest
+names, the token still fits into a header."""
 
 # The class, as in `repository(plugin)`, is deprecated; it is read and means nothing.
 _TYPE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]*\))?")

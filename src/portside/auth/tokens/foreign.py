@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jwt
 
@@ -20,7 +20,7 @@ from portside.auth.issuers import ALGORITHMS, ClaimMissing, Issuer
 from portside.auth.tokens.own import LEEWAY, TokenInvalid
 
 FETCH_TIMEOUT = 5.0
-"""Seconds for an answer with keys."""
+"""Seconds for the whole of an answer with keys."""
 
 FETCH_PAUSE = 10.0
 """Seconds between two attempts to fetch keys, whatever tokens arrive meanwhile."""
@@ -81,12 +81,21 @@ class PublishedKeys:
         """Fetch once; only then the pause begins, so that all who need the keys wait for them."""
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._pool, self._client.get_jwk_set)
-        except (jwt.PyJWTError, ValueError, OSError, RecursionError) as error:
+            # The client's own limit is for each read, and a server can drip.
+            async with asyncio.timeout(FETCH_TIMEOUT):
+                document = await loop.run_in_executor(self._pool, self._client.fetch_data)
+            self._keys = _keys_of(document)
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            OSError,
+            RecursionError,
+        ) as error:
             log.warning("the keys of the issuer %s cannot be fetched: %s", self._issuer.name, error)
             self._tried = self._clock()
             return
-        self._keys = {key.key_id: key for key in found.keys if key.key_id}
         self._fetched = self._tried = self._clock()
 
 
@@ -122,6 +131,14 @@ def _parse_keys(text: str, *, name: str) -> dict[str, jwt.PyJWK]:
         found = jwt.PyJWKSet.from_json(text)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileInvalid(f"{name} is not a set of keys (RFC 7517): {error}") from error
+    return {key.key_id: key for key in found.keys if key.key_id}
+
+
+def _keys_of(document: Any) -> dict[str, jwt.PyJWK]:
+    """Read a set of keys; an issuer that has withdrawn all of them publishes an empty one."""
+    if document == {"keys": []}:
+        return {}
+    found = jwt.PyJWKSet.from_dict(document)
     return {key.key_id: key for key in found.keys if key.key_id}
 
 
