@@ -121,6 +121,13 @@ class TestSignals:
         assert registry.process.returncode == 0
         assert registry.log == ""
 
+    def test_two_at_once(self, tmp_path: Path) -> None:
+        """A SIGTERM right behind another signal is not lost between the threads."""
+        for number in range(8):
+            registry = start_registry(tmp_path / f"data{number}")
+            os.killpg(registry.process.pid, signal.SIGHUP)
+            assert registry.stop() == 0
+
     def test_stop_of_a_worker(self, data: Path) -> None:
         """A worker that is killed is replaced, and that is stopped like the others."""
         with running_registry(data, "--workers", "1") as registry:

@@ -33,6 +33,10 @@ KILL_PAUSE = 1.0
 """Seconds after the time in which a worker has to end by itself, before it is ended."""
 
 
+LOOK = 0.05
+"""Seconds between two looks of the first process whether it was told anything."""
+
+
 class Lifeline:
     """A pipe that nothing is ever written to: whoever reads it waits for its end."""
 
@@ -50,6 +54,35 @@ class Lifeline:
         os.read(self._reader, 1)
 
 
+class Interruption:
+    """What the first process waits for, in the place of a `threading.Event`.
+
+    Of two signals that come at once, the system may hand one to another thread, which wakes nobody;
+    and who sets an Event in a handler may wait for a lock that the interrupted thread has. So the
+    first process looks again and again, and there is no lock.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Tell whether something has happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Note that something has happened."""
+        self._is_set = True
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._is_set = False
+
+    def wait(self) -> None:
+        """Wait until something has happened."""
+        while not self._is_set:
+            time.sleep(LOOK)
+
+
 class Supervisor(MPServer):
     """The server of the first process, which starts the workers, and others for those that fail."""
 
@@ -57,6 +90,7 @@ class Supervisor(MPServer):
         super().__init__("portside", **options)
         self._lifeline = lifeline
         self._patience = patience
+        self.main_loop_interrupt = Interruption()  # type: ignore[assignment]
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
         """Do nothing at SIGHUP: there is nothing that a worker has to be started anew for."""
