@@ -27,8 +27,8 @@ from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadEvent, UploadId, UploadSession
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
-from portside.stores.metadata.migrations import SchemaTooNew
 from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.versions import SchemaTooNew
 from stores.conftest import Clock
 from support.content import Content, artifact, image, index
 
