@@ -103,7 +103,7 @@ class PostgresShelf:
     """A database of a server."""
 
     def __init__(self, server: Server, clock: Clock, runner: asyncio.Runner) -> None:
-        self._terms = Terms(url=server.make_database(), connections=5)
+        self.terms = Terms(url=server.make_database(), connections=5)
         self._clock = clock
         self._runner = runner
         self._opened = ExitStack()
@@ -111,7 +111,7 @@ class PostgresShelf:
 
     def open(self) -> postgres.Database:
         """Open connections of another process."""
-        database = postgres.Database(self._terms, clock=self._clock)
+        database = postgres.Database(self.terms, clock=self._clock)
         self._opened.callback(lambda: self._runner.run(database.close()))
         return database
 

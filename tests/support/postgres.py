@@ -20,6 +20,7 @@ HOMES = Path("/usr/lib/postgresql")
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
+    # The store must not rely on what it finds here.
     "synchronous_commit": "off",
     "listen_addresses": "",
     "max_connections": "100",

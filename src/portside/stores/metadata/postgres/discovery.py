@@ -8,7 +8,7 @@ from portside.spec.pagination import Page, PageRequest, cut
 from portside.stores.interfaces import Referrer
 from portside.stores.metadata.judging import name_unknown
 from portside.stores.metadata.postgres.pool import Database
-from portside.stores.metadata.postgres.texts import before_nul, has_nul
+from portside.stores.metadata.postgres.texts import before_nul, is_storable
 from portside.stores.metadata.referrers import ReferrersPage
 
 TAGS = """
@@ -72,7 +72,7 @@ class PostgresDiscovery:
     ) -> Page[Referrer]:
         """Read one page of referrers, some rows at a time until there are enough bytes."""
         found = ReferrersPage(page, max_bytes)
-        if artifact_type is not None and has_nul(artifact_type):
+        if artifact_type is not None and not is_storable(artifact_type):
             return found.finished()
         start = (before_nul(page.last), page.limit + 1)
         parameters = (str(repository), str(subject), artifact_type, *start)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.postgres.access_state import PostgresAccessState
 from portside.stores.metadata.postgres.pool import Transaction
-from portside.stores.metadata.postgres.texts import has_nul
+from portside.stores.metadata.postgres.texts import is_storable
 from portside.stores.metadata.rows import identities_from_rows
 
 _COLUMNS = """
@@ -36,7 +36,7 @@ class PostgresIdentities(PostgresAccessState):
 
     async def get_identity(self, name: str) -> StoredIdentity | None:
         """Read an identity with its passwords in one query."""
-        if has_nul(name):
+        if not is_storable(name):
             return None
         return next(identities_from_rows(await self._database.list(_GET, name)), None)
 
@@ -78,7 +78,7 @@ class PostgresIdentities(PostgresAccessState):
             await self._note_change(transaction)
             return changed
 
-        return None if has_nul(name) else await self._change(job)
+        return await self._change(job) if is_storable(name) else None
 
     async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
         """Drop rows; passwords go with their identity."""
@@ -89,7 +89,7 @@ class PostgresIdentities(PostgresAccessState):
             await self._note_change(transaction)
             return True
 
-        return not has_nul(name) and await self._change(job)
+        return is_storable(name) and await self._change(job)
 
 
 def _changeable(identity: StoredIdentity) -> tuple[Any, ...]:

@@ -50,6 +50,12 @@ _KEEP_WRITES_WAITING = """
     LOCK TABLE repositories, blobs, repository_blobs, manifests, tags, uploads IN SHARE MODE
 """
 
+# What was acknowledged is kept; a server that is set to wait for its replicas too goes on to do so.
+_MAKE_DURABLE = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off'
+"""
+
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """How a process uses PostgreSQL; times are in seconds.
@@ -114,6 +120,7 @@ class Database:
                 max_size=terms.connections,
                 timeout=terms.connect_timeout,
                 command_timeout=terms.statement_timeout,
+                init=_make_durable,
                 reset=_leave_as_it_is,
                 server_settings={"application_name": "portside", "jit": "off"},
             )
@@ -126,8 +133,15 @@ class Database:
         """Lend a connection for the length of a block."""
         with translated():
             pool = await self._opened()
-            async with pool.acquire(timeout=self.terms.connect_timeout) as connection:
+            try:
+                connection = await pool.acquire(timeout=self.terms.connect_timeout)
+            except ValueError as error:
+                raise Unavailable(f"the address of the database is none: {error}") from error
+            try:
                 yield connection
+            finally:
+                # It goes back to the pool even if the request is cancelled meanwhile.
+                await asyncio.shield(pool.release(connection))
 
     async def find(self, sql: str, *parameters: Any) -> Any | None:
         """Read one row, or None."""
@@ -243,6 +257,11 @@ async def _let_go(connection: Connection) -> None:
         await connection.execute(_LET_GO)
     except FAILURES:
         connection.terminate()
+
+
+async def _make_durable(connection: Any) -> None:
+    """Let a commit return when it is on the disk, at least."""
+    await connection.execute(_MAKE_DURABLE)
 
 
 async def _leave_as_it_is(connection: Any) -> None:

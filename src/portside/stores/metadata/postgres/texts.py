@@ -1,4 +1,4 @@
-"""Texts with a NUL in them, which PostgreSQL cannot hold, and so has never stored."""
+"""Texts that PostgreSQL cannot hold, and so has never stored: with a NUL, or beyond UTF-8."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ MAX_INDEXED = 255
 """Characters. What an index holds must be well below 2700 bytes."""
 
 
-def has_nul(text: str) -> bool:
-    """Tell whether a text can be equal to no stored one."""
-    return "\0" in text
+def is_storable(text: str) -> bool:
+    """Tell whether a text can be equal to a stored one."""
+    try:
+        return b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
 
 
 def before_nul(text: str) -> str:
@@ -23,6 +26,6 @@ def before_nul(text: str) -> str:
 
 def countable(text: str) -> str:
     """Give what can be stored and indexed for any text, to count by; short ones stay readable."""
-    if has_nul(text) or len(text) > MAX_INDEXED:
+    if len(text) > MAX_INDEXED or not is_storable(text):
         return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
     return text
