@@ -12,6 +12,7 @@ import pytest
 
 from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
+from portside.stores.inspection import CheckableMetadata
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.postgres import pool as postgres
@@ -56,10 +57,14 @@ def blobs(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalBlobs
     store.close()
 
 
+class CheckableStore(MetadataStore, CheckableMetadata, Protocol):
+    """A metadata store with all its abilities."""
+
+
 class Shelf(Protocol):
     """An empty database of some kind, and all that opens it as processes do."""
 
-    def metadata(self) -> MetadataStore:
+    def metadata(self) -> CheckableStore:
         """Open its metadata store."""
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,6 +17,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.postgres import migrations
+from portside.stores.metadata.postgres.discovery import REFERRERS, REPOSITORIES, TAGS
 from portside.stores.metadata.postgres.faults import translate
 from portside.stores.metadata.postgres.pool import Database, Terms
 from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
@@ -90,6 +92,43 @@ class TestAway:
             assert await metadata.list_linking(BLOB, 9) == []
             await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
             assert await metadata.get_blob_size(A, BLOB) == 4
+
+        runner.run(go())
+        shelf.close()
+
+    def test_while_bytes_are_removed(
+        self, runner: asyncio.Runner, server: Server, clock: Clock
+    ) -> None:
+        """Nobody commits a blob whose bytes a node removes that has lost its locks meanwhile."""
+        shelf = PostgresShelf(server, clock, runner)
+        metadata, other = shelf.metadata(), shelf.metadata()
+        lost, go_on = threading.Event(), threading.Event()
+
+        def remove() -> None:
+            server.stop()
+            server.start()
+            lost.set()
+            go_on.wait(30)
+
+        async def commit() -> None:
+            await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+
+        async def go() -> None:
+            await commit()
+            removing = asyncio.create_task(metadata.unlink_blob(A, BLOB, remove=remove))
+            await asyncio.to_thread(lost.wait, 30)
+            with pytest.raises(Unavailable, match="being removed"):
+                await commit()
+            assert other.blob_fact(str(BLOB)) is None
+            go_on.set()
+            await removing
+            await commit()
+            # One whose node ended in the middle is over after a time.
+            database = shelf.open()
+            await other.unlink_blob(A, BLOB, remove=lambda: None)
+            await database.execute("INSERT INTO removals VALUES ($1, now())", str(BLOB))
+            await commit()
+            assert await database.find("SELECT 1 FROM removals") is None
 
         runner.run(go())
         shelf.close()
@@ -339,6 +378,24 @@ class TestPrice:
             seen.clear()
             await metadata.list_tags(A, PageRequest(10))
             assert len(seen) == 1
+
+        runner.run(go())
+
+    def test_lists_use_indexes(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """Each list can be read from an index in its order: no whole table, and nothing sorted."""
+        database = shelf.open()
+        lists = [(TAGS, ("a", "", 9)), (REPOSITORIES, ("", 9)), (REFERRERS, ("a", "", None, "", 9))]
+
+        async def go() -> None:
+            for sql, parameters in lists:
+                async with database.connected() as connection, connection.transaction():
+                    # Tables of a few rows are read as a whole otherwise.
+                    for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+                        await connection.execute(f"SET LOCAL enable_{way} = off")
+                    rows = await connection.fetch(f"EXPLAIN {sql}", *parameters)
+                plan = " ".join(row[0] for row in rows)
+                assert "Seq Scan" not in plan, plan
+                assert "Sort" not in plan, plan
 
         runner.run(go())
 

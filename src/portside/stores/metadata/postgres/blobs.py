@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from portside.spec.digests import Digest
-from portside.spec.errors import StorageFull
+from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove, Undo
@@ -49,8 +49,11 @@ _COMMIT = f"""
     known AS (
         INSERT INTO blobs (digest, size, created) VALUES ($2, $4, $3) ON CONFLICT DO NOTHING
     ),
+    over AS (DELETE FROM removals WHERE digest = $2 AND until <= clock_timestamp()),
     {_REPOSITORY}
-    SELECT count(*) FROM ended
+    SELECT
+        EXISTS (SELECT 1 FROM ended),
+        EXISTS (SELECT 1 FROM removals WHERE digest = $2 AND until > clock_timestamp())
 """  # noqa: S608  # put together of constants
 _LINK = f"WITH {_REPOSITORY} SELECT 1"  # likewise
 _UNLINK = "DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2"
@@ -112,8 +115,13 @@ class PostgresBlobs:
             row = await transaction.find(
                 _COMMIT, str(repository), str(digest), transaction.now, size, upload
             )
-            if session is not None and (row is None or row[0] == 0):
+            has_ended, is_being_removed = row or (False, False)
+            if session is not None and not has_ended:
                 raise upload_unknown(session.id)
+            if is_being_removed:
+                raise Unavailable(
+                    f"{digest} is being removed by a node that was cut off; try again"
+                )
             undo = await asyncio.to_thread(place)
             if undo is not None:
                 undos.append(undo)
@@ -167,7 +175,7 @@ class PostgresBlobs:
             await transaction.execute(_DROP, str(digest))
             return True
 
-        await self._database.write_then(digest, job, lambda last: remove if last else None)
+        await self._database.remove_after(digest, job, remove)
 
     async def drop_stray(self, digest: Digest, *, remove: Remove) -> bool:
         """Look for the row where nobody can be adding it, and remove the bytes if there is none."""
@@ -175,4 +183,4 @@ class PostgresBlobs:
         async def job(transaction: Transaction) -> bool:
             return await transaction.find(_KNOWN, str(digest)) is None
 
-        return await self._database.write_then(digest, job, lambda stray: remove if stray else None)
+        return await self._database.remove_after(digest, job, remove)

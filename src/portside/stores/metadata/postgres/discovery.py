@@ -11,11 +11,12 @@ from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.texts import before_nul, is_storable
 from portside.stores.metadata.referrers import ReferrersPage
 
+# Of a join, PostgreSQL does not know that there is one repository only, and would read and sort all
+# of its rows for each page.
 TAGS = """
     SELECT t.name
-    FROM repositories r
-    JOIN tags t ON t.repository = r.id
-    WHERE r.name = $1 AND t.name > $2
+    FROM tags t
+    WHERE t.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND t.name > $2
     ORDER BY t.name
     LIMIT $3
 """
@@ -29,10 +30,9 @@ REPOSITORIES = """
 """
 REFERRERS = """
     SELECT m.media_type, m.digest, m.size, m.artifact_type, m.annotations
-    FROM repositories r
-    JOIN manifests m ON m.repository = r.id
-    WHERE r.name = $1 AND m.subject = $2 AND ($3::text IS NULL OR m.artifact_type = $3)
-        AND m.digest > $4
+    FROM manifests m
+    WHERE m.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND m.subject = $2
+        AND ($3::text IS NULL OR m.artifact_type = $3) AND m.digest > $4
     ORDER BY m.digest
     LIMIT $5
 """

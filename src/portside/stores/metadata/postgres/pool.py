@@ -40,10 +40,20 @@ REMOVAL = 0x706F7274
 """First half of the two-number keys of Portside's advisory locks ("port" in ASCII); those of
 digests have one number, which PostgreSQL never mistakes for two."""
 
+LEASE = 60
+"""Seconds that a removal may take. Its node holds a lock meanwhile; this is for one that loses its
+connection or ends: nobody commits the same blob before that time is over."""
+
 _LOCK_BLOB = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _HOLD_BLOB = """
     SELECT pg_advisory_lock_shared($1, 1), pg_advisory_lock(hashtextextended($2, 0))
 """
+_ANNOUNCE_REMOVAL = f"""
+    INSERT INTO removals (digest, until)
+    VALUES ($1, clock_timestamp() + interval '{LEASE} seconds')
+    ON CONFLICT (digest) DO UPDATE SET until = excluded.until
+"""  # noqa: S608  # put together of constants
+_END_REMOVAL = "DELETE FROM removals WHERE digest = $1"
 _LET_GO = "SELECT pg_advisory_unlock_all()"
 _KEEP_REMOVALS_WAITING = "SELECT pg_advisory_lock($1, 1)"
 _KEEP_WRITES_WAITING = """
@@ -185,27 +195,45 @@ class Database:
 
         return await self._to_the_end(run())
 
-    async def write_then(
-        self, digest: Digest, job: Job[Result], then: Callable[[Result], Callable[[], None] | None]
-    ) -> Result:
-        """Run a job as `write` does, and what `then` makes of its result in a thread.
+    async def remove_after(
+        self, digest: Digest, job: Job[bool], remove: Callable[[], None]
+    ) -> bool:
+        """Run a job as `write` does, and if it gives True, remove the bytes of a blob in a thread.
 
-        Nobody else can commit the digest from before the transaction until after that.
+        Nobody else can commit the digest from before the transaction until after that, even if the
+        connection is lost meanwhile, and the locks with it.
         """
 
-        async def run() -> Result:
+        async def announce(transaction: Transaction) -> bool:
+            is_last = await job(transaction)
+            if is_last:
+                await transaction.execute(_ANNOUNCE_REMOVAL, str(digest))
+            return is_last
+
+        async def run() -> bool:
             async with self.connected() as connection:
                 try:
                     await connection.execute(_HOLD_BLOB, REMOVAL, str(digest))
-                    result = await self._twice(connection, job)
-                    finish = then(result)
-                    if finish is not None:
-                        await asyncio.to_thread(_finish, finish)
+                    is_last = await self._twice(connection, announce)
+                    if is_last:
+                        await asyncio.to_thread(_finish, remove)
+                        await self._end_removal(connection, digest)
                 finally:
                     await _let_go(connection)
-                return result
+                return is_last
 
         return await self._to_the_end(run())
+
+    async def _end_removal(self, connection: Connection, digest: Digest) -> None:
+        """Let others commit the blob again; if that cannot be said now, they wait for a while."""
+        try:
+            await connection.execute(_END_REMOVAL, str(digest))
+        except FAILURES:
+            try:
+                async with self.connected() as other:
+                    await other.execute(_END_REMOVAL, str(digest))
+            except Unavailable as error:
+                log.warning("%s; %s can be pushed again in %d seconds", error, digest, LEASE)
 
     async def _twice(self, connection: Connection, job: Job[Result]) -> Result:
         try:
@@ -256,7 +284,9 @@ async def _let_go(connection: Connection) -> None:
     try:
         await connection.execute(_LET_GO)
     except FAILURES:
-        connection.terminate()
+        # One that was lost in between is not there to be given up.
+        with suppress(*FAILURES):
+            connection.terminate()
 
 
 async def _make_durable(connection: Any) -> None:

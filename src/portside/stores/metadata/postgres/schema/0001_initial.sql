@@ -13,6 +13,14 @@ CREATE TABLE blobs (
     created       BIGINT           NOT NULL
 );
 
+-- Blobs whose bytes somebody is about to remove. The row outlives the locks of a node that loses its
+-- connection meanwhile: until it is gone, or that time is over (of the server's clock, as all nodes
+-- must agree on it), nobody may place the same bytes.
+CREATE TABLE removals (
+    digest        TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    until         TIMESTAMPTZ      NOT NULL
+);
+
 -- A blob can be read only through a repository that links it.
 CREATE TABLE repository_blobs (
     repository    BIGINT           NOT NULL REFERENCES repositories (id),
