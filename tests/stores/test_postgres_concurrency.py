@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
+import asyncpg
 import pytest
 
 from portside.spec.conditions import TagCondition
@@ -23,6 +24,7 @@ from portside.spec.errors import (
 )
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
+from portside.stores.metadata.postgres.pool import Transaction
 from portside.stores.metadata.postgres.store import PostgresMetadata
 from stores.conftest import Clock, PostgresShelf
 from support.content import Content, image, index
@@ -379,6 +381,42 @@ class TestWaiting:
             assert not slow.done()
             go_on.set()
             await slow
+
+        runner.run(go())
+
+
+class TestDeadlock:
+    """Transactions that the server breaks off."""
+
+    @pytest.mark.parametrize("rounds", [1, 2])
+    def test_once_more(self, runner: asyncio.Runner, shelf: PostgresShelf, rounds: int) -> None:
+        """Of two that wait for one another both are done in the end, if once more is enough."""
+        database = shelf.open()
+        tries: list[str] = []
+        first = "INSERT INTO blobs VALUES ('x', 1, 1) ON CONFLICT DO NOTHING"
+        second = "INSERT INTO blobs VALUES ('y', 1, 1) ON CONFLICT DO NOTHING"
+
+        async def go() -> None:
+            together = asyncio.Barrier(2)
+
+            async def job(transaction: Transaction, sqls: tuple[str, str]) -> None:
+                tries.append(sqls[0])
+                await transaction.execute(sqls[0])
+                if len(tries) <= 2:
+                    await together.wait()
+                if rounds == 2 and tries.count(sqls[0]) == 2:
+                    raise asyncpg.DeadlockDetectedError("again")
+                await transaction.execute(sqls[1])
+
+            results = await asyncio.gather(
+                database.write(lambda transaction: job(transaction, (first, second))),
+                database.write(lambda transaction: job(transaction, (second, first))),
+                return_exceptions=True,
+            )
+            assert len(tries) == 3
+            failed = [result for result in results if result is not None]
+            assert all(isinstance(result, Unavailable) for result in failed)
+            assert len(failed) == rounds - 1
 
         runner.run(go())
 
