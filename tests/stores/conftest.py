@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
+from portside.stores.inspection import CheckableMetadata
+from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
+from portside.stores.metadata.postgres import pool as postgres
+from portside.stores.metadata.postgres.migrations import migrate
+from portside.stores.metadata.postgres.pool import Terms
+from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
+from support.postgres import Server, running_server
 
 
 class Clock:
@@ -47,23 +57,112 @@ def blobs(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalBlobs
     store.close()
 
 
-@pytest.fixture(params=["sqlite"])
-def metadata(
-    tmp_path: Path, clock: Clock, request: pytest.FixtureRequest
-) -> Iterator[SqliteMetadata]:
-    """Make an empty metadata store of each kind."""
-    assert request.param == "sqlite"
-    database = Database(tmp_path, clock=clock)
-    database.create()
-    yield SqliteMetadata(database)
-    database.close()
+class CheckableStore(MetadataStore, CheckableMetadata, Protocol):
+    """A metadata store with all its abilities."""
 
 
-@pytest.fixture(params=["sqlite"])
-def access(tmp_path: Path, clock: Clock, request: pytest.FixtureRequest) -> Iterator[SqliteAccess]:
-    """Make an empty access store of each kind."""
-    assert request.param == "sqlite"
-    database = Database(tmp_path, clock=clock)
-    database.create()
-    yield SqliteAccess(database)
-    database.close()
+class Shelf(Protocol):
+    """An empty database of some kind, and all that opens it as processes do."""
+
+    def metadata(self) -> CheckableStore:
+        """Open its metadata store."""
+        ...
+
+    def access(self) -> AccessStore:
+        """Open its access store."""
+        ...
+
+    def close(self) -> None:
+        """Close all that was opened."""
+        ...
+
+
+class SqliteShelf:
+    """A file."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+        self._opened = ExitStack()
+        self._open().create()
+
+    def _open(self) -> Database:
+        database = Database(self._root, clock=self._clock)
+        self._opened.callback(database.close)
+        return database
+
+    def metadata(self) -> SqliteMetadata:
+        """Open the file."""
+        return SqliteMetadata(self._open())
+
+    def access(self) -> SqliteAccess:
+        """Open the file."""
+        return SqliteAccess(self._open())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.close()
+
+
+class PostgresShelf:
+    """A database of a server."""
+
+    def __init__(self, server: Server, clock: Clock, runner: asyncio.Runner) -> None:
+        self.terms = Terms(url=server.make_database(), connections=5)
+        self._clock = clock
+        self._runner = runner
+        self._opened = ExitStack()
+        runner.run(migrate(self.open()))
+
+    def open(self) -> postgres.Database:
+        """Open connections of another process."""
+        database = postgres.Database(self.terms, clock=self._clock)
+        self._opened.callback(lambda: self._runner.run(database.close()))
+        return database
+
+    def metadata(self) -> PostgresMetadata:
+        """Open a metadata store."""
+        store = PostgresMetadata(self.open())
+        self._opened.callback(store.close_facts)
+        return store
+
+    def access(self) -> PostgresAccess:
+        """Open an access store in which nothing is believed for a while."""
+        return PostgresAccess(self.open(), freshness=0)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """Run a server for all tests of this process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shelf(
+    tmp_path: Path, clock: Clock, runner: asyncio.Runner, request: pytest.FixtureRequest
+) -> Iterator[Shelf]:
+    """Make an empty database of each kind."""
+    shelf: Shelf
+    if request.param == "sqlite":
+        shelf = SqliteShelf(tmp_path, clock)
+    else:
+        shelf = PostgresShelf(request.getfixturevalue("postgresql"), clock, runner)
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def metadata(shelf: Shelf) -> MetadataStore:
+    """Open an empty metadata store of each kind."""
+    return shelf.metadata()
+
+
+@pytest.fixture
+def access(shelf: Shelf) -> AccessStore:
+    """Open an empty access store of each kind."""
+    return shelf.access()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import pytest
@@ -22,9 +21,7 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteAccess
-from stores.conftest import Clock
+from stores.conftest import Clock, Shelf
 
 USER, TOKEN = IdentityKind.USER, IdentityKind.TOKEN
 ALICE = StoredIdentity("alice", USER, 10, passwords=(StoredPassword(1, "hash of alice", 11),))
@@ -52,15 +49,13 @@ KEY, NEXT_KEY = SigningKey("first", "its PEM", 1), SigningKey("second", "its PEM
 
 
 @pytest.fixture
-def other(access: SqliteAccess, tmp_path: Path, clock: Clock) -> Iterator[SqliteAccess]:
+def other(access: AccessStore, shelf: Shelf) -> AccessStore:
     """Open the same store as another process does."""
     del access
-    database = Database(tmp_path, clock=clock)
-    yield SqliteAccess(database)
-    database.close()
+    return shelf.access()
 
 
-async def fill(access: SqliteAccess) -> None:
+async def fill(access: AccessStore) -> None:
     """Keep one of everything."""
     assert await access.add_scope_map(PULL)
     for identity in (BOB, ALICE, ROBOT):
@@ -81,7 +76,7 @@ def unchanged(identity: StoredIdentity) -> StoredIdentity:
 class TestIdentities:
     """Users and tokens."""
 
-    def test_life(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_life(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """An identity is read as it was kept, until it is removed, with its passwords."""
 
         async def go() -> None:
@@ -100,7 +95,7 @@ class TestIdentities:
 
         runner.run(go())
 
-    def test_names(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_names(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A name is one identity's, of either kind, and is not another one's in another case."""
 
         async def go() -> None:
@@ -112,7 +107,7 @@ class TestIdentities:
 
         runner.run(go())
 
-    def test_kind(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_kind(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A user is neither changed nor removed as a token, and a token not as a user."""
 
         async def go() -> None:
@@ -125,7 +120,7 @@ class TestIdentities:
 
         runner.run(go())
 
-    def test_scope_map_must_exist(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_scope_map_must_exist(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """No identity names a scope map that is not there."""
 
         async def go() -> None:
@@ -140,7 +135,7 @@ class TestIdentities:
 
         runner.run(go())
 
-    def test_change(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_change(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A change is kept whole: status, end, scope map and passwords."""
         passwords = (StoredPassword(2, "other", 30),)
 
@@ -157,7 +152,7 @@ class TestIdentities:
         runner.run(go())
 
     def test_changes_at_the_same_time(
-        self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess
+        self, runner: asyncio.Runner, access: AccessStore, other: AccessStore
     ) -> None:
         """Changes from two processes come one after another, and none is lost."""
 
@@ -174,7 +169,7 @@ class TestIdentities:
 
         runner.run(go())
 
-    def test_name_and_kind_stay(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_name_and_kind_stay(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A change that renames an identity changes nobody else."""
 
         async def go() -> None:
@@ -187,7 +182,7 @@ class TestIdentities:
 
         runner.run(go())
 
-    def test_closing(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_closing(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """The first identity closes the registry, and nothing opens it."""
 
         async def go() -> None:
@@ -209,7 +204,7 @@ class TestIdentities:
 class TestScopeMaps:
     """Scope maps."""
 
-    def test_life(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_life(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A scope map is read as it was kept, with its rules or without any."""
 
         async def go() -> None:
@@ -226,7 +221,7 @@ class TestScopeMaps:
 
         runner.run(go())
 
-    def test_change(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_change(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A change is kept whole, and its name stays."""
 
         def change(found: ScopeMap) -> ScopeMap:
@@ -243,7 +238,7 @@ class TestScopeMaps:
 
         runner.run(go())
 
-    def test_in_use(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_in_use(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """A scope map stays as long as a token names it, and says which ones do."""
 
         async def go() -> None:
@@ -263,7 +258,7 @@ class TestScopeMaps:
 class TestKeys:
     """Signing keys."""
 
-    def test_life(self, runner: asyncio.Runner, access: SqliteAccess) -> None:
+    def test_life(self, runner: asyncio.Runner, access: AccessStore) -> None:
         """The newest key comes first; those that are removed are gone."""
 
         async def go() -> None:
@@ -278,7 +273,7 @@ class TestKeys:
 
         runner.run(go())
 
-    def test_first(self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess) -> None:
+    def test_first(self, runner: asyncio.Runner, access: AccessStore, other: AccessStore) -> None:
         """Of many that add a first key at the same time one does."""
 
         async def go() -> None:
@@ -297,7 +292,7 @@ class TestKeys:
 class TestFailures:
     """Failed attempts."""
 
-    def test_counting(self, runner: asyncio.Runner, access: SqliteAccess, clock: Clock) -> None:
+    def test_counting(self, runner: asyncio.Runner, access: AccessStore, clock: Clock) -> None:
         """Failures count for their source, their name and their time."""
 
         async def go() -> None:
@@ -314,7 +309,7 @@ class TestFailures:
 
         runner.run(go())
 
-    def test_forgetting(self, runner: asyncio.Runner, access: SqliteAccess, clock: Clock) -> None:
+    def test_forgetting(self, runner: asyncio.Runner, access: AccessStore, clock: Clock) -> None:
         """With a new failure old ones are forgotten, whoever made them."""
 
         async def go() -> None:
@@ -330,7 +325,7 @@ class TestFailures:
         runner.run(go())
 
 
-Act = Callable[[SqliteAccess], Awaitable[object]]
+Act = Callable[[AccessStore], Awaitable[object]]
 
 CHANGES: dict[str, Act] = {
     "add_identity": lambda access: access.add_identity(replace(ALICE, name="carol")),
@@ -382,7 +377,7 @@ class TestVersion:
 
     @pytest.mark.parametrize("kind", CHANGES)
     def test_changes(
-        self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess, kind: str
+        self, runner: asyncio.Runner, access: AccessStore, other: AccessStore, kind: str
     ) -> None:
         """Each change is a new version, which other processes see as soon as it is made."""
 
@@ -401,7 +396,7 @@ class TestVersion:
         runner.run(go())
 
     @pytest.mark.parametrize("kind", NO_CHANGES)
-    def test_no_changes(self, runner: asyncio.Runner, access: SqliteAccess, kind: str) -> None:
+    def test_no_changes(self, runner: asyncio.Runner, access: AccessStore, kind: str) -> None:
         """What only reads, is refused, or notes a failure makes no process look again."""
 
         async def states() -> AccessState:
@@ -423,7 +418,7 @@ class TestVersion:
         assert methods <= named
 
     def test_two_processes(
-        self, runner: asyncio.Runner, access: SqliteAccess, other: SqliteAccess
+        self, runner: asyncio.Runner, access: AccessStore, other: AccessStore
     ) -> None:
         """What one process writes, another reads at once."""
 
@@ -442,16 +437,9 @@ class TestVersion:
 
         runner.run(go())
 
-    def test_restart(
-        self, runner: asyncio.Runner, access: SqliteAccess, tmp_path: Path, clock: Clock
-    ) -> None:
-        """Everything is there after a restart."""
+    def test_restart(self, runner: asyncio.Runner, access: AccessStore, shelf: Shelf) -> None:
+        """Everything is there for a process that starts later."""
         runner.run(fill(access))
-        database = Database(tmp_path, clock=clock)
-        database.create()
-        try:
-            again = SqliteAccess(database)
-            assert runner.run(again.list_identities(USER)) == [ALICE, BOB]
-            assert runner.run(again.access_state()) == runner.run(access.access_state())
-        finally:
-            database.close()
+        again = shelf.access()
+        assert runner.run(again.list_identities(USER)) == [ALICE, BOB]
+        assert runner.run(again.access_state()) == runner.run(access.access_state())

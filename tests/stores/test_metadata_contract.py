@@ -25,10 +25,10 @@ from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
-from portside.stores.metadata.migrations import SchemaTooNew
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.versions import SchemaTooNew
 from stores.conftest import Clock
 from support.content import Content, artifact, image, index
 
@@ -41,12 +41,12 @@ def parsed(content: Content) -> Manifest:
     return parse_manifest(content.manifest, content_type=content.media_type)
 
 
-async def add_blob(metadata: SqliteMetadata, repository: RepositoryName, digest: Digest) -> None:
+async def add_blob(metadata: MetadataStore, repository: RepositoryName, digest: Digest) -> None:
     """Link a blob, as if its bytes were there."""
     await metadata.commit_blob(repository, digest, 4, session=None, place=lambda: None)
 
 
-async def add(metadata: SqliteMetadata, repository: RepositoryName, content: Content) -> Manifest:
+async def add(metadata: MetadataStore, repository: RepositoryName, content: Content) -> Manifest:
     """Link the blobs of a manifest, and add it."""
     for blob in content.blobs:
         await add_blob(metadata, repository, Digest.of(blob))
@@ -60,7 +60,7 @@ async def add(metadata: SqliteMetadata, repository: RepositoryName, content: Con
 class TestBlobs:
     """Links, and what happens with the last of them."""
 
-    def test_order_of_a_commit(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+    def test_order_of_a_commit(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
         """Bytes that cannot be placed leave no row; others are placed before the row is seen."""
 
         def fail() -> None:
@@ -85,7 +85,7 @@ class TestBlobs:
         runner.run(go())
 
     def test_bytes_go_with_the_last_link(
-        self, runner: asyncio.Runner, metadata: SqliteMetadata
+        self, runner: asyncio.Runner, metadata: MetadataStore
     ) -> None:
         """The bytes are removed once, after the last repository let go."""
         removed: list[Digest] = []
@@ -109,7 +109,7 @@ class TestBlobs:
 
         runner.run(go())
 
-    def test_in_use(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+    def test_in_use(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
         """A blob that a manifest needs stays."""
         content = image(1)
 
@@ -121,7 +121,7 @@ class TestBlobs:
         runner.run(go())
 
     def test_a_failing_job_does_not_disturb_others(
-        self, runner: asyncio.Runner, metadata: SqliteMetadata
+        self, runner: asyncio.Runner, metadata: MetadataStore
     ) -> None:
         """Jobs that share a transaction succeed and fail each for itself."""
 
@@ -142,7 +142,7 @@ class TestManifests:
     """All or nothing."""
 
     def test_nothing_of_a_refused_push(
-        self, runner: asyncio.Runner, metadata: SqliteMetadata
+        self, runner: asyncio.Runner, metadata: MetadataStore
     ) -> None:
         """A refused manifest leaves no manifest, no tag and no repository."""
         manifest = parsed(image(1))
@@ -160,7 +160,7 @@ class TestManifests:
 
         runner.run(go())
 
-    def test_conditions(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+    def test_conditions(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
         """A condition is judged in the transaction that moves the tag."""
 
         async def go() -> None:
@@ -176,7 +176,7 @@ class TestManifests:
 
         runner.run(go())
 
-    def test_sparse(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+    def test_sparse(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
         """Children are looked for unless they may be missing."""
         manifest = parsed(index(image(1)))
 
@@ -194,7 +194,7 @@ class TestManifests:
 class TestReferrers:
     """Pages that are limited in bytes."""
 
-    def test_every_field_counts(self, runner: asyncio.Runner, metadata: SqliteMetadata) -> None:
+    def test_every_field_counts(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
         """A page has as many entries as fit as JSON: long types count as annotations do."""
         subject = image("subject")
         long = f"a/{'b' * 250}"
@@ -227,7 +227,7 @@ class TestUploads:
             updated=clock.now,
         )
 
-    def test_life(self, runner: asyncio.Runner, metadata: SqliteMetadata, clock: Clock) -> None:
+    def test_life(self, runner: asyncio.Runner, metadata: MetadataStore, clock: Clock) -> None:
         """A session is found in its repository until it is closed, and is stale when it is old."""
         session = self.session(clock)
 
@@ -251,7 +251,7 @@ class TestUploads:
         runner.run(go())
 
     def test_a_session_ends_once(
-        self, runner: asyncio.Runner, metadata: SqliteMetadata, clock: Clock
+        self, runner: asyncio.Runner, metadata: MetadataStore, clock: Clock
     ) -> None:
         """A commit by a session that has ended is refused, and its blob is not there."""
         session = self.session(clock)
@@ -272,7 +272,7 @@ class TestUploads:
 
 
 class TestSchema:
-    """Numbered steps."""
+    """Numbered steps, in SQLite."""
 
     def test_again(self, tmp_path: Path, clock: Clock) -> None:
         """To make what is there changes nothing."""
@@ -289,9 +289,9 @@ class TestSchema:
         with pytest.raises(SchemaTooNew):
             database.create()
 
-    @pytest.mark.usefixtures("metadata")
-    def test_lists_use_indexes(self, tmp_path: Path) -> None:
+    def test_lists_use_indexes(self, tmp_path: Path, clock: Clock) -> None:
         """No list reads a whole table, and none sorts."""
+        Database(tmp_path, clock=clock).create()
         with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
             for sql in (TAGS, REPOSITORIES, REFERRERS):
                 rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [""] * sql.count("?"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobInUse, BlobUnknown
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.database import Database
+from portside.stores.metadata.judging import blob_in_use, blob_unknown
 from portside.stores.metadata.repositories import ensure_repository, find_repository
 from portside.stores.metadata.uploads import end_upload
 from portside.stores.metadata.writer import Transaction
@@ -55,7 +55,7 @@ class SqliteBlobs:
         """Read the size with one query."""
         row = self._database.find(_SIZE, (str(repository), str(digest)))
         if row is None:
-            raise _unknown(repository, digest)
+            raise blob_unknown(repository, digest)
         size: int = row[0]
         return size
 
@@ -95,7 +95,7 @@ class SqliteBlobs:
         def job(transaction: Transaction) -> None:
             is_whole = transaction.execute(_WHOLE, (str(digest), size)).fetchone() is not None
             if not is_whole or not _is_mountable(transaction, digest, source):
-                raise _unknown(source, digest)
+                raise blob_unknown(source, digest)
             owner = ensure_repository(transaction, repository)
             transaction.execute(_LINK, (owner, str(digest), transaction.now))
 
@@ -115,10 +115,9 @@ class SqliteBlobs:
             owner = find_repository(transaction, repository)
             needed = transaction.execute(_NEEDED_BY, (owner, str(digest))).fetchone()
             if needed is not None:
-                used = f"{digest} belongs to the manifest {needed[0]}; delete that one first"
-                raise BlobInUse(used)
+                raise blob_in_use(digest, needed[0])
             if transaction.execute(_UNLINK, (owner, str(digest))).rowcount == 0:
-                raise _unknown(repository, digest)
+                raise blob_unknown(repository, digest)
             if transaction.execute(_LINKED_ANYWHERE, (str(digest),)).fetchone() is None:
                 transaction.execute(_DROP, (str(digest),))
                 transaction.after_commit.append(remove)
@@ -135,11 +134,6 @@ class SqliteBlobs:
             return True
 
         return await self._database.write(job)
-
-
-def _unknown(repository: RepositoryName | None, digest: Digest) -> BlobUnknown:
-    where = f"repository {repository}" if repository else "any repository"
-    return BlobUnknown(f"{digest} is not in {where}")
 
 
 def _is_mountable(transaction: Transaction, digest: Digest, source: RepositoryName | None) -> bool:

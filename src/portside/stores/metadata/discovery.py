@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from portside.spec.digests import Digest
-from portside.spec.errors import NameUnknown
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import Page, PageRequest, cut
 from portside.stores.interfaces import Referrer
 from portside.stores.metadata.database import Database
+from portside.stores.metadata.judging import name_unknown
+from portside.stores.metadata.referrers import ReferrersPage
 
 TAGS = """
     SELECT t.name
@@ -36,12 +35,6 @@ REFERRERS = """
     LIMIT ?
 """
 
-INDEX_BYTES = 100
-"""Bytes of an index beside its descriptors."""
-
-DESCRIPTOR_BYTES = 80
-"""Bytes of a descriptor beside its texts: the names of its fields, and a size."""
-
 
 class SqliteDiscovery:
     """The DiscoveryStore over SQLite."""
@@ -53,7 +46,7 @@ class SqliteDiscovery:
         """Read one page of tags."""
         rows = self._database.list(TAGS, (str(repository), page.last, page.limit + 1))
         if not rows and self._database.find(_REPOSITORY, (str(repository),)) is None:
-            raise NameUnknown(f"nothing has been pushed to {repository}")
+            raise name_unknown(repository)
         return cut([name for (name,) in rows], page)
 
     async def list_repositories(self, page: PageRequest) -> Page[str]:
@@ -72,14 +65,8 @@ class SqliteDiscovery:
         """Read one page of referrers, row by row until there are enough bytes."""
         kinds = (artifact_type, artifact_type)
         parameters = (str(repository), str(subject), *kinds, page.last, page.limit + 1)
-        found: list[Referrer] = []
-        room = max_bytes - INDEX_BYTES
+        found = ReferrersPage(page, max_bytes)
         for row in self._database.each(REFERRERS, parameters):
-            media_type, digest, size, kind, annotations = row
-            named = msgspec.json.encode(kind) if kind else b""
-            texts = len(media_type) + len(digest) + len(named) + len(annotations)
-            room -= DESCRIPTOR_BYTES + texts
-            if found and room < 0:
-                return Page(found[: page.limit], more=True)
-            found.append(Referrer(media_type, Digest(digest), size, kind, annotations))
-        return cut(found, page)
+            if not found.takes(row):
+                break
+        return found.finished()

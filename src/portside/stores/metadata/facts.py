@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import msgspec
-
-from portside.stores.inspection import BlobFact, ManifestFact, ReferenceFact, UploadFact
+from portside.stores.inspection import BlobFact, ManifestFact, UploadFact
 from portside.stores.metadata.database import Database
+from portside.stores.metadata.rows import manifest_fact
 
 PAGE = 1000
 """Rows that are read at once."""
@@ -108,7 +107,7 @@ class SqliteFacts:
                 row = self._database.find(_MANIFEST, (key,))
                 references = self._database.list(_REFERENCES, (key,))
             if row is not None:
-                yield _manifest_fact(row, references)
+                yield manifest_fact(row, references)
 
     def upload_facts(self) -> Iterator[UploadFact]:
         """Read every session."""
@@ -123,28 +122,3 @@ class SqliteFacts:
     def quiet(self) -> AbstractContextManager[None]:
         """Take the lock of the writers."""
         return self._database.quiet()
-
-
-def _manifest_fact(row: Any, references: list[Any]) -> ManifestFact:  # sqlite3 rows are untyped
-    name, digest, media_type, payload, size, subject, kind, annotations = row
-    return ManifestFact(
-        repository=name,
-        digest=digest,
-        media_type=media_type,
-        payload=payload,
-        size=size,
-        subject=subject,
-        artifact_type=kind,
-        annotations=_decoded(annotations),
-        references=tuple(
-            ReferenceFact(of, child, bool(required), bool(present))
-            for of, child, required, present in references
-        ),
-    )
-
-
-def _decoded(annotations: bytes) -> dict[str, str] | None:
-    try:
-        return msgspec.json.decode(annotations, type=dict[str, str])
-    except msgspec.DecodeError:
-        return None

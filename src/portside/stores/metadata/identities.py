@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
 
-from portside.stores.access import IdentityKind, StoredIdentity, StoredPassword
+from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.access_state import SqliteAccessState
+from portside.stores.metadata.rows import identities_from_rows
 from portside.stores.metadata.writer import Transaction
 
 _COLUMNS = """
@@ -35,11 +35,11 @@ class SqliteIdentities(SqliteAccessState):
 
     async def get_identity(self, name: str) -> StoredIdentity | None:
         """Read an identity with its passwords in one query."""
-        return next(_from_rows(self._database.list(_GET, (name,))), None)
+        return next(identities_from_rows(self._database.list(_GET, (name,))), None)
 
     async def list_identities(self, kind: IdentityKind) -> list[StoredIdentity]:
         """Read all identities of a kind."""
-        return list(_from_rows(self._database.list(_LIST, (str(kind),))))
+        return list(identities_from_rows(self._database.list(_LIST, (str(kind),))))
 
     async def add_identity(self, identity: StoredIdentity) -> bool:
         """Add rows; the first identity closes the registry."""
@@ -63,7 +63,7 @@ class SqliteIdentities(SqliteAccessState):
         """Read, change and write within one transaction."""
 
         def job(transaction: Transaction) -> StoredIdentity | None:
-            found = next(_from_rows(transaction.execute(_GET, (name,))), None)
+            found = next(identities_from_rows(transaction.execute(_GET, (name,))), None)
             if found is None or found.kind is not kind:
                 return None
             changed = replace(change(found), name=name, kind=kind, created=found.created)
@@ -103,13 +103,3 @@ def _add_passwords(transaction: Transaction, identity: StoredIdentity) -> None:
     for password in identity.passwords:
         row = (identity.name, password.number, password.hash, password.created)
         transaction.execute(_ADD_PASSWORD, row)
-
-
-def _from_rows(rows: Iterable[Any]) -> Iterator[StoredIdentity]:
-    """Make one identity of the rows that bear its name: one for each password."""
-    for key, group in groupby(rows, key=lambda row: row[:6]):
-        name, kind, created, enabled, expires, scope_map = key
-        passwords = tuple(StoredPassword(*row[6:]) for row in group if row[6] is not None)
-        yield StoredIdentity(
-            name, IdentityKind(kind), created, bool(enabled), expires, scope_map, passwords
-        )

@@ -8,17 +8,18 @@ import msgspec
 
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
-from portside.spec.errors import (
-    ManifestBlobUnknown,
-    ManifestInUse,
-    ManifestInvalid,
-    ManifestUnknown,
-    PreconditionFailed,
-)
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.stores.interfaces import StoredManifest
 from portside.stores.metadata.database import Database
+from portside.stores.metadata.judging import (
+    check_retyping,
+    judge_condition,
+    manifest_in_use,
+    manifest_unknown,
+    must_be_present,
+    refuse_missing,
+)
 from portside.stores.metadata.repositories import ensure_repository, find_repository
 from portside.stores.metadata.writer import Transaction
 
@@ -78,10 +79,6 @@ _TAG = """
 _UNTAG = "DELETE FROM tags WHERE repository = ? AND name = ?"
 
 
-MAX_NAMED = 1000
-"""Missing digests that an error names; so many fit into an answer that every client reads."""
-
-
 class SqliteManifests:
     """The ManifestStore over SQLite."""
 
@@ -95,7 +92,7 @@ class SqliteManifests:
         sql = _BY_DIGEST if isinstance(reference, Digest) else _BY_TAG
         row = self._database.find(sql, (str(repository), str(reference)))
         if row is None:
-            raise _unknown(repository, reference)
+            raise manifest_unknown(repository, reference)
         return StoredManifest(*row)
 
     async def put_manifest(
@@ -129,12 +126,11 @@ class SqliteManifests:
             owner = find_repository(transaction, repository)
             found = transaction.execute(_FIND, (owner, str(digest))).fetchone()
             if found is None:
-                raise _unknown(repository, digest)
+                raise manifest_unknown(repository, digest)
             _check_condition(transaction, owner, [digest], condition)
             parent = transaction.execute(_LISTED_BY, (owner, str(digest), found[0])).fetchone()
             if parent is not None:
-                listed = f"{digest} is listed by the index {parent[0]}; delete that one first"
-                raise ManifestInUse(listed)
+                raise manifest_in_use(digest, parent[0])
             transaction.execute(_DROP, (found[0],))
 
         await self._database.write(job)
@@ -147,16 +143,11 @@ class SqliteManifests:
         def job(transaction: Transaction) -> None:
             owner = find_repository(transaction, repository)
             if transaction.execute(_TAGGED, (owner, str(tag))).fetchone() is None:
-                raise _unknown(repository, tag)
+                raise manifest_unknown(repository, tag)
             _check_condition(transaction, owner, [tag], condition)
             transaction.execute(_UNTAG, (owner, str(tag)))
 
         await self._database.write(job)
-
-
-def _unknown(repository: RepositoryName, reference: Reference) -> ManifestUnknown:
-    kind = "digest" if isinstance(reference, Digest) else "tag"
-    return ManifestUnknown(f"repository {repository} has no manifest with the {kind} {reference}")
 
 
 def _check_condition(
@@ -174,9 +165,7 @@ def _check_condition(
         else:
             row = transaction.execute(_TAGGED, (owner, str(reference))).fetchone()
             current = row[0] if row else None
-        if not condition.holds(current):
-            state = f"points at {current}" if current else "does not exist"
-            raise PreconditionFailed(f"{reference} {state}")
+        judge_condition(reference, current, condition)
 
 
 def _check_references(
@@ -185,15 +174,10 @@ def _check_references(
     missing = [
         reference
         for reference in manifest.references
-        if reference.required
-        and (check_children or reference.kind is not ReferenceKind.MANIFEST)
+        if must_be_present(reference, check_children=check_children)
         and not _is_present(transaction, owner, reference)
     ]
-    if missing:
-        named = [f"{item.kind} {item.digest}" for item in missing[:MAX_NAMED]]
-        if len(missing) > MAX_NAMED:
-            named.append(f"and {len(missing) - MAX_NAMED} more")
-        raise ManifestBlobUnknown(*named)
+    refuse_missing(missing)
 
 
 def _is_present(transaction: Transaction, owner: int, reference: ManifestReference) -> bool:
@@ -229,26 +213,12 @@ def _keep(transaction: Transaction, owner: int, manifest: Manifest, *, check_chi
         key, media_type, subject = found
         if media_type == manifest.media_type:
             return key
-        _check_retyping(transaction, key, media_type, subject, manifest)
+        known = transaction.execute(_REFERS_TO, (key,))
+        check_retyping(known, media_type, subject, manifest)
         transaction.execute(_CHANGE_TYPE, (manifest.media_type, *described, key))
         transaction.execute(_DROP_REFERENCES, (key,))
     for reference in manifest.references:
-        is_checked = check_children or reference.kind is not ReferenceKind.MANIFEST
-        required = int(reference.required and is_checked)
+        required = int(must_be_present(reference, check_children=check_children))
         row = (key, owner, str(reference.kind), str(reference.digest), required)
         transaction.execute(_ADD_REFERENCE, row)
     return key
-
-
-def _check_retyping(
-    transaction: Transaction, key: int, media_type: str, subject: str | None, manifest: Manifest
-) -> None:
-    """Let a type be corrected, and not be taken away with everything that it says."""
-    known = set(transaction.execute(_REFERS_TO, (key,)))
-    kept = {(str(reference.kind), str(reference.digest)) for reference in manifest.references}
-    if known - kept or (subject is not None and subject != manifest.subject):
-        stored = (
-            f"{manifest.digest} is stored as {media_type}; as {manifest.media_type} it would no"
-            " longer refer to what it needs"
-        )
-        raise ManifestInvalid(stored)

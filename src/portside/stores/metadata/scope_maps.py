@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
-from typing import Any
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from portside.spec.actions import ordered, parse_actions
-from portside.spec.patterns import RepositoryPattern
-from portside.stores.access import ScopeMap, ScopeRule
+from portside.spec.actions import ordered
+from portside.stores.access import ScopeMap
 from portside.stores.metadata.access_state import SqliteAccessState
+from portside.stores.metadata.rows import scope_maps_from_rows
 from portside.stores.metadata.writer import Transaction
 
 _COLUMNS = """
@@ -35,11 +33,11 @@ class SqliteScopeMaps(SqliteAccessState):
 
     async def get_scope_map(self, name: str) -> ScopeMap | None:
         """Read a scope map with its rules in one query."""
-        return next(_from_rows(self._database.list(_GET, (name,))), None)
+        return next(scope_maps_from_rows(self._database.list(_GET, (name,))), None)
 
     async def list_scope_maps(self) -> list[ScopeMap]:
         """Read all scope maps."""
-        return list(_from_rows(self._database.list(_LIST)))
+        return list(scope_maps_from_rows(self._database.list(_LIST)))
 
     async def add_scope_map(self, scope_map: ScopeMap) -> bool:
         """Add rows."""
@@ -60,7 +58,7 @@ class SqliteScopeMaps(SqliteAccessState):
         """Read, change and write within one transaction."""
 
         def job(transaction: Transaction) -> ScopeMap | None:
-            found = next(_from_rows(transaction.execute(_GET, (name,))), None)
+            found = next(scope_maps_from_rows(transaction.execute(_GET, (name,))), None)
             if found is None:
                 return None
             changed = replace(change(found), name=name, created=found.created)
@@ -91,14 +89,3 @@ def _add_rules(transaction: Transaction, scope_map: ScopeMap) -> None:
     for rule in scope_map.rules:
         actions = ",".join(ordered(rule.actions))
         transaction.execute(_ADD_RULE, (scope_map.name, str(rule.pattern), actions))
-
-
-def _from_rows(rows: Iterable[Any]) -> Iterator[ScopeMap]:
-    """Make one scope map of the rows that bear its name: one for each rule."""
-    for (name, created, description), group in groupby(rows, key=lambda row: row[:3]):
-        rules = tuple(
-            ScopeRule(RepositoryPattern(pattern), parse_actions(actions))
-            for *_, pattern, actions in group
-            if pattern is not None
-        )
-        yield ScopeMap(name, created, description, rules)

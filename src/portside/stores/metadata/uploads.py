@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from portside.spec.digests import Algorithm
-from portside.spec.errors import BlobUploadUnknown
 from portside.spec.names import RepositoryName
-from portside.spec.uploads import UploadId, UploadSession, UploadState
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.database import Database
+from portside.stores.metadata.judging import upload_unknown
+from portside.stores.metadata.rows import session_from_row, upload_row
 from portside.stores.metadata.writer import Transaction
 
 STALE_PAGE = 1000
@@ -36,14 +34,7 @@ class SqliteUploads:
 
     async def open_upload(self, session: UploadSession) -> None:
         """Add a row."""
-        row = (
-            str(session.id),
-            str(session.repository),
-            str(session.algorithm),
-            session.offset,
-            session.created,
-            session.updated,
-        )
+        row = upload_row(session)
 
         def job(transaction: Transaction) -> None:
             transaction.execute(_ADD, row)
@@ -54,7 +45,7 @@ class SqliteUploads:
         """Read a row."""
         row = self._database.find(_GET, (str(upload), str(repository)))
         if row is None:
-            raise _unknown(upload)
+            raise upload_unknown(upload)
         return session_from_row(row)
 
     async def has_upload(self, upload: UploadId) -> bool:
@@ -67,7 +58,7 @@ class SqliteUploads:
         def job(transaction: Transaction) -> None:
             row = (session.offset, transaction.now, str(session.id))
             if transaction.execute(_ADVANCE, row).rowcount == 0:
-                raise _unknown(session.id)
+                raise upload_unknown(session.id)
 
         await self._database.write(job)
 
@@ -87,22 +78,4 @@ class SqliteUploads:
 def end_upload(transaction: Transaction, session: UploadSession) -> None:
     """Drop the row of a session within a transaction; raises BlobUploadUnknown."""
     if transaction.execute(_DROP, (str(session.id),)).rowcount == 0:
-        raise _unknown(session.id)
-
-
-def session_from_row(row: Any) -> UploadSession:  # sqlite3 rows are untyped
-    """Make the value of a row of the table."""
-    upload, repository, algorithm, received, created, updated = row
-    return UploadSession(
-        id=UploadId(upload),
-        repository=RepositoryName(repository),
-        algorithm=Algorithm(algorithm),
-        created=created,
-        updated=updated,
-        offset=received,
-        state=UploadState.RECEIVING if received else UploadState.OPENED,
-    )
-
-
-def _unknown(upload: UploadId) -> BlobUploadUnknown:
-    return BlobUploadUnknown(f"upload session {upload} does not exist; it may have ended")
+        raise upload_unknown(session.id)

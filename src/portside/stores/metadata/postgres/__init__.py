@@ -1,0 +1,1 @@
+"""The metadata store on PostgreSQL, for registries of more than one machine."""

@@ -1,0 +1,49 @@
+"""What PostgreSQL says, and what keeps it from saying anything, in the registry's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from portside.spec.errors import StorageFull, Unavailable
+
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""All that a call of the engine raises. A timeout is an OSError too."""
+
+RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""What the engine breaks off because of others; it goes well when it is done again."""
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+)
+"""What a connection says that is no longer there, or goes away in the middle of a statement."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn every failure of the engine within a block into Unavailable or StorageFull."""
+    try:
+        yield
+    except FAILURES as error:
+        raise translate(error) from error
+
+
+def translate(error: BaseException) -> Unavailable:
+    """Give the registry's error for one of the engine's or of the way to it."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return StorageFull(f"the database: {error}")
+    if isinstance(error, TimeoutError):
+        return Unavailable("the database does not answer in time")
+    said = str(error).splitlines()
+    return Unavailable(f"the database: {said[0] if said else type(error).__name__}")

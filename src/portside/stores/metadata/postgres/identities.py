@@ -1,0 +1,108 @@
+"""Users and tokens in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from portside.stores.access import IdentityKind, StoredIdentity
+from portside.stores.metadata.postgres.access_state import PostgresAccessState
+from portside.stores.metadata.postgres.pool import Transaction
+from portside.stores.metadata.postgres.texts import is_storable
+from portside.stores.metadata.rows import identities_from_rows
+
+_COLUMNS = """
+    SELECT i.name, i.kind, i.created, i.enabled, i.expires, i.scope_map,
+           p.number, p.hash, p.created
+    FROM identities i LEFT JOIN passwords p ON p.identity = i.name
+"""
+_GET = f"{_COLUMNS} WHERE i.name = $1 ORDER BY p.number"
+_LIST = f"{_COLUMNS} WHERE i.kind = $1 ORDER BY i.name, p.number"
+_SCOPE_MAP = "SELECT 1 FROM scope_maps WHERE name = $1"
+_ADD = """
+    INSERT INTO identities (name, kind, created, enabled, expires, scope_map)
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+_CHANGE = "UPDATE identities SET enabled = $1, expires = $2, scope_map = $3 WHERE name = $4"
+_REMOVE = "DELETE FROM identities WHERE name = $1 AND kind = $2"
+_DROP_PASSWORDS = "DELETE FROM passwords WHERE identity = $1"
+_ADD_PASSWORD = "INSERT INTO passwords (identity, number, hash, created) VALUES ($1, $2, $3, $4)"  # noqa: S105
+
+
+class PostgresIdentities(PostgresAccessState):
+    """The identities of the AccessStore over PostgreSQL."""
+
+    async def get_identity(self, name: str) -> StoredIdentity | None:
+        """Read an identity with its passwords in one query."""
+        if not is_storable(name):
+            return None
+        return next(identities_from_rows(await self._database.list(_GET, name)), None)
+
+    async def list_identities(self, kind: IdentityKind) -> list[StoredIdentity]:
+        """Read all identities of a kind."""
+        return list(identities_from_rows(await self._database.list(_LIST, str(kind))))
+
+    async def add_identity(self, identity: StoredIdentity) -> bool:
+        """Add rows; the first identity closes the registry."""
+
+        async def job(transaction: Transaction) -> bool:
+            if not await _has_scope_map(transaction, identity):
+                return False
+            row = (identity.name, str(identity.kind), identity.created, *_changeable(identity))
+            if await transaction.execute(_ADD, *row) == 0:
+                return False
+            await _add_passwords(transaction, identity)
+            await self._close_registry(transaction)
+            await self._note_change(transaction)
+            return True
+
+        return await self._change(job)
+
+    async def change_identity(
+        self, name: str, kind: IdentityKind, change: Callable[[StoredIdentity], StoredIdentity]
+    ) -> StoredIdentity | None:
+        """Read, change and write within one transaction."""
+
+        async def job(transaction: Transaction) -> StoredIdentity | None:
+            found = next(identities_from_rows(await transaction.list(_GET, name)), None)
+            if found is None or found.kind is not kind:
+                return None
+            changed = replace(change(found), name=name, kind=kind, created=found.created)
+            if not await _has_scope_map(transaction, changed):
+                return None
+            await transaction.execute(_CHANGE, *_changeable(changed), name)
+            await transaction.execute(_DROP_PASSWORDS, name)
+            await _add_passwords(transaction, changed)
+            await self._note_change(transaction)
+            return changed
+
+        return await self._change(job) if is_storable(name) else None
+
+    async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
+        """Drop rows; passwords go with their identity."""
+
+        async def job(transaction: Transaction) -> bool:
+            if await transaction.execute(_REMOVE, name, str(kind)) == 0:
+                return False
+            await self._note_change(transaction)
+            return True
+
+        return is_storable(name) and await self._change(job)
+
+
+def _changeable(identity: StoredIdentity) -> tuple[Any, ...]:
+    return (identity.enabled, identity.expires, identity.scope_map)
+
+
+async def _has_scope_map(transaction: Transaction, identity: StoredIdentity) -> bool:
+    if identity.scope_map is None:
+        return True
+    return await transaction.find(_SCOPE_MAP, identity.scope_map) is not None
+
+
+async def _add_passwords(transaction: Transaction, identity: StoredIdentity) -> None:
+    for password in identity.passwords:
+        row = (identity.name, password.number, password.hash, password.created)
+        await transaction.execute(_ADD_PASSWORD, *row)

@@ -1,0 +1,441 @@
+"""PostgreSQL that is away, comes back, is full, or is newer: errors in the registry's words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import pytest
+
+from portside.spec.digests import Digest
+from portside.spec.errors import StorageFull, Unavailable
+from portside.spec.names import RepositoryName, Tag
+from portside.spec.pagination import PageRequest
+from portside.stores.access import IdentityKind, StoredIdentity
+from portside.stores.metadata.postgres import migrations
+from portside.stores.metadata.postgres.discovery import REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.postgres.faults import translate
+from portside.stores.metadata.postgres.pool import Database, Terms
+from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
+from portside.stores.metadata.versions import SchemaTooNew, SchemaTooOld
+from stores.conftest import Clock, PostgresShelf
+from stores.test_metadata_contract import add
+from support.content import image
+from support.postgres import Server, running_server
+
+A = RepositoryName("a")
+BLOB = Digest.of(b"blob")
+
+
+@pytest.fixture
+def shelf(postgresql: Server, clock: Clock, runner: asyncio.Runner) -> Iterator[PostgresShelf]:
+    """Make an empty database."""
+    shelf = PostgresShelf(postgresql, clock, runner)
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Run a server that no other test needs."""
+    with running_server() as server:
+        yield server
+
+
+class TestAway:
+    """A server that cannot be reached."""
+
+    def test_restart(self, runner: asyncio.Runner, server: Server, clock: Clock) -> None:
+        """All that was acknowledged is there when the server is back, and nobody starts again."""
+        shelf = PostgresShelf(server, clock, runner)
+        metadata = shelf.metadata()
+
+        async def go() -> None:
+            manifest = await add(metadata, A, image(1))
+            # More connections than one are open when the server goes.
+            await asyncio.gather(*(metadata.get_manifest(A, Tag("v1")) for _ in range(5)))
+            server.stop()
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await metadata.get_manifest(A, Tag("v1"))
+                with pytest.raises(Unavailable):
+                    await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
+                with pytest.raises(Unavailable):
+                    await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
+                with pytest.raises(Unavailable):
+                    await metadata.probe()
+            server.start()
+            await metadata.probe()
+            found = await metadata.get_manifest(A, Tag("v1"))
+            assert found.digest == str(manifest.digest)
+            await add(metadata, A, image(2))
+
+        runner.run(go())
+        shelf.close()
+
+    def test_in_the_middle(self, runner: asyncio.Runner, server: Server, clock: Clock) -> None:
+        """A commit whose server goes while the bytes are placed is not acknowledged, nor there."""
+        shelf = PostgresShelf(server, clock, runner)
+        metadata = shelf.metadata()
+
+        async def go() -> None:
+            with pytest.raises(Unavailable):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=server.stop)
+            server.start()
+            with pytest.raises(Unavailable):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=server.stop)
+            server.start()
+            assert await metadata.list_linking(BLOB, 9) == []
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+            assert await metadata.get_blob_size(A, BLOB) == 4
+
+        runner.run(go())
+        shelf.close()
+
+    def test_while_bytes_are_removed(
+        self, runner: asyncio.Runner, server: Server, clock: Clock
+    ) -> None:
+        """Nobody commits a blob whose bytes a node removes that has lost its locks meanwhile."""
+        shelf = PostgresShelf(server, clock, runner)
+        metadata, other = shelf.metadata(), shelf.metadata()
+        lost, go_on = threading.Event(), threading.Event()
+
+        def remove() -> None:
+            server.stop()
+            server.start()
+            lost.set()
+            go_on.wait(30)
+
+        async def commit() -> None:
+            await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+
+        async def go() -> None:
+            await commit()
+            removing = asyncio.create_task(metadata.unlink_blob(A, BLOB, remove=remove))
+            await asyncio.to_thread(lost.wait, 30)
+            with pytest.raises(Unavailable, match="being removed"):
+                await commit()
+            assert other.blob_fact(str(BLOB)) is None
+            go_on.set()
+            await removing
+            await commit()
+            # One whose node ended in the middle is over after a time.
+            database = shelf.open()
+            await other.unlink_blob(A, BLOB, remove=lambda: None)
+            await database.execute("INSERT INTO removals VALUES ($1, now())", str(BLOB))
+            await commit()
+            assert await database.find("SELECT 1 FROM removals") is None
+
+        runner.run(go())
+        shelf.close()
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://portside@127.0.0.1:1/none",
+            "postgresql://portside@/none?host=/nowhere",
+            "postgresql://portside@127.0.0.1:port/none",
+            "mysql://portside@127.0.0.1/none",
+        ],
+    )
+    def test_never_there(self, runner: asyncio.Runner, clock: Clock, url: str) -> None:
+        """A server that is not there is told so in one line, and soon."""
+
+        async def go() -> None:
+            metadata = PostgresMetadata(Database(Terms(url=url), clock=clock))
+            for _ in range(2):
+                with pytest.raises(Unavailable) as caught:
+                    await metadata.probe()
+                assert "\n" not in str(caught.value.details[0])
+
+        began = time.monotonic()
+        runner.run(go())
+        assert time.monotonic() - began < 2
+
+    def test_silent(self, runner: asyncio.Runner, clock: Clock) -> None:
+        """A server that accepts and says nothing is given up after the time for connecting."""
+
+        async def go() -> None:
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                port = silent.getsockname()[1]
+                url = f"postgresql://portside@127.0.0.1:{port}/none?sslmode=disable"
+                terms = Terms(url=url, connect_timeout=0.2)
+                metadata = PostgresMetadata(Database(terms, clock=clock))
+                with pytest.raises(Unavailable, match="in time"):
+                    await metadata.probe()
+
+        runner.run(go())
+
+    def test_all_connections_taken(
+        self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock
+    ) -> None:
+        """A request that gets no connection in time is refused, and the next one served."""
+        terms = Terms(url=shelf.terms.url, connections=1, connect_timeout=0.2)
+        database = Database(terms, clock=clock)
+
+        async def go() -> None:
+            async with database.connected():
+                with pytest.raises(Unavailable):
+                    await database.find("SELECT 1")
+            assert await database.find("SELECT 1") is not None
+            await database.close()
+
+        runner.run(go())
+
+    def test_slow_statement(
+        self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock
+    ) -> None:
+        """A statement that takes too long is given up, and its locks with it."""
+        terms = Terms(url=shelf.terms.url, connections=1, statement_timeout=0.2)
+        database = Database(terms, clock=clock)
+
+        async def go() -> None:
+            with pytest.raises(Unavailable, match="in time"):
+                await database.find("SELECT pg_sleep(5)")
+            assert await database.find("SELECT 1") is not None
+            await database.close()
+
+        runner.run(go())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (asyncpg.DiskFullError("could not extend file: No space left on device"), StorageFull),
+        (asyncpg.TooManyConnectionsError("sorry, too many clients already"), Unavailable),
+        (asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT"), Unavailable),
+        (ConnectionRefusedError(111, "refused"), Unavailable),
+        (OSError(), Unavailable),
+        (TimeoutError(), Unavailable),
+    ],
+)
+def test_translation(error: Exception, kind: type[Unavailable]) -> None:
+    """Each failure has the class that clients can act on, and says something."""
+    translated = translate(error)
+    assert type(translated) is kind
+    assert str(translated.details[0]).strip()
+
+
+class TestFull:
+    """No room."""
+
+    def test_placed_bytes_are_taken_back(
+        self, runner: asyncio.Runner, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Bytes whose row found no room go, unless the blob is known by another push."""
+        metadata = shelf.metadata()
+        other = shelf.metadata()
+        undone: list[Digest] = []
+
+        def place() -> Callable[[], None]:
+            return lambda: undone.append(BLOB)
+
+        async def full(*_: object) -> None:
+            raise asyncpg.DiskFullError("no space left on device")
+
+        async def go() -> None:
+            database = metadata._database  # noqa: SLF001  # the commit is to fail
+            real = database._once  # noqa: SLF001
+
+            async def once(connection: object, job: Callable[..., object]) -> object:
+                monkeypatch.setattr(database, "_once", real)
+                return await real(connection, lambda transaction: then(job, transaction))  # type: ignore[arg-type]
+
+            async def then(job: Callable[..., object], transaction: object) -> None:
+                await job(transaction)  # type: ignore[misc]
+                await full()
+
+            monkeypatch.setattr(database, "_once", once)
+            with pytest.raises(StorageFull):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+            assert undone == [BLOB]
+            await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+            monkeypatch.setattr(database, "_once", once)
+            with pytest.raises(StorageFull):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+            assert undone == [BLOB]
+
+        runner.run(go())
+
+
+class TestSchema:
+    """Numbered steps."""
+
+    def test_all_nodes_at_once(
+        self, runner: asyncio.Runner, postgresql: Server, clock: Clock
+    ) -> None:
+        """Of nodes that start together one takes each step, and all find it taken."""
+        terms = Terms(url=postgresql.make_database())
+        databases = [Database(terms, clock=clock) for _ in range(6)]
+
+        async def go() -> None:
+            with pytest.raises(SchemaTooOld, match="portside migrate"):
+                await migrations.require_newest(databases[0])
+            taken = await asyncio.gather(*map(migrations.migrate, databases))
+            assert sum(taken) == len(migrations.steps())
+            assert await migrations.migrate(databases[0]) == 0
+            await migrations.require_newest(databases[0])
+            for database in databases:
+                await database.close()
+
+        runner.run(go())
+
+    def test_a_step_that_fails(
+        self,
+        runner: asyncio.Runner,
+        postgresql: Server,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A step is taken as a whole or not at all, and can be taken again."""
+        database = Database(Terms(url=postgresql.make_database()), clock=clock)
+        good = migrations.steps()
+        bad = {**good, 2: f"{good[2]}; SELECT 1 / 0"}
+
+        async def go() -> None:
+            monkeypatch.setattr(migrations, "steps", lambda: bad)
+            with pytest.raises(Unavailable, match="division by zero"):
+                await migrations.migrate(database)
+            assert await migrations.read_version(database) == 1
+            monkeypatch.setattr(migrations, "steps", lambda: good)
+            assert await migrations.migrate(database) == len(good) - 1
+            await database.close()
+
+        runner.run(go())
+
+    def test_newer(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """A database of a newer version is refused in one line."""
+        database = shelf.open()
+
+        async def go() -> None:
+            await database.execute("INSERT INTO schema_version (version) VALUES (99)")
+            for refuse in (migrations.migrate, migrations.require_newest):
+                with pytest.raises(SchemaTooNew) as caught:
+                    await refuse(database)
+                assert "\n" not in str(caught.value.details[0])
+
+        runner.run(go())
+
+
+class TestAccessState:
+    """How soon a change of access is seen."""
+
+    def test_freshness(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """The process that makes a change sees it at once, and others when the time is over."""
+        time_now = [0.0]
+        here, there = (
+            PostgresAccess(shelf.open(), freshness=0.2, elapsed=lambda: time_now[0])
+            for _ in range(2)
+        )
+
+        async def go() -> None:
+            before = await here.access_state()
+            assert await there.access_state() == before
+            assert await here.access_state() is before
+            await here.add_identity(StoredIdentity("alice", IdentityKind.USER, 1))
+            assert (await here.access_state()).closed
+            assert await there.access_state() == before
+            time_now[0] += 0.2
+            after = await there.access_state()
+            assert after == await here.access_state()
+            assert after.closed
+            time_now[0] += 1
+            assert await there.access_state() is after
+
+        runner.run(go())
+
+
+class TestPrice:
+    """How many statements an operation takes."""
+
+    def test_queries(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """A pull takes one, and a blob that is pushed in one request four, two of them its own."""
+        metadata = shelf.metadata()
+        seen: list[str] = []
+
+        async def count(connection: object) -> None:
+            connection.add_query_logger(lambda record: seen.append(record.query))  # type: ignore[attr-defined]
+
+        async def go() -> None:
+            await add(metadata, A, image(1))
+            pool = metadata._database._pool  # noqa: SLF001  # to look at what it sends
+            assert pool is not None
+            for holder in pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001
+                if holder._con is not None:  # noqa: SLF001
+                    await count(holder._con)  # noqa: SLF001
+            await metadata.get_manifest(A, Tag("v1"))
+            assert len(seen) == 1
+            seen.clear()
+            await metadata.get_blob_size(A, Digest.of(image(1).blobs[0]))
+            assert len(seen) == 1
+            seen.clear()
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+            assert len(seen) <= 4, seen
+            seen.clear()
+            await metadata.list_tags(A, PageRequest(10))
+            assert len(seen) == 1
+
+        runner.run(go())
+
+    def test_lists_use_indexes(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """Each list can be read from an index in its order: no whole table, and nothing sorted."""
+        database = shelf.open()
+        lists = [(TAGS, ("a", "", 9)), (REPOSITORIES, ("", 9)), (REFERRERS, ("a", "", None, "", 9))]
+
+        async def go() -> None:
+            for sql, parameters in lists:
+                async with database.connected() as connection, connection.transaction():
+                    # Tables of a few rows are read as a whole otherwise.
+                    for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+                        await connection.execute(f"SET LOCAL enable_{way} = off")
+                    rows = await connection.fetch(f"EXPLAIN {sql}", *parameters)
+                plan = " ".join(row[0] for row in rows)
+                assert "Seq Scan" not in plan, plan
+                assert "Sort" not in plan, plan
+
+        runner.run(go())
+
+
+class TestTexts:
+    """What PostgreSQL cannot hold."""
+
+    def test_nul(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """A NUL in what somebody asks for is no failure of the database."""
+        metadata, access = shelf.metadata(), shelf.access()
+
+        async def go() -> None:
+            await add(metadata, A, image(1))
+            after = PageRequest(10, "v1\0")
+            assert (await metadata.list_tags(A, after)).items == []
+            before = PageRequest(10, "v\0zzz")
+            assert (await metadata.list_tags(A, before)).items == ["v1"]
+            assert (await metadata.list_repositories(PageRequest(10, "\0"))).items == ["a"]
+            page = await metadata.list_referrers(A, BLOB, "a/\0", PageRequest(10), 1000)
+            assert page.items == []
+            for name in ("nul\0", "\ud800"):
+                assert await access.get_identity(name) is None
+            for name in ("nul\0", "long" * 1000, "\ud800"):
+                await access.add_failure("here", name, forget_before=0)
+                assert await access.count_failures("here", name, 0) == 1
+
+        runner.run(go())
+
+    def test_order(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """Lists are in ASCII order, whatever the locale of the database is."""
+        metadata = shelf.metadata()
+        names = ["_b", "a", "A", "B", "b", "a-b", "a.b", "ab", "10", "9"]
+
+        async def go() -> None:
+            manifest = await add(metadata, A, image(1))
+            tags = [Tag(name) for name in names]
+            await metadata.put_manifest(A, manifest, tags=tags, condition=None, check_children=True)
+            page = await metadata.list_tags(A, PageRequest(100))
+            assert page.items == sorted([*names, "v1"])
+            page = await metadata.list_tags(A, PageRequest(3, "a"))
+            assert page.items == ["a-b", "a.b", "ab"]
+
+        runner.run(go())
