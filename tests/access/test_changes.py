@@ -162,6 +162,46 @@ class TestGuessing:
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
             assert answer.json()["errors"][0]["code"] == "TOOMANYREQUESTS"
 
+    def test_remembered_password_is_no_oracle(self, data: Path) -> None:
+        """Where attempts are refused, the right password is too, though it was used elsewhere."""
+        Commands(data).add_user("ann", "ann's")
+        options = ("--login-failures", "3", "--trusted-proxies", "127.0.0.1", "--workers", "1")
+        with (
+            running_registry(data, *options, env=CHEAP) as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+
+            def status(source: str, password: str) -> int:
+                headers = {"X-Forwarded-For": source}
+                return client.get("/v2/", auth=("ann", password), headers=headers).status_code
+
+            # All addresses of a network of 64 bits are one client's.
+            found = [status(f"2001:db8::{number}", f"wrong {number}") for number in range(4)]
+            assert found == [401, 401, 401, 429]
+            assert status("192.0.2.1", "ann's") == 200
+            assert status("2001:db8::9", "ann's") == 429
+
+    def test_tokens_are_not_counted(self, data: Path) -> None:
+        """A job with a token that is over does not lock out those beside it."""
+        Commands(data).add_user("ann", "ann's")
+        with (
+            running_registry(data, "--login-failures", "3", env=CHEAP) as registry,
+            httpx.Client(base_url=registry.url) as client,
+        ):
+            answer = client.get("/oauth2/token?offline_token=true", auth=("ann", "ann's"))
+            zeros = "00000000-0000-0000-0000-000000000000"
+            for _ in range(6):
+                assert client.get("/v2/", auth=(zeros, "junk")).status_code == 401
+            pair = (zeros, answer.json()["refresh_token"])
+            assert client.get("/v2/", auth=pair).status_code == 200
+
+    def test_too_many_fields(self, guarded: RunningRegistry) -> None:
+        """A form that nobody means is refused like any other bad input."""
+        for path in ("/oauth2/token", "/oauth2/exchange"):
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = httpx.post(f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers)
+            assert (answer.status_code, answer.json()["errors"][0]["code"]) == (413, "SIZE_INVALID")
+
 
 class TestExposure:
     """What is served to other machines."""

@@ -28,7 +28,7 @@ from portside.spec.schemes import AuthScheme
 from portside.spec.scopes import parse_scopes
 
 MAX_FORM_BYTES = 256 * 1024
-"""A form holds a token or two, and up to a hundred scopes."""
+"""A form holds a token or two, and some scopes."""
 
 MAX_FIELDS = 200
 
