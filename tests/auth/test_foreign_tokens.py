@@ -335,6 +335,16 @@ class TestPublishedKeys:
         assert runner.run(keys.find(RING.newest)) is None
         assert server.requests == 2
 
+    def test_all_taken_back(
+        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
+    ) -> None:
+        """An issuer that publishes an empty set has no key from then on."""
+        assert runner.run(keys.find(RING.newest)) is not None
+        server.body = b'{"keys": []}'
+        elapsed.now += REFRESH + 1
+        assert runner.run(keys.find(RING.newest)) is None
+        assert server.requests == 2
+
     @pytest.mark.parametrize("status", [404, 500, 503])
     def test_error(
         self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, status: int
