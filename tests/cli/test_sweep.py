@@ -6,7 +6,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from portside.bootstrap import _sweep, open_stores, prepare
+from portside.bootstrap import open_stores, prepare
+from portside.bootstrap.sweeping import sweep
 from portside.config import make_settings
 
 
@@ -33,11 +34,11 @@ def test_the_sweeper_survives(data: Path) -> None:
 
     async def look_twice() -> None:
         counter = Counter()
-        logger = logging.getLogger("portside.bootstrap")
+        logger = logging.getLogger("portside.bootstrap.sweeping")
         logger.addHandler(counter)
         stores = open_stores(settings)
         stores.close()
-        sweeping = asyncio.create_task(_sweep(settings, stores))
+        sweeping = asyncio.create_task(sweep(settings, stores))
         try:
             async with asyncio.timeout(20):
                 await counter.enough.wait()

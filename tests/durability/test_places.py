@@ -136,7 +136,7 @@ class TestLostDatabase:
             database.touch()
         line = fail(command, store)
         assert f"{database} is missing or empty" in line
-        assert "restore portside.db from a backup, or move blobs/ away" in line
+        assert "restore portside.db from a backup, or move the blobs away" in line
         assert database.exists() == (way == "empty")
         assert sorted((store / "blobs").rglob("*")) == before
 

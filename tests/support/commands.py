@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from portside.auth.registrar import Registrar
-from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.bootstrap import Stores, now, opened_stores
+from portside.config import make_settings
 from portside.stores.access import StoredIdentity
 from support.server import run_portside
 
@@ -60,14 +61,20 @@ class Commands:
         return path
 
     @contextmanager
+    def _stores(self) -> Iterator[Stores]:
+        with opened_stores(make_settings({"data": str(self.data)})) as stores:
+            asyncio.run(stores.create())
+            yield stores
+
+    @contextmanager
     def registrar(self) -> Iterator[Registrar]:
         """Do what commands do in this process, which is quicker where they are not the subject."""
-        with opened_registrar(read_settings({"data": str(self.data)}), create=True) as registrar:
-            yield registrar
+        with self._stores() as stores:
+            yield Registrar(stores.access, clock=now)
 
     def stored(self, name: str) -> StoredIdentity:
         """Read an identity where it is kept, with the hashes of its passwords."""
-        with opened_registry(read_settings({"data": str(self.data)})) as stores:
+        with self._stores() as stores:
             found = asyncio.run(stores.access.get_identity(name))
         assert found is not None
         return found
@@ -75,5 +82,5 @@ class Commands:
     def change(self, name: str, change: Callable[[StoredIdentity], StoredIdentity]) -> None:
         """Change an identity where it is kept, in ways that no command offers."""
         kind = self.stored(name).kind
-        with opened_registry(read_settings({"data": str(self.data)})) as stores:
+        with self._stores() as stores:
             asyncio.run(stores.access.change_identity(name, kind, change))

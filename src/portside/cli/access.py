@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any, NamedTuple
 
@@ -15,9 +14,8 @@ from portside.auth.registrar import RegistrarError
 from portside.auth.rulebook import RuleBook, Rules
 from portside.auth.rules import Rule
 from portside.bootstrap import Stores, now
-from portside.cli.options import settings_options
 from portside.cli.output import json_option, show_json
-from portside.cli.registry import opened_registry, read_settings
+from portside.cli.registry import opened_registry, read_settings, registry_command
 from portside.config import Settings
 from portside.spec.actions import Action, ActionInvalid, parse_actions
 from portside.spec.names import RepositoryName
@@ -73,8 +71,8 @@ def access() -> None:
     help="Group of an identity of another issuer, such as ci:deploy; may be given several times.",
 )
 @json_option
-@settings_options("data", "open", "anonymous", "htpasswd", "access")
-def explain(
+@registry_command("open", "anonymous", "htpasswd", "access")
+async def explain(
     *,
     identity: str,
     action: str,
@@ -92,8 +90,8 @@ def explain(
     """
     settings = read_settings(given)
     question = _ask(identity, groups, action, repository)
-    with opened_registry(settings) as stores:
-        found = asyncio.run(_explain(settings, stores, question))
+    async with opened_registry(settings) as stores:
+        found = await _explain(settings, stores, question)
     if as_json:
         show_json(_document(question, found))
     else:

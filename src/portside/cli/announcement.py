@@ -44,7 +44,7 @@ def _banner(settings: Settings, host: str, port: int, reachable: str) -> str:
     bound = f"[{host}]" if ":" in host else host
     return (
         f"Portside listens on {scheme}://{bound}:{port}\n"
-        f"Data is in {settings.root}\n"
+        f"Data is in {settings.place}\n"
         f"Try: podman push {verify}IMAGE {shown}/library/app:1"
     )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
@@ -15,13 +13,19 @@ import click
 from portside import __version__
 from portside.auth.files import FileInvalid
 from portside.auth.registrar import RegistrarError
-from portside.bootstrap import Stores, now, opened_stores
+from portside.bootstrap import Stores, connected_stores, now, opened_stores
 from portside.cli.access import access
 from portside.cli.announcement import drop_output
 from portside.cli.certificates import CertificateInvalid
 from portside.cli.keys import keys
 from portside.cli.options import settings_options
-from portside.cli.registry import read_settings, require_registry
+from portside.cli.registry import (
+    BLOBS,
+    REGISTRY,
+    read_settings,
+    registry_command,
+    require_registry,
+)
 from portside.cli.scope_maps import scope_map
 from portside.cli.server import ServerError, serve
 from portside.cli.tokens import token
@@ -52,8 +56,20 @@ def serve_command(**given: Any) -> None:
     serve(read_settings(given))
 
 
+@commands.command("migrate")
+@registry_command()
+async def migrate_command(**given: Any) -> None:
+    """Make the database, or bring its schema to the newest version.
+
+    Several nodes may do so at once. A database that is up to date is left as it is.
+    """
+    async with connected_stores(read_settings(given)) as stores:
+        taken = await stores.engine.migrate()
+        click.echo(f"{stores.engine.name} is up to date; {taken} steps were taken.")
+
+
 @commands.command("check")
-@settings_options("data")
+@settings_options(*REGISTRY, *BLOBS)
 def check_command(**given: Any) -> None:
     """Verify everything that is stored; exit with 1 if something is wrong.
 
@@ -61,7 +77,9 @@ def check_command(**given: Any) -> None:
     """
     tally = Tally()
     problems = 0
-    with _opened_as_it_is(read_settings(given), read_only=True) as stores:
+    settings = read_settings(given)
+    asyncio.run(_require_this_version(settings))
+    with opened_stores(settings, read_only=True) as stores:
         pause = partial(time.sleep, STRAY_PAUSE)
         for problem in find_problems(stores.metadata, stores.blobs, tally, pause=pause):
             problems += 1
@@ -76,14 +94,16 @@ def check_command(**given: Any) -> None:
 
 
 @commands.command("collect")
-@settings_options("data")
-def collect_command(**given: Any) -> None:
+@registry_command(*BLOBS)
+async def collect_command(**given: Any) -> None:
     """Remove stored bytes that no repository knows of, as a crash can leave them.
 
     The registry may run meanwhile.
     """
-    with _opened_as_it_is(read_settings(given)) as stores:
-        collected = asyncio.run(_collect(stores))
+    settings = read_settings(given)
+    await _require_this_version(settings)
+    async with connected_stores(settings) as stores:
+        collected = await _collect(stores)
     click.echo(f"{collected.bytes} bytes freed.")
     if collected.kept:
         kept = f"{collected.kept} stray blobs could not be removed; `portside check` names them"
@@ -95,17 +115,15 @@ async def _collect(stores: Stores) -> Collected:
     return await collect_strays(stores.metadata, stores.blobs, now() - LEFTOVER_AGE * 1_000_000)
 
 
-@contextmanager
-def _opened_as_it_is(settings: Settings, *, read_only: bool = False) -> Iterator[Stores]:
-    """Open the stores for the length of a block if they are those of this very version.
+async def _require_this_version(settings: Settings) -> None:
+    """Refuse stores that are not those of this very version.
 
-    Raises Unavailable and StorageFull.
+    Raises Unavailable, SchemaTooNew and SchemaTooOld.
     """
-    with opened_stores(settings, read_only=read_only) as stores:
-        stores.require_database()
-        require_registry(settings)
-        stores.database.require_newest()
-        yield stores
+    async with connected_stores(settings, read_only=True) as stores:
+        await stores.require_database()
+        await require_registry(stores)
+        await stores.engine.require_newest()
 
 
 for _group in (user, scope_map, token, keys, access):

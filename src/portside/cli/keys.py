@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
 
 from portside.auth.tokens.keys import rotate_keys
 from portside.bootstrap import now
-from portside.cli.options import settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
-from portside.cli.registry import opened_registry, read_settings
+from portside.cli.registry import opened_registry, read_settings, registry_command
 from portside.stores.access import SigningKey
 
 
@@ -22,14 +20,14 @@ def keys() -> None:
 
 @keys.command("list")
 @json_option
-@settings_options("data")
-def list_keys(*, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def list_keys(*, as_json: bool, **given: Any) -> None:
     """List keys, the newest first: it signs, and all of them verify.
 
     The keys themselves are never shown.
     """
-    with opened_registry(read_settings(given)) as stores:
-        found = asyncio.run(stores.access.list_keys())
+    async with opened_registry(read_settings(given)) as stores:
+        found = await stores.access.list_keys()
     if as_json:
         show_json([_document(key, signs=key is found[0]) for key in found])
         return
@@ -44,8 +42,8 @@ def list_keys(*, as_json: bool, **given: Any) -> None:
 
 @keys.command("rotate")
 @json_option
-@settings_options("data", "access_token_life", "refresh_token_life")
-def rotate(*, as_json: bool, **given: Any) -> None:
+@registry_command("access_token_life", "refresh_token_life")
+async def rotate(*, as_json: bool, **given: Any) -> None:
     """Sign with a new key from now on.
 
     Tokens that the older keys have signed stay valid: such a key is kept until the last of them
@@ -53,8 +51,8 @@ def rotate(*, as_json: bool, **given: Any) -> None:
     """
     settings = read_settings(given)
     life = max(settings.access_token_life, settings.refresh_token_life) * 1_000_000
-    with opened_registry(settings) as stores:
-        key = asyncio.run(rotate_keys(stores.access, now(), token_life=life))
+    async with opened_registry(settings) as stores:
+        key = await rotate_keys(stores.access, now(), token_life=life)
     if as_json:
         show_json(_document(key, signs=True))
     else:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
 
 from portside.auth.registrar import RegistrarError, check_spelling, parse_scope_rules
 from portside.auth.registrations import ScopeMapChange
-from portside.cli.options import settings_options
 from portside.cli.output import (
     iso_time,
     json_option,
@@ -18,7 +16,7 @@ from portside.cli.output import (
     show_table,
     shown_time,
 )
-from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.cli.registry import opened_registrar, opened_registry, read_settings, registry_command
 from portside.spec.actions import acr_names
 from portside.stores.access import ScopeMap, ScopeRule
 
@@ -47,8 +45,8 @@ def scope_map() -> None:
 )
 @click.option("--description", default="", help="A line about what it is for.")
 @json_option
-@settings_options("data")
-def create_scope_map(
+@registry_command()
+async def create_scope_map(
     *, name: str, repositories: tuple[str, ...], description: str, as_json: bool, **given: Any
 ) -> None:
     """Create the scope map NAME.
@@ -58,8 +56,8 @@ def create_scope_map(
     settings = read_settings(given)
     check_spelling(name)
     rules = parse_scope_rules(repositories)
-    with opened_registrar(settings, create=True) as registrar:
-        created = asyncio.run(registrar.add_scope_map(name, rules, description=description))
+    async with opened_registrar(settings, create=True) as registrar:
+        created = await registrar.add_scope_map(name, rules, description=description)
     if as_json:
         show_json(_document(created))
     else:
@@ -68,11 +66,11 @@ def create_scope_map(
 
 @scope_map.command("list")
 @json_option
-@settings_options("data")
-def list_scope_maps(*, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def list_scope_maps(*, as_json: bool, **given: Any) -> None:
     """List scope maps by name, with what they allow."""
-    with opened_registry(read_settings(given)) as stores:
-        found = asyncio.run(stores.access.list_scope_maps())
+    async with opened_registry(read_settings(given)) as stores:
+        found = await stores.access.list_scope_maps()
     if as_json:
         show_json([_document(one) for one in found])
         return
@@ -86,11 +84,11 @@ def list_scope_maps(*, as_json: bool, **given: Any) -> None:
 @scope_map.command("show")
 @click.argument("name")
 @json_option
-@settings_options("data")
-def show_scope_map(*, name: str, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def show_scope_map(*, name: str, as_json: bool, **given: Any) -> None:
     """Show the scope map NAME."""
-    with opened_registrar(read_settings(given)) as registrar:
-        found = asyncio.run(registrar.get_scope_map(name))
+    async with opened_registrar(read_settings(given)) as registrar:
+        found = await registrar.get_scope_map(name)
     if as_json:
         show_json(_document(found))
         return
@@ -120,8 +118,8 @@ def show_scope_map(*, name: str, as_json: bool, **given: Any) -> None:
     help="Take a pattern away; may be given several times.",
 )
 @click.option("--description", help="Replace the line about what it is for.")
-@settings_options("data")
-def update_scope_map(
+@registry_command()
+async def update_scope_map(
     *,
     name: str,
     repositories: tuple[str, ...],
@@ -134,18 +132,18 @@ def update_scope_map(
     if change == ScopeMapChange():
         options = "--repository, --remove-repository or --description"
         raise RegistrarError(f"nothing to change; give {options}")
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.change_scope_map(name, change))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.change_scope_map(name, change)
     click.echo(f"Scope map {name} updated.")
 
 
 @scope_map.command("delete")
 @click.argument("name")
-@settings_options("data")
-def delete_scope_map(*, name: str, **given: Any) -> None:
+@registry_command()
+async def delete_scope_map(*, name: str, **given: Any) -> None:
     """Delete the scope map NAME, unless a token names it."""
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.remove_scope_map(name))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.remove_scope_map(name)
     click.echo(f"Scope map {name} deleted.")
 
 

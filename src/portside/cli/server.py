@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
     host, port = settings.address
     if settings.tls_certificate:
         check_certificate(settings.tls_certificate, settings.tls_key)
-    lock = _take_data(settings.root)
+    lock = _take_data(settings.root) if not settings.database else None
     held = _take_port(host, port)
     is_closed = prepare(settings)
     if not is_closed:
@@ -77,7 +77,8 @@ def serve(settings: Settings) -> None:
             signal.signal(number, signal.SIG_IGN)
         lifeline.end()
         held.close()
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def _allow_open(settings: Settings, host: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ import click
 from portside.auth.registrar import PASSWORD_NUMBERS, RegistrarError
 from portside.auth.registrations import MadePassword, Registration, TokenChange
 from portside.bootstrap import now
-from portside.cli.options import settings_options
 from portside.cli.output import (
     iso_time,
     json_option,
@@ -22,7 +20,7 @@ from portside.cli.output import (
     show_table,
     shown_time,
 )
-from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.cli.registry import opened_registrar, opened_registry, read_settings, registry_command
 from portside.cli.users import FIRST
 from portside.stores.access import IdentityKind, StoredIdentity
 
@@ -66,8 +64,8 @@ def token() -> None:
 @click.option("--scope-map", required=True, metavar="MAP", help="What the token may do.")
 @_expires_option
 @json_option
-@settings_options("data")
-def create_token(
+@registry_command()
+async def create_token(
     *, name: str, scope_map: str, expires: str | None, as_json: bool, **given: Any
 ) -> None:
     """Create the token NAME, and print its passwords.
@@ -76,8 +74,8 @@ def create_token(
     shown again.
     """
     end = parse_expiry(expires, now()) if expires is not None else None
-    with opened_registrar(read_settings(given)) as registrar:
-        made = asyncio.run(registrar.add_token(name, scope_map, expires=end))
+    async with opened_registrar(read_settings(given)) as registrar:
+        made = await registrar.add_token(name, scope_map, expires=end)
     if as_json:
         show_json(_created_document(made))
     else:
@@ -90,11 +88,11 @@ def create_token(
 
 @token.command("list")
 @json_option
-@settings_options("data")
-def list_tokens(*, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def list_tokens(*, as_json: bool, **given: Any) -> None:
     """List tokens by name."""
-    with opened_registry(read_settings(given)) as stores:
-        found = asyncio.run(stores.access.list_identities(IdentityKind.TOKEN))
+    async with opened_registry(read_settings(given)) as stores:
+        found = await stores.access.list_identities(IdentityKind.TOKEN)
     if as_json:
         show_json([_document(one) for one in found])
         return
@@ -115,11 +113,11 @@ def list_tokens(*, as_json: bool, **given: Any) -> None:
 @token.command("show")
 @click.argument("name")
 @json_option
-@settings_options("data")
-def show_token(*, name: str, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def show_token(*, name: str, as_json: bool, **given: Any) -> None:
     """Show the token NAME, without its passwords."""
-    with opened_registrar(read_settings(given)) as registrar:
-        found = asyncio.run(registrar.get(name, IdentityKind.TOKEN))
+    async with opened_registrar(read_settings(given)) as registrar:
+        found = await registrar.get(name, IdentityKind.TOKEN)
     if as_json:
         show_json(_document(found))
         return
@@ -140,8 +138,8 @@ def show_token(*, name: str, as_json: bool, **given: Any) -> None:
 @_expires_option
 @click.option("--no-expiry", is_flag=True, help="Let the token never end.")
 @click.option("--status", type=click.Choice(["enabled", "disabled"]), help="Let it in, or not.")
-@settings_options("data")
-def update_token(
+@registry_command()
+async def update_token(
     *,
     name: str,
     scope_map: str | None,
@@ -162,18 +160,18 @@ def update_token(
     if change == TokenChange():
         options = "--scope-map, --expires, --no-expiry or --status"
         raise RegistrarError(f"nothing to change; give {options}")
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.change_token(name, change))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.change_token(name, change)
     click.echo(f"Token {name} updated.")
 
 
 @token.command("delete")
 @click.argument("name")
-@settings_options("data")
-def delete_token(*, name: str, **given: Any) -> None:
+@registry_command()
+async def delete_token(*, name: str, **given: Any) -> None:
     """Delete the token NAME; its passwords end at once."""
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.remove(name, IdentityKind.TOKEN))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.remove(name, IdentityKind.TOKEN)
     click.echo(f"Token {name} deleted.")
 
 
@@ -187,14 +185,14 @@ def delete_token(*, name: str, **given: Any) -> None:
     help="Which password to make anew.",
 )
 @json_option
-@settings_options("data")
-def regenerate_password(*, name: str, number: str, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def regenerate_password(*, name: str, number: str, as_json: bool, **given: Any) -> None:
     """Make a password of the token NAME anew, and print it; the other one stays.
 
     The old password ends at once. The new one cannot be shown again.
     """
-    with opened_registrar(read_settings(given)) as registrar:
-        made = asyncio.run(registrar.regenerate(name, int(number)))
+    async with opened_registrar(read_settings(given)) as registrar:
+        made = await registrar.regenerate(name, int(number))
     if as_json:
         show_json({"name": name, "passwords": [_password_document(made)]})
     else:

@@ -11,9 +11,17 @@ from typing import Any, TypeVar
 import click
 
 from portside.auth.registrar import RegistrarError, check_name
+from portside.auth.registrations import Registration
 from portside.cli.options import settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
-from portside.cli.registry import opened_registrar, opened_registry, read_settings
+from portside.cli.registry import (
+    REGISTRY,
+    opened_registrar,
+    opened_registry,
+    read_settings,
+    registry_command,
+)
+from portside.config import Settings
 from portside.stores.access import IdentityKind, StoredIdentity
 
 LONGEST_LINE = 4096
@@ -52,7 +60,7 @@ def _password_options(command: Command) -> Command:
 @click.argument("name")
 @_password_options
 @json_option
-@settings_options("data", "password_cost")
+@settings_options(*REGISTRY, "password_cost")
 def add_user(
     *, name: str, password_stdin: bool, password_file: Path | None, as_json: bool, **given: Any
 ) -> None:
@@ -63,10 +71,9 @@ def add_user(
     """
     settings = read_settings(given)
     check_name(name)
-    with opened_registrar(settings, create=True) as registrar:
-        asyncio.run(registrar.require_free(name))
-        password = _password(name, stdin=password_stdin, file=password_file)
-        added = asyncio.run(registrar.add_user(name, password, cost=settings.password_cost))
+    asyncio.run(_require_free(settings, name))
+    password = _password(name, stdin=password_stdin, file=password_file)
+    added = asyncio.run(_add(settings, name, password))
     if as_json:
         show_json(_document(added.identity))
     else:
@@ -75,13 +82,23 @@ def add_user(
         click.echo(FIRST, err=True)
 
 
+async def _require_free(settings: Settings, name: str) -> None:
+    async with opened_registrar(settings, create=True) as registrar:
+        await registrar.require_free(name)
+
+
+async def _add(settings: Settings, name: str, password: str) -> Registration:
+    async with opened_registrar(settings, create=True) as registrar:
+        return await registrar.add_user(name, password, cost=settings.password_cost)
+
+
 @user.command("list")
 @json_option
-@settings_options("data")
-def list_users(*, as_json: bool, **given: Any) -> None:
+@registry_command()
+async def list_users(*, as_json: bool, **given: Any) -> None:
     """List users by name."""
-    with opened_registry(read_settings(given)) as stores:
-        found = asyncio.run(stores.access.list_identities(IdentityKind.USER))
+    async with opened_registry(read_settings(given)) as stores:
+        found = await stores.access.list_identities(IdentityKind.USER)
     if as_json:
         show_json([_document(identity) for identity in found])
         return
@@ -94,50 +111,59 @@ def list_users(*, as_json: bool, **given: Any) -> None:
 
 @user.command("remove")
 @click.argument("name")
-@settings_options("data")
-def remove_user(*, name: str, **given: Any) -> None:
+@registry_command()
+async def remove_user(*, name: str, **given: Any) -> None:
     """Remove the user NAME; logins with the name end at once.
 
     A registry that had users asks for credentials even when the last one is gone.
     """
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.remove(name, IdentityKind.USER))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.remove(name, IdentityKind.USER)
     click.echo(f"User {name} removed.")
 
 
 @user.command("passwd")
 @click.argument("name")
 @_password_options
-@settings_options("data", "password_cost")
+@settings_options(*REGISTRY, "password_cost")
 def change_password(
     *, name: str, password_stdin: bool, password_file: Path | None, **given: Any
 ) -> None:
     """Give the user NAME another password; the old one ends at once."""
     settings = read_settings(given)
-    with opened_registrar(settings) as registrar:
-        asyncio.run(registrar.get(name, IdentityKind.USER))
-        password = _password(name, stdin=password_stdin, file=password_file)
-        asyncio.run(registrar.change_password(name, password, cost=settings.password_cost))
+    asyncio.run(_require_user(settings, name))
+    password = _password(name, stdin=password_stdin, file=password_file)
+    asyncio.run(_change_password(settings, name, password))
     click.echo(f"Password of {name} changed.")
+
+
+async def _require_user(settings: Settings, name: str) -> None:
+    async with opened_registrar(settings) as registrar:
+        await registrar.get(name, IdentityKind.USER)
+
+
+async def _change_password(settings: Settings, name: str, password: str) -> None:
+    async with opened_registrar(settings) as registrar:
+        await registrar.change_password(name, password, cost=settings.password_cost)
 
 
 @user.command("disable")
 @click.argument("name")
-@settings_options("data")
-def disable_user(*, name: str, **given: Any) -> None:
+@registry_command()
+async def disable_user(*, name: str, **given: Any) -> None:
     """Let the user NAME no longer in, and keep the password."""
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.enable_user(name, enabled=False))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.enable_user(name, enabled=False)
     click.echo(f"User {name} disabled.")
 
 
 @user.command("enable")
 @click.argument("name")
-@settings_options("data")
-def enable_user(*, name: str, **given: Any) -> None:
+@registry_command()
+async def enable_user(*, name: str, **given: Any) -> None:
     """Let the user NAME in again."""
-    with opened_registrar(read_settings(given)) as registrar:
-        asyncio.run(registrar.enable_user(name, enabled=True))
+    async with opened_registrar(read_settings(given)) as registrar:
+        await registrar.enable_user(name, enabled=True)
     click.echo(f"User {name} enabled.")
 
 

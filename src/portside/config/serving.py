@@ -42,6 +42,40 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     data: Annotated[
         str, described("Directory that holds everything; it is made if it is not there.", "path")
     ] = "data"
+    database: Annotated[
+        str,
+        described(
+            "PostgreSQL database that holds everything but the blobs, such as"
+            " postgresql://user@host/name; a password is better kept in PGPASSWORD or ~/.pgpass."
+            " Empty: an SQLite file in the data directory.",
+            "URL",
+        ),
+    ] = ""
+    database_connections: Annotated[
+        int,
+        described(
+            "Most connections to PostgreSQL of one worker; all workers of all nodes share what"
+            " the server allows.",
+            "connections",
+            ge=1,
+            le=1000,
+        ),
+    ] = 10
+    database_connect_timeout: Annotated[
+        float,
+        described(
+            "Time that a request waits for a connection to PostgreSQL.", "seconds", gt=0, le=DAY
+        ),
+    ] = 5.0
+    database_statement_timeout: Annotated[
+        float,
+        described(
+            "Time that a request waits for PostgreSQL to answer, and for what others keep locked.",
+            "seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 30.0
     workers: Annotated[
         int,
         described(

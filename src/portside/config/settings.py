@@ -6,6 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
 
 from portside.config.serving import DAY, TEN_YEARS, ServingSettings, described
 from portside.spec.dialects import Dialect
@@ -161,6 +162,34 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
         except (RuntimeError, OSError) as error:
             # There is no such user, or the working directory is gone.
             raise SettingsInvalid(f"data cannot be {self.data!r}: {error}") from error
+
+    @property
+    def place(self) -> str:
+        """Where everything is, as people call it; raises SettingsInvalid."""
+        return f"{self.shown_database} and {self.root}" if self.database else str(self.root)
+
+    @property
+    def shown_database(self) -> str:
+        """The database without its secrets; raises SettingsInvalid."""
+        parts = self._database_parts()
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}{parts.path}"
+
+    def _database_parts(self) -> SplitResult:
+        """Split the URL of the database; what is wrong with it is said without showing it."""
+        try:
+            parts = urlsplit(self.database)
+            is_known = parts.scheme in {"postgresql", "postgres"}
+        except ValueError:
+            is_known = False
+        # A password that is not encoded ends the host early, and the rest must not be shown.
+        if not is_known or "@" in parts.path + parts.query + parts.fragment:
+            shape = (
+                "database must be postgresql://USER@HOST/NAME, with /, #, ? and @ in a password"
+                " written as %2F, %23, %3F and %40"
+            )
+            raise SettingsInvalid(shape)
+        return parts
 
     @property
     def address(self) -> tuple[str, int]:

@@ -71,10 +71,10 @@ class Database:
         except sqlite3.Error as error:
             raise translate(error, self.file) from error
 
-    def create(self) -> None:
+    def create(self) -> int:
         """Make the file and its lock, or bring it to the newest schema.
 
-        Raises Unavailable, StorageFull or SchemaTooNew.
+        Gives the number of steps that it took. Raises Unavailable, StorageFull or SchemaTooNew.
         """
         with naming(self._lock):
             lock = self._open_lock()
@@ -83,13 +83,14 @@ class Database:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _make_private(self.file)
             with closing(connect(self.file, create=True)) as connection:
-                migrate(connection, self.file)
+                taken = migrate(connection, self.file)
         except sqlite3.Error as error:
             raise translate(error, self.file) from error
         finally:
             os.close(lock)
         with naming(self._lock):
             self._give_lock_away()
+        return taken
 
     def require_newest(self) -> None:
         """Refuse a file of another schema; raises SchemaTooNew, SchemaTooOld and Unavailable."""

@@ -13,18 +13,22 @@ def steps() -> dict[int, str]:
     return read_steps("portside.stores.metadata")
 
 
-def migrate(connection: sqlite3.Connection, file: Path) -> None:
+def migrate(connection: sqlite3.Connection, file: Path) -> int:
     """Bring the schema of `file` to the newest version, each step whole or not at all.
 
-    Only one process may do so at a time. Raises SchemaTooNew, and sqlite3.Error.
+    Gives the number of steps that it took. Only one process may do so at a time. Raises
+    SchemaTooNew, and sqlite3.Error.
     """
     known = steps()
+    taken = 0
     while (current := read_version(connection)) < max(known):
         step = current + 1
         connection.executescript(
             f"BEGIN IMMEDIATE; {known[step]} PRAGMA user_version = {step}; COMMIT;"
         )
+        taken += 1
     require_newest(connection, file)
+    return taken
 
 
 def require_newest(connection: sqlite3.Connection, file: Path) -> None:

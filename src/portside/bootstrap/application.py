@@ -1,0 +1,144 @@
+"""The application of one worker, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_network
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from portside.api.access_log import AccessLog
+from portside.api.app import RegistryApp
+from portside.api.auth import Gate
+from portside.api.operator import operator_app
+from portside.api.registry import Limits, Registry
+from portside.api.sources import Surroundings
+from portside.auth.access import AccessControl, AccessTerms
+from portside.auth.limits import LoginLimits
+from portside.auth.rulebook import RuleBook
+from portside.bootstrap.clock import now
+from portside.bootstrap.stores import Stores, open_stores
+from portside.bootstrap.sweeping import sweep
+from portside.config import Settings
+from portside.operations.push import Receiver
+
+START_PAUSE = 0.001
+"""Seconds: any time will do that is not over in the same round of the loop."""
+
+
+def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
+    """Make the application of one worker; `on_start` is called once it serves."""
+    stores = open_stores(settings)
+    control = make_access_control(settings, stores)
+    gate = _make_gate(settings, control) if control is not None else None
+    registry = _make_registry(settings, stores, gate)
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        starting = asyncio.all_tasks() - {asyncio.current_task()}
+        telling = asyncio.create_task(_tell_when_serving(starting, on_start))
+        sweeping = asyncio.create_task(sweep(settings, stores))
+        try:
+            yield
+        finally:
+            for task in (telling, sweeping):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            if control is not None:
+                control.close()
+            await stores.engine.disconnect()
+            stores.close()
+
+    app = RegistryApp(registry, elsewhere=operator_app(registry, lifespan=lifespan))
+    return AccessLog(app) if settings.access_log else app
+
+
+def make_rules(settings: Settings) -> RuleBook:
+    """Make the rules that the settings name; raises FileInvalid."""
+    return RuleBook(
+        anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
+    )
+
+
+def make_access_control(settings: Settings, stores: Stores) -> AccessControl | None:
+    """Make what decides about requests; None where the settings open the registry to everybody.
+
+    Raises FileInvalid.
+    """
+    if settings.open:
+        return None
+    terms = AccessTerms(
+        required=settings.requires_credentials,
+        audience=settings.service,
+        work=settings.password_cost,
+        access_life=settings.access_token_life,
+        refresh_life=settings.refresh_token_life,
+        credential_life=settings.credential_life,
+    )
+    limits = LoginLimits(
+        stores.access, failures=settings.login_failures, window=settings.login_window, clock=now
+    )
+    return AccessControl(
+        stores.access, rules=make_rules(settings), terms=terms, limits=limits, clock=now
+    )
+
+
+def _make_gate(settings: Settings, control: AccessControl) -> Gate:
+    return Gate(
+        control=control,
+        surroundings=Surroundings(
+            public_url=settings.public_url, proxies=map(ip_network, settings.trusted_proxies)
+        ),
+        scheme=settings.scheme,
+        service=settings.service,
+        realm=settings.token_realm,
+    )
+
+
+def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Registry:
+    receiver = Receiver(
+        links=stores.metadata,
+        uploads=stores.metadata,
+        blobs=stores.blobs,
+        max_blob_bytes=settings.max_blob_bytes,
+        clock=now,
+    )
+    limits = Limits(
+        max_manifest_bytes=settings.max_manifest_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        max_tags_per_push=settings.max_tags_per_push,
+        max_ranges=settings.max_ranges,
+        page_limit=settings.page_limit,
+        max_referrers_bytes=settings.max_referrers_bytes,
+        body_timeout=settings.body_timeout,
+    )
+    return Registry(
+        metadata=stores.metadata,
+        blobs=stores.blobs,
+        receiver=receiver,
+        limits=limits,
+        dialect=settings.dialect,
+        allow_delete=settings.delete,
+        allow_sparse_indexes=settings.sparse_indexes,
+        gate=gate,
+    )
+
+
+async def _tell_when_serving(
+    starting: set[asyncio.Task[Any]], on_start: Callable[[], object]
+) -> None:
+    """Call `on_start` when the server is done with the start.
+
+    It runs the loop for the start, in the tasks `starting`, leaves it, takes up its sockets and its
+    signals, and runs the loop again. The loop is told to stop in the round in which those tasks end
+    and then looks at no clock: what waits for one is called in the second run, however slow the
+    machine is.
+    """
+    if starting:
+        await asyncio.wait(starting)
+    await asyncio.sleep(START_PAUSE)
+    on_start()

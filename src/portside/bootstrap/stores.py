@@ -1,0 +1,112 @@
+"""The stores of one process: a database and what keeps the blobs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple, Protocol
+
+from portside.bootstrap.engines import Engine, Metadata, open_engine
+from portside.config import Settings
+from portside.operations.collect import CollectableBlobs
+from portside.spec.errors import Unavailable
+from portside.stores.access import AccessStore
+from portside.stores.blobs.local import LocalBlobs
+
+
+class Blobs(CollectableBlobs, Protocol):
+    """A blob store with all its abilities."""
+
+    @property
+    def place(self) -> object:
+        """Where the blobs are, as people call it."""
+        ...
+
+    def create(self) -> None:
+        """Make what is missing; raises StorageFull and Unavailable."""
+        ...
+
+    def holds_blobs(self) -> bool:
+        """Tell whether there is any blob; raises Unavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+class Stores(NamedTuple):
+    """The stores of one process; nothing is opened before it is needed."""
+
+    engine: Engine
+    blobs: Blobs
+
+    @property
+    def metadata(self) -> Metadata:
+        """All that is known of the content."""
+        return self.engine.metadata
+
+    @property
+    def access(self) -> AccessStore:
+        """All that is known of identities."""
+        return self.engine.access
+
+    async def require_database(self) -> None:
+        """Refuse blobs without their database: all of them would be taken for leftovers.
+
+        Raises Unavailable and StorageFull.
+        """
+        if not await self.engine.is_made() and self.blobs.holds_blobs():
+            lost = (
+                f"{self.engine.name} is missing or empty, and {self.blobs.place} holds blobs;"
+                f" {self.engine.remedy}, or move the blobs away to begin with an empty registry"
+            )
+            raise Unavailable(lost)
+
+    async def create(self) -> None:
+        """Make what is missing.
+
+        Raises Unavailable, StorageFull, SchemaTooNew and SchemaTooOld.
+        """
+        await self.require_database()
+        self.blobs.create()
+        await self.engine.prepare()
+
+    def close(self) -> None:
+        """Finish what was begun, and let go of everything that belongs to no event loop."""
+        self.engine.close()
+        self.blobs.close()
+
+
+def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
+    """Make the stores of this process; nothing is read or written yet.
+
+    Raises SettingsInvalid.
+    """
+    blobs = LocalBlobs(
+        settings.root, hold_timeout=settings.upload_hold_timeout, reserve=settings.reserve_bytes
+    )
+    return Stores(open_engine(settings, read_only=read_only), blobs)
+
+
+@contextmanager
+def opened_stores(settings: Settings, *, read_only: bool = False) -> Iterator[Stores]:
+    """Open the stores for the length of a block outside of any event loop.
+
+    With `read_only`, nothing in them can change.
+    """
+    stores = open_stores(settings, read_only=read_only)
+    try:
+        yield stores
+    finally:
+        stores.close()
+
+
+@asynccontextmanager
+async def connected_stores(settings: Settings, *, read_only: bool = False) -> AsyncIterator[Stores]:
+    """Open the stores for the length of a block within an event loop; see opened_stores."""
+    with opened_stores(settings, read_only=read_only) as stores:
+        try:
+            yield stores
+        finally:
+            await stores.engine.disconnect()
