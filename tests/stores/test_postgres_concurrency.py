@@ -24,8 +24,8 @@ from portside.spec.errors import (
 )
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
-from portside.stores.metadata.postgres.pool import Transaction
 from portside.stores.metadata.postgres.store import PostgresMetadata
+from portside.stores.metadata.postgres.transactions import Transaction
 from stores.conftest import Clock, PostgresShelf
 from support.content import Content, image, index
 from support.postgres import Server

@@ -241,9 +241,9 @@ class TestFull:
             database = metadata._database  # noqa: SLF001  # the commit is to fail
             real = database._once  # noqa: SLF001
 
-            async def once(connection: object, job: Callable[..., object]) -> object:
+            async def once(connection: object, job: Callable[..., object], blob: Digest) -> object:
                 monkeypatch.setattr(database, "_once", real)
-                return await real(connection, lambda transaction: then(job, transaction))  # type: ignore[arg-type]
+                return await real(connection, lambda transaction: then(job, transaction), blob)  # type: ignore[arg-type]
 
             async def then(job: Callable[..., object], transaction: object) -> None:
                 await job(transaction)  # type: ignore[misc]

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from portside.stores.access import AccessState
-from portside.stores.metadata.postgres.pool import Database, Job, Result, Transaction
+from portside.stores.metadata.postgres.pool import Database
+from portside.stores.metadata.postgres.transactions import Job, Result, Transaction
 
 FRESHNESS = 0.2
 """Seconds for which the row is believed without another look."""

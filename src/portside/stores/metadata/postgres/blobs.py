@@ -15,8 +15,9 @@ from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove, Undo
 from portside.stores.metadata.judging import blob_in_use, blob_unknown, upload_unknown
-from portside.stores.metadata.postgres.pool import Database, Transaction
+from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.repositories import lock_repository
+from portside.stores.metadata.postgres.transactions import Transaction
 
 _SIZE = """
     SELECT b.size
@@ -110,7 +111,6 @@ class PostgresBlobs:
         undos: list[Undo] = []
 
         async def job(transaction: Transaction) -> None:
-            await transaction.lock_blob(digest)
             upload = str(session.id) if session is not None else None
             row = await transaction.find(
                 _COMMIT, str(repository), str(digest), transaction.now, size, upload
@@ -127,7 +127,7 @@ class PostgresBlobs:
                 undos.append(undo)
 
         try:
-            await self._database.write(job)
+            await self._database.write(job, blob=digest)
         except StorageFull:
             # The bytes are in the way of everybody, unless somebody came to need them meanwhile.
             for undo in undos:
@@ -146,12 +146,11 @@ class PostgresBlobs:
         named = str(source) if source is not None else None
 
         async def job(transaction: Transaction) -> None:
-            await transaction.lock_blob(digest)
             if await transaction.find(_MOUNTABLE, str(digest), size, named) is None:
                 raise blob_unknown(source, digest)
             await transaction.find(_LINK, str(repository), str(digest), transaction.now)
 
-        await self._database.write(job)
+        await self._database.write(job, blob=digest)
 
     async def list_linking(self, digest: Digest, limit: int) -> list[RepositoryName]:
         """Read the links by their index."""

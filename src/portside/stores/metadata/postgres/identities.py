@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.postgres.access_state import PostgresAccessState
-from portside.stores.metadata.postgres.pool import Transaction
 from portside.stores.metadata.postgres.texts import is_storable
+from portside.stores.metadata.postgres.transactions import Transaction
 from portside.stores.metadata.rows import identities_from_rows
 
 _COLUMNS = """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from portside.stores.metadata.postgres.pool import Database, Transaction
+from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.texts import countable
+from portside.stores.metadata.postgres.transactions import Transaction
 
 _COUNT_ALL = "SELECT count(*) FROM login_failures WHERE source = $1 AND failed >= $2"
 _COUNT_NAME = """

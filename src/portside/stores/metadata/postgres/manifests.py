@@ -24,8 +24,9 @@ from portside.stores.metadata.judging import (
     must_be_present,
     refuse_missing,
 )
-from portside.stores.metadata.postgres.pool import Database, Transaction
+from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.repositories import lock_or_add_repository, lock_repository
+from portside.stores.metadata.postgres.transactions import Transaction
 
 _BY_TAG = """
     SELECT m.media_type, m.digest, m.payload

@@ -13,7 +13,7 @@ from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.versions import read_steps, require_version
 
 if TYPE_CHECKING:
-    from portside.stores.metadata.postgres.pool import Connection
+    from portside.stores.metadata.postgres.transactions import Connection
 
 LOCK = (0x706F7274, 2)
 """Key of the lock; its first half is the one that Portside's locks of two numbers share."""

@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
@@ -27,12 +27,17 @@ import msgspec
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.metadata.postgres.faults import FAILURES, LOST, RETRIED, translated
+from portside.stores.metadata.postgres.transactions import (
+    Connection,
+    Job,
+    Result,
+    Transaction,
+    begun,
+    lock_key,
+)
 
 if TYPE_CHECKING:
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
-
-Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +49,7 @@ LEASE = 60
 """Seconds that a removal may take. Its node holds a lock meanwhile; this is for one that loses its
 connection or ends: nobody commits the same blob before that time is over."""
 
-_LOCK_BLOB = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-_HOLD_BLOB = """
-    SELECT pg_advisory_lock_shared($1, 1), pg_advisory_lock(hashtextextended($2, 0))
-"""
+_HOLD_BLOB = "SELECT pg_advisory_lock_shared($1, 1), pg_advisory_lock($2)"
 _ANNOUNCE_REMOVAL = f"""
     INSERT INTO removals (digest, until)
     VALUES ($1, clock_timestamp() + interval '{LEASE} seconds')
@@ -78,34 +80,6 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 10
     connect_timeout: float = 5.0
     statement_timeout: float = 30.0
-
-
-class Transaction:
-    """What a job may do: run SQL, and ask for the time, in microseconds since 1970."""
-
-    def __init__(self, connection: Connection, now: int) -> None:
-        self._connection = connection
-        self.now = now
-
-    async def execute(self, sql: str, *parameters: Any) -> int:
-        """Run one statement; gives the number of rows that it changed."""
-        status = await self._connection.execute(sql, *parameters)
-        return int(status.rpartition(" ")[2])
-
-    async def find(self, sql: str, *parameters: Any) -> Any | None:
-        """Run one statement; gives its first row, or None."""
-        return await self._connection.fetchrow(sql, *parameters)
-
-    async def list(self, sql: str, *parameters: Any) -> list[Any]:
-        """Run one statement; gives its rows."""
-        return await self._connection.fetch(sql, *parameters)
-
-    async def lock_blob(self, digest: Digest) -> None:
-        """Keep everybody else from a blob's row and bytes until the transaction has ended."""
-        await self._connection.execute(_LOCK_BLOB, str(digest))
-
-
-Job = Callable[[Transaction], Awaitable[Result]]
 
 
 class Database:
@@ -182,16 +156,17 @@ class Database:
 
         return await self._to_the_end(run())
 
-    async def write(self, job: Job[Result]) -> Result:
+    async def write(self, job: Job[Result], *, blob: Digest | None = None) -> Result:
         """Run a job in a transaction; returns when it is committed, and raises what it raises.
 
-        A job that is broken off because of others is run once more, from its beginning. It is
-        finished even if nobody waits for it any more: a thread may be at work within it.
+        Everybody else is kept from the row and the bytes of `blob` until then. A job that is broken
+        off because of others is run once more, from its beginning. It is finished even if nobody
+        waits for it any more: a thread may be at work within it.
         """
 
         async def run() -> Result:
             async with self.connected() as connection:
-                return await self._twice(connection, job)
+                return await self._twice(connection, job, blob)
 
         return await self._to_the_end(run())
 
@@ -213,7 +188,7 @@ class Database:
         async def run() -> bool:
             async with self.connected() as connection:
                 try:
-                    await connection.execute(_HOLD_BLOB, REMOVAL, str(digest))
+                    await connection.execute(_HOLD_BLOB, REMOVAL, lock_key(digest))
                     is_last = await self._twice(connection, announce)
                     if is_last:
                         await asyncio.to_thread(_finish, remove)
@@ -235,15 +210,17 @@ class Database:
             except Unavailable as error:
                 log.warning("%s; %s can be pushed again in %d seconds", error, digest, LEASE)
 
-    async def _twice(self, connection: Connection, job: Job[Result]) -> Result:
+    async def _twice(
+        self, connection: Connection, job: Job[Result], blob: Digest | None = None
+    ) -> Result:
         try:
-            return await self._once(connection, job)
+            return await self._once(connection, job, blob)
         except RETRIED as error:
             log.info("a transaction is run again: %s", error)
-        return await self._once(connection, job)
+        return await self._once(connection, job, blob)
 
-    async def _once(self, connection: Connection, job: Job[Result]) -> Result:
-        async with connection.transaction():
+    async def _once(self, connection: Connection, job: Job[Result], blob: Digest | None) -> Result:
+        async with begun(connection, blob):
             return await job(Transaction(connection, self.clock()))
 
     async def _to_the_end(self, work: Awaitable[Result]) -> Result:

@@ -7,7 +7,7 @@ added meanwhile: they only refer to it (FOR NO KEY UPDATE lets those that take F
 from __future__ import annotations
 
 from portside.spec.names import RepositoryName
-from portside.stores.metadata.postgres.pool import Transaction
+from portside.stores.metadata.postgres.transactions import Transaction
 
 _FIND = "SELECT id FROM repositories WHERE name = $1"
 _LOCK = f"{_FIND} FOR NO KEY UPDATE"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from portside.spec.actions import ordered
 from portside.stores.access import ScopeMap
 from portside.stores.metadata.postgres.access_state import PostgresAccessState
-from portside.stores.metadata.postgres.pool import Transaction
+from portside.stores.metadata.postgres.transactions import Transaction
 from portside.stores.metadata.rows import scope_maps_from_rows
 
 _COLUMNS = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portside.stores.access import SigningKey
 from portside.stores.metadata.postgres.access_state import PostgresAccessState
-from portside.stores.metadata.postgres.pool import Transaction
+from portside.stores.metadata.postgres.transactions import Transaction
 
 _LIST = "SELECT id, private, created FROM signing_keys ORDER BY created DESC, id"
 _ANY = "SELECT 1 FROM signing_keys LIMIT 1"

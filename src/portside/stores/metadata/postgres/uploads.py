@@ -5,7 +5,8 @@ from __future__ import annotations
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.judging import upload_unknown
-from portside.stores.metadata.postgres.pool import Database, Transaction
+from portside.stores.metadata.postgres.pool import Database
+from portside.stores.metadata.postgres.transactions import Transaction
 from portside.stores.metadata.rows import session_from_row, upload_row
 
 STALE_PAGE = 1000
