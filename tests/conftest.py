@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.postgres import Server, running_server
 from support.server import RunningRegistry, running_registry
 
 
@@ -25,6 +26,13 @@ def acr_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
     data = tmp_path_factory.mktemp("acr") / "data"
     with running_registry(data, "--dialect", "acr-2017") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """Run a PostgreSQL for all tests of this process."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
