@@ -297,3 +297,11 @@ class BlobStore(Protocol):
     async def probe(self) -> None:
         """Return if the store can write and read; raises Unavailable or StorageFull."""
         ...
+
+
+class SignedBlobs(Protocol):
+    """A blob store whose bytes a client can fetch by itself."""
+
+    async def sign(self, digest: Digest, seconds: int) -> str | None:
+        """Give a URL by which anybody can read a blob for that long, or None if there is none."""
+        ...
