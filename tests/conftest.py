@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.s3 import S3, find_rclone, running_s3
 from support.server import RunningRegistry, running_registry
 
 
@@ -25,6 +27,19 @@ def acr_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
     data = tmp_path_factory.mktemp("acr") / "data"
     with running_registry(data, "--dialect", "acr-2017") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Serve S3; on a machine that has no server for it, only the continuous integration minds."""
+    rclone = find_rclone()
+    if rclone is None:
+        missing = "no rclone with `serve s3`: go install github.com/rclone/rclone@latest"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with running_s3(rclone, tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture

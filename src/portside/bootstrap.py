@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -17,17 +20,19 @@ from portside.api.access_log import AccessLog
 from portside.api.app import RegistryApp
 from portside.api.auth import Gate
 from portside.api.operator import operator_app
-from portside.api.registry import Limits, Registry
+from portside.api.registry import Limits, Redirects, Registry
 from portside.api.sources import Surroundings
 from portside.auth.access import AccessControl, AccessTerms
 from portside.auth.limits import LoginLimits
 from portside.auth.rulebook import RuleBook
 from portside.auth.tokens.keys import load_keys
-from portside.config import Settings
+from portside.config import Redirect, Settings, SettingsInvalid
 from portside.operations.collect import expire_uploads
 from portside.operations.push import Receiver
 from portside.spec.errors import RegistryError, StorageFull, Unavailable
 from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.blobs.objects.urls import StorageUrlInvalid, open_store
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
 
@@ -49,7 +54,7 @@ class Stores(NamedTuple):
     database: Database
     metadata: SqliteMetadata
     access: SqliteAccess
-    blobs: LocalBlobs
+    blobs: LocalBlobs | ObjectBlobs
 
     def require_database(self) -> None:
         """Refuse blobs without their database: all of them would be taken for leftovers.
@@ -59,7 +64,7 @@ class Stores(NamedTuple):
         if not self.database.is_made() and self.blobs.holds_blobs():
             file = self.database.file
             lost = (
-                f"{file} is missing or empty, and {file.parent / 'blobs'} holds blobs; restore"
+                f"{file} is missing or empty, and {self.blobs.place} holds blobs; restore"
                 f" {file.name} from a backup, or move blobs/ away to begin with an empty registry"
             )
             raise Unavailable(lost)
@@ -82,10 +87,21 @@ class Stores(NamedTuple):
 def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
     """Make the stores of this process; nothing is read or written yet."""
     database = Database(settings.root, clock=now, read_only=read_only)
-    blobs = LocalBlobs(
-        settings.root, hold_timeout=settings.upload_hold_timeout, reserve=settings.reserve_bytes
-    )
+    blobs = _open_blobs(settings)
     return Stores(database, SqliteMetadata(database), SqliteAccess(database), blobs)
+
+
+def _open_blobs(settings: Settings) -> LocalBlobs | ObjectBlobs:
+    wait = settings.upload_hold_timeout
+    if not settings.storage:
+        return LocalBlobs(settings.root, hold_timeout=wait, reserve=settings.reserve_bytes)
+    try:
+        store = open_store(
+            settings.storage, environment=os.environ, allow_http=settings.storage_http
+        )
+    except StorageUrlInvalid as error:
+        raise SettingsInvalid(f"storage: {error}") from error
+    return ObjectBlobs(store, place=settings.storage, hold_timeout=wait, clock=now)
 
 
 @contextmanager
@@ -103,22 +119,41 @@ def prepare(settings: Settings) -> bool:
 
     Gives whether it will be closed to those without credentials.
 
-    Raises Unavailable, StorageFull, SchemaTooNew and FileInvalid.
+    Raises Unavailable, StorageFull, SchemaTooNew, FileInvalid and SettingsInvalid.
     """
+    if settings.storage:
+        # The threads of an object store's client do not survive the fork by which workers are
+        # made: this process, whose children they are, must not have used one.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+            child.submit(_try_storage, settings).result()
     with opened_stores(settings) as stores:
-        stores.create()
+        if settings.storage:
+            stores.database.create()
+        else:
+            stores.create()
         if not settings.open:
             _make_rules(settings)
         return asyncio.run(_prepare(settings, stores))
 
 
-async def _prepare(settings: Settings, stores: Stores) -> bool:
-    await stores.metadata.probe()
+def _try_storage(settings: Settings) -> None:
+    with opened_stores(settings) as stores:
+        stores.require_database()
+        asyncio.run(_probe_blobs(stores))
+
+
+async def _probe_blobs(stores: Stores) -> None:
     try:
         await stores.blobs.probe()
     except StorageFull as error:
         # A registry that is full can still be read, and deleted from.
         log.warning("%s", error)
+
+
+async def _prepare(settings: Settings, stores: Stores) -> bool:
+    await stores.metadata.probe()
+    if not settings.storage:
+        await _probe_blobs(stores)
     return not settings.open and await _prepare_access(settings, stores)
 
 
@@ -223,7 +258,15 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
         allow_delete=settings.delete,
         allow_sparse_indexes=settings.sparse_indexes,
         gate=gate,
+        redirects=_make_redirects(settings, stores.blobs),
     )
+
+
+def _make_redirects(settings: Settings, blobs: LocalBlobs | ObjectBlobs) -> Redirects | None:
+    if not isinstance(blobs, ObjectBlobs) or settings.redirect is Redirect.NEVER:
+        return None
+    above = settings.redirect_above if settings.redirect is Redirect.LARGE else -1
+    return Redirects(blobs=blobs, above=above)
 
 
 async def _tell_when_serving(

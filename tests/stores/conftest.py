@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from portside.stores.metadata.postgres.pool import Terms
 from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
 from support.postgres import Server, running_server
-from support.s3 import BUCKET, S3, find_rclone, running_s3
+from support.s3 import BUCKET, S3
 
 HOLD_TIMEOUT = 0.1
 
@@ -62,19 +61,6 @@ def runner() -> Iterator[asyncio.Runner]:
 def now() -> int:
     """Give the time by which an object store of the test's own says when something was written."""
     return time.time_ns() // 1000
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """Serve S3; on a machine that has no server for it, only the continuous integration minds."""
-    rclone = find_rclone()
-    if rclone is None:
-        missing = "no rclone with `serve s3`: go install github.com/rclone/rclone@latest"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with running_s3(rclone, tmp_path_factory.mktemp("s3")) as server:
-        yield server
 
 
 @pytest.fixture

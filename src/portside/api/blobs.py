@@ -13,11 +13,13 @@ from portside.api.answers import (
     Answer,
     Headers,
     StreamAnswer,
+    headers,
     no_content,
     started,
 )
 from portside.api.calls import Call
 from portside.api.conditions import check_match, is_not_modified, may_send_range
+from portside.api.registry import Redirects
 from portside.operations.delete import delete_blob as delete
 from portside.operations.pull import find_blob
 from portside.spec.digests import Digest
@@ -30,6 +32,9 @@ _OCTETS = OCTET_STREAM.encode("ascii")
 _FOREVER = (b"cache-control", b"max-age=31536000")
 _ACCEPT_RANGES = (b"accept-ranges", b"bytes")
 _ACCEPT_NO_RANGES = (b"accept-ranges", b"none")
+
+SIGNED_FOR = 600
+"""Seconds: a client follows at once, and one that resumes later asks the registry again."""
 
 
 async def head_blob(call: Call) -> Response:
@@ -50,15 +55,37 @@ async def get_blob(call: Call) -> Response:
     if is_not_modified(call, digest):
         return Answer(304, _fields(digest))
     wanted = call.header("range")
+    parts: list[ByteRange] = []
     if wanted is not None and may_send_range(call, digest):
         parts = parse_range(wanted, size=size, max_ranges=registry.limits.max_ranges)
-        if len(parts) == 1:
-            return await _one_part(registry.blobs, digest, size, parts[0])
-        if parts:
-            return await _several_parts(registry.blobs, digest, size, parts)
+    if len(parts) > 1:
+        # No object store answers these.
+        return await _several_parts(registry.blobs, digest, size, parts)
+    if (elsewhere := await _signed(registry.redirects, digest, size)) is not None:
+        return _redirect(digest, elsewhere)
+    if parts:
+        return await _one_part(registry.blobs, digest, size, parts[0])
     fields = [*_fields(digest, size), _accept_ranges(call)]
     pieces = await started(registry.blobs.read(digest, ByteRange(0, size)))
     return StreamAnswer(call.status, fields, pieces)
+
+
+async def _signed(redirects: Redirects | None, digest: Digest, size: int) -> str | None:
+    """Give the URL at which the client finds the blob, if it is to be sent there."""
+    if redirects is None or size <= redirects.above:
+        return None
+    return await redirects.blobs.sign(digest, SIGNED_FOR)
+
+
+def _redirect(digest: Digest, url: str) -> Response:
+    """Send the client on; the URL is for it alone, and soon of no use."""
+    written = headers(
+        location=url,
+        docker_content_digest=digest,
+        cache_control="no-store",
+        content_length="0",
+    )
+    return Answer(307, written)
 
 
 def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTETS) -> Headers:

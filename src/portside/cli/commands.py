@@ -53,7 +53,7 @@ def serve_command(**given: Any) -> None:
 
 
 @commands.command("check")
-@settings_options("data")
+@settings_options("data", "storage", "storage_http")
 def check_command(**given: Any) -> None:
     """Verify everything that is stored; exit with 1 if something is wrong.
 
@@ -76,7 +76,7 @@ def check_command(**given: Any) -> None:
 
 
 @commands.command("collect")
-@settings_options("data")
+@settings_options("data", "storage", "storage_http")
 def collect_command(**given: Any) -> None:
     """Remove stored bytes that no repository knows of, as a crash can leave them.
 

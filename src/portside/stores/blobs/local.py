@@ -61,6 +61,11 @@ class LocalBlobs:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-blobs")
         self._unfinished: set[asyncio.Task[Any]] = set()
 
+    @property
+    def place(self) -> Path:
+        """Where the blobs are."""
+        return self._layout.blobs
+
     def create(self) -> None:
         """Make the directories; raises StorageFull or Unavailable."""
         with translated(f"preparing {self._layout.root}"):

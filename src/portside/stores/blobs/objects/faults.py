@@ -16,7 +16,9 @@ _FULL = re.compile(
     r"os error 28\b|os error 122\b|XMinioStorageFull|QuotaExceeded|InsufficientStorage"
     r"|AccountQuotaExceeded|507 Insufficient Storage"
 )
-_QUERY = re.compile(r"\?\S+")
+_QUERY = re.compile(r"(https?://[^\s?]*)\?\S+")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_DOCUMENT = re.compile(r": <.*")
 
 
 @contextmanager
@@ -37,6 +39,11 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def _reason(doing: str, error: Exception) -> str:
-    """Keep the first line, for the rest is Rust's; a query may hold a signature, and goes."""
-    said = str(error).strip().partition("\n")[0]
-    return f"{doing}: {_QUERY.sub('', said)}"
+    """Keep the first line, for the rest is Rust's, and of an XML document its code.
+
+    The query of a URL may hold a signature, and goes.
+    """
+    whole = str(error).strip()
+    code = _CODE.search(whole)
+    said = _DOCUMENT.sub("", _QUERY.sub(r"\1", whole.partition("\n")[0]))
+    return f"{doing}: {said} ({code[1]})" if code else f"{doing}: {said}"

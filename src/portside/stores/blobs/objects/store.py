@@ -55,7 +55,7 @@ class ObjectBlobs(ObjectInventory):
     digests are, in memory, and are only a shortcut. An upload is held by a lease; `leases` says
     what holds if a store has no conditional puts. `hold_timeout` is how long, in seconds, a request
     waits for another one to let go, and `lease_life`, in microseconds, how long it waits for one
-    that died. `clock` gives microseconds since 1970.
+    that died. `clock` gives microseconds since 1970, and `place` is what people call the store.
     """
 
     def __init__(
@@ -64,10 +64,12 @@ class ObjectBlobs(ObjectInventory):
         *,
         hold_timeout: float,
         clock: Callable[[], int],
+        place: str = "the object store",
         lease_life: int = LIFE,
         sizes: Sizes | None = None,
     ) -> None:
         super().__init__(store, clock=clock)
+        self.place = place
         self._hold_timeout = hold_timeout
         self._lease_life = lease_life
         self._hashes = RunningHashes()
