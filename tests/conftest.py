@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.s3 import S3, find_rclone, running_s3
+from support.azure import Azure, running_azure
+from support.s3 import S3, running_s3
 from support.server import RunningRegistry, running_registry
 
 
@@ -31,14 +31,15 @@ def acr_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """Serve S3; on a machine that has no server for it, only the continuous integration minds."""
-    rclone = find_rclone()
-    if rclone is None:
-        missing = "no rclone with `serve s3`: go install github.com/rclone/rclone@latest"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with running_s3(rclone, tmp_path_factory.mktemp("s3")) as server:
+    """Serve S3, for all tests of this process."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """Serve Azure Blob Storage, for all tests of this process."""
+    with running_azure(tmp_path_factory.mktemp("azure")) as server:
         yield server
 
 

@@ -32,7 +32,8 @@ from portside.operations.push import Receiver
 from portside.spec.errors import RegistryError, StorageFull, Unavailable
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
-from portside.stores.blobs.objects.urls import StorageUrlInvalid, open_store
+from portside.stores.blobs.objects.urls import StorageUrlInvalid
+from portside.stores.blobs.opening import is_remote, open_blobs
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
 
@@ -92,16 +93,18 @@ def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
 
 
 def _open_blobs(settings: Settings) -> LocalBlobs | ObjectBlobs:
-    wait = settings.upload_hold_timeout
-    if not settings.storage:
-        return LocalBlobs(settings.root, hold_timeout=wait, reserve=settings.reserve_bytes)
     try:
-        store = open_store(
-            settings.storage, environment=os.environ, allow_http=settings.storage_http
+        return open_blobs(
+            settings.storage,
+            root=settings.root,
+            environment=os.environ,
+            allow_http=settings.storage_http,
+            hold_timeout=settings.upload_hold_timeout,
+            reserve=settings.reserve_bytes,
+            clock=now,
         )
     except StorageUrlInvalid as error:
         raise SettingsInvalid(f"storage: {error}") from error
-    return ObjectBlobs(store, place=settings.storage, hold_timeout=wait, clock=now)
 
 
 @contextmanager
@@ -121,13 +124,13 @@ def prepare(settings: Settings) -> bool:
 
     Raises Unavailable, StorageFull, SchemaTooNew, FileInvalid and SettingsInvalid.
     """
-    if settings.storage:
+    if is_remote(settings.storage):
         # The threads of an object store's client do not survive the fork by which workers are
         # made: this process, whose children they are, must not have used one.
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
             child.submit(_try_storage, settings).result()
     with opened_stores(settings) as stores:
-        if settings.storage:
+        if is_remote(settings.storage):
             stores.database.create()
         else:
             stores.create()
@@ -152,7 +155,7 @@ async def _probe_blobs(stores: Stores) -> None:
 
 async def _prepare(settings: Settings, stores: Stores) -> bool:
     await stores.metadata.probe()
-    if not settings.storage:
+    if not is_remote(settings.storage):
         await _probe_blobs(stores)
     return not settings.open and await _prepare_access(settings, stores)
 

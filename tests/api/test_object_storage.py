@@ -9,18 +9,23 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.azure import CONTAINER, Azure
 from support.content import digest_of, make_blob
+from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
 from support.server import RunningRegistry, run_portside, running_registry
+
+MIB = 1024 * 1024
 
 
 class Served:
     """A registry over a prefix of its own; `storage` is the options that name it."""
 
-    def __init__(self, running: RunningRegistry, storage: tuple[str, ...], s3: S3) -> None:
+    def __init__(self, running: RunningRegistry, storage: tuple[str, ...], way: Faulty) -> None:
         self.running = running
         self.storage = storage
-        self.s3 = s3
+        self.way = way
+        self.environment = S3.environment_at(way.url)
         self.client = httpx.Client(base_url=running.url, timeout=30)
 
     def push(self, repository: str, content: bytes) -> str:
@@ -33,18 +38,21 @@ class Served:
 
 
 def serve(data: Path, s3: S3, *options: str) -> Iterator[Served]:
-    """Serve from a fresh prefix."""
+    """Serve from a fresh prefix, by a way that sees all requests to the store."""
     storage = ("--storage", f"s3://{BUCKET}/{uuid.uuid4().hex}")
-    with running_registry(data, *storage, *options, env=s3.environment) as running:
-        served = Served(running, storage, s3)
-        yield served
-        served.client.close()
+    with faulty(s3.endpoint) as way:
+        environment = S3.environment_at(way.url)
+        with running_registry(data, *storage, *options, env=environment) as running:
+            served = Served(running, storage, way)
+            yield served
+            served.client.close()
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Served]:
-    """Serve with two workers, with redirects."""
-    yield from serve(tmp_path_factory.mktemp("objects") / "data", s3)
+    """Serve with two workers, with redirects for blobs of more than five bytes."""
+    large = ("--redirect", "large", "--redirect-above", "5")
+    yield from serve(tmp_path_factory.mktemp("objects") / "data", s3, *large)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +70,34 @@ class TestRedirects:
         path = served.push(repository, content)
         answer = served.client.get(path)
         assert answer.status_code == 307
-        assert answer.headers["location"].startswith(served.s3.endpoint)
+        assert answer.headers["location"].startswith(served.way.url)
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["docker-content-digest"] == digest_of(content)
         assert httpx.get(answer.headers["location"]).content == content
 
+    def test_a_pull_asks_the_store_nothing(self, served: Served, repository: str) -> None:
+        """To be sent on costs no request to the store, and a push of a small blob costs one."""
+        served.way.forget()
+        path = served.push(repository, make_blob(1000, repository))
+        assert served.client.get(path).status_code == 307
+        assert served.client.get(path, headers={"Range": "bytes=2-4"}).status_code == 307
+        assert [line.split(" ")[0] for line in served.way.requests] == ["PUT"]
+
+    def test_credentials_do_not_travel(self, served: Served, repository: str) -> None:
+        """What the client sent to the registry is not in the URL."""
+        secret = "cG9ydHNpZGU6c2VjcmV0"  # noqa: S105
+        path = served.push(repository, b"content")
+        answer = served.client.get(path, headers={"Authorization": f"Basic {secret}"})
+        assert answer.status_code == 307
+        assert secret not in str(answer.headers)
+
     def test_head(self, served: Served, repository: str) -> None:
-        """Nobody is sent on for a size."""
-        answer = served.client.head(served.push(repository, b"content"))
+        """Nobody is sent on for a size; bytes that were lost have none."""
+        path = served.push(repository, b"content")
+        answer = served.client.head(path)
         assert (answer.status_code, answer.headers["content-length"]) == (200, "7")
+        served.way.fail(404, 1, where="HEAD")
+        assert served.client.head(path).status_code == 404
 
     def test_range(self, served: Served, repository: str) -> None:
         """The client repeats its Range at the store; several ranges are answered here."""
@@ -88,12 +115,10 @@ class TestRedirects:
         known = {"If-None-Match": f'"{digest_of(b"known")}"'}
         assert served.client.get(path, headers=known).status_code == 304
 
-    def test_large(self, tmp_path: Path, s3: S3, repository: str) -> None:
-        """Small blobs can be sent at once, which saves the client a request."""
-        for served in serve(tmp_path / "data", s3, "--redirect", "large"):
-            assert served.client.get(served.push(repository, b"small")).content == b"small"
-            large = served.push(repository, bytes(1024 * 1024 + 1))
-            assert served.client.get(large).status_code == 307
+    def test_large(self, served: Served, repository: str) -> None:
+        """Small blobs are sent at once, which saves the client a request."""
+        assert served.client.get(served.push(repository, b"small")).content == b"small"
+        assert served.client.get(served.push(repository, b"larger")).status_code == 307
 
 
 class TestStreaming:
@@ -108,6 +133,32 @@ class TestStreaming:
         if size > 10:
             part = streaming.client.get(path, headers={"Range": "bytes=5-4999998"})
             assert (part.status_code, part.content) == (206, content[5:4_999_999])
+
+    def test_a_client_that_goes_away(self, streaming: Served, repository: str) -> None:
+        """Nothing is read on for it, and nothing much was read ahead of it."""
+        path = streaming.push(repository, bytes(64 * MIB))
+        for wanted in ({}, {"Range": "bytes=1-60000000"}):
+            streaming.way.forget()
+            with streaming.client.stream("GET", path, headers=wanted) as answer:
+                assert len(next(answer.iter_raw(MIB))) == MIB
+            streaming.way.settle()
+            assert MIB <= streaming.way.sent < 32 * MIB
+
+    def test_a_store_that_fails(self, streaming: Served, repository: str) -> None:
+        """Push and pull can be tried again, and what was acknowledged is there."""
+        path = streaming.push(repository, b"acknowledged")
+        streaming.way.fail(503, 1_000_000)
+        pull = streaming.client.get(path)
+        push = streaming.client.post(
+            f"/v2/{repository}/blobs/uploads/?digest={digest_of(b'later')}", content=b"later"
+        )
+        for answer in (pull, push):
+            assert answer.status_code == 503
+            assert answer.json()["errors"][0]["code"] == "UNAVAILABLE"
+        streaming.way.heal()
+        assert streaming.client.get(path).content == b"acknowledged"
+        later = streaming.push(repository, b"later")
+        assert streaming.client.get(later).content == b"later"
 
     def test_a_session_over_both_workers(self, streaming: Served, repository: str) -> None:
         """Every request on a connection of its own; nothing of the session stays."""
@@ -134,7 +185,7 @@ class TestStreaming:
                 command,
                 *("--data", str(streaming.running.data)),
                 *streaming.storage,
-                env=streaming.s3.environment,
+                env=streaming.environment,
             )
             assert (code, errors) == (0, ""), printed
             assert said in printed
@@ -146,11 +197,49 @@ class TestStreaming:
         assert not (streaming.running.data / "uploads").exists()
 
 
+class TestAzure:
+    """The same over Azure Blob Storage."""
+
+    def test_push_and_pull(self, data: Path, azure: Azure, repository: str) -> None:
+        """A large blob, and its signed URL."""
+        content = make_blob(9_000_000, repository)
+        storage = ("--storage", f"az://{CONTAINER}/{uuid.uuid4().hex}")
+        with running_registry(data, *storage, env=azure.environment) as running:
+            url = f"{running.url}/v2/{repository}/blobs"
+            pushed = httpx.post(f"{url}/uploads/?digest={digest_of(content)}", content=content)
+            assert pushed.status_code == 201, pushed.text
+            answer = httpx.get(f"{url}/{digest_of(content)}")
+            assert answer.status_code == 307
+            assert httpx.get(answer.headers["location"]).content == content
+            assert httpx.delete(f"{url}/{digest_of(content)}").status_code == 202
+            assert httpx.get(answer.headers["location"]).status_code == 404
+
+
+class TestSharedDirectory:
+    """file://: blobs in another directory than the database, as on a disk."""
+
+    def test_life(self, data: Path, tmp_path: Path, repository: str) -> None:
+        """Push, pull without a redirect, and check."""
+        storage = ("--storage", f"file://{tmp_path}/shared%20disk")
+        with running_registry(data, *storage) as running:
+            url = f"{running.url}/v2/{repository}/blobs"
+            digest = digest_of(b"shared")
+            assert httpx.post(f"{url}/uploads/?digest={digest}", content=b"shared").is_success
+            assert httpx.get(f"{url}/{digest}").content == b"shared"
+        kept = tmp_path / "shared disk" / "blobs" / "sha256" / digest[7:9] / digest[7:]
+        assert kept.read_bytes() == b"shared"
+        assert run_portside("check", "--data", str(data), *storage)[0] == 0
+        kept.write_bytes(b"SHARED")
+        assert run_portside("check", "--data", str(data), *storage)[0] == 1
+
+
 @pytest.mark.parametrize(
     ("storage", "said"),
     [
         ("s3://no-such-bucket", "404 Not Found (NoSuchBucket)"),
         ("ftp://bucket", "names no object store"),
+        ("file://relative", "three slashes"),
+        ("file:///", "names no directory"),
     ],
 )
 def test_no_storage(data: Path, s3: S3, storage: str, said: str) -> None:

@@ -26,6 +26,7 @@ from portside.stores.metadata.postgres.migrations import migrate
 from portside.stores.metadata.postgres.pool import Terms
 from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
+from support.azure import CONTAINER, Azure
 from support.postgres import Server, running_server
 from support.s3 import BUCKET, S3
 
@@ -63,10 +64,11 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+Opener = Callable[..., ObjectStore]
+
+
 @pytest.fixture
-def make_s3(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., ObjectStore]:
+def make_s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """Open a prefix of the server's bucket, with the settings that the environment gives."""
 
     def make(prefix: str, bucket: str = BUCKET) -> ObjectStore:
@@ -79,22 +81,31 @@ def make_s3(
 
 
 @pytest.fixture
-def make_objects(
-    tmp_path: Path, make_s3: Callable[..., ObjectStore]
-) -> Callable[[str], ObjectStore]:
+def make_azure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Open a prefix of the server's container."""
+
+    def make(prefix: str) -> ObjectStore:
+        server: Azure = request.getfixturevalue("azure")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        return open_store(f"az://{CONTAINER}/{prefix}", environment=server.environment)
+
+    return make
+
+
+@pytest.fixture
+def make_objects(make_s3: Opener, make_azure: Opener) -> Callable[[str], ObjectStore]:
     """Open an empty object store of a kind; each test has memory or a prefix to itself."""
 
     def make(kind: str) -> ObjectStore:
         if kind == "memory":
             return MemoryStore()
-        if kind == "directory":
-            return open_store(f"file://{tmp_path}/objects", environment={})
-        return make_s3(uuid.uuid4().hex)
+        return (make_s3 if kind == "s3" else make_azure)(uuid.uuid4().hex)
 
     return make
 
 
-@pytest.fixture(params=["memory", "directory", "s3"])
+@pytest.fixture(params=["memory", "s3"])
 def object_store(
     request: pytest.FixtureRequest, make_objects: Callable[[str], ObjectStore]
 ) -> ObjectStore:
@@ -102,7 +113,7 @@ def object_store(
     return make_objects(request.param)
 
 
-@pytest.fixture(params=["local disk", "memory", "directory", "s3"])
+@pytest.fixture(params=["local disk", "memory", "s3", "azure"])
 def make_blobs(
     tmp_path: Path, request: pytest.FixtureRequest, make_objects: Callable[[str], ObjectStore]
 ) -> Iterator[BlobFactory]:

@@ -38,7 +38,7 @@ async def place(
     async with blobs.hold(upload) as staging:
         await staging.resume(offset, SHA256)
         digest = await staging.finish(algorithm)
-        await asyncio.to_thread(staging.place(digest))
+        await asyncio.to_thread(await staging.place(digest))
         await blobs.discard(upload)
         return digest
 
@@ -143,12 +143,31 @@ class TestUploads:
                 await staging.resume(5, SHA256)
                 await staging.write(b" and ended")
                 digest = await staging.finish(SHA256)
-                await asyncio.to_thread(staging.place(digest))
+                await asyncio.to_thread(await staging.place(digest))
             await stage(blobs, upload, 5, b" otherwise")
             assert await read(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
             other = await place(blobs, upload, 15, SHA256)
             assert other == Digest.of(b"begun otherwise")
             assert list(blobs.strays()) == []
+
+        runner.run(go())
+
+    @pytest.mark.parametrize("is_placed", [True, False])
+    def test_a_fresh_one_goes_with_its_hold(
+        self, runner: asyncio.Runner, blobs: CollectableBlobs, is_placed: bool
+    ) -> None:
+        """Nothing is staged any more, whether it became a blob or not."""
+
+        async def go() -> None:
+            async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+                await staging.resume(0, SHA256)
+                await staging.write(b"content")
+                digest = await staging.finish(SHA256)
+                assert digest == Digest.of(b"content")
+                if is_placed:
+                    await asyncio.to_thread(await staging.place(digest))
+            assert list(blobs.staged()) == []
+            assert list(blobs.objects()) == ([(digest, 7)] if is_placed else [])
 
         runner.run(go())
 

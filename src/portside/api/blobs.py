@@ -21,7 +21,7 @@ from portside.api.calls import Call
 from portside.api.conditions import check_match, is_not_modified, may_send_range
 from portside.api.registry import Redirects
 from portside.operations.delete import delete_blob as delete
-from portside.operations.pull import find_blob
+from portside.operations.pull import find_blob, require_whole
 from portside.spec.digests import Digest
 from portside.spec.errors import DeleteDisabled
 from portside.spec.media_types import OCTET_STREAM
@@ -48,26 +48,38 @@ async def head_blob(call: Call) -> Response:
 
 
 async def get_blob(call: Call) -> Response:
-    """Send the blob, or the parts of it that are asked for."""
+    """Send the blob, or the parts of it that are asked for, or say where it is.
+
+    Who is sent on costs one query and one signature: that the bytes are there, the object store
+    will say.
+    """
     registry, digest = call.registry, call.digest
-    size = await find_blob(registry.metadata, registry.blobs, call.repository, digest)
+    size = await registry.metadata.get_blob_size(call.repository, digest)
     check_match(call, digest)
     if is_not_modified(call, digest):
         return Answer(304, _fields(digest))
-    wanted = call.header("range")
-    parts: list[ByteRange] = []
-    if wanted is not None and may_send_range(call, digest):
-        parts = parse_range(wanted, size=size, max_ranges=registry.limits.max_ranges)
-    if len(parts) > 1:
-        # No object store answers these.
-        return await _several_parts(registry.blobs, digest, size, parts)
-    if (elsewhere := await _signed(registry.redirects, digest, size)) is not None:
-        return _redirect(digest, elsewhere)
-    if parts:
+    parts = _wanted(call, size)
+    # No object store answers several ranges at once.
+    if len(parts) < 2:  # noqa: PLR2004
+        elsewhere = await _signed(registry.redirects, digest, size)
+        if elsewhere is not None:
+            return _redirect(digest, elsewhere)
+    await require_whole(registry.blobs, digest, size)
+    if len(parts) == 1:
         return await _one_part(registry.blobs, digest, size, parts[0])
+    if parts:
+        return await _several_parts(registry.blobs, digest, size, parts)
     fields = [*_fields(digest, size), _accept_ranges(call)]
     pieces = await started(registry.blobs.read(digest, ByteRange(0, size)))
     return StreamAnswer(call.status, fields, pieces)
+
+
+def _wanted(call: Call, size: int) -> list[ByteRange]:
+    """Read which parts are asked for; none stands for the whole. Raises RangeInvalid."""
+    wanted = call.header("range")
+    if wanted is None or not may_send_range(call, call.digest):
+        return []
+    return parse_range(wanted, size=size, max_ranges=call.registry.limits.max_ranges)
 
 
 async def _signed(redirects: Redirects | None, digest: Digest, size: int) -> str | None:

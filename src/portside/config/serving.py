@@ -54,8 +54,8 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     storage: Annotated[
         str,
         described(
-            "Object store that holds the blobs, such as s3://bucket/prefix, az://container/prefix"
-            " or gs://bucket/prefix. Empty: the data directory.",
+            "What holds the blobs, such as s3://bucket/prefix, az://container/prefix,"
+            " gs://bucket/prefix or file:///directory. Empty: the data directory.",
             "URL",
         ),
     ] = ""

@@ -2,8 +2,9 @@
 
 Every request writes a chunk of its own. One that was cut down before its offset was acknowledged
 leaves a chunk that is not part of the upload, and another request may have written one for the same
-offset since. What the upload consists of is therefore found from its acknowledged offset: chunks
-that follow one another without a gap, from the first byte up to exactly there.
+offset since. None of them is dropped before the upload ends. What the upload consists of is found
+from its acknowledged offset: chunks that follow one another without a gap, from the first byte up
+to exactly there.
 """
 
 from __future__ import annotations

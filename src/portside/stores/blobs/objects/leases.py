@@ -5,12 +5,14 @@ that there is none (`If-None-Match: *`), renewed and taken over on the condition
 changed (`If-Match`), and removed by its holder. A holder that dies is waited for until its lease
 has expired. The clocks of all nodes must agree to within a fraction of a lease's life.
 
-If a store lacks conditional puts, or ignores their conditions, two requests can hold one upload at
-once. This holds all the same: no two requests write to the same object, so that bytes never mix; a
-blob is placed under the digest of just those chunks that were hashed, so that no blob is wrong. But
-the second holder drops what the first has not acknowledged yet, so that one of the two fails, and
-the session may have to be started again. A client that sends one request at a time, as all do,
-does not notice.
+A request whose answer was lost is sent again, and its condition then fails because of itself: who
+owns the lease is read from it, and not from the refusal.
+
+A lease saves work, and decides nothing: a request that lost its own without knowing is refused by
+the database, where the session stands elsewhere by then. If a store ignores conditions, two
+requests can hold one upload at once, and this holds all the same: no two requests write to the same
+object, so that bytes never mix; a blob is placed under the digest of just those chunks that were
+hashed, so that no blob is wrong; and only one of the two is acknowledged.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from portside.spec.errors import Unavailable
 from portside.stores.blobs.objects.faults import translated
@@ -49,6 +51,13 @@ class _Note(msgspec.Struct, frozen=True):
     expires: int
 
 
+class _Held(NamedTuple):
+    """A lease as it was found; a note that cannot be read is nobody's."""
+
+    note: _Note | None
+    tag: str | None
+
+
 class Lease:
     """The lease of one upload, as one request tries to get it, has it and gives it back."""
 
@@ -68,40 +77,15 @@ class Lease:
     async def try_acquire(self) -> bool:
         """Take the lease if nobody has it, or if who had it let it expire."""
         with translated("holding an upload"):
-            if await self._create():
+            with suppress(AlreadyExistsError):
+                await self._put("create")
                 return True
-            try:
-                found = await obstore.get_async(self._store, self._key)
-            except FileNotFoundError:
+            held = await self._look()
+            if held is None or self._take(held):
+                return held is not None
+            if held.note is not None and held.note.expires > self._clock():
                 return False
-            try:
-                note = _read(bytes(await found.bytes_async()))
-            except BaseError:
-                # It was removed while it was read; if the store fails, the next try will say so.
-                return False
-            if note is not None and note.expires > self._clock():
-                return False
-            return await self._take_over(found.meta["e_tag"])
-
-    async def _create(self) -> bool:
-        try:
-            await self._put("create")
-        except AlreadyExistsError:
-            return False
-        return True
-
-    async def _take_over(self, tag: str | None) -> bool:
-        try:
-            await self._put_over(tag)
-        except (PreconditionError, FileNotFoundError):
-            return False
-        except (NotSupportedError, NotImplementedError):
-            # A directory has no condition on what is there. Whoever else breaks this lease at the
-            # very same time may then have it as well, until one of the two looks at it again.
-            with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, self._key)
-            return await self._create()
-        return True
+            return await self._put_over(held.tag)
 
     async def _put(self, mode: PutMode) -> None:
         expires = self._clock() + self._life
@@ -110,32 +94,35 @@ class Lease:
         self._expires = expires
         self._tag = put["e_tag"]
 
-    async def _put_over(self, tag: str | None) -> None:
-        if tag is None:
-            raise NotSupportedError("the store gives no entity tags")
-        await self._put({"e_tag": tag})
+    async def _put_over(self, tag: str | None) -> bool:
+        """Replace the lease as it was; tells whether it is ours now."""
+        with suppress(PreconditionError, FileNotFoundError):
+            await self._put({"e_tag": tag})
+            return True
+        held = await self._look()
+        return held is not None and self._take(held)
+
+    async def _look(self) -> _Held | None:
+        """Read the lease; None if it is not there, or went while it was read."""
+        try:
+            found = await obstore.get_async(self._store, self._key)
+            content = bytes(await found.bytes_async())
+        except FileNotFoundError:
+            return None
+        return _Held(_read(content), found.meta["e_tag"])
+
+    def _take(self, held: _Held) -> bool:
+        """Hold on to the lease if it is ours, by a request whose answer was lost."""
+        if held.note is None or held.note.owner != self._owner:
+            return False
+        self._expires, self._tag = held.note.expires, held.tag
+        return True
 
     async def renew(self) -> None:
         """Put the expiry off, if nobody has taken the lease over; raises Unavailable if so."""
         with translated("holding an upload"):
-            try:
-                await self._put_over(self._tag)
-            except (PreconditionError, FileNotFoundError):
-                self._is_lost = True
-            except (NotSupportedError, NotImplementedError):
-                await self._renew_without_condition()
+            self._is_lost = not await self._put_over(self._tag)
         self.check()
-
-    async def _renew_without_condition(self) -> None:
-        try:
-            found = await obstore.get_async(self._store, self._key)
-            note = _read(bytes(await found.bytes_async()))
-        except FileNotFoundError:
-            note = None
-        if note is None or note.owner != self._owner:
-            self._is_lost = True
-        else:
-            await self._put("overwrite")
 
     async def keep_renewing(self) -> None:
         """Renew until the lease is released or lost."""

@@ -3,6 +3,9 @@
 Bytes are gathered into batches. While one is sent and hashed, in two threads at once, the next one
 is received. What a request writes becomes one object, by a multipart upload that shows nothing
 before it is complete: `kill -9` leaves no bytes that anybody could take for part of the upload.
+
+The first part of an upload stays in memory until there is more, or until it has to be kept: a small
+blob that comes in one request is never staged at all.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from portside.stores.blobs.objects.keys import (
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import Lease
-from portside.stores.blobs.objects.placing import Sizes, place
+from portside.stores.blobs.objects.placing import Sizes, confirm, copy, join, put, read_chunk
 from portside.stores.interfaces import Place
 
 if TYPE_CHECKING:
@@ -45,9 +48,13 @@ BATCH = 1024 * 1024
 
 
 class Means(NamedTuple):
-    """What every hold of one blob store works with."""
+    """What every hold of one blob store works with.
+
+    `brief` is the same store, for requests that are small and must end soon.
+    """
 
     store: ObjectStore
+    brief: ObjectStore
     hashes: RunningHashes
     pool: ThreadPoolExecutor
     sizes: Sizes
@@ -62,12 +69,13 @@ class _Opened(NamedTuple):
 
 
 class ObjectStaging:
-    """The chunks of one upload, leased by its holder."""
+    """The chunks of one upload, leased by its holder; a fresh one needs no lease."""
 
-    def __init__(self, upload: UploadId, lease: Lease, means: Means) -> None:
+    def __init__(self, upload: UploadId, lease: Lease | None, means: Means) -> None:
         self._upload = upload
         self._lease = lease
-        self._store, self._hashes, self._pool, self._sizes = means
+        self._means = means
+        self._store = means.store
         self._algorithm = Algorithm.SHA256
         self._hasher: _Hash | None = None
         self._chunks: list[Chunk] = []
@@ -77,11 +85,28 @@ class ObjectStaging:
         self._acknowledged = 0
         self._batch: list[bytes] = []
         self._batch_size = 0
-        self._sending: asyncio.Future[list[None]] | None = None
+        self._unsent: list[bytes] = []
+        self._unsent_size = 0
+        self._sending: asyncio.Future[Any] | None = None
         self._running: set[asyncio.Future[Any]] = set()
 
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
-        """Find the chunks up to `offset`, and drop all others."""
+        """Find the chunks up to `offset`; a fresh upload has none.
+
+        Others stay until the upload ends: whoever wrote them may have lost its lease a moment ago,
+        and be about to have them acknowledged. While there are any, a running digest is not
+        believed, for it could be that of another chunk of the same length.
+        """
+        is_certain = True
+        if self._lease is not None:
+            is_certain = await self._find_chunks(offset)
+        self._offset = self._acknowledged = offset
+        self._algorithm = algorithm
+        if is_certain or not offset:
+            self._hasher = self._means.hashes.at(self._upload, offset, algorithm)
+
+    async def _find_chunks(self, offset: int) -> bool:
+        """List the chunks; tells whether there are no others than those up to the offset."""
         with translated("listing an upload"):
             found = await obstore.list(self._store, upload_prefix(self._upload)).collect_async()
         chunks = [parse_chunk_key(entry["path"], entry["size"]) for entry in found]
@@ -93,12 +118,13 @@ class ObjectStaging:
                 " not in the object store; cancel it and start again"
             )
             raise Unavailable(lost)
-        self._lease.check()
-        await self._drop([chunk for chunk in known if chunk not in chain])
+        self._check_lease()
         self._chunks = chain
-        self._offset = self._acknowledged = offset
-        self._algorithm = algorithm
-        self._hasher = self._hashes.at(self._upload, offset, algorithm)
+        return len(known) == len(chain)
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
     async def write(self, chunk: bytes) -> None:
         """Append bytes to the batch, and hand it over when it is full."""
@@ -108,32 +134,46 @@ class ObjectStaging:
             await self._hand_over()
 
     async def _hand_over(self) -> None:
-        """Start sending and hashing the batch, as soon as the one before it is done."""
+        """Start hashing the batch, and sending it if it is not to wait in memory."""
         await self._settle()
         if not self._batch:
             return
-        self._lease.check()
-        if self._opened is not None and self._offset - self._opened.start >= self._sizes.chunk:
-            await self._complete()
-        if self._opened is None:
-            self._opened = self._open()
+        self._check_lease()
         batch = b"".join(self._batch)
         self._batch, self._batch_size = [], 0
-        jobs = [self._start(_send(self._opened.writer, batch))]
+        self._offset += len(batch)
+        self._unsent.append(batch)
+        self._unsent_size += len(batch)
+        jobs = []
         if self._hasher is not None:
             jobs.append(self._start_in_thread(self._hasher.update, batch))
+        if not self._may_wait:
+            jobs.append(await self._send())
         self._sending = asyncio.gather(*jobs)
-        self._offset += len(batch)
 
-    def _open(self) -> _Opened:
-        key = fresh_chunk_key(self._upload, self._offset)
+    @property
+    def _may_wait(self) -> bool:
+        """Whether all of the upload is in memory, and small."""
+        is_whole = self._unsent_size == self._offset
+        return is_whole and self._unsent_size <= self._means.sizes.part
+
+    async def _send(self) -> asyncio.Future[None]:
+        """Start sending what waits, to a chunk that is not too long for it."""
+        start = self._offset - self._unsent_size
+        if self._opened is not None and start - self._opened.start >= self._means.sizes.chunk:
+            await self._complete(start)
+        if self._opened is None:
+            self._opened = self._open(start)
+        unsent, self._unsent, self._unsent_size = self._unsent, [], 0
+        return self._start(_send(self._opened.writer, unsent))
+
+    def _open(self, start: int) -> _Opened:
+        key = fresh_chunk_key(self._upload, start)
+        sizes = self._means.sizes
         writer = obstore.open_writer_async(
-            self._store,
-            key,
-            buffer_size=self._sizes.part,
-            max_concurrency=self._sizes.in_flight,
+            self._store, key, buffer_size=sizes.part, max_concurrency=sizes.in_flight
         )
-        return _Opened(key, self._offset, writer)
+        return _Opened(key, start, writer)
 
     async def _settle(self) -> None:
         """Wait until what was handed over is sent."""
@@ -142,12 +182,12 @@ class ObjectStaging:
             with translated("writing an upload"):
                 await asyncio.shield(sending)
 
-    async def _complete(self) -> None:
-        """Make the chunk that is being written an object."""
+    async def _complete(self, stop: int) -> None:
+        """Make the chunk that is being written, up to an offset, an object."""
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        chunk = Chunk(opened.key, opened.start, self._offset - opened.start)
+        chunk = Chunk(opened.key, opened.start, stop - opened.start)
         self._chunks.append(chunk)
         self._written.append(chunk)
         with translated("writing an upload"):
@@ -155,12 +195,18 @@ class ObjectStaging:
 
     async def flush(self) -> int:
         """Send all, and complete the chunk; from then on its bytes stay."""
-        await self._hand_over()
-        await self._settle()
-        await self._complete()
-        self._lease.check()
+        await self._stage()
+        self._check_lease()
         self._acknowledged = self._offset
         return self._offset
+
+    async def _stage(self) -> None:
+        await self._hand_over()
+        await self._settle()
+        if self._unsent:
+            self._sending = await self._send()
+            await self._settle()
+        await self._complete(self._offset)
 
     def forget(self, offset: int) -> None:
         """Drop flushed chunks again when the hold ends."""
@@ -169,36 +215,52 @@ class ObjectStaging:
     def keep(self) -> None:
         """Let the next request of this process go on with the hasher."""
         if self._hasher is not None:
-            self._hashes.keep(self._upload, self._offset, self._algorithm, self._hasher.copy())
+            hasher = self._hasher.copy()
+            self._means.hashes.keep(self._upload, self._offset, self._algorithm, hasher)
 
     async def finish(self, algorithm: Algorithm) -> Digest:
-        """Send all and complete the chunk; chunks that this process did not hash are read again."""
+        """Send what is not to wait; chunks that this process did not hash are read again."""
         await self._hand_over()
         await self._settle()
-        await self._complete()
+        if not self._may_wait:
+            await self._stage()
         if self._hasher is None or algorithm is not self._algorithm:
-            hasher = await self._hash_chunks(algorithm)
+            hasher = await self._hash_all(algorithm)
         else:
             hasher = self._hasher
-        self._lease.check()
+        self._check_lease()
         return Digest.finish(algorithm, hasher)
 
-    async def _hash_chunks(self, algorithm: Algorithm) -> _Hash:
+    async def _hash_all(self, algorithm: Algorithm) -> _Hash:
         hasher = algorithm.hasher()
-        for chunk in self._chunks:
-            size = 0
-            with translated("reading an upload"):
-                found = await obstore.get_async(self._store, chunk.key)
-                async for piece in found.stream(min_chunk_size=BATCH):
+        with translated("reading an upload"):
+            for chunk in self._chunks:
+                async for piece in read_chunk(self._store, chunk, self._means.sizes.part):
                     await asyncio.shield(self._start_in_thread(hasher.update, piece))
-                    size += len(piece)
-            if size != chunk.size:
-                raise Unavailable(f"reading an upload: {chunk.key} is not as long as it was")
+        for batch in self._unsent:
+            await asyncio.shield(self._start_in_thread(hasher.update, batch))
         return hasher
 
-    def place(self, digest: Digest) -> Place:
-        """Give the function that makes the chunks the object of the blob; they stay."""
-        return partial(place, self._store, tuple(self._chunks), blob_key(digest), self._sizes)
+    async def place(self, digest: Digest) -> Place:
+        """Join what was staged in pieces; give the function that puts or copies the whole."""
+        key, sizes = blob_key(digest), self._means.sizes
+        if not self._chunks:
+            return partial(put, self._store, b"".join(self._unsent), key)
+        if self._offset > sizes.copy:
+            await self._join(key, digest)
+            return partial(confirm, self._means.brief, self._offset, key)
+        if len(self._chunks) > 1:
+            joined = fresh_chunk_key(self._upload, 0)
+            # It is the content of the upload, and need not stay.
+            self._written.append(Chunk(joined, 0, self._offset))
+            await self._join(joined, digest)
+            self._chunks = self._written[-1:]
+        return partial(copy, self._store, self._chunks[0], key)
+
+    async def _join(self, key: str, digest: Digest) -> None:
+        work = join(self._store, tuple(self._chunks), key, digest, self._means.sizes)
+        await asyncio.shield(self._start(work))
+        self._check_lease()
 
     async def close(self) -> None:
         """Wait for what still runs, and drop what was not acknowledged.
@@ -208,9 +270,9 @@ class ObjectStaging:
         """
         await asyncio.gather(*self._running, return_exceptions=True)
         with suppress(Unavailable):
-            await self._complete()
+            await self._complete(self._offset)
         with suppress(Unavailable):
-            self._lease.check()
+            self._check_lease()
             await self._drop([chunk for chunk in self._written if chunk.stop > self._acknowledged])
 
     async def _drop(self, chunks: list[Chunk]) -> None:
@@ -226,7 +288,9 @@ class ObjectStaging:
     def _start_in_thread(
         self, function: Callable[..., Result], *args: object
     ) -> asyncio.Future[Result]:
-        return self._noted(asyncio.get_running_loop().run_in_executor(self._pool, function, *args))
+        return self._noted(
+            asyncio.get_running_loop().run_in_executor(self._means.pool, function, *args)
+        )
 
     def _noted(self, started: asyncio.Future[Result]) -> asyncio.Future[Result]:
         self._running.add(started)
@@ -234,8 +298,9 @@ class ObjectStaging:
         return started
 
 
-async def _send(writer: AsyncWritableFile, batch: bytes) -> None:
-    await writer.write(batch)
+async def _send(writer: AsyncWritableFile, batches: list[bytes]) -> None:
+    for batch in batches:
+        await writer.write(batch)
 
 
 async def _close(writer: AsyncWritableFile) -> None:

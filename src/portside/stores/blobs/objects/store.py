@@ -56,6 +56,8 @@ class ObjectBlobs(ObjectInventory):
     what holds if a store has no conditional puts. `hold_timeout` is how long, in seconds, a request
     waits for another one to let go, and `lease_life`, in microseconds, how long it waits for one
     that died. `clock` gives microseconds since 1970, and `place` is what people call the store.
+    `brief` is the same store with less patience, for what must end while a lease or a removal's
+    claim still holds.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ObjectBlobs(ObjectInventory):
         *,
         hold_timeout: float,
         clock: Callable[[], int],
+        brief: ObjectStore | None = None,
         place: str = "the object store",
         lease_life: int = LIFE,
         sizes: Sizes | None = None,
@@ -74,7 +77,8 @@ class ObjectBlobs(ObjectInventory):
         self._lease_life = lease_life
         self._hashes = RunningHashes()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
-        self._means = Means(store, self._hashes, self._pool, sizes or Sizes())
+        self._brief = brief or store
+        self._means = Means(store, self._brief, self._hashes, self._pool, sizes or Sizes())
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     def create(self) -> None:
@@ -88,7 +92,7 @@ class ObjectBlobs(ObjectInventory):
         """Ask for the object's size."""
         with translated("reading a blob"):
             try:
-                return (await obstore.head_async(self._store, blob_key(digest)))["size"]
+                return (await obstore.head_async(self._brief, blob_key(digest)))["size"]
             except FileNotFoundError:
                 return None
 
@@ -117,8 +121,19 @@ class ObjectBlobs(ObjectInventory):
             raise Unavailable(f"reading a blob: {left} bytes at the end of {digest} did not come")
 
     @asynccontextmanager
-    async def hold(self, upload: UploadId) -> AsyncIterator[ObjectStaging]:
-        """Lease the upload, and renew the lease for as long as the hold lasts."""
+    async def hold(self, upload: UploadId, *, fresh: bool = False) -> AsyncIterator[ObjectStaging]:
+        """Lease the upload, and renew the lease for as long as the hold lasts; a fresh one is ours.
+
+        What was written to a fresh one was never acknowledged, and so goes as everything does that
+        was not.
+        """
+        if fresh:
+            staging = ObjectStaging(upload, None, self._means)
+            try:
+                yield staging
+            finally:
+                await self._to_its_end(staging.close())
+            return
         lease = await self._acquire(upload)
         renewing = asyncio.create_task(lease.keep_renewing())
         staging = ObjectStaging(upload, lease, self._means)
@@ -131,7 +146,7 @@ class ObjectBlobs(ObjectInventory):
         deadline = time.monotonic() + self._hold_timeout
         pause = _FIRST_RETRY
         while True:
-            lease = Lease(self._store, lease_key(upload), life=self._lease_life, clock=self._clock)
+            lease = Lease(self._brief, lease_key(upload), life=self._lease_life, clock=self._clock)
             if await self._or_release(lease):
                 return lease
             if time.monotonic() >= deadline:
@@ -176,7 +191,7 @@ class ObjectBlobs(ObjectInventory):
 
     def remove(self, digest: Digest) -> Remove:
         """Give the function that removes the object."""
-        return partial(_remove, self._store, blob_key(digest))
+        return partial(_remove, self._brief, blob_key(digest))
 
     async def drop_leftovers(self, before: int) -> list[int]:
         """Drop what probes left; incomplete multipart uploads are the store's to drop."""
@@ -187,8 +202,8 @@ class ObjectBlobs(ObjectInventory):
         """Put a small object and remove it."""
         key = fresh_probe_key()
         with translated("trying the object store"):
-            await obstore.put_async(self._store, key, b"portside")
-            await obstore.delete_async(self._store, key)
+            await obstore.put_async(self._brief, key, b"portside")
+            await obstore.delete_async(self._brief, key)
 
     async def sign(self, digest: Digest, seconds: int) -> str | None:
         """Sign a URL of the blob; a directory and memory have none."""

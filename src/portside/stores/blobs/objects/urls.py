@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from obstore.exceptions import BaseError
-from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
+from obstore.store import AzureStore, GCSStore, S3Store
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-SCHEMES = ("s3", "az", "gs", "file", "memory")
+SCHEMES = ("s3", "az", "gs")
 
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
@@ -29,22 +29,24 @@ _ENDPOINTS = {
 }
 _EMULATOR = "AZURE_STORAGE_USE_EMULATOR"
 
-_RETRY: RetryConfig = {
-    "max_retries": 4,
-    "retry_timeout": timedelta(seconds=15),
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=3),
-        "base": 2,
-    },
-}
-"""A store that fails for longer than this is down, and the client hears so while it waits."""
 
-_CONNECT = timedelta(seconds=5)
-_STALL = timedelta(seconds=60)
-"""Of silence, whether a request carries a part or a copy is made; a slow client is no silence."""
-_WHOLE = timedelta(days=1)
-"""One response carries a whole blob, at the pace of a client that may be slow."""
+class Patience(NamedTuple):
+    """How long to wait for a store, in seconds.
+
+    `connect` for a connection, `silence` for the next byte of an answer, whether a request carries
+    a part or a copy is made (a slow client is no silence), `whole` for all of an answer, and
+    `retries` for one that is no error: a store that fails for longer is down, and the client hears
+    so while it waits.
+    """
+
+    connect: float = 5
+    silence: float = 60
+    whole: float = 24 * 3600
+    retries: float = 15
+
+
+BRIEF = Patience(silence=15, whole=20)
+"""For requests that carry next to nothing: with their retries, they end within 40 seconds."""
 
 
 class StorageUrlInvalid(ValueError):
@@ -52,13 +54,17 @@ class StorageUrlInvalid(ValueError):
 
 
 def open_store(
-    url: str, *, environment: Mapping[str, str], allow_http: bool = False
+    url: str,
+    *,
+    environment: Mapping[str, str],
+    allow_http: bool = False,
+    patience: Patience | None = None,
 ) -> ObjectStore:
     """Make the store of a URL; nothing is read or written yet.
 
-    `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`, `file:///path` and
-    `memory:///` are known. An endpoint without TLS has to be on the loopback, unless `allow_http`:
-    credentials and content would travel in the clear. Raises StorageUrlInvalid.
+    `s3://bucket/prefix`, `az://container/prefix` and `gs://bucket/prefix` are known. An endpoint
+    without TLS has to be on the loopback, unless `allow_http`: credentials and content would travel
+    in the clear. Raises StorageUrlInvalid.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
@@ -69,51 +75,50 @@ def open_store(
             f"{url!r} says more than where the blobs are; credentials and endpoints come from the"
             " environment"
         )
-    if parts.scheme in ("memory", "file"):
-        return _open_here(url, parts)
     plain = _plain_endpoint(parts.scheme, environment)
     if plain is not None and not allow_http and not _is_loopback(plain):
         raise StorageUrlInvalid(
             f"the endpoint {plain} has no TLS and is not on this machine; use https://, or allow it"
         )
     try:
-        return _open_cloud(url, parts, {**_CLIENT, "allow_http": plain is not None})
+        return _open_cloud(url, parts, patience or Patience(), is_plain=plain is not None)
     except (BaseError, ValueError) as error:
         said = str(error).strip().partition("\n")[0]
         raise StorageUrlInvalid(f"{url}: {said}") from error
 
 
-_CLIENT: ClientConfig = {
-    "connect_timeout": _CONNECT,
-    "read_timeout": _STALL,
-    "timeout": _WHOLE,
-    "user_agent": "portside",
-}
-
-
-def _open_here(url: str, parts: SplitResult) -> ObjectStore:
-    if parts.netloc:
-        raise StorageUrlInvalid(f"{url!r} needs a third slash before the path")
-    if parts.scheme == "memory":
-        return MemoryStore()
-    if not parts.path.strip("/"):
-        raise StorageUrlInvalid(f"{url!r} names no directory")
-    try:
-        return LocalStore(parts.path, mkdir=True)
-    except (BaseError, OSError, ValueError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise StorageUrlInvalid(f"{url}: {said}") from error
-
-
-def _open_cloud(url: str, parts: SplitResult, client: ClientConfig) -> ObjectStore:
+def _open_cloud(url: str, parts: SplitResult, patience: Patience, *, is_plain: bool) -> ObjectStore:
     container, prefix = parts.netloc, parts.path.strip("/") or None
     if not container:
         raise StorageUrlInvalid(f"{url!r} names no bucket or container")
+    client, retry = _client(patience, is_plain=is_plain), _retry(patience)
     if parts.scheme == "s3":
-        return S3Store(container, prefix=prefix, client_options=client, retry_config=_RETRY)
+        return S3Store(container, prefix=prefix, client_options=client, retry_config=retry)
     if parts.scheme == "az":
-        return AzureStore(container, prefix=prefix, client_options=client, retry_config=_RETRY)
-    return GCSStore(container, prefix=prefix, client_options=client, retry_config=_RETRY)
+        return AzureStore(container, prefix=prefix, client_options=client, retry_config=retry)
+    return GCSStore(container, prefix=prefix, client_options=client, retry_config=retry)
+
+
+def _client(patience: Patience, *, is_plain: bool) -> ClientConfig:
+    return {
+        "connect_timeout": timedelta(seconds=patience.connect),
+        "read_timeout": timedelta(seconds=patience.silence),
+        "timeout": timedelta(seconds=patience.whole),
+        "user_agent": "portside",
+        "allow_http": is_plain,
+    }
+
+
+def _retry(patience: Patience) -> RetryConfig:
+    return {
+        "max_retries": 4,
+        "retry_timeout": timedelta(seconds=patience.retries),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=3),
+            "base": 2,
+        },
+    }
 
 
 def _plain_endpoint(scheme: str, environment: Mapping[str, str]) -> str | None:
