@@ -9,7 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.azure import Azure, running_azure
 from support.postgres import Server, running_server
+from support.s3 import S3, running_s3
 from support.server import RunningRegistry, running_registry
 
 
@@ -32,6 +34,20 @@ def acr_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
 def postgresql() -> Iterator[Server]:
     """Run a PostgreSQL for all tests of this process."""
     with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Serve S3, for all tests of this process."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """Serve Azure Blob Storage, for all tests of this process."""
+    with running_azure(tmp_path_factory.mktemp("azure")) as server:
         yield server
 
 

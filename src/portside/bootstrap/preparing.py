@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 from portside.auth.tokens.keys import load_keys
 from portside.bootstrap.application import make_rules
@@ -11,6 +13,7 @@ from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, connected_stores
 from portside.config import Settings
 from portside.spec.errors import StorageFull
+from portside.stores.blobs.opening import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,15 @@ def prepare(settings: Settings) -> bool:
 
     Raises Unavailable, StorageFull, SchemaTooNew, SchemaTooOld, FileInvalid and SettingsInvalid.
     """
+    if not is_remote(settings.storage):
+        return _prepare_here(settings)
+    # The threads of an object store's client do not survive the fork by which workers are made:
+    # this process, whose children they are, must not have used one.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+        return child.submit(_prepare_here, settings).result()
+
+
+def _prepare_here(settings: Settings) -> bool:
     return asyncio.run(_prepare(settings))
 
 

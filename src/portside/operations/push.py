@@ -95,13 +95,10 @@ class Receiver:
             whole = f"a blob in one request starts at byte 0, not at {chunk.range.start}"
             raise RangeInvalid(whole)
         upload = UploadId.fresh()
-        async with self._blobs.hold(upload) as staging:
-            try:
-                await staging.resume(0, digest.algorithm)
-                size = await self._receive(staging, chunk, 0)
-                await self._commit(repository, digest, size, staging, session=None)
-            finally:
-                await self._discard(upload)
+        async with self._blobs.hold(upload, fresh=True) as staging:
+            await staging.resume(0, digest.algorithm)
+            size = await self._receive(staging, chunk, 0)
+            await self._commit(repository, digest, size, staging, session=None)
 
     async def append(
         self, repository: RepositoryName, upload: UploadId, chunk: Chunk
@@ -129,7 +126,7 @@ class Receiver:
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
             finished = session.after(UploadEvent.FINISH, offset=session.offset + received)
-            await self._commit(repository, digest, finished.offset, staging, session=finished)
+            await self._commit(repository, digest, finished.offset, staging, session=session)
             await self._discard(upload)
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
@@ -185,7 +182,7 @@ class Receiver:
         offset = await staging.flush()
         advanced = session.after(UploadEvent.RECEIVE, offset=offset)
         try:
-            await self._uploads.advance_upload(advanced)
+            await self._uploads.advance_upload(advanced, origin=session.offset)
         except StorageFull:
             staging.forget(session.offset)
             raise
@@ -205,7 +202,7 @@ class Receiver:
         if found != digest:
             differ = f"the {size} bytes that arrived have the digest {found}, not {digest}"
             raise DigestInvalid(differ)
-        place = staging.place(digest)
+        place = await staging.place(digest)
         await self._links.commit_blob(repository, digest, size, session=session, place=place)
 
     async def _discard(self, upload: UploadId) -> None:

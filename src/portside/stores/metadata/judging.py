@@ -16,6 +16,7 @@ from portside.spec.errors import (
     ManifestUnknown,
     NameUnknown,
     PreconditionFailed,
+    UploadBusy,
 )
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName
@@ -55,6 +56,14 @@ def name_unknown(repository: RepositoryName) -> NameUnknown:
 def upload_unknown(upload: UploadId) -> BlobUploadUnknown:
     """Say that there is no such session."""
     return BlobUploadUnknown(f"upload session {upload} does not exist; it may have ended")
+
+
+def upload_moved(upload: UploadId) -> UploadBusy:
+    """Say that a session stands elsewhere than where the request resumed it."""
+    return UploadBusy(
+        f"another request moved upload session {upload} meanwhile; ask for its offset, and go on"
+        " from there"
+    )
 
 
 def judge_condition(
