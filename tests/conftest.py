@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,20 @@ from support.azure import Azure, running_azure
 from support.postgres import Server, running_server
 from support.s3 import S3, running_s3
 from support.server import RunningRegistry, running_registry
+
+
+def pytest_configure() -> None:
+    """Keep bytecode on disk, whatever the environment says.
+
+    Hundreds of processes are started here, and each would compile all of Portside anew.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long, so that no worker waits for another one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

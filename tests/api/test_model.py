@@ -246,6 +246,7 @@ def modelled(registry: RunningRegistry) -> Iterator[type[RegistryModel]]:
         yield type("Modelled", (RegistryModel,), {"client": client})
 
 
+@pytest.mark.long
 def test_the_registry_behaves_like_the_model(modelled: type[RegistryModel]) -> None:
     """No sequence of calls tells the registry from the model."""
     run_state_machine_as_test(

@@ -7,8 +7,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import pytest
 from obstore.store import MemoryStore, ObjectStore
@@ -190,15 +192,28 @@ class SqliteShelf:
         self._opened.close()
 
 
+@cache
+def newest_schema(server: Server) -> str:
+    """Make a database for others to be copied from, so that each is migrated already."""
+    url = server.make_database()
+
+    async def make() -> None:
+        database = postgres.Database(Terms(url=url), clock=Clock())
+        await migrate(database)
+        await database.close()
+
+    asyncio.run(make())
+    return urlsplit(url).path.removeprefix("/")
+
+
 class PostgresShelf:
     """A database of a server."""
 
     def __init__(self, server: Server, clock: Clock, runner: asyncio.Runner) -> None:
-        self.terms = Terms(url=server.make_database(), connections=5)
+        self.terms = Terms(url=server.make_database(newest_schema(server)), connections=5)
         self._clock = clock
         self._runner = runner
         self._opened = ExitStack()
-        runner.run(migrate(self.open()))
 
     def open(self) -> postgres.Database:
         """Open connections of another process."""

@@ -92,12 +92,12 @@ class Server:
         """Give the address of a database."""
         return f"postgresql://portside@/{database}?host={self.folder}"
 
-    def make_database(self) -> str:
-        """Make an empty database; gives its address."""
+    def make_database(self, like: str = "template0") -> str:
+        """Make an empty database, or a copy of another one; gives its address."""
         name = f"test_{uuid.uuid4().hex}"
         self._run(
             "psql", "-X", "-q", "-h", str(self.folder), "-U", "portside", "-d", "postgres",
-            "-c", f"CREATE DATABASE {name} TEMPLATE template0",
+            "-c", f"CREATE DATABASE {name} TEMPLATE {like}",
         )  # fmt: skip
         return self.url(name)
 
