@@ -110,7 +110,6 @@ class Receiver:
         Raises BlobUploadUnknown, UploadBusy, OffsetMismatch, SizeInvalid, BlobTooLarge,
         BodyIncomplete and BodyTimeout.
         """
-        await self._uploads.get_upload(repository, upload)
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
             return await self._advance(session, staging, received)
@@ -122,7 +121,6 @@ class Receiver:
 
         Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
         """
-        await self._uploads.get_upload(repository, upload)
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
             finished = session.after(UploadEvent.FINISH, offset=session.offset + received)
@@ -131,7 +129,6 @@ class Receiver:
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Give up a session (end-14); raises BlobUploadUnknown and UploadBusy."""
-        await self._uploads.get_upload(repository, upload)
         async with self._blobs.hold(upload):
             session = await self._uploads.get_upload(repository, upload)
             await self._uploads.close_upload(session.after(UploadEvent.CANCEL))
