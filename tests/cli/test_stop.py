@@ -93,6 +93,32 @@ class TestWhileItStarts:
             assert process.communicate(timeout=30) == ("", "")
             assert process.returncode == 0
 
+    def test_while_the_object_store_is_silent(self, data: Path) -> None:
+        """Nobody goes on to wait for it."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(30)
+            endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            process = subprocess.Popen(
+                serve_command(data, "--storage", "s3://registry"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={
+                    **os.environ,
+                    "AWS_ENDPOINT_URL": endpoint,
+                    "AWS_ACCESS_KEY_ID": "portside",
+                    "AWS_SECRET_ACCESS_KEY": "secret",
+                },
+            )
+            connection, _ = silent.accept()
+            children = workers_of(process.pid)
+            assert children
+            process.terminate()
+            # The pipes are open for as long as any of its processes lives.
+            assert process.communicate(timeout=10) == (b"", b"")
+            assert process.returncode == 0
+            assert not any(map(is_running, children))
+            connection.close()
+
     def test_a_worker_that_has_just_started(self, data: Path) -> None:
         """A stop that comes as soon as there are workers reaches all of them."""
         process = subprocess.Popen(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import connection
 
 from portside.auth.tokens.keys import load_keys
 from portside.bootstrap.application import make_rules
@@ -29,8 +32,21 @@ def prepare(settings: Settings) -> bool:
         return _prepare_here(settings)
     # The threads of an object store's client do not survive the fork by which workers are made:
     # this process, whose children they are, must not have used one.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork, initializer=_end_with_parent) as child:
         return child.submit(_prepare_here, settings).result()
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that made it does, whatever it is waiting for."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _prepare_here(settings: Settings) -> bool:
