@@ -22,7 +22,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 import obstore
@@ -32,7 +32,7 @@ from portside.spec.errors import Unavailable
 from portside.stores.blobs.objects.faults import translated
 
 if TYPE_CHECKING:
-    from obstore import PutMode
+    from obstore import ObjectMeta, PutMode, PutResult, UpdateVersion
     from obstore.store import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class _Held(NamedTuple):
     """A lease as it was found; a note that cannot be read is nobody's."""
 
     note: _Note | None
-    tag: str | None
+    state: UpdateVersion
 
 
 class Lease:
@@ -70,7 +70,7 @@ class Lease:
         self._clock = clock
         self._owner = secrets.token_hex(16)
         self._expires = 0
-        self._tag: str | None = None
+        self._state: UpdateVersion = {}
         self._is_lost = False
         self._released = asyncio.Event()
 
@@ -85,19 +85,19 @@ class Lease:
                 return held is not None
             if held.note is not None and held.note.expires > self._clock():
                 return False
-            return await self._put_over(held.tag)
+            return await self._put_over(held.state)
 
     async def _put(self, mode: PutMode) -> None:
         expires = self._clock() + self._life
         note = msgspec.json.encode(_Note(self._owner, expires))
         put = await obstore.put_async(self._store, self._key, note, mode=mode)
         self._expires = expires
-        self._tag = put["e_tag"]
+        self._state = _state(put)
 
-    async def _put_over(self, tag: str | None) -> bool:
+    async def _put_over(self, state: UpdateVersion) -> bool:
         """Replace the lease as it was; tells whether it is ours now."""
         with suppress(PreconditionError, FileNotFoundError):
-            await self._put({"e_tag": tag})
+            await self._put(state)
             return True
         held = await self._look()
         return held is not None and self._take(held)
@@ -109,19 +109,19 @@ class Lease:
             content = bytes(await found.bytes_async())
         except FileNotFoundError:
             return None
-        return _Held(_read(content), found.meta["e_tag"])
+        return _Held(_read(content), _state(found.meta))
 
     def _take(self, held: _Held) -> bool:
         """Hold on to the lease if it is ours, by a request whose answer was lost."""
         if held.note is None or held.note.owner != self._owner:
             return False
-        self._expires, self._tag = held.note.expires, held.tag
+        self._expires, self._state = held.note.expires, held.state
         return True
 
     async def renew(self) -> None:
         """Put the expiry off, if nobody has taken the lease over; raises Unavailable if so."""
         with translated("holding an upload"):
-            self._is_lost = not await self._put_over(self._tag)
+            self._is_lost = not await self._put_over(self._state)
         self.check()
 
     async def keep_renewing(self) -> None:
@@ -159,6 +159,12 @@ def is_live(content: bytes, now: int) -> bool:
     """Tell whether a lease's object says that somebody holds the upload."""
     note = _read(content)
     return note is not None and note.expires > now
+
+
+def _state(told: ObjectMeta | PutResult) -> UpdateVersion:
+    """Give what tells this content of the object from others: Google has versions for that."""
+    known = {"e_tag": told["e_tag"], "version": told["version"]}
+    return cast("UpdateVersion", {name: value for name, value in known.items() if value})
 
 
 def _read(content: bytes) -> _Note | None:
