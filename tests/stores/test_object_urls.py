@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import obstore
 import pytest
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from portside.stores.blobs.objects.leases import LIFE
+from portside.stores.blobs.objects.profiles import find_profile
 from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store
 from portside.stores.metadata.postgres.pool import LEASE
+from support.s3 import BUCKET, S3
 
 AZURE = {"AZURE_STORAGE_ACCOUNT_NAME": "portside", "AZURE_STORAGE_ACCOUNT_KEY": "a2V5"}
 
@@ -80,3 +85,62 @@ def test_a_removal_ends_before_others_stop_waiting_for_it() -> None:
     longest = BRIEF.retries + BRIEF.connect + BRIEF.whole
     assert longest < LEASE
     assert longest * 1_000_000 < LIFE
+
+
+class TestProfiles:
+    """Credentials in the files of AWS."""
+
+    @pytest.fixture
+    def files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+        """Keep a default profile and a named one; gives the environment that leads to them."""
+        credentials = tmp_path / "credentials"
+        credentials.write_text(
+            "[default]\naws_access_key_id = ours\naws_secret_access_key = default-secret\n"
+            "[team]\naws_access_key_id = teams\naws_secret_access_key = secret\n"
+            "region = eu-west-1\n"
+        )
+        environment = {
+            "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+            "AWS_CONFIG_FILE": str(tmp_path / "missing"),
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return environment
+
+    def test_the_one_that_is_named(self, files: dict[str, str]) -> None:
+        """It goes before keys in the environment, as AWS_PROFILE was set on purpose."""
+        found = find_profile({**files, "AWS_PROFILE": "team", "AWS_ACCESS_KEY_ID": "other"})
+        assert found is not None
+        assert found()["access_key_id"] == "teams"
+        assert found.config == {"region": "eu-west-1"}
+
+    def test_the_one_that_everybody_has(self, files: dict[str, str]) -> None:
+        found = find_profile(files)
+        assert found is not None
+        assert found()["access_key_id"] == "ours"
+        assert find_profile({**files, "AWS_ACCESS_KEY_ID": "other"}) is None
+
+    def test_none(self, tmp_path: Path) -> None:
+        assert find_profile({"HOME": str(tmp_path)}) is None
+
+    def test_one_that_is_not_there(self, files: dict[str, str]) -> None:
+        with pytest.raises(StorageUrlInvalid, match=r"the profile other: .*could not be found"):
+            open_store("s3://bucket", environment={**files, "AWS_PROFILE": "other"})
+
+    def test_a_store_is_reached(
+        self, files: dict[str, str], s3: S3, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a profile says is what requests are signed with."""
+        Path(files["AWS_SHARED_CREDENTIALS_FILE"]).write_text(
+            f"[server]\naws_access_key_id = {s3.environment['AWS_ACCESS_KEY_ID']}\n"
+            f"aws_secret_access_key = {s3.environment['AWS_SECRET_ACCESS_KEY']}\n"
+        )
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.environment["AWS_ENDPOINT_URL"])
+        environment = {
+            **files,
+            "AWS_PROFILE": "server",
+            "AWS_ENDPOINT_URL": s3.environment["AWS_ENDPOINT_URL"],
+        }
+        store = open_store(f"s3://{BUCKET}/profiles", environment=environment)
+        obstore.put(store, "key", b"content")
+        assert bytes(obstore.get(store, "key").bytes()) == b"content"

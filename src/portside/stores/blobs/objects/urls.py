@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from portside.stores.blobs.objects.profiles import find_profile
+
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
@@ -81,19 +83,32 @@ def open_store(
             f"the endpoint {plain} has no TLS and is not on this machine; use https://, or allow it"
         )
     try:
-        return _open_cloud(url, parts, patience or Patience(), is_plain=plain is not None)
+        client = _client(patience or Patience(), is_plain=plain is not None)
+        retry = _retry(patience or Patience())
+        return _open_cloud(url, parts, environment, client, retry)
     except (BaseError, ValueError) as error:
         said = str(error).strip().partition("\n")[0]
         raise StorageUrlInvalid(f"{url}: {said}") from error
 
 
-def _open_cloud(url: str, parts: SplitResult, patience: Patience, *, is_plain: bool) -> ObjectStore:
+def _open_cloud(
+    url: str,
+    parts: SplitResult,
+    environment: Mapping[str, str],
+    client: ClientConfig,
+    retry: RetryConfig,
+) -> ObjectStore:
     container, prefix = parts.netloc, parts.path.strip("/") or None
     if not container:
         raise StorageUrlInvalid(f"{url!r} names no bucket or container")
-    client, retry = _client(patience, is_plain=is_plain), _retry(patience)
     if parts.scheme == "s3":
-        return S3Store(container, prefix=prefix, client_options=client, retry_config=retry)
+        return S3Store(
+            container,
+            prefix=prefix,
+            client_options=client,
+            retry_config=retry,
+            credential_provider=find_profile(environment),
+        )
     if parts.scheme == "az":
         return AzureStore(container, prefix=prefix, client_options=client, retry_config=retry)
     return GCSStore(container, prefix=prefix, client_options=client, retry_config=retry)
