@@ -128,9 +128,7 @@ def test_setting_waits(runner: asyncio.Runner, shelf: Shelf) -> None:
         assert go_on.wait(10)
 
     async def go() -> None:
-        writing = asyncio.ensure_future(
-            writer.commit_blob(A, KNOWN, 4, session=None, place=place)
-        )
+        writing = asyncio.ensure_future(writer.commit_blob(A, KNOWN, 4, session=None, place=place))
         await asyncio.to_thread(placing.wait, 10)
         setting = asyncio.ensure_future(setter.set_read_only(read_only=True))
         late = asyncio.ensure_future(add_blob(shelf.metadata(), A, LOOSE))

@@ -91,9 +91,9 @@ class BlobMover:
             self._tally.bytes += size
         elif not has_row:
             await self._target.metadata.put_blob(self._identity, row, place=_place_nothing)
+            self._tally.rows += 1
         else:
             return
-        self._tally.rows += not has_row
         self._progress()
 
     async def _is_there(self, digest: Digest, size: int, *, verify: bool) -> bool:

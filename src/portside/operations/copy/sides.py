@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 from portside.operations.collect import CollectableBlobs
 from portside.stores.copying import CopyableMetadata
 from portside.stores.inspection import CheckableMetadata
-from portside.stores.interfaces import BlobLinkStore, UploadStore
+from portside.stores.interfaces import MetadataStore
 
 
-class MovableMetadata(CopyableMetadata, CheckableMetadata, BlobLinkStore, UploadStore, Protocol):
+class MovableMetadata(CopyableMetadata, CheckableMetadata, MetadataStore, Protocol):
     """What is known of a registry, with all that a copy asks of it."""
 
 
@@ -24,8 +24,8 @@ class Side(NamedTuple):
 class Tally:
     """How much a copy has moved so far, and what it could not move.
 
-    `rows` were written and `dropped` ones removed; `blobs` and their `bytes` were copied; `passes`
-    went through all that there is. `problems` has a line for each thing that is wrong.
+    `blobs` were copied, with `bytes` in them; other `rows` were written, and `dropped` ones removed;
+    `passes` went through all that there is. `problems` has a line for each thing that is wrong.
     """
 
     def __init__(self) -> None:
