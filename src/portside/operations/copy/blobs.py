@@ -63,11 +63,16 @@ class BlobMover:
 
         async def work(wanted: tuple[Row, bool]) -> None:
             row, has_row = wanted
-            try:
-                await self._move(row, has_row=has_row, verify=verify)
-            except (_SourceFailed, DigestInvalid) as error:
-                if self._source.metadata.blob_fact(row[0]) is not None:
-                    self._tally.problems.append(f"blob {row[0]} of the source {error}")
+            for is_last in (False, True):
+                try:
+                    await self._move(row, has_row=has_row, verify=verify)
+                except (_SourceFailed, DigestInvalid) as error:
+                    # It may have been deleted meanwhile, and pushed again.
+                    is_known = self._source.metadata.blob_fact(row[0]) is not None
+                    if is_last and is_known:
+                        self._tally.problems.append(f"blob {row[0]} of the source {error}")
+                else:
+                    return
 
         await _in_parallel(wanted(), work)
         return extra

@@ -13,6 +13,8 @@ import msgspec
 
 from portside.stores.copying import TABLES, Key, Row, Table
 
+_OWNER = "(SELECT id FROM repositories WHERE name = $1)"
+
 _FLAGS = {"closed", "enabled", "required"}
 
 ACCESS = {
@@ -89,17 +91,19 @@ def _owned(
 ) -> TableSql:
     """Make the statements about a table that hangs from repositories.
 
-    `order` are the columns of the key behind the repository's name.
+    `columns` and `order`, the rest of the key, stand behind the repository's name; `source` ends
+    with the column that is its id.
     """
     key = ", ".join(order)
-    numbers = range(2, len(order) + 2)
-    behind = ", ".join(f"${number}" for number in numbers)
-    select = f"SELECT {columns} FROM repositories r {source}"
+    behind = ", ".join(f"${number}" for number in range(2, len(order) + 2))
     rest = (
-        f"{select} WHERE r.name = $1 AND {order[0]} >= $2 AND ({key}) > ({behind})"
-        f" ORDER BY {key} LIMIT ${len(order) + 2}"
+        f"SELECT CAST($1 AS TEXT), {columns} FROM {source} = {_OWNER}"
+        f" AND {order[0]} >= $2 AND ({key}) > ({behind}) ORDER BY {key} LIMIT ${len(order) + 2}"
     )
-    following = f"{select} WHERE r.name > $1 ORDER BY r.name, {key} LIMIT $2"
+    following = (
+        f"SELECT r.name, {columns} FROM repositories r, {source} = r.id AND r.name > $1"
+        f" ORDER BY r.name, {key} LIMIT $2"
+    )
     return TableSql(
         parts=(Part(rest, len(order) + 1), Part(following, 1)),
         put=put,
@@ -110,9 +114,8 @@ def _owned(
 
 
 _BY_NAME = {table.name: table for table in TABLES}
-_OF_REPOSITORY = "repository = (SELECT id FROM repositories WHERE name = $1)"
 _MANIFESTS = "JOIN manifests m ON m.repository = r.id"
-_LIGHT = "r.name, m.digest, m.media_type, m.size, m.subject, m.artifact_type, m.created"
+_LIGHT = "m.digest, m.media_type, m.size, m.subject, m.artifact_type, m.created"
 
 SQL: dict[str, TableSql] = {
     "access_state": TableSql(
@@ -138,8 +141,8 @@ SQL: dict[str, TableSql] = {
     "repositories": _plain(_BY_NAME["repositories"]),
     "blobs": _plain(_BY_NAME["blobs"]),
     "repository_blobs": _owned(
-        "r.name, l.digest, l.linked",
-        "JOIN repository_blobs l ON l.repository = r.id",
+        "l.digest, l.linked",
+        "repository_blobs l WHERE l.repository",
         ("l.digest",),
         put="""
             INSERT INTO repository_blobs (repository, digest, linked)
@@ -147,14 +150,14 @@ SQL: dict[str, TableSql] = {
             WHERE r.name = $1
             ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked
         """,
-        drop=f"DELETE FROM repository_blobs WHERE {_OF_REPOSITORY} AND digest = $2",
+        drop=f"DELETE FROM repository_blobs WHERE repository = {_OWNER} AND digest = $2",
     ),
     "manifests": _owned(
         _LIGHT,
-        _MANIFESTS,
+        "manifests m WHERE m.repository",
         ("m.digest",),
         whole=f"""
-            SELECT {_LIGHT}, m.annotations, m.payload FROM repositories r {_MANIFESTS}
+            SELECT r.name, {_LIGHT}, m.annotations, m.payload FROM repositories r {_MANIFESTS}
             WHERE r.name = $1 AND m.digest = $2
         """,
         put="""
@@ -168,11 +171,11 @@ SQL: dict[str, TableSql] = {
                 created = excluded.created, annotations = excluded.annotations,
                 payload = excluded.payload
         """,
-        drop=f"DELETE FROM manifests WHERE {_OF_REPOSITORY} AND digest = $2",
+        drop=f"DELETE FROM manifests WHERE repository = {_OWNER} AND digest = $2",
     ),
     "manifest_references": _owned(
-        "r.name, m.digest, f.kind, f.digest, CAST(f.required AS INTEGER)",
-        f"{_MANIFESTS} JOIN manifest_references f ON f.manifest = m.id",
+        "m.digest, f.kind, f.digest, CAST(f.required AS INTEGER)",
+        "manifests m, manifest_references f WHERE f.manifest = m.id AND m.repository",
         ("m.digest", "f.kind", "f.digest"),
         put=f"""
             INSERT INTO manifest_references (manifest, repository, kind, digest, required)
@@ -182,13 +185,13 @@ SQL: dict[str, TableSql] = {
         """,
         drop=f"""
             DELETE FROM manifest_references
-            WHERE manifest = (SELECT id FROM manifests WHERE {_OF_REPOSITORY} AND digest = $2)
+            WHERE manifest = (SELECT id FROM manifests WHERE repository = {_OWNER} AND digest = $2)
                 AND kind = $3 AND digest = $4
         """,
     ),
     "tags": _owned(
-        "r.name, t.name, m.digest, t.created, t.updated",
-        "JOIN tags t ON t.repository = r.id JOIN manifests m ON m.id = t.manifest",
+        "t.name, m.digest, t.created, t.updated",
+        "tags t, manifests m WHERE m.id = t.manifest AND t.repository",
         ("t.name",),
         put=f"""
             INSERT INTO tags (repository, name, manifest, created, updated)
@@ -198,7 +201,7 @@ SQL: dict[str, TableSql] = {
                 manifest = excluded.manifest, created = excluded.created,
                 updated = excluded.updated
         """,
-        drop=f"DELETE FROM tags WHERE {_OF_REPOSITORY} AND name = $2",
+        drop=f"DELETE FROM tags WHERE repository = {_OWNER} AND name = $2",
     ),
 }  # fmt: skip
 
