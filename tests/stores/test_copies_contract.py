@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +16,9 @@ from portside.spec.digests import Digest
 from portside.spec.errors import ReadOnly
 from portside.spec.names import RepositoryName, Tag
 from portside.stores.copying import BLOBS, TABLES, CopyableMetadata, Key, NotItsCopy, Row, Table
-from stores.conftest import CheckableStore, Shelf
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.tables import SQL
+from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import add, add_blob, parsed
 from stores.test_switch_contract import fill
 from support.content import image, index
@@ -38,6 +44,18 @@ ROWS: dict[str, list[Row]] = {
     ],
     "tags": [("a", "v1", "sha256:m", 14, 15)],
 }
+
+
+def test_pages_use_indexes(tmp_path: Path, clock: Clock) -> None:
+    """No page reads more of a table than its rows, and none sorts, in SQLite."""
+    Database(tmp_path, clock=clock).create()
+    with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
+        for part in (part for statements in SQL.values() for part in statements.parts):
+            sql = re.sub(r"\$\d+", "?", part.sql)
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [""] * sql.count("?"))
+            plan = " ".join(row[3] for row in rows)
+            assert "SCAN" not in plan
+            assert "TEMP B-TREE" not in plan
 
 
 async def all_rows(metadata: CopyableMetadata, table: Table, limit: int = 1000) -> list[Row]:

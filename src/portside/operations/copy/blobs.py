@@ -22,6 +22,9 @@ from portside.stores.copying import BLOBS, Key, Row
 AT_ONCE = 4
 """Blobs that are moved at the same time; each has a few MiB in memory."""
 
+TRIES = 2
+"""Times that a blob is read which cannot be read well."""
+
 Progress = Callable[[], object]
 """Called whenever something was moved."""
 
@@ -63,19 +66,22 @@ class BlobMover:
 
         async def work(wanted: tuple[Row, bool]) -> None:
             row, has_row = wanted
-            for is_last in (False, True):
-                try:
-                    await self._move(row, has_row=has_row, verify=verify)
-                except (_SourceFailed, DigestInvalid) as error:
-                    # It may have been deleted meanwhile, and pushed again.
-                    is_known = self._source.metadata.blob_fact(row[0]) is not None
-                    if is_last and is_known:
-                        self._tally.problems.append(f"blob {row[0]} of the source {error}")
-                else:
-                    return
+            await self._try(row, has_row=has_row, verify=verify)
 
         await _in_parallel(wanted(), work)
         return extra
+
+    async def _try(self, row: Row, *, has_row: bool, verify: bool) -> None:
+        """Move a blob; if the source's bytes fail, it may have gone meanwhile, and come again."""
+        for _ in range(TRIES):
+            try:
+                await self._move(row, has_row=has_row, verify=verify)
+            except (_SourceFailed, DigestInvalid) as error:
+                problem = f"blob {row[0]} of the source {error}"
+            else:
+                return
+        if self._source.metadata.blob_fact(row[0]) is not None:
+            self._tally.problems.append(problem)
 
     async def drop(self, keys: list[Key]) -> None:
         """Drop blobs that the source has no longer."""

@@ -24,8 +24,8 @@ class Side(NamedTuple):
 class Tally:
     """How much a copy has moved so far, and what it could not move.
 
-    `blobs` were copied, with `bytes` in them; other `rows` were written, and `dropped` ones removed;
-    `passes` went through all that there is. `problems` has a line for each thing that is wrong.
+    `blobs` were copied, with `bytes` in them; other `rows` were written, others `dropped`; `passes`
+    went through all that there is. `problems` has a line for each thing that is wrong.
     """
 
     def __init__(self) -> None:
