@@ -111,6 +111,19 @@ class TestMove:
 
         try_on(tmp_path, url, trial)
 
+    def test_killed_behind_the_switch(self, tmp_path: Path, url: str) -> None:
+        """A source that a move left read-only is moved by the next one."""
+
+        async def trial(source: Side, target: Side) -> None:
+            await copy(source, target)
+            await source.metadata.set_read_only(read_only=True)
+            ending, _ = await finish(source, target)
+            assert ending == (True, True)
+            assert await unequal(source, target) == []
+            await push(target, "library/app", image("new"), "v2")
+
+        try_on(tmp_path, url, trial)
+
     def test_nothing_new(self, tmp_path: Path, url: str) -> None:
         """A copy that is made again moves nothing, and neither does one that only verifies."""
 

@@ -52,7 +52,7 @@ def check(
     """Give one line for each thing that is wrong; counts what it saw in `tally`.
 
     `pause` waits long enough for a registry that runs to remove what it has no use for any more.
-    Blobs that are `sound` were read to their end before, and are not read again.
+    Blobs that are `sound` were read to their end before, and are not looked at again.
     """
     for directory in blobs.missing():
         yield f"directory {directory} is missing: restore it, or start the registry to make it anew"
@@ -177,8 +177,7 @@ def _check_blobs(
             yield f"blob {fact.digest!r} is known by what is no digest: {_explain(error)}"
             continue
         try:
-            is_sound = digest in sound and blobs.size(digest) == fact.size
-            problem = None if is_sound else _check_blob(metadata, blobs, fact, digest)
+            problem = None if digest in sound else _check_blob(metadata, blobs, fact, digest)
         except RegistryError as error:
             problem = f"cannot be read: {_explain(error)}"
         if problem is None:
