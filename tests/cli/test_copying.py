@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from support.content import digest_of, image
 from support.copying import opened_side
 from support.copying import push as put
 from support.postgres import Server
+from support.s3 import BUCKET, S3
 from support.server import run_portside, running_registry
 from support.wire import assert_error, push, put_manifest
 
@@ -36,10 +38,16 @@ def configuration(path: Path, **settings: object) -> Path:
     return path
 
 
-def test_move_to_a_server_and_back(source: Path, tmp_path: Path, postgresql: Server) -> None:
-    """The registry serves from its new place, and moves back to the old one."""
+def test_move_to_servers_and_back(
+    source: Path, tmp_path: Path, postgresql: Server, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry serves from PostgreSQL and an object store, and moves back to where it was."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
     there = configuration(
-        tmp_path / "there.toml", data=tmp_path / "blobs", database=postgresql.make_database()
+        tmp_path / "there.toml",
+        database=postgresql.make_database(),
+        storage=f"s3://{BUCKET}/{uuid.uuid4().hex}",
     )
     back = configuration(tmp_path / "back.toml", data=source)
     move = ("copy-store", "--data", str(source), "--to", str(there))
@@ -83,14 +91,14 @@ def test_damage(source: Path, tmp_path: Path) -> None:
     assert run_portside("read-only", "--data", str(source))[1] == f"{source} may change.\n"
 
 
-def test_same_storage(data: Path, tmp_path: Path) -> None:
+def test_same_storage(source: Path, tmp_path: Path) -> None:
     """Blobs are not copied onto themselves."""
     there = configuration(
-        tmp_path / "there.toml", data=f"{data}/.", database="postgresql://db.example/portside"
+        tmp_path / "there.toml", data=f"{source}/.", database="postgresql://db.example/portside"
     )
-    code, _, errors = run_portside("copy-store", "--data", str(data), "--to", str(there))
+    code, _, errors = run_portside("copy-store", "--data", str(source), "--to", str(there))
     assert code == 1
-    assert "the same data directory" in errors
+    assert "source and target keep their blobs in" in errors
 
 
 def test_read_only(source: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def changes(
         lambda: metadata.delete_manifest(A, digest),
         lambda: metadata.delete_tag(A, Tag("v1")),
         lambda: metadata.open_upload(opened),
-        lambda: metadata.advance_upload(opened.after(UploadEvent.RECEIVE, offset=1)),
+        lambda: metadata.advance_upload(opened.after(UploadEvent.RECEIVE, offset=1), origin=0),
         lambda: access.add_identity(StoredIdentity("new", IdentityKind.USER, 1)),
         lambda: access.change_identity("alice", IdentityKind.USER, lambda found: found),
         lambda: access.remove_identity("alice", IdentityKind.USER),

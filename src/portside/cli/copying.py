@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 import click
 
-from portside.bootstrap import connected_stores, now
+from portside.bootstrap import Stores, connected_stores, now
 from portside.cli.options import read_file
 from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
-from portside.config import Settings, SettingsInvalid, make_settings
+from portside.config import SettingsInvalid, make_settings
 from portside.operations.copy.moving import Ending, Move
 from portside.operations.copy.sides import Side, Tally
 
@@ -43,12 +44,12 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
     goes on as before, and the exit code is 1.
     """
     settings, target_settings = read_settings(given), make_settings(read_file(target_file))
-    _refuse_same_storage(settings, target_settings)
     tally, ending = Tally(), None
     async with (
-        opened_registry(settings) as source,
         connected_stores(target_settings) as target,
+        opened_registry(settings) as source,
     ):
+        _refuse_same_storage(source, target)
         await target.create()
         move = Move(
             Side(source.metadata, source.blobs),
@@ -128,7 +129,8 @@ def _say_end(ending: Ending, source: str, target: str, file: Path) -> str:
     return f"The registry was not moved: {source} {state}."
 
 
-def _refuse_same_storage(source: Settings, target: Settings) -> None:
+def _refuse_same_storage(source: Stores, target: Stores) -> None:
     """Refuse to copy blobs onto themselves, and to drop some of them; raises SettingsInvalid."""
-    if source.root.resolve() == target.root.resolve():
-        raise SettingsInvalid(f"source and target have the same data directory, {source.root}")
+    places = [os.path.realpath(str(stores.blobs.place)) for stores in (source, target)]
+    if len(set(places)) == 1:
+        raise SettingsInvalid(f"source and target keep their blobs in {source.blobs.place}")

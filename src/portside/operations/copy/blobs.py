@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from portside.operations.copy.differences import compared
 from portside.operations.copy.sides import Side, Tally
 from portside.spec.digests import Digest
-from portside.spec.errors import DigestInvalid, RegistryError, Unavailable
+from portside.spec.errors import DigestInvalid, RegistryError
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.copying import BLOBS, Key, Row
@@ -120,22 +120,16 @@ class BlobMover:
 
     async def _stream(self, row: Row, digest: Digest, size: int) -> None:
         """Stage the bytes, and make them a blob if they are what they should be."""
-        upload = UploadId.fresh()
-        async with self._target.blobs.hold(upload) as staging:
-            try:
-                await staging.resume(0, digest.algorithm)
-                async with aclosing(self._read(digest, size)) as pieces:
-                    async for piece in pieces:
-                        await staging.write(piece)
-                found = await staging.finish(digest.algorithm)
-                if found != digest:
-                    raise _SourceFailed(f"is damaged: its content has the digest {found}")
-                place = staging.place(digest)
-                await self._target.metadata.put_blob(self._identity, row, place=place)
-            finally:
-                # What cannot be dropped now goes when the next copy begins.
-                with suppress(Unavailable):
-                    await self._target.blobs.discard(upload)
+        async with self._target.blobs.hold(UploadId.fresh(), fresh=True) as staging:
+            await staging.resume(0, digest.algorithm)
+            async with aclosing(self._read(digest, size)) as pieces:
+                async for piece in pieces:
+                    await staging.write(piece)
+            found = await staging.finish(digest.algorithm)
+            if found != digest:
+                raise _SourceFailed(f"is damaged: its content has the digest {found}")
+            place = await staging.place(digest)
+            await self._target.metadata.put_blob(self._identity, row, place=place)
 
     async def _read(self, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
         """Read from the source, so that its failures can be told from those of the target."""
