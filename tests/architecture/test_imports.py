@@ -46,6 +46,7 @@ STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
+    "portside.stores.copying": ("operations",),
 }
 
 

@@ -20,6 +20,7 @@ from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import open_store
+from portside.stores.copying import CopyableMetadata
 from portside.stores.inspection import CheckableMetadata
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
@@ -145,7 +146,7 @@ def blobs(make_blobs: BlobFactory) -> CollectableBlobs:
     return make_blobs()
 
 
-class CheckableStore(MetadataStore, CheckableMetadata, Protocol):
+class CheckableStore(MetadataStore, CheckableMetadata, CopyableMetadata, Protocol):
     """A metadata store with all its abilities."""
 
 

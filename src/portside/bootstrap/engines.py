@@ -7,13 +7,14 @@ from typing import Protocol
 from portside.bootstrap.clock import now
 from portside.config import Settings
 from portside.stores.access import AccessStore
+from portside.stores.copying import CopyableMetadata
 from portside.stores.inspection import CheckableMetadata
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata import database as sqlite
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
 
 
-class Metadata(MetadataStore, CheckableMetadata, Protocol):
+class Metadata(MetadataStore, CheckableMetadata, CopyableMetadata, Protocol):
     """A metadata store with all its abilities."""
 
 

@@ -40,12 +40,14 @@ LEFTOVER_AGE = 3600
 
 GROUPS = {
     "access": "access",
+    "copy-store": "copying",
     "keys": "keys",
+    "read-only": "copying",
     "scope-map": "scope_maps",
     "token": "tokens",
     "user": "users",
 }
-"""Groups of commands, and the modules that hold them, in which `-` is `_`."""
+"""Groups of commands, and large commands, with the modules that hold them, in which `-` is `_`."""
 
 
 class Commands(click.Group):
