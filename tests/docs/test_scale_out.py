@@ -76,8 +76,9 @@ def check_command(words: list[str]) -> None:
     command: click.Command = commands
     while isinstance(command, click.Group):
         assert words, "a command is missing"
-        assert words[0] in command.commands, words
-        command, words = command.commands[words[0]], words[1:]
+        member = command.get_command(click.Context(command), words[0])
+        assert member is not None, words
+        command, words = member, words[1:]
     known = {option for parameter in command.params for option in parameter.opts}
     used = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert used <= known, (command.name, used - known)

@@ -68,10 +68,11 @@ _KEEP_WRITES_WAITING = """
 _SET_UP = """
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off';
-    SELECT set_config('jit', 'off', false),
-           set_config('tcp_keepalives_idle', '30', false),
-           set_config('tcp_keepalives_interval', '10', false),
-           set_config('tcp_keepalives_count', '3', false);
+    SELECT set_config('jit', 'off', false);
+    SELECT set_config(name, '10', false) FROM pg_settings
+    WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval') AND setting::int > 10;
+    SELECT set_config(name, '3', false) FROM pg_settings
+    WHERE name = 'tcp_keepalives_count' AND setting::int > 3;
 """
 
 
