@@ -18,7 +18,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from support.ports import free_ports
+from servers.ports import free_ports
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
