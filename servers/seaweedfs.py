@@ -20,6 +20,7 @@ from servers.ports import free_ports
 ACCESS_KEY = "portside"
 SECRET_KEY = "portside-secret"  # noqa: S105
 BUCKET = "registry"
+REGION = "us-east-1"
 START_DEADLINE = 20.0
 TRIES = 3
 
@@ -70,7 +71,7 @@ class S3(NamedTuple):
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_REGION": "us-east-1",
+            "AWS_REGION": REGION,
         }
 
     def list_unfinished(self) -> list[str]:
