@@ -62,7 +62,7 @@ class Operation(NamedTuple):
 
 def measure(folder: Path, backends: Backends) -> Iterator[Counted]:
     """Start both, and a second node of Portside, and do everything with each."""
-    place = Place(backends.postgresql.make_database(), backends.s3)
+    place = Place(backends.postgresql.make_database(), backends.s3, NAME)
     counting = Counting(backends.postgresql, place.database, backends.s3)
     streaming = PortsideNode(folder / "streaming", place, redirects=False, workers=1)
     redirecting = PortsideNode(folder / "redirecting", place, redirects=True, workers=1)

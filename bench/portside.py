@@ -24,10 +24,16 @@ READY = re.compile(rb"Portside listens on \w+://[^\s:]+:(\d+)\s")
 
 
 class Place(NamedTuple):
-    """What the nodes of one registry share: the address of a database, and S3."""
+    """What the nodes of one registry share: the address of a database, and a prefix in S3."""
 
     database: str
     s3: S3
+    prefix: str
+
+    @property
+    def storage(self) -> str:
+        """The address of the prefix."""
+        return f"s3://{BUCKET}/{self.prefix}"
 
 
 class Portside(Peer):
@@ -106,5 +112,5 @@ class PortsideNode(Portside):
     def options(self) -> list[str]:
         """Name the database and the bucket."""
         redirect = "always" if self._redirects else "never"
-        kept = ["--database", self._place.database, "--storage", f"s3://{BUCKET}/portside"]
+        kept = ["--database", self._place.database, "--storage", self._place.storage]
         return [*kept, "--redirect", redirect, "--workers", str(self._workers)]

@@ -32,7 +32,7 @@ def running_pair(folder: Path, setup: Setup, backends: Backends | None = None) -
     if backends is None:
         pair = _local_pair(folder, make_certificate(folder) if setup is Setup.SECURE else None)
     else:
-        pair = _pair_on(backends, folder, redirects=setup is Setup.REDIRECTED)
+        pair = _pair_on(backends, folder, setup)
     try:
         for peer in pair:
             peer.start()
@@ -49,8 +49,9 @@ def _local_pair(folder: Path, certificate: Certificate | None) -> Pair:
     )
 
 
-def _pair_on(backends: Backends, folder: Path, *, redirects: bool) -> Pair:
-    place = Place(backends.postgresql.make_database(), backends.s3)
+def _pair_on(backends: Backends, folder: Path, setup: Setup) -> Pair:
+    place = Place(backends.postgresql.make_database(), backends.s3, setup.name.lower())
+    redirects = setup is Setup.REDIRECTED
     return Pair(
         DockerRegistryInS3(folder / "docker", backends.s3, redirects=redirects),
         PortsideNode(folder / "portside", place, redirects=redirects),
