@@ -36,7 +36,8 @@ format: $(VENV)/.linted-with
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.tested-with
-	scripts/need docker-registry wrk apache2-utils:ab curl openssl
+	scripts/need docker-registry wrk apache2-utils:ab curl openssl \
+		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	$(BIN)/python -m bench
 
 $(VENV)/bin/python:

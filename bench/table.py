@@ -1,4 +1,4 @@
-"""What is printed: one table of ratios and one of figures."""
+"""What is printed: tables of ratios, of figures and of counts."""
 
 from __future__ import annotations
 
