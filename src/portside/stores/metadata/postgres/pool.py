@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -27,6 +27,7 @@ import msgspec
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.metadata.postgres.faults import FAILURES, LOST, RETRIED, translated
+from portside.stores.metadata.postgres.lending import Lender
 from portside.stores.metadata.postgres.transactions import (
     Connection,
     Job,
@@ -35,9 +36,6 @@ from portside.stores.metadata.postgres.transactions import (
     begun,
     lock_key,
 )
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +97,13 @@ class Database:
     def __init__(self, terms: Terms, *, clock: Callable[[], int]) -> None:
         self.terms = terms
         self.clock = clock
-        self._pool: Pool | None = None
+        self._lender: Lender | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def _opened(self) -> Pool:
-        if self._pool is None:
+    async def _opened(self) -> Lender:
+        if self._lender is None:
             terms = self.terms
-            self._pool = asyncpg.create_pool(
+            pool = asyncpg.create_pool(
                 terms.url,
                 min_size=0,
                 max_size=terms.connections,
@@ -115,24 +113,28 @@ class Database:
                 reset=_leave_as_it_is,
                 server_settings={"application_name": "portside"},
             )
+            self._lender = Lender(
+                pool, connections=terms.connections, patience=terms.connect_timeout
+            )
         # Whoever comes while it is being made waits for the same pool.
-        await self._pool
-        return self._pool
+        await self._lender.pool
+        return self._lender
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Connection]:
         """Lend a connection for the length of a block."""
         with translated():
-            pool = await self._opened()
+            lender = await self._opened()
             try:
-                connection = await pool.acquire(timeout=self.terms.connect_timeout)
+                loan = await lender.lend()
             except ValueError as error:
                 raise Unavailable(f"the address of the database is none: {error}") from error
             try:
-                yield connection
-            finally:
-                # It goes back to the pool even if the request is cancelled meanwhile.
-                await asyncio.shield(pool.release(connection))
+                yield loan.connection
+            except BaseException:
+                await lender.take_back(loan, was_interrupted=True)
+                raise
+            await lender.take_back(loan, was_interrupted=False)
 
     async def find(self, sql: str, *parameters: Any) -> Any | None:
         """Read one row, or None."""
@@ -257,10 +259,10 @@ class Database:
         """Finish the writes that were asked for, and hang up."""
         if self._running:
             await asyncio.wait(set(self._running))
-        pool, self._pool = self._pool, None
-        if pool is not None:
+        lender, self._lender = self._lender, None
+        if lender is not None:
             with suppress(*FAILURES):
-                await asyncio.wait_for(pool.close(), self.terms.connect_timeout)
+                await asyncio.wait_for(lender.close(), self.terms.connect_timeout)
 
 
 async def _let_go(connection: Connection) -> None:
