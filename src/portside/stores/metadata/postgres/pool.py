@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -46,6 +47,9 @@ digests have one number, which PostgreSQL never mistakes for two."""
 LEASE = 60
 """Seconds that a removal may take. Its node holds a lock meanwhile; this is for one that loses its
 connection or ends: nobody commits the same blob before that time is over."""
+
+PAUSE = (0.02, 0.1)
+"""Seconds, the least and the most, before a transaction that was broken off is run again."""
 
 _HOLD_BLOB = "SELECT pg_advisory_lock_shared($1, 1), pg_advisory_lock($2)"
 _ANNOUNCE_REMOVAL = f"""
@@ -226,6 +230,8 @@ class Database:
             return await self._once(connection, job, blob)
         except RETRIED as error:
             log.info("a transaction is run again: %s", error)
+        # The other one goes first this time.
+        await asyncio.sleep(random.uniform(*PAUSE))  # noqa: S311  # no secret
         return await self._once(connection, job, blob)
 
     async def _once(self, connection: Connection, job: Job[Result], blob: Digest | None) -> Result:
