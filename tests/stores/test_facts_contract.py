@@ -58,5 +58,5 @@ def test_everything_is_told(runner: asyncio.Runner, shelf: Shelf, clock: Clock) 
         (content.digest, False, True),
         (image(2).digest, False, False),
     }
-    with metadata.quiet():
+    with metadata.quiet(Digest.parse(blobs[0])):
         assert metadata.blob_fact(blobs[0]) is not None

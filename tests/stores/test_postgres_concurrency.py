@@ -342,7 +342,7 @@ class TestWaiting:
         assert problems(nodes[0], shelves) == []
 
     def test_quiet(self, runner: asyncio.Runner, nodes: list[PostgresMetadata]) -> None:
-        """While it is quiet nobody writes, and afterwards everybody does."""
+        """While it is quiet nobody changes the blob, and afterwards everybody does."""
         shelves = Shelves()
 
         async def begin() -> asyncio.Task[None]:
@@ -351,12 +351,14 @@ class TestWaiting:
         async def wait(task: asyncio.Task[None]) -> None:
             await asyncio.wait({task}, timeout=0.2)
 
-        with nodes[1].quiet():
+        with nodes[1].quiet(BLOB):
             pushing = runner.run(begin())
             runner.run(wait(pushing))
             assert not pushing.done()
             assert nodes[1].blob_fact(str(BLOB)) is None
             assert shelves.held == set()
+            # Nobody else waits, and so nobody waits for one another.
+            runner.run(push(nodes[0], shelves, A, Digest.of(b"other")))
 
         async def finish() -> None:
             await pushing

@@ -16,7 +16,7 @@ from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
-from portside.stores.metadata.postgres import migrations
+from portside.stores.metadata.postgres import migrations, pool
 from portside.stores.metadata.postgres.discovery import REFERRERS, REPOSITORIES, TAGS
 from portside.stores.metadata.postgres.faults import translate
 from portside.stores.metadata.postgres.pool import Database, Terms
@@ -133,6 +133,39 @@ class TestAway:
         runner.run(go())
         shelf.close()
 
+    def test_a_removal_that_failed(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+        """Bytes whose removal failed may go later: nobody commits the blob until that is over."""
+        metadata = shelf.metadata()
+
+        def remove() -> None:
+            raise Unavailable("the object store does not answer")
+
+        async def go() -> None:
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+            await metadata.unlink_blob(A, BLOB, remove=remove)
+            with pytest.raises(Unavailable, match="being removed"):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
+            assert metadata.blob_fact(str(BLOB)) is None
+
+        runner.run(go())
+
+    def test_a_removal_that_begins_late(
+        self,
+        runner: asyncio.Runner,
+        shelf: PostgresShelf,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Bytes are left where a removal could end when somebody may have pushed them again."""
+        metadata = shelf.metadata()
+        monkeypatch.setattr(pool, "REMOVING", pool.LEASE + 1)
+
+        async def go() -> None:
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+            await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
+            assert metadata.blob_fact(str(BLOB)) is None
+
+        runner.run(go())
+
     @pytest.mark.parametrize(
         "url",
         [
@@ -182,6 +215,61 @@ class TestAway:
                 with pytest.raises(Unavailable):
                     await database.find("SELECT 1")
             assert await database.find("SELECT 1") is not None
+            await database.close()
+
+        runner.run(go())
+
+    @pytest.mark.parametrize("connections", [2, 10])
+    def test_slow_places(
+        self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock, connections: int
+    ) -> None:
+        """While more bytes are placed than there are connections, others read and write."""
+        terms = Terms(url=shelf.terms.url, connections=connections, connect_timeout=0.5)
+        database = Database(terms, clock=clock)
+        metadata = PostgresMetadata(database)
+        go_on = threading.Event()
+
+        async def push(number: int) -> None:
+            def place() -> None:
+                go_on.wait(30)
+
+            digest = Digest.of(str(number).encode())
+            await metadata.commit_blob(A, digest, 1, session=None, place=place)
+
+        async def go() -> None:
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+            pushes = [asyncio.create_task(push(number)) for number in range(2 * connections)]
+            for _ in range(10):
+                assert await metadata.get_blob_size(A, BLOB) == 4
+                await metadata.probe()
+            assert not any(task.done() for task in pushes)
+            pushes.pop().cancel()
+            go_on.set()
+            await asyncio.gather(*pushes)
+            await database.close()
+
+        runner.run(go())
+
+    def test_no_turn(self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock) -> None:
+        """A push that gets no turn in time is refused, and the next one goes on."""
+        terms = Terms(url=shelf.terms.url, connections=2, statement_timeout=0.3)
+        database = Database(terms, clock=clock)
+        metadata = PostgresMetadata(database)
+        placing, go_on = threading.Event(), threading.Event()
+
+        def place() -> None:
+            placing.set()
+            go_on.wait(30)
+
+        async def go() -> None:
+            slow = asyncio.create_task(metadata.commit_blob(A, BLOB, 4, session=None, place=place))
+            await asyncio.to_thread(placing.wait, 30)
+            other = Digest.of(b"other")
+            with pytest.raises(Unavailable, match="slow"):
+                await metadata.commit_blob(A, other, 5, session=None, place=pytest.fail)
+            go_on.set()
+            await slow
+            await metadata.commit_blob(A, other, 5, session=None, place=lambda: None)
             await database.close()
 
         runner.run(go())

@@ -1,9 +1,9 @@
 """Check: compare everything that is known with everything that is stored.
 
 The store is only read, and a registry may run meanwhile. Whatever looks wrong is looked up once
-more before it is named: a blob while all writers wait, a manifest in one view of the database, a
-stray file at the end of the check, for what a request makes for itself is gone by then. What cannot
-be read is named, and the check goes on behind it.
+more before it is named: a blob while nobody can change it, a manifest in one view of the database,
+a stray file at the end of the check, for what a request makes for itself is gone by then. What
+cannot be read is named, and the check goes on behind it.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _check_blob(
     if blobs.size(digest) == known.size and blobs.verify(digest):
         return None
     for _ in range(LOOKS):
-        with metadata.quiet():
+        with metadata.quiet(digest):
             fact = metadata.blob_fact(digest)
             size = blobs.size(digest)
         if fact is None:
@@ -212,7 +212,7 @@ def _find_stray_blobs(metadata: CheckableMetadata, blobs: CheckableBlobs) -> Ite
     for digest, _ in blobs.objects():
         if metadata.blob_fact(digest) is not None:
             continue
-        with metadata.quiet():
+        with metadata.quiet(digest):
             is_stray = metadata.blob_fact(digest) is None and blobs.size(digest) is not None
         if is_stray:
             yield f"stray blob: {digest} is stored, and nothing refers to it"

@@ -102,10 +102,10 @@ class CheckableMetadata(Protocol):
         """Look a session up, or give None if there is no such session."""
         ...
 
-    def quiet(self) -> AbstractContextManager[None]:
-        """Keep all writers waiting for the length of a block, which should be short.
+    def quiet(self, digest: Digest) -> AbstractContextManager[None]:
+        """Keep all who would change a blob waiting for the length of a block, which is short.
 
-        Within it, each blob that is known has its bytes, and the other way round, but for damage.
+        Within it, the blob has its bytes if it is known, and the other way round, but for damage.
         """
         ...
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from portside.spec.digests import Digest
 from portside.stores.inspection import BlobFact, ManifestFact, UploadFact
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.rows import manifest_fact
@@ -119,6 +120,6 @@ class SqliteFacts:
         row = self._database.find(_UPLOAD, (upload,))
         return UploadFact(*row) if row is not None else None
 
-    def quiet(self) -> AbstractContextManager[None]:
-        """Take the lock of the writers."""
+    def quiet(self, _: Digest) -> AbstractContextManager[None]:
+        """Take the lock of all writers, for there is no other."""
         return self._database.quiet()

@@ -7,8 +7,6 @@ row of its repository, so that no manifest can come to need it meanwhile.
 
 from __future__ import annotations
 
-import asyncio
-
 from portside.spec.digests import Digest
 from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName
@@ -123,12 +121,12 @@ class PostgresBlobs:
                 raise Unavailable(
                     f"{digest} is being removed by a node that was cut off; try again"
                 )
-            undo = await asyncio.to_thread(place)
+            undo = await self._database.turns.run(place)
             if undo is not None:
                 undos.append(undo)
 
         try:
-            await self._database.write(job, blob=digest)
+            await self._database.write_with_bytes(job, blob=digest)
         except StorageFull:
             # The bytes are in the way of everybody, unless somebody came to need them meanwhile.
             for undo in undos:

@@ -6,7 +6,6 @@ holds the row that says of which registry it is a copy until it has ended.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from portside.spec.digests import Digest
@@ -105,9 +104,9 @@ class PostgresCopies:
             if await transaction.find(_REMOVING, str(digest)) is not None:
                 raise Unavailable(f"{digest} is being removed by a process that was cut off")
             await transaction.execute(SQL["blobs"].put, *row)
-            await asyncio.to_thread(place)
+            await self._database.turns.run(place)
 
-        await self._database.write(job, blob=digest)
+        await self._database.write_with_bytes(job, blob=digest)
 
     async def drop_blob(self, source: str, digest: Digest, *, remove: Remove) -> None:
         """Drop the row; the bytes go after the commit."""

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from portside.spec.digests import Digest
 from portside.stores.inspection import BlobFact, ManifestFact, UploadFact
 from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.rows import manifest_fact
@@ -134,10 +135,10 @@ class PostgresFacts:
         return next((UploadFact(*row) for row in self._list(_UPLOAD, upload)), None)
 
     @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Take the locks of the writers."""
+    def quiet(self, digest: Digest) -> Iterator[None]:
+        """Take the lock of the blob."""
         desk = self._facts
-        quiet = desk.database.quiet()
+        quiet = desk.database.quiet(digest)
         desk.wait_for(quiet.__aenter__())
         try:
             yield

@@ -4,10 +4,9 @@ Transactions are READ COMMITTED: each statement sees what was committed before i
 not change between two statements is locked explicitly, and always in this order, so that no two
 wait for one another:
 
-1. the advisory lock of all that remove bytes (shared; `quiet` takes it for itself),
-2. the advisory lock of one blob's digest (no transaction takes two),
-3. the row of access control, or the row of one repository (again never two of a kind),
-4. what hangs from them.
+1. the advisory lock of one blob's digest (no transaction takes two),
+2. the row of access control, or the row of one repository (again never two of a kind),
+3. what hangs from them.
 
 Session locks need a connection that stays the same from one transaction to the next: a pooler
 between Portside and PostgreSQL must pool sessions, not transactions.
@@ -18,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -29,6 +30,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.metadata.postgres.faults import FAILURES, LOST, RETRIED, translated
 from portside.stores.metadata.postgres.lending import Lender
+from portside.stores.metadata.postgres.sessions import leave_as_it_is, set_up
 from portside.stores.metadata.postgres.transactions import (
     Connection,
     Job,
@@ -37,21 +39,24 @@ from portside.stores.metadata.postgres.transactions import (
     begun,
     lock_key,
 )
+from portside.stores.metadata.postgres.turns import Turns
 
 log = logging.getLogger(__name__)
-
-REMOVAL = 0x706F7274
-"""First half of the two-number keys of Portside's advisory locks ("port" in ASCII); those of
-digests have one number, which PostgreSQL never mistakes for two."""
 
 LEASE = 60
 """Seconds that a removal may take. Its node holds a lock meanwhile; this is for one that loses its
 connection or ends: nobody commits the same blob before that time is over."""
 
+REMOVING = 40
+"""Seconds that an object store may take to remove bytes, with all attempts."""
+
+QUIET = 300.0
+"""Seconds that a check waits for others to be done with a blob: a large one is placed meanwhile."""
+
 PAUSE = (0.02, 0.1)
 """Seconds, the least and the most, before a transaction that was broken off is run again."""
 
-_HOLD_BLOB = "SELECT pg_advisory_lock_shared($1, 1), pg_advisory_lock($2)"
+_HOLD_BLOB = "SELECT pg_advisory_lock($1)"
 _ANNOUNCE_REMOVAL = f"""
     INSERT INTO removals (digest, until)
     VALUES ($1, clock_timestamp() + interval '{LEASE} seconds')
@@ -59,23 +64,6 @@ _ANNOUNCE_REMOVAL = f"""
 """  # noqa: S608  # put together of constants
 _END_REMOVAL = "DELETE FROM removals WHERE digest = $1"
 _LET_GO = "SELECT pg_advisory_unlock_all()"
-_KEEP_REMOVALS_WAITING = "SELECT pg_advisory_lock($1, 1)"
-_KEEP_WRITES_WAITING = """
-    LOCK TABLE repositories, blobs, repository_blobs, manifests, tags, uploads IN SHARE MODE
-"""
-
-# What was acknowledged is kept; a server that is set to wait for its replicas too goes on to do so.
-# A node that is cut off without a word loses its locks within a minute. Poolers refuse settings
-# that come with the connection, so these come behind it.
-_SET_UP = """
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') = 'off';
-    SELECT set_config('jit', 'off', false);
-    SELECT set_config(name, '10', false) FROM pg_settings
-    WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval') AND setting::int > 10;
-    SELECT set_config(name, '3', false) FROM pg_settings
-    WHERE name = 'tcp_keepalives_count' AND setting::int > 3;
-"""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +90,7 @@ class Database:
         self.terms = terms
         self.clock = clock
         self._lender: Lender | None = None
+        self._turns: Turns | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
     async def _opened(self) -> Lender:
@@ -113,8 +102,8 @@ class Database:
                 max_size=terms.connections,
                 timeout=terms.connect_timeout,
                 command_timeout=terms.statement_timeout,
-                init=_set_up,
-                reset=_leave_as_it_is,
+                init=set_up,
+                reset=leave_as_it_is,
                 server_settings={"application_name": "portside"},
             )
             self._lender = Lender(
@@ -123,6 +112,14 @@ class Database:
         # Whoever comes while it is being made waits for the same pool.
         await self._lender.pool
         return self._lender
+
+    @property
+    def turns(self) -> Turns:
+        """Who may keep a connection while bytes are placed or removed."""
+        if self._turns is None:
+            terms = self.terms
+            self._turns = Turns(connections=terms.connections, patience=terms.statement_timeout)
+        return self._turns
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Connection]:
@@ -176,12 +173,15 @@ class Database:
         off because of others is run once more, from its beginning. It is finished even if nobody
         waits for it any more: a thread may be at work within it.
         """
+        return await self._to_the_end(self._write(job, blob))
 
-        async def run() -> Result:
-            async with self.connected() as connection:
-                return await self._twice(connection, job, blob)
+    async def write_with_bytes(self, job: Job[Result], *, blob: Digest) -> Result:
+        """Run a job as `write` does, in which bytes are placed, when its turn has come."""
+        return await self._in_turn(lambda: self._write(job, blob))
 
-        return await self._to_the_end(run())
+    async def _write(self, job: Job[Result], blob: Digest | None) -> Result:
+        async with self.connected() as connection:
+            return await self._twice(connection, job, blob)
 
     async def remove_after(
         self, digest: Digest, job: Job[bool], remove: Callable[[], None]
@@ -189,28 +189,31 @@ class Database:
         """Run a job as `write` does, and if it gives True, remove the bytes of a blob in a thread.
 
         Nobody else can commit the digest from before the transaction until after that, even if the
-        connection is lost meanwhile, and the locks with it.
+        connection is lost meanwhile, and the locks with it. If the removal fails, it may still come
+        to pass, and nobody can commit the digest for the rest of its lease.
         """
+        until = 0.0
 
         async def announce(transaction: Transaction) -> bool:
+            nonlocal until
             is_last = await job(transaction)
             if is_last:
+                until = time.monotonic() + LEASE
                 await transaction.execute(_ANNOUNCE_REMOVAL, str(digest))
             return is_last
 
         async def run() -> bool:
             async with self.connected() as connection:
                 try:
-                    await connection.execute(_HOLD_BLOB, REMOVAL, lock_key(digest))
+                    await connection.execute(_HOLD_BLOB, lock_key(digest))
                     is_last = await self._twice(connection, announce)
-                    if is_last:
-                        await asyncio.to_thread(_finish, remove)
+                    if is_last and await self.turns.run(partial(_finish, remove, until)):
                         await self._end_removal(connection, digest)
                 finally:
                     await _let_go(connection)
                 return is_last
 
-        return await self._to_the_end(run())
+        return await self._in_turn(run)
 
     async def _end_removal(self, connection: Connection, digest: Digest) -> None:
         """Let others commit the blob again; if that cannot be said now, they wait for a while."""
@@ -238,6 +241,18 @@ class Database:
         async with begun(connection, blob):
             return await job(Transaction(connection, self.clock()))
 
+    async def _in_turn(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        turns = self.turns
+        await turns.take()
+
+        async def run() -> Result:
+            try:
+                return await work()
+            finally:
+                turns.give_back()
+
+        return await self._to_the_end(run())
+
     async def _to_the_end(self, work: Awaitable[Result]) -> Result:
         task = asyncio.ensure_future(work)
         self._running.add(task)
@@ -250,14 +265,12 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def quiet(self) -> AsyncIterator[None]:
-        """Keep all writers waiting, so that rows and bytes belong together."""
+    async def quiet(self, digest: Digest) -> AsyncIterator[None]:
+        """Keep all waiting who would change a blob, so that its row and bytes belong together."""
         async with self.connected() as connection:
             try:
-                await connection.execute(_KEEP_REMOVALS_WAITING, REMOVAL)
-                async with connection.transaction():
-                    await connection.execute(_KEEP_WRITES_WAITING)
-                    yield
+                await connection.execute(_HOLD_BLOB, lock_key(digest), timeout=QUIET)
+                yield
             finally:
                 await _let_go(connection)
 
@@ -269,6 +282,9 @@ class Database:
         if lender is not None:
             with suppress(*FAILURES):
                 await asyncio.wait_for(lender.close(), self.terms.connect_timeout)
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.close()
 
 
 async def _let_go(connection: Connection) -> None:
@@ -281,23 +297,21 @@ async def _let_go(connection: Connection) -> None:
             connection.terminate()
 
 
-async def _set_up(connection: Any) -> None:
-    """Let a commit return when it is on the disk, at least, and see to the rest of a session."""
-    await connection.execute(_SET_UP)
-
-
-async def _leave_as_it_is(connection: Any) -> None:
-    """Spare the query that would clear the connection: whoever took a lock has released it."""
-
-
 def _look_at(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.info("a write that nobody waited for failed: %s", error)
 
 
-def _finish(function: Callable[[], None]) -> None:
-    """Do what was left for after the commit; it is done already as far as any client can tell."""
+def _finish(remove: Callable[[], None], until: float) -> bool:
+    """Remove bytes, which are gone already as far as any client can tell; tells whether that ended.
+
+    What begins too late could end behind the lease, and take what was pushed again: it is left.
+    """
     try:
-        function()
+        if time.monotonic() > until - REMOVING:
+            raise Unavailable("the bytes of a blob were not removed in time")
+        remove()
     except Exception as error:  # noqa: BLE001  # the row is gone, whatever became of the bytes
         log.warning("%s; `portside check` will list what was left behind", error)
+        return False
+    return True

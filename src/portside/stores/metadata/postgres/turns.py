@@ -1,0 +1,48 @@
+"""Turns: how many connections of a process wait at once for a store of blobs.
+
+A transaction in which bytes are placed keeps its connection for as long as that takes, and an
+object store that says nothing takes minutes. So that pulls go on meanwhile, some connections are
+never kept like that, wherever there are several; and the threads that wait are no others' threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from portside.spec.errors import Unavailable
+
+Result = TypeVar("Result")
+
+
+class Turns:
+    """The turns of one process with so many `connections`; `patience` is in seconds."""
+
+    def __init__(self, *, connections: int, patience: float) -> None:
+        most = max(1, connections - max(1, connections // 4))
+        self._free = asyncio.Semaphore(most)
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="portside-bytes")
+        self._patience = patience
+
+    async def take(self) -> None:
+        """Wait for a turn, which `give_back` ends; raises Unavailable if none comes."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError as error:
+            slow = "what holds the blobs is slow, and others wait for it already; try again"
+            raise Unavailable(slow) from error
+
+    def give_back(self) -> None:
+        """Let the next one have the turn."""
+        self._free.release()
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Run what blocks, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def close(self) -> None:
+        """Let the threads end; none is at work any more."""
+        self._threads.shutdown()
