@@ -26,6 +26,7 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
+from portside.stores.blobs.local import LocalBlobs
 from portside.stores.copying import NotItsCopy
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteAccess
@@ -81,6 +82,16 @@ def blob_file(root: Path, content: bytes) -> Path:
     """Give the file of a blob."""
     encoded = Digest.of(content).encoded
     return root / "blobs" / "sha256" / encoded[:2] / encoded
+
+
+class Collected(LocalBlobs):
+    """A store whose blobs somebody removes as soon as they were looked at."""
+
+    async def stat(self, digest: Digest) -> int | None:
+        """Look, and remove."""
+        size = await super().stat(digest)
+        self.remove(digest)()
+        return size
 
 
 class TestMove:
@@ -248,6 +259,29 @@ class TestDamage:
 
         try_on(tmp_path, "", trial)
 
+    def test_bytes_that_go_meanwhile(self, tmp_path: Path, url: str) -> None:
+        """Bytes that are in the target are taken as they are, unless somebody collects them."""
+        left = image("left", layers=1)
+
+        async def trial(source: Side, target: Side) -> None:
+            await copy(source, target)
+            await push(source, "library/app", left)
+            for blob in left.blobs:
+                file = blob_file(tmp_path / "target", blob)
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(blob)
+            blobs = Collected(tmp_path / "target", hold_timeout=0.5)
+            try:
+                with pytest.raises(Unavailable, match="meanwhile"):
+                    await copy(source, Side(target.metadata, blobs))
+            finally:
+                blobs.close()
+            assert not any("missing" in problem for problem in problems(target))
+            await copy(source, target)
+            assert problems(target) == []
+
+        try_on(tmp_path, url, trial)
+
     @pytest.mark.parametrize("was_read_only", [False, True])
     def test_found_at_the_end(self, tmp_path: Path, was_read_only: bool) -> None:
         """If the verification fails, the source goes on as it was before, and stays itself."""
@@ -313,6 +347,62 @@ class TestRefusals:
             with pytest.raises(NotItsCopy):
                 await copy(source, Side(target.metadata, source.blobs))
             assert (await target.metadata.standing()).copy_of is None
+
+        try_on(tmp_path, "", trial)
+
+    def test_another_copy_took_its_place(self, tmp_path: Path, url: str) -> None:
+        """Of two copies, one takes the registry's place, and the other one stays a copy."""
+
+        async def trial(source: Side, target: Side) -> None:
+            await copy(source, target)
+            async with opened_side(tmp_path / "third") as third:
+                await copy(source, third)
+                assert (await finish(source, target))[0].is_moved
+                for again in (copy, finish):
+                    with pytest.raises(NotItsCopy):
+                        await again(source, third)
+                assert (await third.metadata.standing()).read_only
+            assert (await finish(target, source))[0].is_moved
+
+        try_on(tmp_path, url, trial)
+
+    def test_one_at_a_time(self, tmp_path: Path, url: str) -> None:
+        """Two copies do not undo what the other one does; one that ended is in nobody's way."""
+
+        async def trial(source: Side, target: Side) -> None:
+            async with target.metadata.claim():
+                for begin in (copy, finish):
+                    with pytest.raises(Unavailable, match="at work"):
+                        await begin(source, target)
+            async with source.metadata.claim():
+                with pytest.raises(Unavailable, match="at work"):
+                    await finish(source, target)
+                await copy(source, target)
+            assert (await finish(source, target))[0].is_moved
+
+        try_on(tmp_path, url, trial)
+
+    def test_let_change_meanwhile(self, tmp_path: Path) -> None:
+        """A registry whose switch was lifted in the middle of a move is not left behind."""
+        numbers = count()
+
+        def progress() -> None:
+            with (
+                closing(sqlite3.connect(tmp_path / "source" / "portside.db")) as database,
+                database,
+            ):
+                if database.execute("SELECT read_only FROM registry").fetchone()[0]:
+                    database.execute("UPDATE registry SET read_only = 0")
+                else:
+                    # The next pass, and so the last one too, has something to move.
+                    name = f"robots-{next(numbers)}"
+                    database.execute("INSERT INTO scope_maps VALUES (?, '', 1)", (name,))
+
+        async def trial(source: Side, target: Side) -> None:
+            ending, tally = await finish(source, target, progress)
+            assert ending == (False, False)
+            assert any("read-only off" in problem for problem in tally.problems)
+            assert (await target.metadata.standing()).read_only
 
         try_on(tmp_path, "", trial)
 

@@ -9,6 +9,7 @@ same order in every store: texts by their bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
@@ -90,6 +91,13 @@ class CopyableMetadata(SwitchableMetadata, Protocol):
 
     async def read_whole(self, table: Table, keys: Sequence[Key]) -> list[Row]:
         """Give rows with what is heavy; those that are gone are left out."""
+        ...
+
+    def claim(self) -> AbstractAsyncContextManager[None]:
+        """Keep other copies from the registry for the length of a block, which may be long.
+
+        Raises Unavailable if one has it already; no NotItsCopy.
+        """
         ...
 
     async def begin_copy(self, source: str) -> None:

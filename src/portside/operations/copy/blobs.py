@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
+from portside.operations.collect import CollectableBlobs
 from portside.operations.copy.differences import compared
 from portside.operations.copy.sides import Side, Tally
 from portside.spec.digests import Digest
-from portside.spec.errors import DigestInvalid, RegistryError
+from portside.spec.errors import DigestInvalid, RegistryError, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.copying import BLOBS, Key, Row
@@ -101,7 +103,8 @@ class BlobMover:
             self._tally.blobs += 1
             self._tally.bytes += size
         elif not has_row:
-            await self._target.metadata.put_blob(self._identity, row, place=_place_nothing)
+            confirm = partial(_confirm, self._target.blobs, digest, size)
+            await self._target.metadata.put_blob(self._identity, row, place=confirm)
             self._tally.rows += 1
         else:
             return
@@ -147,8 +150,10 @@ class BlobMover:
             raise _SourceFailed(f"cannot be read: {error}") from error
 
 
-def _place_nothing() -> None:
-    """Leave bytes where they are already."""
+def _confirm(blobs: CollectableBlobs, digest: Digest, size: int) -> None:
+    """Leave bytes where they are already; they may have been collected since they were seen."""
+    if blobs.size(digest) != size:
+        raise Unavailable(f"the bytes of {digest} went from the target meanwhile; run it again")
 
 
 async def _in_parallel(

@@ -71,13 +71,20 @@ class Move:
         What cannot be copied is a problem of the tally. Raises NotItsCopy if the target holds
         anything else than a copy of the source.
         """
-        await (await self._begin()).run(verify=verify)
+        await self._refuse_itself()
+        async with self._target.metadata.claim():
+            await (await self._begin()).run(verify=verify)
 
     async def finish(self) -> Ending:
         """Copy what is left, verify all of it, and let the target take the source's place.
 
         If there is any problem, which the tally names, the source goes on as before.
         """
+        await self._refuse_itself()
+        async with self._source.metadata.claim(), self._target.metadata.claim():
+            return await self._finish()
+
+    async def _finish(self) -> Ending:
         passes = await self._begin()
         await self._catch_up(passes)
         if not self._tally.problems:
@@ -91,6 +98,7 @@ class Move:
         try:
             await passes.run()
             await self._verify(passes)
+            await self._look_at_switch()
             is_verified = not self._tally.problems
         finally:
             if not is_verified and not before.read_only:
@@ -100,23 +108,27 @@ class Move:
             await self._change_parts(before.identity)
         return Ending(is_verified, is_source_read_only=is_verified or before.read_only)
 
-    async def _begin(self) -> Passes:
-        """See whether the target may be written to, and drop what was left half-done there."""
+    async def _refuse_itself(self) -> None:
         source = await self._source.metadata.standing()
         target = await self._target.metadata.standing()
         if source.identity == target.identity:
             raise NotItsCopy("source and target are the same registry")
-        if target.copy_of != source.identity:
-            if source.copy_of is not None:
-                raise NotItsCopy(
-                    "the source is a copy itself, or was moved away; copy the registry that took"
-                    " its place, or let it change again with `portside read-only off`"
-                )
-            if next(self._target.blobs.objects(), None) is not None:
-                raise NotItsCopy(
-                    "the target, or its storage, holds a registry already, and not a copy of this"
-                    " one; name an empty one to copy into"
-                )
+
+    async def _begin(self) -> Passes:
+        """See whether the target may be written to, and drop what was left half-done there."""
+        source = await self._source.metadata.standing()
+        target = await self._target.metadata.standing()
+        if source.copy_of is not None:
+            raise NotItsCopy(
+                "the source is a copy itself, or was moved away; copy the registry that took its"
+                " place, or let it change again with `portside read-only off`"
+            )
+        is_new = target.copy_of != source.identity
+        if is_new and next(self._target.blobs.objects(), None) is not None:
+            raise NotItsCopy(
+                "the target, or its storage, holds a registry already, and not a copy of this one;"
+                " name an empty one to copy into"
+            )
         await self._target.metadata.begin_copy(source.identity)
         before = self._clock() + SKEW * 1_000_000
         await expire_uploads(self._target.metadata, self._target.blobs, before)
@@ -151,6 +163,11 @@ class Move:
                 sound=passes.blobs.sound,
             )
         ]
+
+    async def _look_at_switch(self) -> None:
+        if not (await self._source.metadata.standing()).read_only:
+            lifted = "the source was let change meanwhile, by `portside read-only off`; begin again"
+            self._tally.problems.append(lifted)
 
     async def _drop_strays(self) -> None:
         """Drop bytes that a copy which was killed had placed, and the source has no longer."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from portside.spec.digests import Digest
 from portside.stores.copying import Key, Row, Table
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.database import Database
-from portside.stores.metadata.judging import not_empty, not_its_copy
+from portside.stores.metadata.judging import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.standing import read_standing
 from portside.stores.metadata.tables import ACCESS, DROP_BLOB, IS_HELD, NOTE_ACCESS, SQL
 from portside.stores.metadata.writer import Transaction
@@ -44,6 +45,14 @@ class SqliteCopies:
         """Read row by row."""
         found = (self._database.find(*_bound(SQL[table.name].whole, key)) for key in keys)
         return [row for row in found if row is not None]
+
+    @asynccontextmanager
+    async def claim(self) -> AsyncIterator[None]:
+        """Lock the directory of the file."""
+        with self._database.claimed() as is_claimed:
+            if not is_claimed:
+                raise being_copied()
+            yield
 
     async def begin_copy(self, source: str) -> None:
         """Look and write in one transaction."""

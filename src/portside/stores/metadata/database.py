@@ -200,6 +200,20 @@ class Database:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Lock the directory, which nothing else locks; tells whether it was free.
+
+        Raises Unavailable.
+        """
+        folder = self.file.parent
+        with naming(folder):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield _try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
     async def write(self, job: Callable[[Transaction], Result]) -> Result:
         """Run a job in a transaction of the writer's thread; see Writer.run."""
         if self._writer is None:
@@ -253,6 +267,14 @@ def _make_private(file: Path) -> None:
     """Make the file, if there is none, so that only its owner can read the keys in it."""
     with naming(file), suppress(FileExistsError):
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _identity(file: Path) -> tuple[int, int]:

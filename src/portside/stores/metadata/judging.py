@@ -17,6 +17,7 @@ from portside.spec.errors import (
     NameUnknown,
     PreconditionFailed,
     ReadOnly,
+    Unavailable,
     UploadBusy,
 )
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
@@ -78,6 +79,11 @@ def not_its_copy() -> NotItsCopy:
     return NotItsCopy(
         "the target stands for itself now, or is a copy of another registry; nothing was changed"
     )
+
+
+def being_copied() -> Unavailable:
+    """Say that another copy has a store."""
+    return Unavailable("another `portside copy-store` is at work on this registry; let it end")
 
 
 def not_empty() -> NotItsCopy:

@@ -6,13 +6,14 @@ holds the row that says of which registry it is a copy until it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.copying import BLOBS, Key, Row, Table
 from portside.stores.interfaces import Place, Remove
-from portside.stores.metadata.judging import not_empty, not_its_copy
+from portside.stores.metadata.judging import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.standing import LOCK, read_standing
 from portside.stores.metadata.postgres.texts import is_storable
@@ -26,6 +27,10 @@ from portside.stores.metadata.tables import (
     texts_of,
 )
 
+CLAIM = (0x706F7274, 3)
+"""Key of the lock of a copy; its first half is the one that all of Portside's pairs share."""
+
+_CLAIM = "SELECT pg_try_advisory_lock($1, $2)"
 _COPY_OF = "SELECT copy_of FROM registry FOR SHARE"
 _SAY_SO = "SELECT set_config('portside.copying', 'on', TRUE)"
 _BEGIN = "UPDATE registry SET copy_of = $1, read_only = TRUE"
@@ -58,6 +63,18 @@ class PostgresCopies:
         """Read row by row."""
         found = [await self._database.find(SQL[table.name].whole, *key) for key in keys]
         return [tuple(row) for row in found if row is not None]
+
+    @asynccontextmanager
+    async def claim(self) -> AsyncIterator[None]:
+        """Take an advisory lock, on a connection beside those that are at work."""
+        beside = Database(self._database.terms, clock=self._database.clock)
+        try:
+            async with beside.connected() as connection:
+                if not await connection.fetchval(_CLAIM, *CLAIM):
+                    raise being_copied()
+                yield
+        finally:
+            await beside.close()
 
     async def begin_copy(self, source: str) -> None:
         """Keep writers waiting, look, and write."""
