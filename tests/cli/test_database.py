@@ -112,6 +112,9 @@ class TestServe:
         "postgresql://eve:hid/den@127.0.0.1/x",
         "postgresql://eve:hid?den@127.0.0.1/x",
         "postgresql://[eve:hidden@127.0.0.1/x",
+        "postgresql://eve:hidden",
+        "postgresql://eve:hidden/x",
+        "postgresql://one:5432,two:hidden/x",
         "hidden",
     ],
 )

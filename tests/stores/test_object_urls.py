@@ -11,6 +11,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from portside.stores.blobs.objects.leases import LIFE
 from portside.stores.blobs.objects.profiles import find_profile
 from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store
+from portside.stores.blobs.opening import open_blobs
 from portside.stores.metadata.postgres.pool import LEASE
 from support.s3 import BUCKET, S3
 
@@ -50,7 +51,11 @@ def test_clouds(url: str, kind: type[S3Store], prefix: str | None) -> None:
         ("memory:///", "has to begin with s3://"),
         ("s3:///prefix", "no bucket"),
         ("s3://key:secret@bucket", "come from the environment"),
-        ("s3://bucket?region=x", "come from the environment"),
+        ("s3://key:secret@", "come from the environment"),
+        ("s3://bucket?region=secret", "come from the environment"),
+        ("az://container/prefix?sv=1&sig=secret", "come from the environment"),
+        ("https://key:secret@bucket", "come from the environment"),
+        ("s3://[bucket", "cannot be read"),
     ],
 )
 def test_refused(url: str, reason: str) -> None:
@@ -58,6 +63,7 @@ def test_refused(url: str, reason: str) -> None:
     with pytest.raises(StorageUrlInvalid, match=reason) as refused:
         open_store(url, environment={})
     assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +150,19 @@ class TestProfiles:
         store = open_store(f"s3://{BUCKET}/profiles", environment=environment)
         obstore.put(store, "key", b"content")
         assert bytes(obstore.get(store, "key").bytes()) == b"content"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/prefix", "S3://bucket/prefix", "s3://bucket/prefix/"])
+def test_one_place(url: str, tmp_path: Path) -> None:
+    """However a place is spelled, it is known for the same one."""
+    blobs = open_blobs(
+        url,
+        root=tmp_path,
+        environment={},
+        allow_http=False,
+        hold_timeout=0,
+        reserve=0,
+        clock=lambda: 0,
+    )
+    blobs.close()
+    assert blobs.place == "s3://bucket/prefix"

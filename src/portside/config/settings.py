@@ -185,8 +185,10 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
             is_known = parts.scheme in {"postgresql", "postgres"}
         except ValueError:
             is_known = False
-        # A password that is not encoded ends the host early, and the rest must not be shown.
-        if not is_known or "@" in parts.path + parts.query + parts.fragment:
+        # A password that is not encoded ends the host early, and the rest must not be shown; nor
+        # must one that no host follows, and which would be taken for a port.
+        is_whole = is_known and "@" not in parts.path + parts.query + parts.fragment
+        if not is_whole or not _are_hosts(parts.netloc.rpartition("@")[2]):
             shape = (
                 "database must be postgresql://USER@HOST/NAME, with /, #, ? and @ in a password"
                 " written as %2F, %23, %3F and %40"
@@ -214,6 +216,12 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
     def requires_credentials(self) -> bool:
         """Whether the settings alone, without any user, close the registry."""
         return bool(self.anonymous or self.htpasswd or self.access)
+
+
+def _are_hosts(written: str) -> bool:
+    """Tell whether each host of a list that has a port has one that is a number."""
+    ports = (host.rpartition("]")[2].partition(":") for host in written.split(","))
+    return all(port.isdecimal() for _, colon, port in ports if colon)
 
 
 def _is_host(written: re.Match[str]) -> bool:

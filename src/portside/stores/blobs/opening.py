@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
-from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store
+from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store, split_url
 
 
 def open_blobs(
@@ -32,7 +32,7 @@ def open_blobs(
     return ObjectBlobs(
         open_store(url, environment=environment, allow_http=allow_http),
         brief=open_store(url, environment=environment, allow_http=allow_http, patience=BRIEF),
-        place=url,
+        place=_spelled(url),
         hold_timeout=hold_timeout,
         clock=clock,
     )
@@ -40,11 +40,17 @@ def open_blobs(
 
 def is_remote(url: str) -> bool:
     """Tell whether a URL names an object store; an empty one does not."""
-    return bool(url) and not url.startswith("file:")
+    return bool(url) and not url.lower().startswith("file:")
+
+
+def _spelled(url: str) -> str:
+    """Give one spelling of a place that has several."""
+    scheme, colon, rest = url.rstrip("/").partition(":")
+    return f"{scheme.lower()}{colon}{rest}"
 
 
 def _directory(url: str) -> Path:
-    parts = urlsplit(url)
+    parts = split_url(url)
     path = unquote(parts.path)
     if parts.netloc or not path.startswith("/"):
         raise StorageUrlInvalid(f"{url!r} needs three slashes before an absolute path")

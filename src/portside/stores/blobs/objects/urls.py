@@ -55,6 +55,14 @@ class StorageUrlInvalid(ValueError):
     """The URL names no object store that Portside can use; says why in one line."""
 
 
+def split_url(url: str) -> SplitResult:
+    """Split a URL; raises StorageUrlInvalid."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise StorageUrlInvalid(f"the URL cannot be read: {error}") from error
+
+
 def open_store(
     url: str,
     *,
@@ -68,19 +76,21 @@ def open_store(
     without TLS has to be on the loopback, unless `allow_http`: credentials and content would travel
     in the clear. Raises StorageUrlInvalid.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        # What is shown here could be a secret.
+        raise StorageUrlInvalid(
+            f"the {parts.scheme}:// URL says more than where the blobs are; credentials and"
+            " endpoints come from the environment"
+        )
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise StorageUrlInvalid(f"{url!r} names no object store; it has to begin with {known}")
-    if parts.query or parts.fragment or parts.username is not None:
-        raise StorageUrlInvalid(
-            f"{url!r} says more than where the blobs are; credentials and endpoints come from the"
-            " environment"
-        )
     plain = _plain_endpoint(parts.scheme, environment)
     if plain is not None and not allow_http and not _is_loopback(plain):
+        shown = plain.rpartition("@")[2]
         raise StorageUrlInvalid(
-            f"the endpoint {plain} has no TLS and is not on this machine; use https://, or allow it"
+            f"the endpoint {shown} has no TLS and is not on this machine; use https://, or allow it"
         )
     try:
         client = _client(patience or Patience(), is_plain=plain is not None)
@@ -148,7 +158,7 @@ def _plain_endpoint(scheme: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _is_loopback(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
+    host = split_url(endpoint).hostname or ""
     if host == "localhost":
         return True
     try:
