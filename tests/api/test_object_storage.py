@@ -190,6 +190,17 @@ class TestStreaming:
             assert (code, errors) == (0, ""), printed
             assert said in printed
 
+    def test_check_without_the_store(self, streaming: Served, repository: str) -> None:
+        """A store that does not answer is one line, however many blobs it should hold."""
+        for number in range(3):
+            streaming.push(repository, make_blob(100, f"{repository} {number}"))
+        away = S3.environment_at("http://127.0.0.1:1")
+        code, printed, errors = run_portside(
+            "check", "--data", str(streaming.running.data), *streaming.storage, env=away
+        )
+        assert (code, printed, len(errors.splitlines())) == (1, "", 1)
+        assert errors.startswith("portside: listing blobs: ")
+
     def test_nothing_is_on_the_disk(self, streaming: Served, repository: str) -> None:
         """The data directory holds the database alone."""
         streaming.push(repository, b"elsewhere")

@@ -68,6 +68,14 @@ class Stores(NamedTuple):
             )
             raise Unavailable(lost)
 
+    def require_storage(self) -> None:
+        """Ask an object store for one name, lest each of its blobs be asked for in vain.
+
+        Raises Unavailable.
+        """
+        if isinstance(self.blobs, ObjectBlobs):
+            self.blobs.holds_blobs()
+
     async def create(self) -> None:
         """Make what is missing.
 

@@ -108,6 +108,7 @@ def check_command(**given: Any) -> None:
     settings = read_settings(given)
     asyncio.run(_require_this_version(settings))
     with opened_stores(settings, read_only=True) as stores:
+        stores.require_storage()
         pause = partial(time.sleep, STRAY_PAUSE)
         for problem in find_problems(stores.metadata, stores.blobs, tally, pause=pause):
             problems += 1
