@@ -20,7 +20,7 @@ from portside.stores.metadata.postgres.migrations import migrate
 from portside.stores.metadata.postgres.pool import Terms
 from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
-from support.postgres import Server, running_server
+from support.postgres import Server
 
 
 class Clock:
@@ -133,13 +133,6 @@ class PostgresShelf:
     def close(self) -> None:
         """Hang up."""
         self._opened.close()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """Run a server for all tests of this process."""
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

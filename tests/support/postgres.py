@@ -17,9 +17,10 @@ import pytest
 HOMES = Path("/usr/lib/postgresql")
 """Where Debian keeps its versions; none of them is on the PATH."""
 
+UNSAFE = {"fsync": "off", "full_page_writes": "off"}
+"""Quicker, for a server that is never started again after a crash."""
+
 SETTINGS = {
-    "fsync": "off",
-    "full_page_writes": "off",
     # The store must not rely on what it finds here.
     "synchronous_commit": "off",
     "listen_addresses": "",
@@ -42,10 +43,14 @@ def find_programs() -> Path:
 
 
 class Server:
-    """A server in a directory, reached by a socket that stands there too."""
+    """A server in a directory, reached by a socket that stands there too.
 
-    def __init__(self, folder: Path) -> None:
+    A durable one has, after a crash, all that it had committed.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self.folder = folder
+        self._settings = SETTINGS if durable else {**SETTINGS, **UNSAFE}
         self._programs = find_programs()
         self._as: list[str] = []
         if os.geteuid() == 0:
@@ -79,7 +84,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         options += f" -k {self.folder}"
         log = str(self.folder / "log")
         self._run("pg_ctl", "start", "-w", "-s", "-D", self._data, "-l", log, "-o", options)
@@ -87,6 +92,11 @@ class Server:
     def stop(self) -> None:
         """Stop at once, as a crash does; connections are cut off."""
         self._run("pg_ctl", "stop", "-w", "-s", "-m", "immediate", "-D", self._data)
+
+    def restart(self, mode: str) -> None:
+        """Stop in one of the modes of pg_ctl, and start again."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", self._data)
+        self.start()
 
     def url(self, database: str = "postgres") -> str:
         """Give the address of a database."""
@@ -103,12 +113,12 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(*, durable: bool = False) -> Iterator[Server]:
     """Run a server for the length of a block."""
     # The path of a socket is short, and the directory must be reachable for another user.
     folder = Path(tempfile.mkdtemp(prefix="portside-pg-", dir="/tmp"))
     try:
-        server = Server(folder)
+        server = Server(folder, durable=durable)
         server.create()
         server.start()
         try:

@@ -79,10 +79,14 @@ def serve_command(data: Path, *options: str) -> list[str]:
 
 
 def start_registry(
-    data: Path, *options: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+    data: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    log: Path | None = None,
 ) -> RunningRegistry:
     """Start a registry and wait until it says that it listens."""
-    log = data.with_name(f"{data.name}.log")
+    log = log or data.with_name(f"{data.name}.log")
     with log.open("a") as errors:
         process = subprocess.Popen(
             [*prefix, *serve_command(data, *options)],

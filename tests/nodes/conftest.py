@@ -1,0 +1,32 @@
+"""Three nodes behind nginx, for all tests that leave them alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from clients.conftest import run, storage
+from support.homes import SHARED_DISK, Home
+from support.nodes import Cluster, running_cluster
+
+__all__ = ["run", "storage"]
+
+KIND = SHARED_DISK
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    make_home: Callable[[str], Home], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """Serve from three nodes; no test stops one of these."""
+    with running_cluster(make_home(KIND), tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[httpx.Client]:
+    """Talk to the balancer."""
+    with httpx.Client(base_url=cluster.url, timeout=30, follow_redirects=True) as client:
+        yield client
