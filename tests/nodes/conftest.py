@@ -13,15 +13,19 @@ from support.nodes import Cluster, running_cluster
 
 __all__ = ["run", "storage"]
 
-KIND = SHARED_DISK
+
+@pytest.fixture(scope="session")
+def kind() -> str:
+    """Say where the nodes keep the registry."""
+    return SHARED_DISK
 
 
 @pytest.fixture(scope="session")
 def cluster(
-    make_home: Callable[[str], Home], tmp_path_factory: pytest.TempPathFactory
+    make_home: Callable[[str], Home], kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """Serve from three nodes; no test stops one of these."""
-    with running_cluster(make_home(KIND), tmp_path_factory.mktemp("cluster")) as cluster:
+    with running_cluster(make_home(kind), tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 

@@ -28,3 +28,9 @@ class Home:
     def run(self, *command: str) -> tuple[int, str, str]:
         """Run a command here; gives its exit code, standard output and standard error."""
         return run_portside(*command, "--data", str(self.data), *self.options, env=self.env)
+
+    def do(self, *command: str) -> str:
+        """Run a command that succeeds, and give what it prints."""
+        code, printed, errors = self.run(*command)
+        assert code == 0, errors
+        return printed

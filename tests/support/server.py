@@ -99,7 +99,7 @@ def start_registry(
     banner = _read_banner(process)
     if READY.search(banner) is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         raise AssertionError(f"the registry did not start: {banner}{log.read_text()}")
     return RunningRegistry(process, data, log, banner)
 
