@@ -194,7 +194,7 @@ class Database:
                         await asyncio.to_thread(_finish, remove)
                         await self._end_removal(connection, digest)
                 finally:
-                    await _let_go(connection)
+                    await let_go(connection)
                 return is_last
 
         return await self._to_the_end(run())
@@ -244,7 +244,7 @@ class Database:
                     await connection.execute(_KEEP_WRITES_WAITING)
                     yield
             finally:
-                await _let_go(connection)
+                await let_go(connection)
 
     async def close(self) -> None:
         """Finish the writes that were asked for, and hang up."""
@@ -256,8 +256,8 @@ class Database:
                 await asyncio.wait_for(pool.close(), self.terms.connect_timeout)
 
 
-async def _let_go(connection: Connection) -> None:
-    """Release session locks; a connection that cannot be told so is given up, and them with it."""
+async def let_go(connection: Connection) -> None:
+    """Release session locks; a connection that cannot be told so is given up, and they with it."""
     try:
         await connection.execute(_LET_GO)
     except FAILURES:
