@@ -135,23 +135,28 @@ class TestAway:
         shelf.close()
 
     @pytest.mark.parametrize(
-        "url",
+        ("url", "place"),
         [
-            "postgresql://portside@127.0.0.1:1/none",
-            "postgresql://portside@/none?host=/nowhere",
-            "postgresql://portside@127.0.0.1:port/none",
-            "mysql://portside@127.0.0.1/none",
+            ("postgresql://portside:secret@127.0.0.1:1/none", "127.0.0.1:1"),
+            ("postgresql://portside@/none?host=/nowhere", "/nowhere"),
+            ("postgresql://portside@127.0.0.1:port/none", None),
+            ("mysql://portside@127.0.0.1/none", None),
         ],
     )
-    def test_never_there(self, runner: asyncio.Runner, clock: Clock, url: str) -> None:
-        """A server that is not there is told so in one line, and soon."""
+    def test_never_there(
+        self, runner: asyncio.Runner, clock: Clock, url: str, place: str | None
+    ) -> None:
+        """Of a server that is not there one line says where it was looked for, and soon."""
 
         async def go() -> None:
             metadata = PostgresMetadata(Database(Terms(url=url), clock=clock))
             for _ in range(2):
                 with pytest.raises(Unavailable) as caught:
                     await metadata.probe()
-                assert "\n" not in str(caught.value.details[0])
+                detail = str(caught.value.details[0])
+                assert "\n" not in detail
+                if place is not None:
+                    assert detail.startswith(f"the database at {place}: ")
 
         began = time.monotonic()
         runner.run(go())

@@ -26,7 +26,13 @@ import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
-from portside.stores.metadata.postgres.faults import FAILURES, LOST, RETRIED, translated
+from portside.stores.metadata.postgres.faults import (
+    FAILURES,
+    LOST,
+    RETRIED,
+    translated,
+    unreachable,
+)
 from portside.stores.metadata.postgres.transactions import (
     Connection,
     Job,
@@ -121,6 +127,8 @@ class Database:
                 connection = await pool.acquire(timeout=self.terms.connect_timeout)
             except ValueError as error:
                 raise Unavailable(f"the address of the database is none: {error}") from error
+            except OSError as error:
+                raise unreachable(self.terms.url, error) from error
             try:
                 yield connection
             finally:
