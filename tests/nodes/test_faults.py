@@ -1,0 +1,132 @@
+"""Nodes, the database and the blob store fail while clients work: nobody is told what is not so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.checks import assert_home_sound
+from support.homes import Home
+from support.loads import Worker
+from support.nodes import Cluster, running_cluster
+from support.postgres import Server, running_server
+from support.waiting import until
+
+WORKERS = 3
+STEP = 20
+"""What the clients get done between two events."""
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Server]:
+    """Run a server that keeps what it has committed through a crash, for this module alone."""
+    with running_server(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def home(database: Server, tmp_path: Path) -> Home:
+    """Make an empty home in it."""
+    return Home(tmp_path / "data", ("--database", database.make_database()))
+
+
+@pytest.fixture
+def cluster(home: Home, tmp_path: Path) -> Iterator[Cluster]:
+    """Run three nodes that may be stopped."""
+    with running_cluster(home, tmp_path) as cluster:
+        yield cluster
+
+
+class Load:
+    """Clients at work."""
+
+    def __init__(self, cluster: Cluster, seed: str) -> None:
+        self._cluster = cluster
+        self._stop = threading.Event()
+        self.workers = [Worker(cluster.url, number, seed, self._stop) for number in range(WORKERS)]
+
+    @property
+    def interruptions(self) -> int:
+        """How often a client had to try again."""
+        return sum(worker.interruptions for worker in self.workers)
+
+    def _done(self) -> int:
+        for worker in self.workers:
+            if worker.failure is not None:
+                raise worker.failure
+        return sum(worker.ledger.acknowledged for worker in self.workers)
+
+    def go_on(self, steps: int = STEP) -> None:
+        """Wait until so much more was acknowledged."""
+        wanted = self._done() + steps
+        until(lambda: self._done() >= wanted, 60)
+
+    def is_interrupted(self) -> None:
+        """Wait until a client had to try again."""
+        before = self.interruptions
+        until(lambda: self.interruptions > before and self._done() > 0, 60)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let them work for the length of a block; afterwards, read everything back everywhere."""
+        for worker in self.workers:
+            worker.start()
+        try:
+            self.go_on()
+            yield
+            self.go_on()
+        finally:
+            self._stop.set()
+            for worker in self.workers:
+                worker.join(60)
+        self._done()
+        for url in self._cluster.urls:
+            with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
+                for worker in self.workers:
+                    assert worker.ledger.differences(client) == [], url
+
+
+def test_a_node_is_killed(cluster: Cluster, home: Home) -> None:
+    """The others go on without it, and with it when it is back; three times, another one each."""
+    load = Load(cluster, "killed")
+    with load.running():
+        for node in cluster.nodes:
+            node.kill()
+            load.go_on()
+            node.start()
+            load.go_on()
+    assert load.interruptions > 0
+    assert all(node.is_running for node in cluster.nodes)
+    assert_home_sound(home)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_the_database_restarts(cluster: Cluster, home: Home, database: Server, mode: str) -> None:
+    """Requests fail meanwhile, and go well afterwards; no node has to be started again."""
+    load = Load(cluster, mode)
+    with load.running():
+        for _ in range(2):
+            database.restart(mode)
+            load.go_on()
+    assert load.interruptions > 0
+    assert all(node.is_running for node in cluster.nodes)
+    assert_home_sound(home)
+
+
+def test_the_database_is_away_for_a_while(cluster: Cluster, home: Home, database: Server) -> None:
+    """It is away until clients have noticed, and a node is killed and started meanwhile."""
+    load = Load(cluster, "away")
+    with load.running():
+        database.stop()
+        load.is_interrupted()
+        cluster.nodes[0].kill()
+        load.is_interrupted()
+        database.start()
+        cluster.nodes[0].start()
+        load.go_on()
+    assert_home_sound(home)

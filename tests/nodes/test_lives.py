@@ -1,0 +1,204 @@
+"""When a node is ready, how it starts without what it needs, and how it ends behind a balancer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.content import digest_of, image, make_blob
+from support.homes import Home
+from support.nodes import Cluster, running_cluster
+from support.postgres import Server, running_server
+from support.waiting import until
+from support.wire import assert_error, open_upload, push
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Server]:
+    """Run a server that this module may stop."""
+    with running_server(durable=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(database: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Run three nodes that may be stopped."""
+    folder = tmp_path_factory.mktemp("lives")
+    home = Home(folder / "data", ("--database", database.make_database()))
+    with running_cluster(home, folder) as cluster:
+        yield cluster
+
+
+def readiness(cluster: Cluster) -> list[httpx.Response]:
+    """Ask each node whether it is ready."""
+    return [httpx.get(f"{node.url}/readyz") for node in cluster.nodes]
+
+
+def is_ready(cluster: Cluster) -> bool:
+    """Tell whether all nodes are."""
+    return [answer.status_code for answer in readiness(cluster)] == [200] * 3
+
+
+class TestReadiness:
+    """`/readyz`: both the database and the blob store have to do their part."""
+
+    def test_database(self, cluster: Cluster, database: Server, repository: str) -> None:
+        """Without the database no node is ready, and says so; with it, all are, by themselves."""
+        assert is_ready(cluster)
+        database.stop()
+        try:
+            for answer in readiness(cluster):
+                detail = assert_error(answer, 503, "UNAVAILABLE")
+                assert detail.startswith("the database")
+                assert "\n" not in detail
+                assert answer.headers["Retry-After"]
+            # It lives all the same: there is nothing that a restart would help.
+            assert httpx.get(f"{cluster.nodes[0].url}/healthz").status_code == 200
+            answer = httpx.get(f"{cluster.url}/v2/{repository}/tags/list")
+            assert_error(answer, 503, "UNAVAILABLE")
+        finally:
+            database.start()
+        until(lambda: is_ready(cluster))
+        with httpx.Client(base_url=cluster.url) as client:
+            push(client, repository, image(repository), "v1")
+
+    def test_blob_store(self, cluster: Cluster) -> None:
+        """Without the blob store no node is ready, and says so; with it, all are."""
+        blobs = cluster.home.data / "blobs"
+        blobs.rename(blobs.with_name("moved"))
+        try:
+            for answer in readiness(cluster):
+                detail = assert_error(answer, 503, "UNAVAILABLE")
+                assert str(blobs) in detail
+                assert "database" not in detail
+        finally:
+            blobs.with_name("moved").rename(blobs)
+        assert is_ready(cluster)
+
+    def test_both(self, cluster: Cluster, database: Server) -> None:
+        """If both are missing, one line names both."""
+        blobs = cluster.home.data / "blobs"
+        blobs.rename(blobs.with_name("moved"))
+        database.stop()
+        try:
+            for answer in readiness(cluster):
+                detail = assert_error(answer, 503, "UNAVAILABLE")
+                assert detail.startswith("the database")
+                assert str(blobs) in detail
+                assert "\n" not in detail
+        finally:
+            blobs.with_name("moved").rename(blobs)
+            database.start()
+        until(lambda: is_ready(cluster))
+
+
+class TestStart:
+    """`portside serve` without what it needs."""
+
+    def test_no_database(self, tmp_path: Path) -> None:
+        """One line says what is missing, and where it was looked for."""
+        home = Home(tmp_path / "data", ("--database", f"postgresql:///registry?host={tmp_path}"))
+        code, printed, errors = home.run("serve", "--listen", "127.0.0.1:0")
+        assert (code, printed) == (1, "")
+        assert len(errors.splitlines()) == 1, errors
+        assert errors.startswith("portside: ")
+        assert "database" in errors
+        assert str(tmp_path) in errors
+
+    def test_no_directory(self, tmp_path: Path, database: Server) -> None:
+        """Likewise if the place of the blobs cannot be made."""
+        (tmp_path / "data").write_text("this is a file")
+        home = Home(tmp_path / "data", ("--database", database.make_database()))
+        code, printed, errors = home.run("serve", "--listen", "127.0.0.1:0")
+        assert (code, printed) == (1, "")
+        assert len(errors.splitlines()) == 1, errors
+        assert str(tmp_path / "data") in errors
+
+
+class TestEnd:
+    """SIGTERM, with requests in flight."""
+
+    def test_requests_in_flight(self, cluster: Cluster, repository: str) -> None:
+        """Each node has half of a chunk when it is told to stop: all chunks are taken whole."""
+        content = make_blob(100_000, repository)
+        port = cluster.balancer.port
+        with httpx.Client(base_url=cluster.url) as client, ExitStack() as stack:
+            locations = [open_upload(client, repository) for _ in cluster.nodes]
+            connections = []
+            for location in locations:
+                connection = socket.create_connection(("127.0.0.1", port), 30)
+                connections.append(stack.enter_context(connection))
+                head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+                head += f"Content-Length: {len(content)}\r\n\r\n"
+                connection.sendall(head.encode() + content[:50_000])
+            until(lambda: all(held(cluster, location) for location in locations))
+            first = cluster.nodes[0].terminate()
+            until(lambda: not listens(cluster.nodes[0].port))
+            for connection in connections:
+                connection.sendall(content[50_000:])
+            answers = [connection.recv(65536) for connection in connections]
+            assert [answer.split(b" ")[1] for answer in answers] == [b"202"] * 3
+            assert first.wait() == 0
+            # Two nodes go on with all uploads, and with everything else.
+            for location in locations:
+                assert client.get(location).headers["Range"] == f"0-{len(content) - 1}"
+                finish(client, location, content)
+            served = {request["status"] for request in patches(cluster, 0, repository)}
+            assert served == {202}
+        cluster.nodes[0].start()
+
+    def test_one_after_another(self, cluster: Cluster, repository: str) -> None:
+        """Nodes are replaced, and the balancer asks each again before the next: no read fails."""
+        content = image(repository)
+        with httpx.Client(base_url=cluster.url) as client:
+            push(client, repository, content, "v1")
+            path = f"/v2/{repository}/manifests/v1"
+
+            def is_back(port: int) -> bool:
+                assert client.get(path).status_code == 200
+                return any(answer.port == port for answer in cluster.balancer.answers(path)[-3:])
+
+            for node in cluster.nodes[:2]:
+                first = node.terminate()
+                while first.process.poll() is None:
+                    assert client.get(path).status_code == 200
+                assert first.wait() == 0
+                node.start()
+                until(partial(is_back, node.port), 20)
+
+
+def held(cluster: Cluster, location: str) -> bool:
+    """Tell whether a request of this upload has come to a node: its staged file has grown."""
+    return (cluster.home.data / "uploads" / location.rpartition("/")[2]).exists()
+
+
+def listens(port: int) -> bool:
+    """Tell whether connections are taken."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def finish(client: httpx.Client, location: str, content: bytes) -> None:
+    """End an upload; the balancer may take a while to notice that a node is gone."""
+    answer = client.put(location, params={"digest": digest_of(content)})
+    if answer.status_code == 502:
+        answer = client.put(location, params={"digest": digest_of(content)})
+    assert answer.status_code == 201
+
+
+def patches(cluster: Cluster, node: int, repository: str) -> list[dict[str, object]]:
+    """List the chunks that a node has taken."""
+    return [
+        request
+        for request in cluster.nodes[node].requests
+        if request["method"] == "PATCH" and request["path"].startswith(f"/v2/{repository}/")
+    ]
