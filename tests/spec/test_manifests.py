@@ -83,6 +83,13 @@ def test_artifact() -> None:
     assert manifest.annotations == {"k": "v"}
 
 
+def test_artifact_type_with_a_nul() -> None:
+    """Not every database holds one, and no media type has one."""
+    content = artifact(1, "application/\0", subject=image(1).descriptor)
+    with pytest.raises(ManifestInvalid, match="artifact type has a NUL"):
+        parse_manifest(content.manifest, content_type=None)
+
+
 def test_other_types_are_not_looked_into() -> None:
     """A type that the registry does not know may use the same fields for other things."""
     payload = b'{"config": 1, "layers": "x", "subject": []}'

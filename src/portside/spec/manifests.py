@@ -177,6 +177,8 @@ def _artifact_type(media_type: str, document: _Document) -> str | None:
     if named and len(named) > media_types.MAX_LENGTH:
         long = f"its artifact type has {len(named)} characters; a media type has 255 at most"
         raise ManifestInvalid(long)
+    if named and "\0" in named:
+        raise ManifestInvalid("its artifact type has a NUL in it, and no media type has one")
     return named or None
 
 

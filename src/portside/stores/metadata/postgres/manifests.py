@@ -12,7 +12,6 @@ import msgspec
 
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
-from portside.spec.errors import ManifestInvalid
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.stores.interfaces import StoredManifest
@@ -113,12 +112,7 @@ class PostgresManifests:
         condition: TagCondition | None,
         check_children: bool,
     ) -> None:
-        """Keep a manifest and its tags in one transaction.
-
-        Raises ManifestInvalid as well for an artifact type that PostgreSQL's texts cannot hold.
-        """
-        if "\0" in (manifest.artifact_type or ""):
-            raise ManifestInvalid("its artifact type has a NUL in it, and no media type has one")
+        """Keep a manifest and its tags in one transaction."""
         names = list(dict.fromkeys(map(str, tags)))
 
         async def job(transaction: Transaction) -> None:

@@ -69,9 +69,15 @@ _KEEP_WRITES_WAITING = """
 """
 
 # What was acknowledged is kept; a server that is set to wait for its replicas too goes on to do so.
-_MAKE_DURABLE = """
+# A node that is cut off without a word loses its locks within a minute. Poolers refuse settings
+# that come with the connection, so these come behind it.
+_SET_UP = """
     SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') = 'off'
+    WHERE current_setting('synchronous_commit') = 'off';
+    SELECT set_config('jit', 'off', false),
+           set_config('tcp_keepalives_idle', '30', false),
+           set_config('tcp_keepalives_interval', '10', false),
+           set_config('tcp_keepalives_count', '3', false);
 """
 
 
@@ -110,9 +116,9 @@ class Database:
                 max_size=terms.connections,
                 timeout=terms.connect_timeout,
                 command_timeout=terms.statement_timeout,
-                init=_make_durable,
+                init=_set_up,
                 reset=_leave_as_it_is,
-                server_settings={"application_name": "portside", "jit": "off"},
+                server_settings={"application_name": "portside"},
             )
         # Whoever comes while it is being made waits for the same pool.
         await self._pool
@@ -274,9 +280,9 @@ async def let_go(connection: Connection) -> None:
             connection.terminate()
 
 
-async def _make_durable(connection: Any) -> None:
-    """Let a commit return when it is on the disk, at least."""
-    await connection.execute(_MAKE_DURABLE)
+async def _set_up(connection: Any) -> None:
+    """Let a commit return when it is on the disk, at least, and see to the rest of a session."""
+    await connection.execute(_SET_UP)
 
 
 async def _leave_as_it_is(connection: Any) -> None:

@@ -1,0 +1,158 @@
+"""Commands on a registry in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from support.postgres import Server
+from support.server import run_portside, running_registry, serve_command
+
+EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"""The digest of no bytes."""
+
+STEPS = 2
+"""Steps of the schema."""
+
+
+def fail(*arguments: str) -> str:
+    """Run a command that fails with one line, and give it."""
+    code, printed, errors = run_portside(*arguments)
+    assert (code, printed) == (1, ""), errors
+    assert len(errors.splitlines()) == 1, errors
+    return errors
+
+
+@pytest.fixture
+def url(postgresql: Server) -> str:
+    """Make an empty database."""
+    return postgresql.make_database()
+
+
+def execute(url: str, sql: str) -> None:
+    """Change the database behind the registry's back."""
+
+    async def go() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(go())
+
+
+class TestMigrate:
+    """`portside migrate`."""
+
+    def test_a_second_time_changes_nothing(self, url: str) -> None:
+        code, printed, errors = run_portside("migrate", "--database", url)
+        assert (code, errors) == (0, "")
+        assert f"is up to date; {STEPS} steps were taken." in printed
+        _, printed, _ = run_portside("migrate", "--database", url)
+        assert "is up to date; 0 steps were taken." in printed
+
+    def test_many_nodes_at_once(self, url: str) -> None:
+        """Together they take each step once, and all of them succeed."""
+        command = [sys.executable, "-m", "portside", "migrate", "--database", url]
+        nodes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+        printed = [node.communicate(timeout=60)[0] for node in nodes]
+        assert [node.returncode for node in nodes] == [0] * 4
+        assert sum(int(line.split()[-4]) for line in printed) == STEPS
+
+    def test_an_sqlite_file(self, data: Path) -> None:
+        """The same command makes the database of one machine."""
+        data.mkdir()
+        code, printed, _ = run_portside("migrate", "--data", str(data))
+        assert code == 0
+        assert printed == f"{data / 'portside.db'} is up to date; {STEPS} steps were taken.\n"
+
+
+class TestServe:
+    """`portside serve` on a database that is not what it should be."""
+
+    def test_an_empty_one_is_made(self, url: str, data: Path) -> None:
+        with running_registry(data, "--database", url) as registry:
+            assert httpx.get(f"{registry.url}/readyz").status_code == 200
+            assert not (data / "portside.db").exists()
+            assert "postgresql://" in registry.banner
+
+    def test_a_newer_one_is_refused(self, url: str, data: Path) -> None:
+        run_portside("migrate", "--database", url)
+        execute(url, "INSERT INTO schema_version (version) VALUES (999)")
+        line = fail(*serve_command(data, "--database", url)[3:])
+        assert "was made by a newer Portside: its schema has version 999" in line
+
+    def test_an_older_one_is_left_alone(self, url: str, data: Path) -> None:
+        """Other nodes may serve from it: only `portside migrate` changes it."""
+        run_portside("migrate", "--database", url)
+        execute(url, "DELETE FROM schema_version WHERE version > 1")
+        line = fail(*serve_command(data, "--database", url)[3:])
+        assert "`portside migrate` brings it up to date" in line
+
+    def test_one_that_does_not_answer(self, data: Path) -> None:
+        """The line says what is missing, and shows no password."""
+        line = fail(*serve_command(data, "--database", "postgresql://eve:hidden@127.0.0.1:1/x")[3:])
+        assert "the database: " in line
+        assert "127.0.0.1" in line
+        assert "hidden" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://eve:hidden@127.0.0.1/x",
+        "postgresql://eve:hid#den@127.0.0.1/x",
+        "postgresql://eve:hid/den@127.0.0.1/x",
+        "postgresql://eve:hid?den@127.0.0.1/x",
+        "postgresql://[eve:hidden@127.0.0.1/x",
+        "hidden",
+    ],
+)
+def test_an_address_that_is_none(url: str) -> None:
+    """It is explained, and never shown: a part of it may be a password."""
+    line = fail("migrate", "--database", url)
+    assert line.startswith("portside: database must be postgresql://USER@HOST/NAME")
+    assert "hid" not in line
+
+
+def test_identities(url: str, tmp_path: Path) -> None:
+    """Users are managed from wherever the database can be reached, without the blobs."""
+    where = ("--database", url, "--data", str(tmp_path / "data"))
+    assert "holds no registry" in fail("user", "list", *where)
+    password = tmp_path / "password"
+    password.write_text("correct horse battery staple\n")
+    options = ("--password-file", str(password), "--password-cost", "4")
+    code, printed, errors = run_portside("user", "add", "alice", *options, *where)
+    assert (code, printed) == (0, "User alice added.\n"), errors
+    _, printed, _ = run_portside("user", "list", *where)
+    assert "alice" in printed
+    assert not (tmp_path / "data").exists()
+
+
+def test_check_and_collect(url: str, data: Path) -> None:
+    """What holds for one machine holds for the directory that nodes share."""
+    where = ("--database", url, "--data", str(data))
+    with running_registry(data, "--database", url) as registry:
+        pushed = httpx.post(
+            f"{registry.url}/v2/app/blobs/uploads/",
+            params={"digest": EMPTY},
+            content=b"",
+            headers={"content-type": "application/octet-stream"},
+        )
+        assert pushed.status_code == 201
+        code, printed, errors = run_portside("check", *where)
+        assert (code, errors) == (0, "")
+        assert printed == "No problem in 0 manifests, 1 blobs (0 bytes), 0 upload sessions.\n"
+    execute(url, "DELETE FROM repository_blobs; DELETE FROM blobs")
+    code, printed, _ = run_portside("check", *where)
+    assert code == 1
+    assert f"stray blob: {EMPTY} is stored" in printed
+    assert run_portside("collect", *where)[0] == 0
+    assert run_portside("check", *where)[0] == 0
