@@ -83,13 +83,6 @@ def acr_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
         yield running
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """Run a PostgreSQL for all tests of this process."""
-    with running_server() as server:
-        yield server
-
-
 @pytest.fixture
 def client(registry: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry that all tests share."""
