@@ -10,6 +10,7 @@ import pytest
 from clients.conftest import run, storage
 from support.homes import SHARED_DISK, Home
 from support.nodes import Cluster, running_cluster
+from support.postgres import Server, running_server
 
 __all__ = ["run", "storage"]
 
@@ -26,6 +27,22 @@ def cluster(
 ) -> Iterator[Cluster]:
     """Serve from three nodes; no test stops one of these."""
     with running_cluster(make_home(kind), tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Server]:
+    """Run a server that tests stop, and which keeps what it has committed through a crash."""
+    with running_server(durable=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mortal(database: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Serve from three nodes that tests stop; each test leaves them running."""
+    folder = tmp_path_factory.mktemp("mortal")
+    home = Home(folder / "data", ("--database", database.make_database()))
+    with running_cluster(home, folder) as cluster:
         yield cluster
 
 

@@ -3,91 +3,73 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import httpx
-import pytest
 
 from support.content import digest_of, image, make_blob
 from support.homes import Home
-from support.nodes import Cluster, running_cluster
-from support.postgres import Server, running_server
+from support.nodes import Cluster
+from support.postgres import Server
 from support.waiting import until
 from support.wire import assert_error, open_upload, push
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[Server]:
-    """Run a server that this module may stop."""
-    with running_server(durable=True) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cluster(database: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Run three nodes that may be stopped."""
-    folder = tmp_path_factory.mktemp("lives")
-    home = Home(folder / "data", ("--database", database.make_database()))
-    with running_cluster(home, folder) as cluster:
-        yield cluster
-
-
-def readiness(cluster: Cluster) -> list[httpx.Response]:
+def readiness(mortal: Cluster) -> list[httpx.Response]:
     """Ask each node whether it is ready."""
-    return [httpx.get(f"{node.url}/readyz") for node in cluster.nodes]
+    return [httpx.get(f"{node.url}/readyz") for node in mortal.nodes]
 
 
-def is_ready(cluster: Cluster) -> bool:
+def is_ready(mortal: Cluster) -> bool:
     """Tell whether all nodes are."""
-    return [answer.status_code for answer in readiness(cluster)] == [200] * 3
+    return [answer.status_code for answer in readiness(mortal)] == [200] * 3
 
 
 class TestReadiness:
     """`/readyz`: both the database and the blob store have to do their part."""
 
-    def test_database(self, cluster: Cluster, database: Server, repository: str) -> None:
+    def test_database(self, mortal: Cluster, database: Server, repository: str) -> None:
         """Without the database no node is ready, and says so; with it, all are, by themselves."""
-        assert is_ready(cluster)
+        assert is_ready(mortal)
         database.stop()
         try:
-            for answer in readiness(cluster):
+            for answer in readiness(mortal):
                 detail = assert_error(answer, 503, "UNAVAILABLE")
                 assert detail.startswith("the database")
                 assert "\n" not in detail
                 assert answer.headers["Retry-After"]
             # It lives all the same: there is nothing that a restart would help.
-            assert httpx.get(f"{cluster.nodes[0].url}/healthz").status_code == 200
-            answer = httpx.get(f"{cluster.url}/v2/{repository}/tags/list")
+            assert httpx.get(f"{mortal.nodes[0].url}/healthz").status_code == 200
+            answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list")
             assert_error(answer, 503, "UNAVAILABLE")
         finally:
             database.start()
-        until(lambda: is_ready(cluster))
-        with httpx.Client(base_url=cluster.url) as client:
+        until(lambda: is_ready(mortal))
+        with httpx.Client(base_url=mortal.url) as client:
             push(client, repository, image(repository), "v1")
 
-    def test_blob_store(self, cluster: Cluster) -> None:
+    def test_blob_store(self, mortal: Cluster) -> None:
         """Without the blob store no node is ready, and says so; with it, all are."""
-        blobs = cluster.home.data / "blobs"
+        blobs = mortal.home.data / "blobs"
         blobs.rename(blobs.with_name("moved"))
         try:
-            for answer in readiness(cluster):
+            for answer in readiness(mortal):
                 detail = assert_error(answer, 503, "UNAVAILABLE")
                 assert str(blobs) in detail
                 assert "database" not in detail
         finally:
             blobs.with_name("moved").rename(blobs)
-        assert is_ready(cluster)
+        assert is_ready(mortal)
 
-    def test_both(self, cluster: Cluster, database: Server) -> None:
+    def test_both(self, mortal: Cluster, database: Server) -> None:
         """If both are missing, one line names both."""
-        blobs = cluster.home.data / "blobs"
+        blobs = mortal.home.data / "blobs"
         blobs.rename(blobs.with_name("moved"))
         database.stop()
         try:
-            for answer in readiness(cluster):
+            for answer in readiness(mortal):
                 detail = assert_error(answer, 503, "UNAVAILABLE")
                 assert detail.startswith("the database")
                 assert str(blobs) in detail
@@ -95,7 +77,7 @@ class TestReadiness:
         finally:
             blobs.with_name("moved").rename(blobs)
             database.start()
-        until(lambda: is_ready(cluster))
+        until(lambda: is_ready(mortal))
 
 
 class TestStart:
@@ -124,12 +106,12 @@ class TestStart:
 class TestEnd:
     """SIGTERM, with requests in flight."""
 
-    def test_requests_in_flight(self, cluster: Cluster, repository: str) -> None:
+    def test_requests_in_flight(self, mortal: Cluster, repository: str) -> None:
         """Each node has half of a chunk when it is told to stop: all chunks are taken whole."""
         content = make_blob(100_000, repository)
-        port = cluster.balancer.port
-        with httpx.Client(base_url=cluster.url) as client, ExitStack() as stack:
-            locations = [open_upload(client, repository) for _ in cluster.nodes]
+        port = mortal.balancer.port
+        with httpx.Client(base_url=mortal.url) as client, ExitStack() as stack:
+            locations = [open_upload(client, repository) for _ in mortal.nodes]
             connections = []
             for location in locations:
                 connection = socket.create_connection(("127.0.0.1", port), 30)
@@ -137,9 +119,9 @@ class TestEnd:
                 head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
                 head += f"Content-Length: {len(content)}\r\n\r\n"
                 connection.sendall(head.encode() + content[:50_000])
-            until(lambda: all(held(cluster, location) for location in locations))
-            first = cluster.nodes[0].terminate()
-            until(lambda: not listens(cluster.nodes[0].port))
+            until(lambda: all(held(mortal, location) for location in locations))
+            first = mortal.nodes[0].terminate()
+            until(lambda: not listens(mortal.nodes[0].port))
             for connection in connections:
                 connection.sendall(content[50_000:])
             answers = [connection.recv(65536) for connection in connections]
@@ -149,22 +131,22 @@ class TestEnd:
             for location in locations:
                 assert client.get(location).headers["Range"] == f"0-{len(content) - 1}"
                 finish(client, location, content)
-            served = {request["status"] for request in patches(cluster, 0, repository)}
+            served = {request["status"] for request in patches(mortal, 0, repository)}
             assert served == {202}
-        cluster.nodes[0].start()
+        mortal.nodes[0].start()
 
-    def test_one_after_another(self, cluster: Cluster, repository: str) -> None:
+    def test_one_after_another(self, mortal: Cluster, repository: str) -> None:
         """Nodes are replaced, and the balancer asks each again before the next: no read fails."""
         content = image(repository)
-        with httpx.Client(base_url=cluster.url) as client:
+        with httpx.Client(base_url=mortal.url) as client:
             push(client, repository, content, "v1")
             path = f"/v2/{repository}/manifests/v1"
 
             def is_back(port: int) -> bool:
                 assert client.get(path).status_code == 200
-                return any(answer.port == port for answer in cluster.balancer.answers(path)[-3:])
+                return any(answer.port == port for answer in mortal.balancer.answers(path)[-3:])
 
-            for node in cluster.nodes[:2]:
+            for node in mortal.nodes[:2]:
                 first = node.terminate()
                 while first.process.poll() is None:
                     assert client.get(path).status_code == 200
@@ -173,9 +155,9 @@ class TestEnd:
                 until(partial(is_back, node.port), 20)
 
 
-def held(cluster: Cluster, location: str) -> bool:
+def held(mortal: Cluster, location: str) -> bool:
     """Tell whether a request of this upload has come to a node: its staged file has grown."""
-    return (cluster.home.data / "uploads" / location.rpartition("/")[2]).exists()
+    return (mortal.home.data / "uploads" / location.rpartition("/")[2]).exists()
 
 
 def listens(port: int) -> bool:
@@ -195,10 +177,10 @@ def finish(client: httpx.Client, location: str, content: bytes) -> None:
     assert answer.status_code == 201
 
 
-def patches(cluster: Cluster, node: int, repository: str) -> list[dict[str, object]]:
+def patches(mortal: Cluster, node: int, repository: str) -> list[dict[str, object]]:
     """List the chunks that a node has taken."""
     return [
         request
-        for request in cluster.nodes[node].requests
+        for request in mortal.nodes[node].requests
         if request["method"] == "PATCH" and request["path"].startswith(f"/v2/{repository}/")
     ]
