@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Azure's own server for tests; it comes from npm, and Node.js from PyPI.
+AZURITE := 3.37.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .PHONY: help run install test check bench format clean
@@ -19,7 +21,7 @@ run: install
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.tested-with
+test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE)
 	scripts/need skopeo podman buildah docker-registry 'postgresql:/usr/lib/postgresql/*/bin/postgres' nginx
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
@@ -34,7 +36,8 @@ format: $(VENV)/.linted-with
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.tested-with
-	scripts/need docker-registry wrk apache2-utils:ab curl openssl
+	scripts/need docker-registry wrk apache2-utils:ab curl openssl \
+		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	$(BIN)/python -m bench
 
 $(VENV)/bin/python:
@@ -46,6 +49,11 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.tested-with: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.azurite-$(AZURITE): $(VENV)/.tested-with
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix $(VENV)/azurite --no-save --ignore-scripts \
+		--no-audit --no-fund --no-update-notifier --loglevel=error azurite@$(AZURITE)
 	@touch $@
 
 $(VENV)/.linted-with: $(VENV)/.tested-with

@@ -9,15 +9,16 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import access, figures, table
+from bench import access, counts, figures, remote, table
 from bench.content import MIB
 from bench.errors import BenchError
 from bench.lists import ListRepositories, ListTags
 from bench.programs import PACKAGES, require
-from bench.results import Compared, Figure, Measured
+from bench.results import Compared, Counted, Figure, Measured
+from bench.setups import Setup, running_backends
 from bench.turns import measure, running_pair, tell
 from bench.works import (
     GetLarge,
@@ -30,6 +31,8 @@ from bench.works import (
     PushLarge,
     Work,
 )
+
+REMOTE = (Setup.STREAMED, Setup.REDIRECTED)
 
 STOPPED = 130
 """The exit code of a program that Ctrl-C has ended, as shells give it."""
@@ -70,6 +73,13 @@ def make_works(size: int) -> list[Work]:
         PushImage(),
         ListTags(),
         ListRepositories(),
+        remote.GetManifestRemotely(),
+        remote.HeadBlobRemotely(),
+        remote.GetMediumRemotely(),
+        remote.RedirectBlob(),
+        remote.PushLargeRemotely(size),
+        remote.PushImageRemotely(),
+        remote.ListTagsRemotely(),
     ]
 
 
@@ -79,13 +89,13 @@ def _run(arguments: argparse.Namespace) -> None:
     rows: list[Measured] = []
     amounts: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="portside-bench-", dir=arguments.directory) as folder:
-        for is_secure in (False, True):
-            group = [work for work in works if work.is_secure == is_secure]
+        for setup in (Setup.LOCAL, Setup.SECURE):
+            group = [work for work in works if work.setup is setup]
             if not group:
                 continue
-            with running_pair(Path(folder) / f"pair-{is_secure}", is_secure=is_secure) as pair:
+            with running_pair(Path(folder) / setup.name, setup) as pair:
                 rows += measure(group, pair, arguments.rounds, arguments.seconds)
-                if "start" in chosen and not is_secure:
+                if "start" in chosen and setup is Setup.LOCAL:
                     tell("start: on the store of this run")
                     amounts += figures.restart_figures(pair)
         amounts += _measure_figures(chosen, Path(folder))
@@ -95,16 +105,39 @@ def _run(arguments: argparse.Namespace) -> None:
             compared += access.measure(
                 Path(folder) / access.NAME, arguments.rounds, arguments.seconds
             )
+        remote_rows, counted = _run_remotely(arguments, works, Path(folder))
     rows.sort(key=lambda row: works.index(row.work))
-    if rows:
-        print(table.ratios(rows))
-    if amounts:
-        print(("\n" if rows else "") + table.figures(amounts))
-    if compared:
-        print(("\n" if rows or amounts else "") + table.compared(compared))
+    printed = [
+        rows and table.ratios(rows),
+        amounts and table.figures(amounts),
+        compared and table.compared(compared),
+        remote_rows and table.ratios(remote_rows, kept=", over PostgreSQL and S3"),
+        counted and table.counts(counted),
+    ]
+    print("\n\n".join(part for part in printed if part))
     if arguments.json:
-        document = _document(arguments, rows, amounts, compared)
+        document = _document(arguments, [*rows, *remote_rows], amounts, compared, counted)
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _run_remotely(
+    arguments: argparse.Namespace, works: Sequence[Work], folder: Path
+) -> tuple[list[Measured], list[Counted]]:
+    """Measure what needs PostgreSQL and S3; they are started only if something does."""
+    rows: list[Measured] = []
+    counted: list[Counted] = []
+    groups = {setup: [work for work in works if work.setup is setup] for setup in REMOTE}
+    if not any(groups.values()) and counts.NAME not in arguments.only:
+        return rows, counted
+    with running_backends(folder / "backends") as backends:
+        for setup, group in groups.items():
+            if group:
+                with running_pair(folder / setup.name, setup, backends) as pair:
+                    rows += measure(group, pair, arguments.rounds, arguments.seconds)
+        if counts.NAME in arguments.only:
+            counted += counts.measure(folder / counts.NAME, backends)
+    rows.sort(key=lambda row: works.index(row.work))
+    return rows, counted
 
 
 def _measure_figures(chosen: list[str], folder: Path) -> Iterator[Figure]:
@@ -123,6 +156,7 @@ def _document(
     rows: list[Measured],
     amounts: list[Figure],
     compared: list[Compared],
+    counted: list[Counted],
 ) -> dict[str, object]:
     return {
         "python": platform.python_version(),
@@ -133,11 +167,12 @@ def _document(
         "works": [row.as_document() for row in rows],
         "figures": [amount.as_document() for amount in amounts],
         "access": [pair.as_document() for pair in compared],
+        "counts": [row.as_document() for row in counted],
     }
 
 
 def _parse(works: list[str]) -> argparse.Namespace:
-    names = [*works, *figures.NAMES, access.NAME]
+    names = [*works, *figures.NAMES, access.NAME, counts.NAME]
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure Portside side by side with Debian's docker-registry.",

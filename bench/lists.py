@@ -23,7 +23,7 @@ class ListWork(Work):
     """GET a page from the middle of a list."""
 
     unit = "requests/s"
-    floor = 20
+    floor: ClassVar[float | None] = 20
     key: ClassVar[str]
     path: ClassVar[str]
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 from bench.content import OCI_INDEX, OCI_MANIFEST
 from bench.errors import BenchError
@@ -108,6 +109,13 @@ def get_digest(connection: Connection, path: str) -> str:
         hasher.update(piece)
         left -= len(piece)
     return f"sha256:{hasher.hexdigest()}"
+
+
+def get_digest_elsewhere(url: str) -> str:
+    """GET a blob once from another server and compute its digest."""
+    parts = urlsplit(url)
+    with Connection(parts.hostname or "", parts.port or 80) as connection:
+        return get_digest(connection, f"{parts.path}?{parts.query}")
 
 
 def get_bytes_securely(peer: Peer, path: str, size: int, seconds: int, http_version: str) -> float:

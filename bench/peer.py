@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -50,6 +50,11 @@ class Peer(ABC):
         self.port = 0
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that it needs."""
+        return {}
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -105,7 +110,7 @@ class Peer(ABC):
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                env=clean_environment(),
+                env={**clean_environment(), **self.environment},
             )
         announced = None
         if self.wait_for_port(self._process, deadline):

@@ -8,16 +8,32 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from bench.content import EMPTY_INDEX, OCI_INDEX, digest_of
 from bench.errors import BenchError
 from bench.peer import HOST, Peer
 from bench.uploads import put_manifest
+from servers.seaweedfs import BUCKET, S3
 
 WORKERS = 2
 TAGS_AT_ONCE = 100
 READY = re.compile(rb"Portside listens on \w+://[^\s:]+:(\d+)\s")
+
+
+class Place(NamedTuple):
+    """What the nodes of one registry share: the address of a database, and a prefix in S3."""
+
+    database: str
+    s3: S3
+    prefix: str
+
+    @property
+    def storage(self) -> str:
+        """The address of the prefix."""
+        return f"s3://{BUCKET}/{self.prefix}"
 
 
 class Portside(Peer):
@@ -28,11 +44,15 @@ class Portside(Peer):
 
     def command(self) -> list[str]:
         """Give the command; it finds a free port itself."""
-        options = ["--data", str(self.data), "--listen", f"{HOST}:0", "--workers", str(WORKERS)]
+        options = ["--data", str(self.data), "--listen", f"{HOST}:0", *self.options()]
         if self.certificate is not None:
             chain, key = self.certificate
             options += ["--tls-certificate", str(chain), "--tls-key", str(key)]
         return [sys.executable, "-m", "portside", "serve", *options]
+
+    def options(self) -> list[str]:
+        """Give the settings that are not its defaults."""
+        return ["--workers", str(WORKERS)]
 
     def wait_for_port(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
         """Read the port in the line that says where it listens."""
@@ -71,3 +91,26 @@ class Portside(Peer):
         with self.connect() as connection:
             for repository in repositories:
                 put_manifest(connection, repository, "latest", EMPTY_INDEX, OCI_INDEX)
+
+
+class PortsideNode(Portside):
+    """One node over PostgreSQL and S3; several may be nodes of one registry."""
+
+    def __init__(
+        self, folder: Path, place: Place, *, redirects: bool, workers: int = WORKERS
+    ) -> None:
+        super().__init__(folder)
+        self._place = place
+        self._redirects = redirects
+        self._workers = workers
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where S3 is, and who asks it."""
+        return self._place.s3.environment
+
+    def options(self) -> list[str]:
+        """Name the database and the bucket."""
+        redirect = "always" if self._redirects else "never"
+        kept = ["--database", self._place.database, "--storage", self._place.storage]
+        return [*kept, "--redirect", redirect, "--workers", str(self._workers)]

@@ -17,8 +17,9 @@ PACKAGES = {
     "openssl": "openssl",
 }
 
-OF_NO_CONCERN = ("PORTSIDE_", "REGISTRY_")
-"""Variables that would change what is measured: both servers read settings from them."""
+OF_NO_CONCERN = ("PORTSIDE_", "REGISTRY_", "AWS_", "PG")
+"""Variables that would change what is measured: both servers, and the clients of PostgreSQL and S3
+in them, read settings from them."""
 
 
 def require(programs: Iterable[str]) -> None:

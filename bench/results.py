@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.works import Work
+from servers.counts import Counts
 
 ACCESS_FLOOR = 0.7
 """The rate with credentials, as a part of that without."""
@@ -96,3 +97,28 @@ class Compared(NamedTuple):
     def as_document(self) -> dict[str, Any]:
         """Write it for --json."""
         return {**self._asdict(), "ratio": self.ratio, "floor": ACCESS_FLOOR}
+
+
+class Counted(NamedTuple):
+    """What one operation asked for; `size` is that of the blob that it moves, in bytes, or 0.
+
+    `docker` is what docker-registry asked of S3, where it has the operation.
+    """
+
+    title: str
+    size: int
+    portside: Counts
+    docker: Counts | None
+
+    def as_document(self) -> dict[str, Any]:
+        """Write it for --json."""
+        return {
+            "title": self.title,
+            "size": self.size,
+            "portside": _counts_document(self.portside),
+            "docker-registry": self.docker and _counts_document(self.docker),
+        }
+
+
+def _counts_document(counts: Counts) -> dict[str, Any]:
+    return {**counts._asdict(), "queries": counts.queries, "frames": counts.frames}

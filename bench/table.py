@@ -1,21 +1,25 @@
-"""What is printed: one table of ratios and one of figures."""
+"""What is printed: tables of ratios, of figures and of counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
 
-from bench.results import ACCESS_FLOOR, Compared, Figure, Measured
+from bench.results import ACCESS_FLOOR, Compared, Counted, Figure, Measured
 from bench.works import CONNECTIONS
+from servers.counts import Counts
 
 _STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
-def ratios(rows: Sequence[Measured]) -> str:
-    """Write the rows; a row under its floor is marked."""
+def ratios(rows: Sequence[Measured], kept: str = "") -> str:
+    """Write the rows; a row under its floor is marked. `kept` says where the content is."""
     lines = [
-        ("work", "", "docker-registry", "portside", "ratio", "spread", "floor", "best peer", "")
-    ]
+        (
+            f"work{kept}", "", "docker-registry", "portside", "ratio", "spread", "floor",
+            "best peer", "",
+        )
+    ]  # fmt: skip
     lines += [
         (
             row.work.title,
@@ -67,6 +71,39 @@ def compared(rows: Sequence[Compared]) -> str:
         for row in rows
     ]
     return _align(lines, left={0, 1, 7})
+
+
+def counts(rows: Sequence[Counted]) -> str:
+    """Write what operations ask for; a pass is all bytes of the blob to S3 or from it."""
+    lines = [
+        ("operation", "queries", "begin, end", "requests to S3", "passes", "docker-registry", "")
+    ]
+    lines += [
+        (
+            row.title,
+            str(row.portside.queries),
+            str(row.portside.frames or ""),
+            _requests(row.portside),
+            _passes(row.portside, row.size),
+            "" if row.docker is None else _requests(row.docker),
+            "" if row.docker is None else _passes(row.docker, row.size),
+        )
+        for row in rows
+    ]
+    return _align(lines, left={0, 3, 5})
+
+
+def _requests(counts: Counts) -> str:
+    """Write how many there were, and of which kinds."""
+    if not counts.requests:
+        return "0"
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.requests.items()))
+    return f"{counts.requests.total()}: {kinds}"
+
+
+def _passes(counts: Counts, size: int) -> str:
+    """Write how often the bytes travelled."""
+    return f"{(counts.received + counts.sent) / size:.2f}" if size else ""
 
 
 def short(rate: float) -> str:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.certificate import Certificate, make_certificate
-from bench.docker_registry import DockerRegistry
+from bench.docker_registry import DockerRegistry, DockerRegistryInS3
 from bench.peer import Pair
-from bench.portside import Portside
+from bench.portside import Place, Portside, PortsideNode
 from bench.results import Measured
+from bench.setups import Backends, Setup
 from bench.table import short
 from bench.works import Work
 
@@ -22,13 +23,16 @@ WARM = 1
 
 
 @contextmanager
-def running_pair(folder: Path, *, is_secure: bool) -> Iterator[Pair]:
-    """Serve empty stores with both registries for the length of a block; then remove them."""
+def running_pair(folder: Path, setup: Setup, backends: Backends | None = None) -> Iterator[Pair]:
+    """Serve empty stores with both registries for the length of a block; then remove them.
+
+    What they keep in `backends` stays.
+    """
     folder.mkdir()
-    certificate: Certificate | None = make_certificate(folder) if is_secure else None
-    pair = Pair(
-        DockerRegistry(folder / "docker", certificate), Portside(folder / "portside", certificate)
-    )
+    if backends is None:
+        pair = _local_pair(folder, make_certificate(folder) if setup is Setup.SECURE else None)
+    else:
+        pair = _pair_on(backends, folder, setup)
     try:
         for peer in pair:
             peer.start()
@@ -37,6 +41,21 @@ def running_pair(folder: Path, *, is_secure: bool) -> Iterator[Pair]:
         for peer in pair:
             peer.stop()
         shutil.rmtree(folder)
+
+
+def _local_pair(folder: Path, certificate: Certificate | None) -> Pair:
+    return Pair(
+        DockerRegistry(folder / "docker", certificate), Portside(folder / "portside", certificate)
+    )
+
+
+def _pair_on(backends: Backends, folder: Path, setup: Setup) -> Pair:
+    place = Place(backends.postgresql.make_database(), backends.s3, setup.name.lower())
+    redirects = setup is Setup.REDIRECTED
+    return Pair(
+        DockerRegistryInS3(folder / "docker", backends.s3, redirects=redirects),
+        PortsideNode(folder / "portside", place, redirects=redirects),
+    )
 
 
 def measure(works: Sequence[Work], pair: Pair, rounds: int, seconds: int) -> Iterator[Measured]:

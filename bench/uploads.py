@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from bench.content import OCI_MANIFEST, Blob, Image, LargeBlob
-from bench.wire import Connection
+from bench.wire import Answer, Connection
+
+OCTETS = "application/octet-stream"
 
 
 def push_large(connection: Connection, repository: str, blob: LargeBlob) -> None:
     """Push a large blob by POST and PUT."""
     location = open_upload(connection, repository)
-    path = finish_path(location, blob.digest)
-    connection.socket.sendall(connection.head("PUT", path, blob.size))
-    blob.send(connection)
-    connection.read_answer().expect(201, f"PUT of {blob.size} bytes to {connection.host}")
+    send_large(connection, "PUT", finish_path(location, blob.digest), blob, 201)
 
 
 def push_image(connection: Connection, repository: str, tag: str, image: Image) -> None:
@@ -45,7 +44,23 @@ def put_manifest(
 def open_upload(connection: Connection, repository: str) -> str:
     """Open an upload session; gives its path, wherever the server says that it is."""
     path = f"/v2/{repository}/blobs/uploads/"
-    location = connection.ask("POST", path).expect(202, f"POST {path}").headers["location"]
+    answer = connection.ask("POST", path).expect(202, f"POST {path}")
+    return path_of(answer)
+
+
+def send_large(
+    connection: Connection, method: str, path: str, blob: LargeBlob, status: int
+) -> Answer:
+    """Send a large blob as the body of a request, to which a status is expected."""
+    connection.socket.sendall(connection.head(method, path, blob.size, OCTETS))
+    blob.send(connection)
+    what = f"{method} of {blob.size} bytes to {connection.host}"
+    return connection.read_answer().expect(status, what)
+
+
+def path_of(answer: Answer) -> str:
+    """Give the path where an answer says that an upload session goes on."""
+    location = answer.headers["location"]
     return location if location.startswith("/") else "/" + location.split("/", 3)[3]
 
 

@@ -12,6 +12,7 @@ from bench import loads
 from bench.content import MIB, Image, LargeBlob, LargeBlobs
 from bench.errors import BenchError
 from bench.peer import Peer
+from bench.setups import Setup
 from bench.uploads import push_image, push_large
 
 CONNECTIONS = 32
@@ -33,7 +34,7 @@ class Work(ABC):
     unit: ClassVar[str]
     floor: ClassVar[float | None] = None
     best: ClassVar[float | None] = None
-    is_secure: ClassVar[bool] = False
+    setup: ClassVar[Setup] = Setup.LOCAL
 
     @abstractmethod
     def prepare(self, peer: Peer) -> None:
@@ -50,8 +51,8 @@ class GetManifest(Work):
     name = "get-manifest"
     title = f"GET manifest of 2 kB by tag, {CONNECTIONS} connections"
     unit = "requests/s"
-    floor = 16
-    best = 17
+    floor: ClassVar[float | None] = 16
+    best: ClassVar[float | None] = 17
 
     def __init__(self) -> None:
         self._image = Image.fresh(layers=11, size=100)
@@ -77,8 +78,8 @@ class HeadBlob(Work):
     name = "head-blob"
     title = f"HEAD blob, {CONNECTIONS} connections"
     unit = "requests/s"
-    floor = 5
-    best = 6
+    floor: ClassVar[float | None] = 5
+    best: ClassVar[float | None] = 6
 
     def __init__(self) -> None:
         self._image = Image.fresh(layers=1, size=LAYER)
@@ -126,7 +127,7 @@ class GetLargeSecurely(GetLarge):
     name = "get-large-tls"
     floor: ClassVar[float | None] = 1.25
     best = None
-    is_secure = True
+    setup = Setup.SECURE
     http_version: ClassVar[str] = "2"
 
     def __init__(self, size: int) -> None:
@@ -143,7 +144,7 @@ class GetLargeSecurelyOverHttp1(GetLargeSecurely):
     """GET a large blob over TLS by a client that speaks HTTP/1.1 alone."""
 
     name = "get-large-tls-http1"
-    floor = None
+    floor: ClassVar[float | None] = None
     http_version = "1.1"
 
 
@@ -153,7 +154,7 @@ class GetMedium(Work):
     name = "get-medium"
     title = f"GET blobs of {MEDIUM // MIB} MiB, {READERS} connections"
     unit = "bytes/s"
-    floor = 1.0
+    floor: ClassVar[float | None] = 1.0
 
     @cached_property
     def _blobs(self) -> list[LargeBlob]:
@@ -176,8 +177,8 @@ class PushLarge(Work):
 
     name = "push-large"
     unit = "bytes/s"
-    floor = 1.8
-    best = 2.3
+    floor: ClassVar[float | None] = 1.8
+    best: ClassVar[float | None] = 2.3
 
     def __init__(self, size: int) -> None:
         self.title = f"push blob of {size // MIB} MiB (POST, PUT)"
@@ -212,7 +213,7 @@ class PushImage(Work):
     name = "push-image"
     title = f"push image of {LAYERS} layers of {LAYER // 1000} kB, 1 connection"
     unit = "layers/s"
-    floor = 1.5
+    floor: ClassVar[float | None] = 1.5
 
     def prepare(self, peer: Peer) -> None:
         """Need nothing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,16 +12,25 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.homes import DISK, EVERY_KIND, SHARED_DISK, Home
+from support.azure import CONTAINER, Azure, running_azure
+from support.homes import DISK, KINDS, ON_S3, Home
 from support.postgres import Server, running_server
+from support.s3 import BUCKET, S3, running_s3
 from support.server import RunningRegistry, running_registry
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """Run a server for all tests of this process."""
-    with running_server() as server:
-        yield server
+def pytest_configure() -> None:
+    """Keep bytecode on disk, whatever the environment says.
+
+    Hundreds of processes are started here, and each would compile all of Portside anew.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long, so that no worker waits for another one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 MakeHome = Callable[[str], Home]
@@ -34,9 +45,10 @@ def make_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         if kind == DISK:
             return Home(data)
         postgresql: Server = request.getfixturevalue("postgresql")
-        options = ("--database", postgresql.make_database())
-        assert kind == SHARED_DISK
-        return Home(data, options)
+        server: S3 | Azure = request.getfixturevalue("s3" if kind == ON_S3 else "azure")
+        scheme, bucket = ("s3", BUCKET) if kind == ON_S3 else ("az", CONTAINER)
+        storage = f"{scheme}://{bucket}/{uuid.uuid4().hex}"
+        return Home(data, postgresql.make_database(), storage, server.environment)
 
     return make
 
@@ -50,7 +62,9 @@ def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]
         def serve(kind: str) -> RunningRegistry:
             if kind not in running:
                 home = make_home(kind)
-                starting = running_registry(home.data, *home.options, env=home.env)
+                # Where pulls are sent on to has tests of its own, and answers in other words.
+                redirect = ("--redirect", "never")
+                starting = running_registry(home.data, *home.options, *redirect, env=home.env)
                 running[kind] = stack.enter_context(starting)
             return running[kind]
 
@@ -58,10 +72,12 @@ def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked with `every_home` over every kind of home."""
-    is_marked = metafunc.definition.get_closest_marker("every_home") is not None
-    if is_marked and "registry" in metafunc.fixturenames:
-        metafunc.parametrize("registry", EVERY_KIND, indirect=True)
+    """Run what is marked so over all the kinds of homes that its marker stands for."""
+    if "registry" not in metafunc.fixturenames:
+        return
+    for marker, kinds in KINDS.items():
+        if metafunc.definition.get_closest_marker(marker) is not None:
+            metafunc.parametrize("registry", kinds, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +86,7 @@ def registry(
 ) -> RunningRegistry:
     """Serve with the defaults: two workers, the `oci` dialect.
 
-    It is kept on the disk of this machine alone if the test is not marked with `every_home`.
+    It is kept on the disk of this machine alone if the test has no marker that says otherwise.
     """
     return registries(getattr(request, "param", DISK))
 
@@ -81,6 +97,27 @@ def acr_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
     data = tmp_path_factory.mktemp("acr") / "data"
     with running_registry(data, "--dialect", "acr-2017") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """Run a PostgreSQL for all tests of this process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Serve S3, for all tests of this process."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """Serve Azure Blob Storage, for all tests of this process."""
+    with running_azure(tmp_path_factory.mktemp("azure")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from portside.auth.identities import ANONYMOUS, Identity, Kind
 from portside.auth.passwords import digest_password
 from portside.auth.tokens.keys import KeyRing, make_key
 from portside.auth.tokens.own import TokenFactory
-from portside.bootstrap import now, opened_stores, prepare
+from portside.bootstrap import now, opened_stores
+from portside.bootstrap.preparing import prepare
 from portside.config import Settings
 from portside.spec.actions import ALL, Action, Actions
 from portside.spec.endpoints import ENDPOINTS, Endpoint

@@ -48,7 +48,7 @@ def tags(client: httpx.Client, repository: str) -> list[str]:
 
 
 # Lists are queries, and the order of names is each database's.
-pytestmark = pytest.mark.every_home
+pytestmark = pytest.mark.every_database
 
 
 class TestTags:

@@ -251,6 +251,7 @@ def modelled(registry: RunningRegistry) -> Iterator[type[RegistryModel]]:
         yield type("Modelled", (RegistryModel,), {"client": client})
 
 
+@pytest.mark.long
 def test_the_registry_behaves_like_the_model(
     modelled: type[RegistryModel], request: pytest.FixtureRequest
 ) -> None:

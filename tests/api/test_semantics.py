@@ -38,7 +38,7 @@ class TestHead:
 
 
 # Conditions hold within the database's transaction; the rest of this module is HTTP alone.
-@pytest.mark.every_home
+@pytest.mark.every_database
 class TestConditions:
     """RFC 9110, section 13: conditions hold for reading and deleting as for writing."""
 

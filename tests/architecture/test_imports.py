@@ -23,7 +23,12 @@ STORE_DOORS = {
     "sqlite3": ("portside.stores.metadata",),
     "asyncpg": ("portside.stores.metadata",),
     "obstore": ("portside.stores.blobs",),
+    "boto3": ("portside.stores.blobs.objects.profiles",),
+    "botocore": ("portside.stores.blobs.objects.profiles",),
 }
+
+# What an extra of Portside brings; it is imported where it is used, and may be missing.
+EXTRA = {"boto3", "botocore"}
 
 # Libraries that are imported by another name than they are installed by.
 IMPORTED_AS = {"pyjwt": "jwt"}
@@ -41,6 +46,7 @@ STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
+    "portside.stores.copying": ("operations",),
 }
 
 
@@ -103,7 +109,7 @@ def undeclared(found: list[Import]) -> list[Import]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = (re.match(r"[\w-]+", item) for item in project["dependencies"])
     declared = {IMPORTED_AS.get(name[0], name[0]) for name in names if name}
-    known = declared | sys.stdlib_module_names | {"portside"}
+    known = declared | EXTRA | sys.stdlib_module_names | {"portside"}
     return [entry for entry in found if entry.imported.partition(".")[0] not in known]
 
 
@@ -152,6 +158,7 @@ class TestRules:
             (wrong_doors, "bootstrap", "import uvloop"),
             (wrong_doors, "auth/policy", "import jwt"),
             (wrong_doors, "auth/access", "import bcrypt"),
+            (wrong_doors, "stores/blobs/local", "import boto3"),
             (undeclared, "api/blobs", "import requests"),
             (impure, "spec/uploads", "import time"),
             (impure, "spec/names", "def late():\n    from pathlib import Path"),

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from auth.conftest import SECOND, Clock, Elapsed
 from portside.auth import access as access_module
 from portside.auth.access import (
-    TOKEN_USER,
     AccessControl,
     AccessTerms,
     CredentialsInvalid,
@@ -26,7 +25,7 @@ from portside.auth.callers import NOBODY, Caller
 from portside.auth.credentials import BasicCredentials
 from portside.auth.files import FileInvalid
 from portside.auth.grants import Grants
-from portside.auth.identities import Kind
+from portside.auth.identities import TOKEN_USER, Kind
 from portside.auth.limits import ALL_NAMES, LoginLimits
 from portside.auth.passwords import digest_password, hash_password
 from portside.auth.rulebook import RuleBook

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from portside.cli.certificates import CertificateInvalid, check_certificate
+from portside.cli.certificates import check_certificate
+from portside.cli.failures import CertificateInvalid
 from support.server import run_portside, running_registry
 
 PLAIN = serialization.NoEncryption()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,16 @@ from support.server import run_portside, running_registry, serve_command, start_
 
 STEPS = 12
 """Moments of a start at which it is stopped: from before the first import to after the banner."""
+
+
+@pytest.fixture(scope="module")
+def start_time(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Measure how many seconds a start takes on this machine."""
+    began = time.monotonic()
+    registry = start_registry(tmp_path_factory.mktemp("measured") / "data")
+    measured = time.monotonic() - began
+    assert registry.stop() == 0
+    return measured
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -51,7 +62,7 @@ class TestWhileItStarts:
 
     @pytest.mark.parametrize("step", range(STEPS))
     @pytest.mark.parametrize("to_all", [False, True], ids=["first process", "all of them"])
-    def test_any_moment(self, data: Path, step: int, to_all: bool) -> None:
+    def test_any_moment(self, data: Path, start_time: float, step: int, to_all: bool) -> None:
         """SIGTERM ends it with 0, in a second, and without a word."""
         process = subprocess.Popen(
             serve_command(data, "--shutdown-timeout", "20"),
@@ -61,9 +72,8 @@ class TestWhileItStarts:
             start_new_session=True,
         )
         wait_until(lambda: has_handler(process.pid))
-        began = time.monotonic()
-        while time.monotonic() < began + step * 0.1:
-            pass
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1.5 * start_time * step / STEPS)
         stopped = time.monotonic()
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
         printed, errors = process.communicate(timeout=30)
@@ -82,6 +92,32 @@ class TestWhileItStarts:
             process.terminate()
             assert process.communicate(timeout=30) == ("", "")
             assert process.returncode == 0
+
+    def test_while_the_object_store_is_silent(self, data: Path) -> None:
+        """Nobody goes on to wait for it."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(30)
+            endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            process = subprocess.Popen(
+                serve_command(data, "--storage", "s3://registry"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={
+                    **os.environ,
+                    "AWS_ENDPOINT_URL": endpoint,
+                    "AWS_ACCESS_KEY_ID": "portside",
+                    "AWS_SECRET_ACCESS_KEY": "secret",
+                },
+            )
+            connection, _ = silent.accept()
+            children = workers_of(process.pid)
+            assert children
+            process.terminate()
+            # The pipes are open for as long as any of its processes lives.
+            assert process.communicate(timeout=10) == (b"", b"")
+            assert process.returncode == 0
+            assert not any(map(is_running, children))
+            connection.close()
 
     def test_a_worker_that_has_just_started(self, data: Path) -> None:
         """A stop that comes as soon as there are workers reaches all of them."""

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from portside.bootstrap import open_stores, prepare
+from portside.bootstrap import open_stores
+from portside.bootstrap.preparing import prepare
 from portside.bootstrap.sweeping import sweep
 from portside.config import make_settings
 

@@ -40,6 +40,7 @@ def test_the_document_is_valid(
     assert {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS} <= described
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dialect", ["registry", "acr_registry"])
 def test_the_registry_does_what_it_says(
     request: pytest.FixtureRequest, run: Run, dialect: str

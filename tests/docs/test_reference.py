@@ -81,7 +81,10 @@ def test_commands() -> None:
         if not isinstance(command, click.Group):
             yield path
             return
-        for name, member in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            member = command.get_command(context, name)
+            assert member is not None
             yield from paths(member, f"{path} {name}")
 
     text = "\n".join(rows("commands.md"))

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from shutil import copytree
 
 import httpx
 import pytest
@@ -19,9 +20,10 @@ from support.wire import open_upload, push, put_manifest
 LAYERS = image("checked")
 
 
-@pytest.fixture
-def store(data: Path) -> Path:
-    """Make a store with an index, an image and an upload session."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a store with an index, an image and an upload session; tests take copies of it."""
+    data = tmp_path_factory.mktemp("made") / "data"
     parent = index(LAYERS)
     with (
         running_registry(data, "--workers", "1") as registry,
@@ -30,6 +32,12 @@ def store(data: Path) -> Path:
         push(client, "library/app", parent, "v1")
         client.patch(open_upload(client, "library/app"), content=b"begun")
     return data
+
+
+@pytest.fixture
+def store(made: Path, data: Path) -> Path:
+    """Give a store that the test may damage."""
+    return copytree(made, data)
 
 
 def blob(store: Path, content: Content = LAYERS) -> Path:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 
 from portside.bootstrap import opened_stores
 from portside.config import make_settings
@@ -91,6 +92,7 @@ def problems(data: Path) -> list[str]:
         return list(check(stores.metadata, stores.blobs, Tally(), pause=pause))
 
 
+@pytest.mark.long
 def test_nothing_is_wrong_under_load(data: Path) -> None:
     """However often a store is checked while clients push and delete, nothing is found in it."""
     with running_registry(data) as registry, load(registry):

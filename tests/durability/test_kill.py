@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -27,10 +27,19 @@ class Ledger:
     What was asked for and never answered may or may not have happened: it is forgotten here.
     """
 
+    changed: threading.Condition
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], Content] = field(default_factory=dict)
     tags: dict[tuple[str, str], Content] = field(default_factory=dict)
     acknowledged: int = 0
+
+    def note(self, repository: str, tag: str, content: Content) -> None:
+        """Take down a push that was acknowledged, and tell whoever waits for it."""
+        self.manifests[repository, content.digest] = content
+        self.tags[repository, tag] = content
+        with self.changed:
+            self.acknowledged += 1
+            self.changed.notify()
 
     def forget(self, repository: str, content: Content) -> None:
         """Leave out a manifest with its tags while its fate is unknown."""
@@ -60,7 +69,9 @@ class Pusher(threading.Thread):
         except httpx.TransportError:
             return
         except BaseException as error:  # noqa: BLE001  # the test's thread raises it again
-            self.failure = error
+            with self.ledger.changed:
+                self.failure = error
+                self.ledger.changed.notify()
 
     def step(self, client: httpx.Client) -> None:
         """Do one thing."""
@@ -91,9 +102,7 @@ class Pusher(threading.Thread):
             headers={"Content-Type": content.media_type},
         )
         assert answer.status_code == 201, answer.text
-        self.ledger.manifests[repository, content.digest] = content
-        self.ledger.tags[repository, tag] = content
-        self.ledger.acknowledged += 1
+        self.ledger.note(repository, tag, content)
 
     def push_blob(self, client: httpx.Client, repository: str, blob: bytes) -> None:
         """Push a blob in one request, in two, or in chunks."""
@@ -135,10 +144,18 @@ def assert_kept(client: httpx.Client, ledger: Ledger) -> None:
         assert client.get(f"/v2/{repository}/manifests/{tag}").content == content.manifest
 
 
+def is_time(pushers: list[Pusher], wanted: int) -> bool:
+    """Tell whether so many pushes were acknowledged, or something went wrong."""
+    done = sum(pusher.ledger.acknowledged for pusher in pushers)
+    return done >= wanted or any(pusher.failure for pusher in pushers)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("seed", ["one", "two"])
 def test_nothing_acknowledged_is_lost(data: Path, seed: str) -> None:
     """Three times in a row: load, kill -9, restart, read everything back, check the store."""
-    ledgers = [Ledger() for _ in range(CLIENTS)]
+    changed = threading.Condition()
+    ledgers = [Ledger(changed) for _ in range(CLIENTS)]
     moments = random.Random(seed)
     for _ in range(3):
         registry = start_registry(data)
@@ -147,10 +164,8 @@ def test_nothing_acknowledged_is_lost(data: Path, seed: str) -> None:
         for pusher in pushers:
             pusher.start()
         wanted = before + moments.randrange(20, 60)
-        deadline = time.monotonic() + 30
-        while sum(ledger.acknowledged for ledger in ledgers) < wanted:
-            assert time.monotonic() < deadline
-            assert not [pusher.failure for pusher in pushers if pusher.failure]
+        with changed:
+            assert changed.wait_for(partial(is_time, pushers, wanted), 30)
         registry.kill()
         for pusher in pushers:
             pusher.join(30)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import httpx
 import pytest
@@ -31,12 +32,19 @@ def fail(command: str, data: Path) -> str:
     return errors
 
 
-@pytest.fixture
-def store(data: Path) -> Path:
-    """Make a store with an image."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a store with an image; tests take copies of it."""
+    data = tmp_path_factory.mktemp("made") / "data"
     with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
         push(client, "library/app", KEPT, "v1")
     return data
+
+
+@pytest.fixture
+def store(made: Path, data: Path) -> Path:
+    """Give a store that the test may change."""
+    return copytree(made, data)
 
 
 @pytest.fixture

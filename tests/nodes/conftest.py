@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from clients.conftest import run, storage
-from support.homes import SHARED_DISK, Home
+from support.faulty_http import Faulty, faulty
+from support.homes import ON_S3, Home
 from support.nodes import Cluster, running_cluster
 from support.postgres import Server, running_server
+from support.s3 import BUCKET, S3
 
 __all__ = ["run", "storage"]
 
@@ -18,7 +20,7 @@ __all__ = ["run", "storage"]
 @pytest.fixture(scope="session")
 def kind() -> str:
     """Say where the nodes keep the registry."""
-    return SHARED_DISK
+    return ON_S3
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +40,23 @@ def database() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def mortal(database: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Serve from three nodes that tests stop; each test leaves them running."""
+def way(s3: S3) -> Iterator[Faulty]:
+    """Make a way to the object store that tests break."""
+    with faulty(s3.endpoint) as way:
+        yield way
+
+
+@pytest.fixture(scope="session")
+def mortal(
+    database: Server, way: Faulty, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """Serve from three nodes that tests stop; each test leaves all of it running."""
     folder = tmp_path_factory.mktemp("mortal")
-    home = Home(folder / "data", ("--database", database.make_database()))
-    with running_cluster(home, folder) as cluster:
+    storage = (f"s3://{BUCKET}/mortal", S3.environment_at(way.url))
+    home = Home(folder / "data", database.make_database(), *storage)
+    # Nobody waits for long for an upload that a killed node held.
+    options = ("--redirect", "never", "--upload-hold-timeout", "0.5")
+    with running_cluster(home, folder, *options) as cluster:
         yield cluster
 
 

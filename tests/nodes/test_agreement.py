@@ -119,7 +119,7 @@ def guarded(
     folder = tmp_path_factory.mktemp("guarded")
     password = folder / "password"
     password.write_text("alice's password\n")
-    home.do("user", "add", "alice", "--password-file", str(password))
+    home.manage("user", "add", "alice", "--password-file", str(password))
     with running_cluster(home, folder, "--login-failures", "0", count=2) as cluster:
         yield cluster
 
@@ -150,22 +150,22 @@ class TestAccess:
         password = tmp_path / "password"
         password.write_text("bob's password\n")
         bob = ("bob", "bob's password")
-        guarded.home.do("user", "add", "bob", "--password-file", str(password))
+        guarded.home.manage("user", "add", "bob", "--password-file", str(password))
         for change in ("disable", "remove"):
             until(lambda: statuses(pair, auth=bob) == [200, 200])
             given = pair[0].get("/oauth2/token", auth=bob).json()["token"]
             headers = {"Authorization": f"Bearer {given}"}
             assert statuses(pair, headers=headers) == [200, 200]
-            guarded.home.do("user", change, "bob")
+            guarded.home.manage("user", change, "bob")
             wait_for_everybody()
             assert statuses(pair, headers=headers) == [401, 401]
             assert statuses(pair, auth=bob) == [401, 401]
             if change == "disable":
-                guarded.home.do("user", "enable", "bob")
+                guarded.home.manage("user", "enable", "bob")
 
     def test_token(self, guarded: Cluster, pair: list[httpx.Client]) -> None:
         """A token's scope map changes what it may do on every node; a deleted one ends there."""
-        do = guarded.home.do
+        do = guarded.home.manage
         do("scope-map", "create", "readers", "--repository", "team/*:pull")
         printed = do("token", "create", "robot", "--scope-map", "readers", "--json")
         robot = ("robot", json.loads(printed)["passwords"][0]["value"])
@@ -184,7 +184,7 @@ class TestAccess:
     def test_signing_key(self, guarded: Cluster, pair: list[httpx.Client]) -> None:
         """A token that one node has signed with a new key is believed by the other at once."""
         alice = ("alice", "alice's password")
-        guarded.home.do("keys", "rotate")
+        guarded.home.manage("keys", "rotate")
         wait_for_everybody()
         for one, other in permutations(pair):
             given = one.get("/oauth2/token", auth=alice).json()["token"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import socketserver
 import ssl
@@ -14,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.balancer import Balancer
+from portside.config import make_settings
+from support.balancer import CONFIGURATION, Balancer
 from support.content import digest_of, image, make_blob
 from support.nodes import Cluster
 from support.waiting import until
@@ -142,6 +144,13 @@ class TestRequests:
         assert answer.status_code == 413
         assert answer.json()["errors"][0]["code"] == "MANIFEST_INVALID"
         assert put_manifest(client, repository, image(repository)).status_code == 400
+
+
+def test_idle_connections() -> None:
+    """The balancer ends them before a node does, by the defaults of both."""
+    found = re.search(r"keepalive_timeout (\d+)s;", CONFIGURATION.read_text("utf-8"))
+    assert found is not None
+    assert int(found[1]) < make_settings({}).header_timeout
 
 
 class Deserter(socketserver.BaseRequestHandler):

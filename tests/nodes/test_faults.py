@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from support.checks import assert_home_sound
+from support.faulty_http import Faulty
 from support.loads import Worker
 from support.nodes import Cluster
 from support.postgres import Server
 from support.waiting import until
 
 WORKERS = 3
-STEP = 12
+STEP = 8
 """What the clients get done between two events."""
 
 
@@ -113,4 +114,26 @@ def test_the_database_is_away_for_a_while(mortal: Cluster, database: Server) -> 
         load.is_interrupted()
         database.start()
         mortal.nodes[0].start()
+
+
+def test_the_blob_store_fails(mortal: Cluster, way: Faulty) -> None:
+    """It answers with errors, more often than the nodes try again, and loses some answers."""
+    load = Load(mortal, "fails")
+    with load.running():
+        for status in (500, 503):
+            way.fail(status, 60)
+            load.is_interrupted()
+            way.heal()
+        way.lose(5)
+        way.cut(5, after=10)
+
+
+def test_the_blob_store_stalls(mortal: Cluster, way: Faulty) -> None:
+    """It does not answer at all until clients have noticed."""
+    load = Load(mortal, "stalls")
+    with load.running():
+        way.stall()
+        load.is_interrupted()
+        way.heal()
+    assert all(node.is_running for node in mortal.nodes)
     assert_sound(mortal)

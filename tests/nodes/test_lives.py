@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import httpx
 
+from support.balancer import take_port
 from support.content import digest_of, image, make_blob
+from support.faulty_http import Faulty
 from support.homes import Home
-from support.nodes import Cluster
+from support.nodes import Cluster, Node
 from support.postgres import Server
+from support.s3 import BUCKET, S3
 from support.waiting import until
 from support.wire import assert_error, open_upload, push
 
@@ -20,6 +24,15 @@ from support.wire import assert_error, open_upload, push
 def readiness(mortal: Cluster) -> list[httpx.Response]:
     """Ask each node whether it is ready."""
     return [httpx.get(f"{node.url}/readyz") for node in mortal.nodes]
+
+
+def trouble(node: Node) -> str:
+    """Ask a node that is not ready why; gives its line."""
+    answer = httpx.get(f"{node.url}/readyz", timeout=30)
+    detail = assert_error(answer, 503, "UNAVAILABLE")
+    assert "\n" not in detail
+    assert answer.headers["Retry-After"]
+    return detail
 
 
 def is_ready(mortal: Cluster) -> bool:
@@ -35,11 +48,8 @@ class TestReadiness:
         assert is_ready(mortal)
         database.stop()
         try:
-            for answer in readiness(mortal):
-                detail = assert_error(answer, 503, "UNAVAILABLE")
-                assert detail.startswith("the database")
-                assert "\n" not in detail
-                assert answer.headers["Retry-After"]
+            for node in mortal.nodes:
+                assert trouble(node).startswith("the database")
             # It lives all the same: there is nothing that a restart would help.
             assert httpx.get(f"{mortal.nodes[0].url}/healthz").status_code == 200
             answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list")
@@ -50,32 +60,29 @@ class TestReadiness:
         with httpx.Client(base_url=mortal.url) as client:
             push(client, repository, image(repository), "v1")
 
-    def test_blob_store(self, mortal: Cluster) -> None:
+    def test_blob_store(self, mortal: Cluster, way: Faulty) -> None:
         """Without the blob store no node is ready, and says so; with it, all are."""
-        blobs = mortal.home.data / "blobs"
-        blobs.rename(blobs.with_name("moved"))
+        way.fail(503, 10_000)
         try:
-            for answer in readiness(mortal):
-                detail = assert_error(answer, 503, "UNAVAILABLE")
-                assert str(blobs) in detail
-                assert "database" not in detail
+            with ThreadPoolExecutor(3) as pool:
+                for detail in pool.map(trouble, mortal.nodes):
+                    assert "503" in detail
+                    assert "database" not in detail
         finally:
-            blobs.with_name("moved").rename(blobs)
-        assert is_ready(mortal)
+            way.heal()
+        until(lambda: is_ready(mortal))
 
-    def test_both(self, mortal: Cluster, database: Server) -> None:
-        """If both are missing, one line names both."""
-        blobs = mortal.home.data / "blobs"
-        blobs.rename(blobs.with_name("moved"))
+    def test_both(self, mortal: Cluster, way: Faulty, database: Server) -> None:
+        """If both are missing, and one of them silent, one line names both."""
+        way.stall()
         database.stop()
         try:
-            for answer in readiness(mortal):
-                detail = assert_error(answer, 503, "UNAVAILABLE")
-                assert detail.startswith("the database")
-                assert str(blobs) in detail
-                assert "\n" not in detail
+            with ThreadPoolExecutor(3) as pool:
+                for detail in pool.map(trouble, mortal.nodes):
+                    assert detail.startswith("the database")
+                    assert "the blob store" in detail
         finally:
-            blobs.with_name("moved").rename(blobs)
+            way.heal()
             database.start()
         until(lambda: is_ready(mortal))
 
@@ -85,7 +92,7 @@ class TestStart:
 
     def test_no_database(self, tmp_path: Path) -> None:
         """One line says what is missing, and where it was looked for."""
-        home = Home(tmp_path / "data", ("--database", f"postgresql:///registry?host={tmp_path}"))
+        home = Home(tmp_path / "data", f"postgresql:///registry?host={tmp_path}")
         code, printed, errors = home.run("serve", "--listen", "127.0.0.1:0")
         assert (code, printed) == (1, "")
         assert len(errors.splitlines()) == 1, errors
@@ -93,20 +100,21 @@ class TestStart:
         assert "database" in errors
         assert str(tmp_path) in errors
 
-    def test_no_directory(self, tmp_path: Path, database: Server) -> None:
-        """Likewise if the place of the blobs cannot be made."""
-        (tmp_path / "data").write_text("this is a file")
-        home = Home(tmp_path / "data", ("--database", database.make_database()))
+    def test_no_blob_store(self, tmp_path: Path, database: Server) -> None:
+        """Likewise without an object store."""
+        endpoint = f"http://127.0.0.1:{take_port()}"
+        storage = (f"s3://{BUCKET}", S3.environment_at(endpoint))
+        home = Home(tmp_path / "data", database.make_database(), *storage)
         code, printed, errors = home.run("serve", "--listen", "127.0.0.1:0")
         assert (code, printed) == (1, "")
         assert len(errors.splitlines()) == 1, errors
-        assert str(tmp_path / "data") in errors
+        assert endpoint in errors
 
 
 class TestEnd:
     """SIGTERM, with requests in flight."""
 
-    def test_requests_in_flight(self, mortal: Cluster, repository: str) -> None:
+    def test_requests_in_flight(self, mortal: Cluster, way: Faulty, repository: str) -> None:
         """Each node has half of a chunk when it is told to stop: all chunks are taken whole."""
         content = make_blob(100_000, repository)
         port = mortal.balancer.port
@@ -119,7 +127,7 @@ class TestEnd:
                 head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
                 head += f"Content-Length: {len(content)}\r\n\r\n"
                 connection.sendall(head.encode() + content[:50_000])
-            until(lambda: all(held(mortal, location) for location in locations))
+            until(lambda: all(is_held(way, location) for location in locations))
             first = mortal.nodes[0].terminate()
             until(lambda: not listens(mortal.nodes[0].port))
             for connection in connections:
@@ -155,9 +163,10 @@ class TestEnd:
                 until(partial(is_back, node.port), 20)
 
 
-def held(mortal: Cluster, location: str) -> bool:
-    """Tell whether a request of this upload has come to a node: its staged file has grown."""
-    return (mortal.home.data / "uploads" / location.rpartition("/")[2]).exists()
+def is_held(way: Faulty, location: str) -> bool:
+    """Tell whether a node has begun to write to an upload: it asked the store for it."""
+    upload = location.rpartition("/")[2]
+    return any(upload in line for line in way.requests)
 
 
 def listens(port: int) -> bool:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import pytest
+from obstore.store import MemoryStore, ObjectStore
 
+from portside.operations.collect import CollectableBlobs
 from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.blobs.objects.urls import open_store
+from portside.stores.copying import CopyableMetadata
 from portside.stores.inspection import CheckableMetadata
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
@@ -20,7 +29,13 @@ from portside.stores.metadata.postgres.migrations import migrate
 from portside.stores.metadata.postgres.pool import Terms
 from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
+from support.azure import CONTAINER, Azure
 from support.postgres import Server
+from support.s3 import BUCKET, S3
+
+HOLD_TIMEOUT = 0.1
+
+BlobFactory = Callable[[], CollectableBlobs]
 
 
 class Clock:
@@ -47,17 +62,91 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-@pytest.fixture(params=["local disk"])
-def blobs(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalBlobs]:
-    """Make an empty blob store of each kind."""
-    assert request.param == "local disk"
-    store = LocalBlobs(tmp_path, hold_timeout=0.1)
-    store.create()
-    yield store
-    store.close()
+def now() -> int:
+    """Give the time by which an object store of the test's own says when something was written."""
+    return time.time_ns() // 1000
 
 
-class CheckableStore(MetadataStore, CheckableMetadata, Protocol):
+Opener = Callable[..., ObjectStore]
+
+
+@pytest.fixture
+def make_s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Open a prefix of the server's bucket, with the settings that the environment gives."""
+
+    def make(prefix: str, bucket: str = BUCKET) -> ObjectStore:
+        server: S3 = request.getfixturevalue("s3")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        return open_store(f"s3://{bucket}/{prefix}", environment=server.environment)
+
+    return make
+
+
+@pytest.fixture
+def make_azure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Open a prefix of the server's container."""
+
+    def make(prefix: str) -> ObjectStore:
+        server: Azure = request.getfixturevalue("azure")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        return open_store(f"az://{CONTAINER}/{prefix}", environment=server.environment)
+
+    return make
+
+
+@pytest.fixture
+def make_objects(make_s3: Opener, make_azure: Opener) -> Callable[[str], ObjectStore]:
+    """Open an empty object store of a kind; each test has memory or a prefix to itself."""
+
+    def make(kind: str) -> ObjectStore:
+        if kind == "memory":
+            return MemoryStore()
+        return (make_s3 if kind == "s3" else make_azure)(uuid.uuid4().hex)
+
+    return make
+
+
+@pytest.fixture(params=["memory", "s3"])
+def object_store(
+    request: pytest.FixtureRequest, make_objects: Callable[[str], ObjectStore]
+) -> ObjectStore:
+    """Make an empty object store of each kind."""
+    return make_objects(request.param)
+
+
+@pytest.fixture(params=["local disk", "memory", "s3", "azure"])
+def make_blobs(
+    tmp_path: Path, request: pytest.FixtureRequest, make_objects: Callable[[str], ObjectStore]
+) -> Iterator[BlobFactory]:
+    """Open an empty blob store of each kind as often as there are processes or nodes."""
+    with ExitStack() as stack:
+        if request.param == "local disk":
+
+            def make() -> CollectableBlobs:
+                local = LocalBlobs(tmp_path, hold_timeout=HOLD_TIMEOUT)
+                local.create()
+                stack.callback(local.close)
+                return local
+        else:
+            store = make_objects(request.param)
+
+            def make() -> CollectableBlobs:
+                objects = ObjectBlobs(store, hold_timeout=HOLD_TIMEOUT, clock=now)
+                stack.callback(objects.close)
+                return objects
+
+        yield make
+
+
+@pytest.fixture
+def blobs(make_blobs: BlobFactory) -> CollectableBlobs:
+    """Open the store once."""
+    return make_blobs()
+
+
+class CheckableStore(MetadataStore, CheckableMetadata, CopyableMetadata, Protocol):
     """A metadata store with all its abilities."""
 
 
@@ -104,15 +193,28 @@ class SqliteShelf:
         self._opened.close()
 
 
+@cache
+def newest_schema(server: Server) -> str:
+    """Make a database for others to be copied from, so that each is migrated already."""
+    url = server.make_database()
+
+    async def make() -> None:
+        database = postgres.Database(Terms(url=url), clock=Clock())
+        await migrate(database)
+        await database.close()
+
+    asyncio.run(make())
+    return urlsplit(url).path.removeprefix("/")
+
+
 class PostgresShelf:
     """A database of a server."""
 
     def __init__(self, server: Server, clock: Clock, runner: asyncio.Runner) -> None:
-        self.terms = Terms(url=server.make_database(), connections=5)
+        self.terms = Terms(url=server.make_database(newest_schema(server)), connections=5)
         self._clock = clock
         self._runner = runner
         self._opened = ExitStack()
-        runner.run(migrate(self.open()))
 
     def open(self) -> postgres.Database:
         """Open connections of another process."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from portside.operations.collect import CollectableBlobs
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
-from portside.stores.blobs.local import LocalBlobs
 from support.content import make_blob
 
 SHA256 = Algorithm.SHA256
 
 
 async def stage(
-    blobs: LocalBlobs, upload: UploadId, offset: int, content: bytes, *, keep: bool = True
+    blobs: CollectableBlobs, upload: UploadId, offset: int, content: bytes, *, keep: bool = True
 ) -> int:
     """Append content to an upload; gives the offset."""
     async with blobs.hold(upload) as staging:
@@ -30,17 +31,19 @@ async def stage(
         return reached
 
 
-async def place(blobs: LocalBlobs, upload: UploadId, offset: int, algorithm: Algorithm) -> Digest:
+async def place(
+    blobs: CollectableBlobs, upload: UploadId, offset: int, algorithm: Algorithm
+) -> Digest:
     """Make an upload the blob of its digest."""
     async with blobs.hold(upload) as staging:
         await staging.resume(offset, SHA256)
         digest = await staging.finish(algorithm)
-        await asyncio.to_thread(staging.place(digest))
+        await asyncio.to_thread(await staging.place(digest))
         await blobs.discard(upload)
         return digest
 
 
-async def read(blobs: LocalBlobs, digest: Digest, part: ByteRange) -> bytes:
+async def read(blobs: CollectableBlobs, digest: Digest, part: ByteRange) -> bytes:
     """Read a part whole."""
     return b"".join([piece async for piece in blobs.read(digest, part)])
 
@@ -51,7 +54,7 @@ class TestUploads:
     @pytest.mark.parametrize("algorithm", Algorithm)
     @pytest.mark.parametrize("size", [0, 1, 5_000_000])
     def test_whole(
-        self, runner: asyncio.Runner, blobs: LocalBlobs, size: int, algorithm: Algorithm
+        self, runner: asyncio.Runner, blobs: CollectableBlobs, size: int, algorithm: Algorithm
     ) -> None:
         """What was staged in several holds is placed whole, under the right digest."""
         content = make_blob(size, "whole")
@@ -70,7 +73,7 @@ class TestUploads:
         runner.run(go())
 
     def test_what_was_not_acknowledged_is_dropped(
-        self, runner: asyncio.Runner, blobs: LocalBlobs
+        self, runner: asyncio.Runner, blobs: CollectableBlobs
     ) -> None:
         """Bytes behind the offset never become part of the blob."""
 
@@ -85,10 +88,10 @@ class TestUploads:
         runner.run(go())
 
     def test_another_process(
-        self, runner: asyncio.Runner, blobs: LocalBlobs, tmp_path: object
+        self, runner: asyncio.Runner, make_blobs: Callable[[], CollectableBlobs]
     ) -> None:
         """A store that did not receive the first bytes hashes them again."""
-        other = LocalBlobs(tmp_path, hold_timeout=0.1)  # type: ignore[arg-type]
+        blobs, other = make_blobs(), make_blobs()
 
         async def go() -> None:
             upload = UploadId.fresh()
@@ -98,9 +101,10 @@ class TestUploads:
             assert digest == Digest.of(b"firstsecond")
 
         runner.run(go())
-        other.close()
 
-    def test_holds_exclude_each_other(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    def test_holds_exclude_each_other(
+        self, runner: asyncio.Runner, blobs: CollectableBlobs
+    ) -> None:
         """One request at a time; another one waits, and then gives up."""
 
         async def go() -> None:
@@ -115,7 +119,7 @@ class TestUploads:
 
         runner.run(go())
 
-    def test_lost_bytes(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    def test_lost_bytes(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """An upload with fewer bytes than were acknowledged cannot go on."""
 
         async def go() -> None:
@@ -128,7 +132,7 @@ class TestUploads:
         runner.run(go())
 
     def test_a_blob_does_not_change_with_its_upload(
-        self, runner: asyncio.Runner, blobs: LocalBlobs
+        self, runner: asyncio.Runner, blobs: CollectableBlobs
     ) -> None:
         """An upload that was placed by a commit that failed goes on without touching the blob."""
 
@@ -139,7 +143,7 @@ class TestUploads:
                 await staging.resume(5, SHA256)
                 await staging.write(b" and ended")
                 digest = await staging.finish(SHA256)
-                await asyncio.to_thread(staging.place(digest))
+                await asyncio.to_thread(await staging.place(digest))
             await stage(blobs, upload, 5, b" otherwise")
             assert await read(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
             other = await place(blobs, upload, 15, SHA256)
@@ -148,7 +152,26 @@ class TestUploads:
 
         runner.run(go())
 
-    def test_stale(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    @pytest.mark.parametrize("is_placed", [True, False])
+    def test_a_fresh_one_goes_with_its_hold(
+        self, runner: asyncio.Runner, blobs: CollectableBlobs, is_placed: bool
+    ) -> None:
+        """Nothing is staged any more, whether it became a blob or not."""
+
+        async def go() -> None:
+            async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+                await staging.resume(0, SHA256)
+                await staging.write(b"content")
+                digest = await staging.finish(SHA256)
+                assert digest == Digest.of(b"content")
+                if is_placed:
+                    await asyncio.to_thread(await staging.place(digest))
+            assert list(blobs.staged()) == []
+            assert list(blobs.objects()) == ([(digest, 7)] if is_placed else [])
+
+        runner.run(go())
+
+    def test_stale(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """Uploads are listed by the time of their last byte, and can be dropped, even twice."""
 
         async def go() -> None:
@@ -166,7 +189,7 @@ class TestUploads:
 class TestBlobs:
     """Placed bytes."""
 
-    def test_unknown(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    def test_unknown(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """What is not there has no size and cannot be read; to remove it is no error."""
 
         async def go() -> None:
@@ -178,7 +201,7 @@ class TestBlobs:
 
         runner.run(go())
 
-    def test_placed_again(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    def test_placed_again(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """The same content can be placed again, which repairs what is there."""
 
         async def go() -> None:
@@ -194,7 +217,7 @@ class TestBlobs:
 
         runner.run(go())
 
-    def test_read_while_removed(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    def test_read_while_removed(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """A reader that has begun gets all of it."""
         content = make_blob(1_000_000, "read")
 
@@ -210,6 +233,6 @@ class TestBlobs:
 
         runner.run(go())
 
-    def test_probe(self, runner: asyncio.Runner, blobs: LocalBlobs) -> None:
+    def test_probe(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """A store that works says so."""
         runner.run(blobs.probe())

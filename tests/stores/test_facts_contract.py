@@ -34,7 +34,7 @@ def test_everything_is_told(runner: asyncio.Runner, shelf: Shelf, clock: Clock) 
             A, sparse, tags=[Tag("all")], condition=None, check_children=False
         )
         await metadata.open_upload(session)
-        await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5))
+        await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5), origin=0)
 
     runner.run(fill())
     blobs = sorted(str(Digest.of(blob)) for blob in content.blobs)

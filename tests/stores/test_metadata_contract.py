@@ -20,6 +20,7 @@ from portside.spec.errors import (
     NameUnknown,
     PreconditionFailed,
     Unavailable,
+    UploadBusy,
 )
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
@@ -237,15 +238,17 @@ class TestUploads:
             with pytest.raises(BlobUploadUnknown):
                 await metadata.get_upload(B, session.id)
             clock.now += 10
-            await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5))
+            advanced = session.after(UploadEvent.RECEIVE, offset=5)
+            await metadata.advance_upload(advanced, origin=0)
             found = await metadata.get_upload(A, session.id)
             assert (found.offset, found.updated) == (5, clock.now)
             assert await metadata.list_stale_uploads(clock.now) == []
             assert await metadata.list_stale_uploads(clock.now + 1) == [found]
-            await metadata.close_upload(session)
-            for ended in (metadata.close_upload, metadata.advance_upload):
-                with pytest.raises(BlobUploadUnknown):
-                    await ended(session)
+            await metadata.close_upload(found)
+            with pytest.raises(BlobUploadUnknown):
+                await metadata.close_upload(found)
+            with pytest.raises(BlobUploadUnknown):
+                await metadata.advance_upload(found, origin=5)
             assert not await metadata.has_upload(session.id)
 
         runner.run(go())
@@ -267,6 +270,35 @@ class TestUploads:
                         await commit
                     with pytest.raises(BlobUnknown):
                         await metadata.get_blob_size(A, digest)
+
+        runner.run(go())
+
+    def test_a_request_that_lost_its_hold_is_refused(
+        self, runner: asyncio.Runner, metadata: MetadataStore, clock: Clock
+    ) -> None:
+        """A session that another request moved is neither moved nor ended, and no blob is made."""
+        session = self.session(clock)
+
+        def moved(offset: int) -> UploadSession:
+            return session.after(UploadEvent.RECEIVE, offset=offset)
+
+        async def go() -> None:
+            await metadata.open_upload(session)
+            await metadata.advance_upload(moved(5), origin=0)
+            late = (
+                metadata.advance_upload(moved(9), origin=0),
+                metadata.advance_upload(moved(5), origin=0),
+                metadata.close_upload(session),
+                metadata.commit_blob(A, BLOB, 4, session=session, place=pytest.fail),
+            )
+            for request in late:
+                with pytest.raises(UploadBusy, match="another request moved"):
+                    await request
+            assert (await metadata.get_upload(A, session.id)).offset == 5
+            with pytest.raises(BlobUnknown):
+                await metadata.get_blob_size(A, BLOB)
+            await metadata.commit_blob(A, BLOB, 4, session=moved(5), place=lambda: None)
+            assert await metadata.get_blob_size(A, BLOB) == 4
 
         runner.run(go())
 

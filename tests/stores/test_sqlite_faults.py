@@ -7,17 +7,23 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from portside.spec.digests import Digest
 from portside.spec.errors import StorageFull, Unavailable
+from portside.spec.names import RepositoryName
+from portside.stores.interfaces import Place
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.faults import translate
+from portside.stores.metadata.sqlite import SqliteMetadata
 from stores.conftest import Clock
 
+REPOSITORY = RepositoryName("a")
 NAMES = "SELECT name FROM repositories"
 
 
@@ -117,6 +123,49 @@ class TestFullDisk:
         told = translate(error, tmp_path / "portside.db")
         assert type(told) is StorageFull
         assert str(tmp_path / "portside.db") in str(told)
+
+
+class TestUndo:
+    """Bytes that were placed for a transaction for which there was no room."""
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_only_new_bytes_go(
+        self, database: Database, runner: asyncio.Runner, is_known: bool
+    ) -> None:
+        """Those of a blob that was known before stay: they are what its row speaks for."""
+        metadata = SqliteMetadata(database)
+        begun, end = threading.Event(), threading.Event()
+        undone: list[str] = []
+
+        def wait() -> None:
+            begun.set()
+            end.wait()
+
+        def fill() -> None:
+            raise failure("database or disk is full", sqlite3.SQLITE_FULL)
+
+        def commit(name: str, place: Place) -> Coroutine[None, None, None]:
+            digest = Digest.of(name.encode())
+            return metadata.commit_blob(REPOSITORY, digest, 4, session=None, place=place)
+
+        async def go() -> None:
+            if is_known:
+                await commit("blob", lambda: None)
+            # What is asked for while the writer is busy becomes one transaction.
+            first = asyncio.create_task(commit("first", wait))
+            await asyncio.to_thread(begun.wait)
+            both = asyncio.gather(
+                commit("blob", lambda: lambda: undone.append("blob")),
+                commit("other", fill),
+                return_exceptions=True,
+            )
+            await asyncio.sleep(0)
+            end.set()
+            await first
+            assert [type(outcome) for outcome in await both] == [StorageFull, StorageFull]
+            assert undone == ([] if is_known else ["blob"])
+
+        runner.run(go())
 
 
 class TestTable:

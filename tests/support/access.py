@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portside.auth.passwords import digest_password, hash_password
-from portside.bootstrap import now, opened_stores, prepare
+from portside.bootstrap import now, opened_stores
+from portside.bootstrap.preparing import prepare
 from portside.config import Settings
 from portside.spec.actions import parse_actions
 from portside.spec.patterns import RepositoryPattern

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
+from servers import ServerMissing
 from support.certificates import write_certificate
+from support.missing import server_needed
 
 CONFIGURATION = Path(__file__).parents[2] / "docs" / "howto" / "scale-out" / "nginx.conf"
 DEADLINE = 20.0
@@ -39,12 +39,11 @@ def take_port() -> int:
 def find_nginx() -> str:
     """Give the program; skips the test if there is none, but in CI."""
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is not None:
-        return found
-    missing = "there is no nginx; `make test` installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    with server_needed():
+        if found is None:
+            raise ServerMissing("there is no nginx; `make test` installs it")
+    assert found is not None
+    return found
 
 
 class Answer(NamedTuple):

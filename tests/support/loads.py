@@ -12,10 +12,14 @@ from support.content import Content, digest_of, image, make_blob
 from support.ledgers import Ledger
 from support.wire import OCTETS
 
-PATIENCE = 40.0
-"""Seconds after which a client no longer tries again."""
+PATIENCE = 80.0
+"""Seconds after which a client no longer tries again: longer than anything that a node that was
+killed can have reserved for itself."""
 
 PAUSE = 0.05
+BUSY = 409
+"""A request before, whose answer was lost, has not let go of the upload; another one is begun."""
+
 SHARED = [make_blob(30_000, ("shared", number)) for number in range(2)]
 """Blobs that all clients push, mount and delete, each in its own repository."""
 
@@ -69,7 +73,7 @@ class Worker(threading.Thread):
             answer = self._client.request(method, path, **options)  # type: ignore[arg-type]
         except httpx.TransportError:
             answer = None
-        if answer is None or answer.status_code >= 500 or answer.status_code in {409, 429}:
+        if answer is None or answer.status_code >= 500 or answer.status_code == 429:
             self.interruptions += 1
             self._stopping.wait(PAUSE)
             return None
@@ -131,6 +135,8 @@ class Worker(threading.Thread):
                 answer = self._insist("GET", location)
                 self._expect(answer, 204)
                 offset = self._offset(answer, offset, offset + len(chunk))
+            elif answer.status_code == BUSY:
+                return False
             else:
                 self._expect(answer, 202)
                 offset += len(chunk)
@@ -148,6 +154,8 @@ class Worker(threading.Thread):
         digest = digest_of(content)
         while True:
             answer = self._try("PUT", location, params={"digest": digest})
+            if answer is not None and answer.status_code == BUSY:
+                return False
             if answer is not None:
                 self._expect(answer, 201)
                 return True

@@ -13,13 +13,15 @@ from portside.api.answers import (
     Answer,
     Headers,
     StreamAnswer,
+    headers,
     no_content,
     started,
 )
 from portside.api.calls import Call
 from portside.api.conditions import check_match, is_not_modified, may_send_range
+from portside.api.registry import Redirects
 from portside.operations.delete import delete_blob as delete
-from portside.operations.pull import find_blob
+from portside.operations.pull import find_blob, require_whole
 from portside.spec.digests import Digest
 from portside.spec.errors import DeleteDisabled
 from portside.spec.media_types import OCTET_STREAM
@@ -30,6 +32,9 @@ _OCTETS = OCTET_STREAM.encode("ascii")
 _FOREVER = (b"cache-control", b"max-age=31536000")
 _ACCEPT_RANGES = (b"accept-ranges", b"bytes")
 _ACCEPT_NO_RANGES = (b"accept-ranges", b"none")
+
+SIGNED_FOR = 600
+"""Seconds: a client follows at once, and one that resumes later asks the registry again."""
 
 
 async def head_blob(call: Call) -> Response:
@@ -43,22 +48,56 @@ async def head_blob(call: Call) -> Response:
 
 
 async def get_blob(call: Call) -> Response:
-    """Send the blob, or the parts of it that are asked for."""
+    """Send the blob, or the parts of it that are asked for, or say where it is.
+
+    Who is sent on costs one query and one signature: that the bytes are there, the object store
+    will say.
+    """
     registry, digest = call.registry, call.digest
-    size = await find_blob(registry.metadata, registry.blobs, call.repository, digest)
+    size = await registry.metadata.get_blob_size(call.repository, digest)
     check_match(call, digest)
     if is_not_modified(call, digest):
         return Answer(304, _fields(digest))
-    wanted = call.header("range")
-    if wanted is not None and may_send_range(call, digest):
-        parts = parse_range(wanted, size=size, max_ranges=registry.limits.max_ranges)
-        if len(parts) == 1:
-            return await _one_part(registry.blobs, digest, size, parts[0])
-        if parts:
-            return await _several_parts(registry.blobs, digest, size, parts)
+    parts = _wanted(call, size)
+    # No object store answers several ranges at once.
+    if len(parts) < 2:  # noqa: PLR2004
+        elsewhere = await _signed(registry.redirects, digest, size)
+        if elsewhere is not None:
+            return _redirect(digest, elsewhere)
+    await require_whole(registry.blobs, digest, size)
+    if len(parts) == 1:
+        return await _one_part(registry.blobs, digest, size, parts[0])
+    if parts:
+        return await _several_parts(registry.blobs, digest, size, parts)
     fields = [*_fields(digest, size), _accept_ranges(call)]
     pieces = await started(registry.blobs.read(digest, ByteRange(0, size)))
     return StreamAnswer(call.status, fields, pieces)
+
+
+def _wanted(call: Call, size: int) -> list[ByteRange]:
+    """Read which parts are asked for; none stands for the whole. Raises RangeInvalid."""
+    wanted = call.header("range")
+    if wanted is None or not may_send_range(call, call.digest):
+        return []
+    return parse_range(wanted, size=size, max_ranges=call.registry.limits.max_ranges)
+
+
+async def _signed(redirects: Redirects | None, digest: Digest, size: int) -> str | None:
+    """Give the URL at which the client finds the blob, if it is to be sent there."""
+    if redirects is None or size <= redirects.above:
+        return None
+    return await redirects.blobs.sign(digest, SIGNED_FOR)
+
+
+def _redirect(digest: Digest, url: str) -> Response:
+    """Send the client on; the URL is for it alone, and soon of no use."""
+    written = headers(
+        location=url,
+        docker_content_digest=digest,
+        cache_control="no-store",
+        content_length="0",
+    )
+    return Answer(307, written)
 
 
 def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTETS) -> Headers:

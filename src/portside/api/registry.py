@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from portside.api.auth import Gate
 from portside.operations.push import Receiver
 from portside.spec.dialects import Dialect
-from portside.stores.interfaces import BlobStore, MetadataStore
+from portside.stores.interfaces import BlobStore, MetadataStore, SignedBlobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redirects:
+    """Pulls of blobs with more than `above` bytes are sent on to where the bytes are."""
+
+    blobs: SignedBlobs
+    above: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
     """One registry, as the HTTP edge sees it; without a gate it is open to everybody."""
 
@@ -38,3 +46,4 @@ class Registry:
     allow_delete: bool
     allow_sparse_indexes: bool
     gate: Gate | None
+    redirects: Redirects | None = None

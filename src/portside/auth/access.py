@@ -15,7 +15,7 @@ from portside.auth.callers import Caller
 from portside.auth.credentials import BasicCredentials
 from portside.auth.directory import Directory, prove
 from portside.auth.grants import Grants
-from portside.auth.identities import Kind
+from portside.auth.identities import TOKEN_USER, Kind
 from portside.auth.issuers import Issuer
 from portside.auth.limits import LoginLimits
 from portside.auth.rulebook import RuleBook
@@ -25,9 +25,6 @@ from portside.auth.tokens.keys import load_keys
 from portside.auth.tokens.own import ISSUER, OwnToken, TokenFactory, TokenInvalid, claimed_issuer
 from portside.spec.refusals import TooManyRequests
 from portside.stores.access import AccessStore
-
-TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105  # a name, and public
-"""The user name that says that the password is a token, in ACR and here."""
 
 TOKEN_USERS = frozenset({TOKEN_USER, ""})
 """BuildKit and containerd send a token with an empty name: their `FetchToken` is a GET."""

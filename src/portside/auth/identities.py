@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from portside.auth.rules import Rule
 
+TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105  # a name, and public
+"""The user name that says that the password is a token, in ACR and here."""
+
 # ASCII without what Basic credentials, scopes and percent-encoding give a meaning.
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9_])?")
 

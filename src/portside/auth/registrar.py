@@ -8,8 +8,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from portside.auth.access import TOKEN_USER
-from portside.auth.identities import IdentityNameInvalid, parse_identity_name
+from portside.auth.identities import TOKEN_USER, IdentityNameInvalid, parse_identity_name
 from portside.auth.passwords import (
     PasswordInvalid,
     digest_password,

@@ -1,16 +1,16 @@
-"""From settings to a running application: the only place that knows every concrete class."""
+"""From settings to a running application: the only place that knows every concrete class.
 
-from portside.bootstrap.application import make_app
+What only a server needs, to prepare the stores and to make the application, is left to be imported
+by name: a command that looks something up ends before all of that would be loaded.
+"""
+
 from portside.bootstrap.clock import now
-from portside.bootstrap.preparing import prepare
 from portside.bootstrap.stores import Stores, connected_stores, open_stores, opened_stores
 
 __all__ = [
     "Stores",
     "connected_stores",
-    "make_app",
     "now",
     "open_stores",
     "opened_stores",
-    "prepare",
 ]

@@ -14,7 +14,7 @@ from portside.api.access_log import AccessLog
 from portside.api.app import RegistryApp
 from portside.api.auth import Gate
 from portside.api.operator import operator_app
-from portside.api.registry import Limits, Registry
+from portside.api.registry import Limits, Redirects, Registry
 from portside.api.sources import Surroundings
 from portside.auth.access import AccessControl, AccessTerms
 from portside.auth.limits import LoginLimits
@@ -22,8 +22,9 @@ from portside.auth.rulebook import RuleBook
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, open_stores
 from portside.bootstrap.sweeping import sweep
-from portside.config import Settings
+from portside.config import Redirect, Settings
 from portside.operations.push import Receiver
+from portside.stores.blobs.objects.store import ObjectBlobs
 
 START_PAUSE = 0.001
 """Seconds: any time will do that is not over in the same round of the loop."""
@@ -125,7 +126,15 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
         allow_delete=settings.delete,
         allow_sparse_indexes=settings.sparse_indexes,
         gate=gate,
+        redirects=_make_redirects(settings, stores),
     )
+
+
+def _make_redirects(settings: Settings, stores: Stores) -> Redirects | None:
+    if settings.redirect is Redirect.NEVER or not isinstance(stores.blobs, ObjectBlobs):
+        return None
+    above = settings.redirect_above if settings.redirect is Redirect.LARGE else -1
+    return Redirects(blobs=stores.blobs, above=above)
 
 
 async def _tell_when_serving(

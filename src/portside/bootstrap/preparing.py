@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import connection
 
 from portside.auth.tokens.keys import load_keys
 from portside.bootstrap.application import make_rules
@@ -11,6 +16,7 @@ from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, connected_stores
 from portside.config import Settings
 from portside.spec.errors import StorageFull
+from portside.stores.blobs.opening import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +28,28 @@ def prepare(settings: Settings) -> bool:
 
     Raises Unavailable, StorageFull, SchemaTooNew, SchemaTooOld, FileInvalid and SettingsInvalid.
     """
+    if not is_remote(settings.storage):
+        return _prepare_here(settings)
+    # The threads of an object store's client do not survive the fork by which workers are made:
+    # this process, whose children they are, must not have used one.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork, initializer=_end_with_parent) as child:
+        return child.submit(_prepare_here, settings).result()
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that made it does, whatever it is waiting for."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _prepare_here(settings: Settings) -> bool:
     return asyncio.run(_prepare(settings))
 
 

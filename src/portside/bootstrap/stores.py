@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple, Protocol
 
+from portside.bootstrap.clock import now
 from portside.bootstrap.engines import Engine, Metadata, open_engine
-from portside.config import Settings
+from portside.config import Settings, SettingsInvalid
 from portside.operations.collect import CollectableBlobs
 from portside.spec.errors import Unavailable
 from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.blobs.objects.urls import StorageUrlInvalid
+from portside.stores.blobs.opening import open_blobs
 
 
 class Blobs(CollectableBlobs, Protocol):
@@ -83,10 +88,22 @@ def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
 
     Raises SettingsInvalid.
     """
-    blobs = LocalBlobs(
-        settings.root, hold_timeout=settings.upload_hold_timeout, reserve=settings.reserve_bytes
-    )
-    return Stores(open_engine(settings, read_only=read_only), blobs)
+    return Stores(open_engine(settings, read_only=read_only), _open_blobs(settings))
+
+
+def _open_blobs(settings: Settings) -> LocalBlobs | ObjectBlobs:
+    try:
+        return open_blobs(
+            settings.storage,
+            root=settings.root,
+            environment=os.environ,
+            allow_http=settings.storage_http,
+            hold_timeout=settings.upload_hold_timeout,
+            reserve=settings.reserve_bytes,
+            clock=now,
+        )
+    except StorageUrlInvalid as error:
+        raise SettingsInvalid(f"storage: {error}") from error
 
 
 @contextmanager

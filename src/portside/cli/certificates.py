@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from portside.cli.failures import CertificateInvalid
+
 RSA_SIZES = (2048, 3072, 4096)
 """Bits: ring, with which the server signs, takes no others."""
 
@@ -23,10 +25,6 @@ CURVES = (ec.SECP256R1, ec.SECP384R1)
 KINDS = "RSA with 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519 are"
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-class CertificateInvalid(Exception):
-    """The server cannot use a certificate or a key; the message is for whoever named the file."""
 
 
 def check_certificate(certificate_path: str, key_path: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
@@ -14,10 +15,8 @@ from portside import __version__
 from portside.auth.files import FileInvalid
 from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores, now, opened_stores
-from portside.cli.access import access
 from portside.cli.announcement import drop_output
-from portside.cli.certificates import CertificateInvalid
-from portside.cli.keys import keys
+from portside.cli.failures import CertificateInvalid, ServerError
 from portside.cli.options import settings_options
 from portside.cli.registry import (
     BLOBS,
@@ -26,10 +25,6 @@ from portside.cli.registry import (
     registry_command,
     require_registry,
 )
-from portside.cli.scope_maps import scope_map
-from portside.cli.server import ServerError, serve
-from portside.cli.tokens import token
-from portside.cli.users import user
 from portside.config import Settings, SettingsInvalid
 from portside.operations.check import Tally
 from portside.operations.check import check as find_problems
@@ -43,7 +38,37 @@ LEFTOVER_AGE = 3600
 """Seconds after which a file that nobody has locked is what a crash left."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+GROUPS = {
+    "access": "access",
+    "copy-store": "copying",
+    "keys": "keys",
+    "read-only": "copying",
+    "scope-map": "scope_maps",
+    "token": "tokens",
+    "user": "users",
+}
+"""Groups of commands, and large commands, with the modules that hold them, in which `-` is `_`."""
+
+
+class Commands(click.Group):
+    """All commands; a group is imported when somebody asks for it, and the others are not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names of all, in the order in which they are shown."""
+        return sorted({*super().list_commands(ctx), *GROUPS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a command, or a group of them."""
+        if cmd_name not in GROUPS:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"portside.cli.{GROUPS[cmd_name]}")
+        group: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return group
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="portside")
 def commands() -> None:
     """Portside, a container registry: push, pull, and nothing else to install."""
@@ -53,6 +78,9 @@ def commands() -> None:
 @settings_options()
 def serve_command(**given: Any) -> None:
     """Serve the registry until SIGTERM or Ctrl-C."""
+    # The server takes as long to import as all the rest.
+    from portside.cli.server import serve  # noqa: PLC0415
+
     serve(read_settings(given))
 
 
@@ -124,10 +152,6 @@ async def _require_this_version(settings: Settings) -> None:
         await stores.require_database()
         await require_registry(stores)
         await stores.engine.require_newest()
-
-
-for _group in (user, scope_map, token, keys, access):
-    commands.add_command(_group)
 
 
 def main() -> NoReturn:

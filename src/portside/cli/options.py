@@ -61,8 +61,12 @@ def _metavar(setting: Setting) -> str:
 
 def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Make the file's values the defaults of all other options; raises SettingsInvalid."""
-    if path is None:
-        return
+    if path is not None:
+        context.default_map = read_file(path)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read the values of a TOML file by the names of settings; raises SettingsInvalid."""
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -84,7 +88,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         check_values(named, as_text=False)
     except SettingsInvalid as error:
         raise SettingsInvalid(f"{path}: {error}") from error
-    context.default_map = named
+    return named
 
 
 class _Switch(click.types.BoolParamType):

@@ -28,7 +28,7 @@ REGISTRY = (
 )
 """The settings that say where the identities of a registry are kept."""
 
-BLOBS = ()
+BLOBS = ("storage", "storage_http")
 """The settings that say where its blobs are kept."""
 
 

@@ -22,9 +22,10 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
-from portside.bootstrap import prepare
+from portside.bootstrap.preparing import prepare
 from portside.cli.announcement import announce
 from portside.cli.certificates import check_certificate
+from portside.cli.failures import ServerError
 from portside.cli.stopping import STOPPING, quit_when_told
 from portside.cli.workers import Lifeline, Supervisor, load_worker
 from portside.config import Settings
@@ -42,10 +43,6 @@ _LOG_HANDLERS = {
 
 RECEIVE_BUFFER = 512 * 1024
 """Bytes that the HTTP server reads ahead on a connection: what a body arrives in pieces of."""
-
-
-class ServerError(Exception):
-    """The registry cannot be started; the message is for the person who tried."""
 
 
 def serve(settings: Settings) -> None:

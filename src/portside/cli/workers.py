@@ -23,7 +23,7 @@ from granian.server.mp import MPServer
 from starlette.types import ASGIApp
 
 from portside.api.access_log import log_to
-from portside.bootstrap import make_app
+from portside.bootstrap.application import make_app
 from portside.cli.stopping import STOPPING
 from portside.config import Settings
 

@@ -5,9 +5,11 @@ The command line, the environment and the TOML file are three spellings of the s
 """
 
 from portside.config.listing import Setting, check_values, list_settings, make_settings
+from portside.config.serving import Redirect
 from portside.config.settings import Settings, SettingsInvalid
 
 __all__ = [
+    "Redirect",
     "Setting",
     "Settings",
     "SettingsInvalid",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import cache
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -61,7 +62,8 @@ class Setting(NamedTuple):
         return f"PORTSIDE_{self.name.upper()}"
 
 
-def list_settings() -> list[Setting]:
+@cache
+def list_settings() -> tuple[Setting, ...]:
     """List every setting in the order in which they stand above."""
     hints = get_type_hints(Settings, include_extras=True)
     defaults = Settings()
@@ -80,7 +82,7 @@ def list_settings() -> list[Setting]:
                 most=meta.le,
             )
         )
-    return found
+    return tuple(found)
 
 
 def make_settings(given: dict[str, Any]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,14 @@ from portside.spec.dialects import Dialect
 def described(description: str, unit: str, **bounds: Any) -> Meta:
     """Annotate a setting with what a person needs to know of it."""
     return Meta(description=description, extra={"unit": unit}, **bounds)
+
+
+class Redirect(enum.StrEnum):
+    """Which pulls of blobs the object store answers itself."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    LARGE = "large"
 
 
 DAY = 24 * 3600
@@ -76,6 +85,39 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             le=DAY,
         ),
     ] = 30.0
+    storage: Annotated[
+        str,
+        described(
+            "What holds the blobs, such as s3://bucket/prefix, az://container/prefix,"
+            " gs://bucket/prefix or file:///directory. Empty: the data directory.",
+            "URL",
+        ),
+    ] = ""
+    storage_http: Annotated[
+        bool,
+        described(
+            "Use an object store without TLS although it is not on this machine; credentials and"
+            " blobs then travel in the clear.",
+            "on or off",
+        ),
+    ] = False
+    redirect: Annotated[
+        Redirect,
+        described(
+            "Which pulls of blobs are sent on to the object store by a signed URL: all, none, or"
+            " those above redirect-above. Clients must be able to reach the store.",
+            "always or never or large",
+        ),
+    ] = Redirect.ALWAYS
+    redirect_above: Annotated[
+        int,
+        described(
+            "Size above which a blob is large, for redirect.",
+            "bytes",
+            ge=0,
+            le=LARGEST,
+        ),
+    ] = 1024 * 1024
     workers: Annotated[
         int,
         described(

@@ -166,7 +166,10 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def place(self) -> str:
         """Where everything is, as people call it; raises SettingsInvalid."""
-        return f"{self.shown_database} and {self.root}" if self.database else str(self.root)
+        blobs = self.storage or str(self.root)
+        if self.database:
+            return f"{self.shown_database} and {blobs}"
+        return f"{self.root} and {blobs}" if self.storage else blobs
 
     @property
     def shown_database(self) -> str:

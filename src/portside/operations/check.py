@@ -8,7 +8,7 @@ be read is named, and the check goes on behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import TypeVar
 
 from portside.spec.digests import Digest
@@ -47,10 +47,12 @@ def check(
     tally: Tally,
     *,
     pause: Callable[[], object],
+    sound: Container[Digest] = frozenset(),
 ) -> Iterator[str]:
     """Give one line for each thing that is wrong; counts what it saw in `tally`.
 
     `pause` waits long enough for a registry that runs to remove what it has no use for any more.
+    Blobs that are `sound` were read to their end before, and are not looked at again.
     """
     for directory in blobs.missing():
         yield f"directory {directory} is missing: restore it, or start the registry to make it anew"
@@ -65,7 +67,7 @@ def check(
     yield from _guarded(metadata.integrity_problems(), "the database")
     yield from _guarded(_check_names(metadata), "names")
     yield from _guarded(_check_manifests(metadata, tally), "manifests")
-    yield from _guarded(_check_blobs(metadata, blobs, tally), "blobs")
+    yield from _guarded(_check_blobs(metadata, blobs, tally, sound), "blobs")
     yield from _guarded(_find_stray_blobs(metadata, blobs), "stored blobs")
     yield from _guarded(_check_uploads(metadata, blobs, tally), "upload sessions")
     if any(_guarded(_name_strays(metadata, blobs, loose, strays), "strays")):
@@ -164,7 +166,9 @@ def _compare(fact: ManifestFact, read: Manifest) -> Iterator[str]:
         yield "has other annotations than are noted for it"
 
 
-def _check_blobs(metadata: CheckableMetadata, blobs: CheckableBlobs, tally: Tally) -> Iterator[str]:
+def _check_blobs(
+    metadata: CheckableMetadata, blobs: CheckableBlobs, tally: Tally, sound: Container[Digest]
+) -> Iterator[str]:
     for fact in metadata.blob_facts():
         tally.blobs += 1
         try:
@@ -173,7 +177,7 @@ def _check_blobs(metadata: CheckableMetadata, blobs: CheckableBlobs, tally: Tall
             yield f"blob {fact.digest!r} is known by what is no digest: {_explain(error)}"
             continue
         try:
-            problem = _check_blob(metadata, blobs, fact, digest)
+            problem = None if digest in sound else _check_blob(metadata, blobs, fact, digest)
         except RegistryError as error:
             problem = f"cannot be read: {_explain(error)}"
         if problem is None:

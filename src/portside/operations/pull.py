@@ -19,7 +19,12 @@ async def find_blob(
     Raises BlobUnknown.
     """
     size = await links.get_blob_size(repository, digest)
+    await require_whole(blobs, digest, size)
+    return size
+
+
+async def require_whole(blobs: BlobStore, digest: Digest, size: int) -> None:
+    """Raise BlobUnknown if the store does not hold `size` bytes of a blob."""
     if await blobs.stat(digest) != size:
         lost = f"the bytes of {digest} are damaged or missing in this registry; push the blob again"
         raise BlobUnknown(lost)
-    return size

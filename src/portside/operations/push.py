@@ -95,13 +95,10 @@ class Receiver:
             whole = f"a blob in one request starts at byte 0, not at {chunk.range.start}"
             raise RangeInvalid(whole)
         upload = UploadId.fresh()
-        async with self._blobs.hold(upload) as staging:
-            try:
-                await staging.resume(0, digest.algorithm)
-                size = await self._receive(staging, chunk, 0)
-                await self._commit(repository, digest, size, staging, session=None)
-            finally:
-                await self._discard(upload)
+        async with self._blobs.hold(upload, fresh=True) as staging:
+            await staging.resume(0, digest.algorithm)
+            size = await self._receive(staging, chunk, 0)
+            await self._commit(repository, digest, size, staging, session=None)
 
     async def append(
         self, repository: RepositoryName, upload: UploadId, chunk: Chunk
@@ -113,7 +110,6 @@ class Receiver:
         Raises BlobUploadUnknown, UploadBusy, OffsetMismatch, SizeInvalid, BlobTooLarge,
         BodyIncomplete and BodyTimeout.
         """
-        await self._uploads.get_upload(repository, upload)
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
             return await self._advance(session, staging, received)
@@ -125,16 +121,14 @@ class Receiver:
 
         Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
         """
-        await self._uploads.get_upload(repository, upload)
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
             finished = session.after(UploadEvent.FINISH, offset=session.offset + received)
-            await self._commit(repository, digest, finished.offset, staging, session=finished)
+            await self._commit(repository, digest, finished.offset, staging, session=session)
             await self._discard(upload)
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Give up a session (end-14); raises BlobUploadUnknown and UploadBusy."""
-        await self._uploads.get_upload(repository, upload)
         async with self._blobs.hold(upload):
             session = await self._uploads.get_upload(repository, upload)
             await self._uploads.close_upload(session.after(UploadEvent.CANCEL))
@@ -185,7 +179,7 @@ class Receiver:
         offset = await staging.flush()
         advanced = session.after(UploadEvent.RECEIVE, offset=offset)
         try:
-            await self._uploads.advance_upload(advanced)
+            await self._uploads.advance_upload(advanced, origin=session.offset)
         except StorageFull:
             staging.forget(session.offset)
             raise
@@ -205,7 +199,7 @@ class Receiver:
         if found != digest:
             differ = f"the {size} bytes that arrived have the digest {found}, not {digest}"
             raise DigestInvalid(differ)
-        place = staging.place(digest)
+        place = await staging.place(digest)
         await self._links.commit_blob(repository, digest, size, session=session, place=place)
 
     async def _discard(self, upload: UploadId) -> None:

@@ -105,7 +105,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "get_blob",
         Action.PULL,
         "Pull a blob, or a part of it.",
-        other_statuses=(206, 304),
+        other_statuses=(206, 304, 307),
         errors=(*_FIND_BLOB, errors.RangeNotSatisfiable),
         described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),

@@ -26,7 +26,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      |    +-- DeleteDisabled, BlobInUse, ManifestInUse
      |    +-- those of `http_errors`
      +-- Unavailable
-     |    +-- StorageFull
+     |    +-- StorageFull, ReadOnly
      +-- Unknown
 """
 
@@ -277,6 +277,13 @@ class StorageFull(Unavailable):
 
     status = 507
     message = "the registry has no storage space left"
+
+
+class ReadOnly(Unavailable):
+    """The registry may not change now, as at the end of a move; `seconds` is when to try again."""
+
+    message = "the registry is read-only now"
+    seconds = 10
 
 
 class Unknown(RegistryError):

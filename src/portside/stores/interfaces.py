@@ -33,8 +33,8 @@ Undo = Callable[[], None]
 Place = Callable[[], Undo | None]
 """Puts staged bytes at their final key, durably. Blocking.
 
-Gives how to take them back for the case that the transaction fails for want of room; None if there
-were such bytes before.
+Gives how to take them back for the case that the transaction fails for want of room, or None if
+that is better left alone. It is used only where no row spoke for such bytes before.
 """
 
 Remove = Callable[[], None]
@@ -145,7 +145,8 @@ class BlobLinkStore(Protocol):
     ) -> None:
         """Make a blob known and link it; ends the upload session it came by, if there was one.
 
-        Raises BlobUploadUnknown if that session has ended meanwhile.
+        `session` is as it was when the request resumed it. Raises BlobUploadUnknown if it has ended
+        meanwhile, and UploadBusy if it has moved.
         """
         ...
 
@@ -196,12 +197,17 @@ class UploadStore(Protocol):
         """Tell whether a session is known, whatever its repository."""
         ...
 
-    async def advance_upload(self, session: UploadSession) -> None:
-        """Keep the session's offset and time; raises BlobUploadUnknown if it has ended."""
+    async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
+        """Keep the session's offset and time.
+
+        `origin` is the offset from which the request went on. A session that stands elsewhere was
+        moved by another request: this one lost its hold without knowing, and its bytes do not
+        count. Raises UploadBusy then, and BlobUploadUnknown if the session has ended.
+        """
         ...
 
     async def close_upload(self, session: UploadSession) -> None:
-        """Forget a session; raises BlobUploadUnknown if it has ended."""
+        """Forget a session; raises BlobUploadUnknown if it has ended, UploadBusy if it moved."""
         ...
 
     async def list_stale_uploads(
@@ -254,8 +260,11 @@ class Staging(Protocol):
         """Make the bytes ready to be placed; gives the digest of all of them, from the first on."""
         ...
 
-    def place(self, digest: Digest) -> Place:
-        """Give the function that makes the finished bytes the content of `digest`."""
+    async def place(self, digest: Digest) -> Place:
+        """Give the function that makes the finished bytes the content of `digest`.
+
+        What takes long is done here, so that the function itself is quick.
+        """
         ...
 
 
@@ -274,11 +283,14 @@ class BlobStore(Protocol):
         """
         ...
 
-    def hold(self, upload: UploadId) -> AbstractAsyncContextManager[Staging]:
+    def hold(
+        self, upload: UploadId, *, fresh: bool = False
+    ) -> AbstractAsyncContextManager[Staging]:
         """Keep everybody else from an upload while it is written, finished or dropped.
 
-        What was written remains when the hold ends. Raises UploadBusy if another request holds it
-        for longer than the store is willing to wait.
+        What was written remains when the hold ends. A `fresh` id was made for this request alone:
+        nobody else can know it, and its bytes go with the hold. Raises UploadBusy if another
+        request holds the upload for longer than the store is willing to wait.
         """
         ...
 
@@ -296,4 +308,12 @@ class BlobStore(Protocol):
 
     async def probe(self) -> None:
         """Return if the store can write and read; raises Unavailable or StorageFull."""
+        ...
+
+
+class SignedBlobs(Protocol):
+    """A blob store whose bytes a client can fetch by itself."""
+
+    async def sign(self, digest: Digest, seconds: int) -> str | None:
+        """Give a URL by which anybody can read a blob for that long, or None if there is none."""
         ...

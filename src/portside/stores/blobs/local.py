@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown, UploadBusy
+from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.layout import Layout, stat_or_none
 from portside.stores.blobs.leftovers import describe, drop_leftovers, is_in_use, try_store
+from portside.stores.blobs.locking import or_close, try_lock
 from portside.stores.blobs.staging import READ_SIZE, FileStaging
 from portside.stores.inspection import Stray
 from portside.stores.interfaces import Remove
@@ -48,7 +48,9 @@ _LAST_RETRY = 0.05
 class LocalBlobs:
     """Blobs as files at a key made of their digest, uploads as files beside them.
 
-    An upload is held by a lock on its file, which the system lets go of when its holder dies.
+    An upload is held by a lock on its file, which the system lets go of when its holder dies. On a
+    disk that several machines share, their locks have to hold for each other: NFS 4 and the file
+    systems of clusters do that.
     `hold_timeout` is how long, in seconds, a request waits for another one to let go. Uploads leave
     `reserve` bytes of the disk free.
     """
@@ -110,8 +112,11 @@ class LocalBlobs:
                 os.close(descriptor)
 
     @asynccontextmanager
-    async def hold(self, upload: UploadId) -> AsyncIterator[FileStaging]:
-        """Lock the upload's file; one that was made only to be locked goes away again."""
+    async def hold(self, upload: UploadId, *, fresh: bool = False) -> AsyncIterator[FileStaging]:
+        """Lock the upload's file; one that was made only to be locked goes away again.
+
+        A fresh one is locked as well, by which others can tell that it is in use.
+        """
         descriptor = await self._lock(upload)
         staging = FileStaging(
             upload,
@@ -124,11 +129,14 @@ class LocalBlobs:
         try:
             yield staging
         finally:
-            await self._to_its_end(self._leave(upload, staging))
+            await self._to_its_end(self._leave(upload, staging, fresh=fresh))
 
-    async def _leave(self, upload: UploadId, staging: FileStaging) -> None:
+    async def _leave(self, upload: UploadId, staging: FileStaging, *, fresh: bool) -> None:
         try:
-            if not staging.is_resumed and staging.is_empty:
+            if fresh:
+                with suppress(Unavailable):
+                    await self.discard(upload)
+            elif not staging.is_resumed and staging.is_empty:
                 await self.discard(upload)
         finally:
             await staging.close()
@@ -146,8 +154,8 @@ class LocalBlobs:
         pause = _FIRST_RETRY
         while True:
             with translated("opening an upload"):
-                trying = loop.run_in_executor(self._pool, _try_lock, self._layout.upload(upload))
-                held = await _or_close(trying)
+                trying = loop.run_in_executor(self._pool, try_lock, self._layout.upload(upload))
+                held = await or_close(trying)
             if held is not None:
                 return held
             if time.monotonic() >= deadline:
@@ -259,31 +267,6 @@ def _is_in_memory(descriptor: int, position: int) -> bool:
         return False
 
 
-def _try_lock(path: str) -> int | None:
-    """Open and lock a file, which is made if it is not there; None if another request has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:
-        os.close(descriptor)
-        raise
-    if not _is_still_at(path, descriptor):
-        # Its last holder dropped the file, or put another one there, between our open and our lock.
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _is_still_at(path: str, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
@@ -301,18 +284,3 @@ def _open(path: str, digest: Digest) -> int:
     except FileNotFoundError as error:
         gone = f"the bytes of {digest} are not in this registry; push the blob again"
         raise BlobUnknown(gone) from error
-
-
-async def _or_close(trying: asyncio.Future[int | None]) -> int | None:
-    """Wait for a descriptor; if nobody waits any more, it is closed when it comes."""
-    try:
-        return await asyncio.shield(trying)
-    except asyncio.CancelledError:
-        trying.add_done_callback(_close_unwanted)
-        raise
-
-
-def _close_unwanted(opened: asyncio.Future[int | None]) -> None:
-    descriptor = None if opened.cancelled() or opened.exception() else opened.result()
-    if descriptor is not None:
-        os.close(descriptor)

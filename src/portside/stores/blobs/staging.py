@@ -233,7 +233,7 @@ class FileStaging:
             position += len(piece)
         return hasher
 
-    def place(self, digest: Digest) -> Place:
+    async def place(self, digest: Digest) -> Place:
         """Give the function that links the file at the blob's key; the staged name stays."""
         self._may_be_blob = True
         return partial(place, self._layout.upload(self._upload), self._layout.blob(digest))

@@ -74,10 +74,10 @@ class SqliteBlobs:
             if session is not None:
                 end_upload(transaction, session)
             owner = ensure_repository(transaction, repository)
-            transaction.execute(_ADD, (str(digest), size, transaction.now))
+            added = transaction.execute(_ADD, (str(digest), size, transaction.now)).rowcount
             transaction.execute(_LINK, (owner, str(digest), transaction.now))
             undo = place()
-            if undo is not None:
+            if undo is not None and added:
                 transaction.undos.append(undo)
 
         await self._database.write(job)

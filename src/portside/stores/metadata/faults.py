@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from portside.spec.errors import StorageFull, Unavailable
+from portside.stores.metadata.judging import read_only
 
 ROOM = 64 * 1024
 """Bytes. With less than this left, what SQLite calls an I/O error is a full disk: it grows the
@@ -34,7 +35,11 @@ def translate(error: sqlite3.Error, file: Path | None = None) -> Unavailable:
 
 
 def _translated(error: sqlite3.Error, file: Path | None) -> Unavailable:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
+    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if extended == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+        # There are no triggers but those of the switch.
+        return read_only()
+    code = extended & _PRIMARY
     said = f"the database {file}: {error}" if file is not None else f"the database: {error}"
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(said)

@@ -16,10 +16,13 @@ from portside.spec.errors import (
     ManifestUnknown,
     NameUnknown,
     PreconditionFailed,
+    ReadOnly,
+    UploadBusy,
 )
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName
 from portside.spec.uploads import UploadId
+from portside.stores.copying import NotItsCopy
 
 MAX_NAMED = 1000
 """Missing digests that an error names; so many fit into an answer that every client reads."""
@@ -55,6 +58,33 @@ def name_unknown(repository: RepositoryName) -> NameUnknown:
 def upload_unknown(upload: UploadId) -> BlobUploadUnknown:
     """Say that there is no such session."""
     return BlobUploadUnknown(f"upload session {upload} does not exist; it may have ended")
+
+
+def upload_moved(upload: UploadId) -> UploadBusy:
+    """Say that a session stands elsewhere than where the request resumed it."""
+    return UploadBusy(
+        f"another request moved upload session {upload} meanwhile; ask for its offset, and go on"
+        " from there"
+    )
+
+
+def read_only() -> ReadOnly:
+    """Say that nothing may change, and what goes on."""
+    return ReadOnly("it is being moved or looked after; pulls go on, and pushes will: try again")
+
+
+def not_its_copy() -> NotItsCopy:
+    """Say that a store is no copy of the registry that is to be copied into it."""
+    return NotItsCopy(
+        "the target stands for itself now, or is a copy of another registry; nothing was changed"
+    )
+
+
+def not_empty() -> NotItsCopy:
+    """Say that a store holds another registry already."""
+    return NotItsCopy(
+        "the target holds a registry, and not a copy of this one; name an empty one to copy into"
+    )
 
 
 def judge_condition(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portside.stores.metadata.blobs import SqliteBlobs
+from portside.stores.metadata.copies import SqliteCopies
 from portside.stores.metadata.discovery import SqliteDiscovery
 from portside.stores.metadata.facts import SqliteFacts
 from portside.stores.metadata.identities import SqliteIdentities
@@ -10,6 +11,7 @@ from portside.stores.metadata.login_failures import SqliteLoginFailures
 from portside.stores.metadata.manifests import SqliteManifests
 from portside.stores.metadata.scope_maps import SqliteScopeMaps
 from portside.stores.metadata.signing_keys import SqliteSigningKeys
+from portside.stores.metadata.standing import SqliteSwitch
 from portside.stores.metadata.uploads import SqliteUploads
 
 
@@ -17,7 +19,15 @@ class SqliteAccess(SqliteIdentities, SqliteScopeMaps, SqliteSigningKeys, SqliteL
     """The AccessStore over the same database."""
 
 
-class SqliteMetadata(SqliteManifests, SqliteDiscovery, SqliteBlobs, SqliteUploads, SqliteFacts):
+class SqliteMetadata(
+    SqliteManifests,
+    SqliteDiscovery,
+    SqliteBlobs,
+    SqliteUploads,
+    SqliteFacts,
+    SqliteSwitch,
+    SqliteCopies,
+):
     """All nouns over one database; each of the classes above holds the SQL of one of them."""
 
     async def probe(self) -> None:

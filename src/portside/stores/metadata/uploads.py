@@ -5,7 +5,7 @@ from __future__ import annotations
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.database import Database
-from portside.stores.metadata.judging import upload_unknown
+from portside.stores.metadata.judging import upload_moved, upload_unknown
 from portside.stores.metadata.rows import session_from_row, upload_row
 from portside.stores.metadata.writer import Transaction
 
@@ -22,8 +22,8 @@ _KNOWN = "SELECT 1 FROM uploads WHERE id = ?"
 _STALE = f"""
     {_COLUMNS} WHERE updated < ? AND (updated, id) > (?, ?) ORDER BY updated, id LIMIT {STALE_PAGE}
 """
-_ADVANCE = "UPDATE uploads SET received = ?, updated = ? WHERE id = ?"
-_DROP = "DELETE FROM uploads WHERE id = ?"
+_ADVANCE = "UPDATE uploads SET received = ?, updated = ? WHERE id = ? AND received = ?"
+_DROP = "DELETE FROM uploads WHERE id = ? AND received = ?"
 
 
 class SqliteUploads:
@@ -52,13 +52,12 @@ class SqliteUploads:
         """Look for a row."""
         return self._database.find(_KNOWN, (str(upload),)) is not None
 
-    async def advance_upload(self, session: UploadSession) -> None:
-        """Write the offset down."""
+    async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
+        """Write the offset down, if it is still where the request found it."""
 
         def job(transaction: Transaction) -> None:
-            row = (session.offset, transaction.now, str(session.id))
-            if transaction.execute(_ADVANCE, row).rowcount == 0:
-                raise upload_unknown(session.id)
+            row = (session.offset, transaction.now, str(session.id), origin)
+            _require(transaction, session.id, transaction.execute(_ADVANCE, row).rowcount)
 
         await self._database.write(job)
 
@@ -76,6 +75,13 @@ class SqliteUploads:
 
 
 def end_upload(transaction: Transaction, session: UploadSession) -> None:
-    """Drop the row of a session within a transaction; raises BlobUploadUnknown."""
-    if transaction.execute(_DROP, (str(session.id),)).rowcount == 0:
-        raise upload_unknown(session.id)
+    """Drop the row of a session within a transaction; raises BlobUploadUnknown and UploadBusy."""
+    row = (str(session.id), session.offset)
+    _require(transaction, session.id, transaction.execute(_DROP, row).rowcount)
+
+
+def _require(transaction: Transaction, upload: UploadId, rows: int) -> None:
+    """Raise BlobUploadUnknown or UploadBusy if no row was touched."""
+    if rows == 0:
+        is_known = transaction.execute(_KNOWN, (str(upload),)).fetchone() is not None
+        raise upload_moved(upload) if is_known else upload_unknown(upload)

@@ -14,10 +14,11 @@ from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove, Undo
-from portside.stores.metadata.judging import blob_in_use, blob_unknown, upload_unknown
+from portside.stores.metadata.judging import blob_in_use, blob_unknown
 from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.repositories import lock_repository
 from portside.stores.metadata.postgres.transactions import Transaction
+from portside.stores.metadata.postgres.uploads import refusal
 
 _SIZE = """
     SELECT b.size
@@ -46,7 +47,7 @@ _REPOSITORY = """
     )
 """
 _COMMIT = f"""
-    WITH ended AS (DELETE FROM uploads WHERE id = $5 RETURNING id),
+    WITH ended AS (DELETE FROM uploads WHERE id = $5 AND received = $6 RETURNING id),
     known AS (
         INSERT INTO blobs (digest, size, created) VALUES ($2, $4, $3) ON CONFLICT DO NOTHING
     ),
@@ -111,13 +112,13 @@ class PostgresBlobs:
         undos: list[Undo] = []
 
         async def job(transaction: Transaction) -> None:
-            upload = str(session.id) if session is not None else None
+            upload = (str(session.id), session.offset) if session is not None else (None, None)
             row = await transaction.find(
-                _COMMIT, str(repository), str(digest), transaction.now, size, upload
+                _COMMIT, str(repository), str(digest), transaction.now, size, *upload
             )
             has_ended, is_being_removed = row or (False, False)
             if session is not None and not has_ended:
-                raise upload_unknown(session.id)
+                raise await refusal(transaction, session.id)
             if is_being_removed:
                 raise Unavailable(
                     f"{digest} is being removed by a node that was cut off; try again"

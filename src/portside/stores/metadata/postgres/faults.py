@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from portside.spec.errors import StorageFull, Unavailable
+from portside.stores.metadata.judging import read_only
 
 FAILURES = (
     asyncpg.PostgresError,
@@ -29,6 +30,9 @@ LOST = (
     ConnectionError,
 )
 """What a connection says that is no longer there, or goes away in the middle of a statement."""
+
+_READ_ONLY = "PS001"
+"""What the triggers of the switch raise; no code of PostgreSQL begins with "PS"."""
 
 
 @contextmanager
@@ -54,6 +58,8 @@ def translate(error: BaseException) -> Unavailable:
     """Give the registry's error for one of the engine's or of the way to it."""
     if isinstance(error, asyncpg.DiskFullError):
         return StorageFull(f"the database: {error}")
+    if getattr(error, "sqlstate", None) == _READ_ONLY:
+        return read_only()
     if isinstance(error, TimeoutError):
         return Unavailable("the database does not answer in time")
     said = str(error).splitlines()

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -33,6 +34,7 @@ from portside.stores.metadata.postgres.faults import (
     translated,
     unreachable,
 )
+from portside.stores.metadata.postgres.lending import Lender
 from portside.stores.metadata.postgres.transactions import (
     Connection,
     Job,
@@ -41,9 +43,6 @@ from portside.stores.metadata.postgres.transactions import (
     begun,
     lock_key,
 )
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,9 @@ digests have one number, which PostgreSQL never mistakes for two."""
 LEASE = 60
 """Seconds that a removal may take. Its node holds a lock meanwhile; this is for one that loses its
 connection or ends: nobody commits the same blob before that time is over."""
+
+PAUSE = (0.02, 0.1)
+"""Seconds, the least and the most, before a transaction that was broken off is run again."""
 
 _HOLD_BLOB = "SELECT pg_advisory_lock_shared($1, 1), pg_advisory_lock($2)"
 _ANNOUNCE_REMOVAL = f"""
@@ -74,10 +76,11 @@ _KEEP_WRITES_WAITING = """
 _SET_UP = """
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off';
-    SELECT set_config('jit', 'off', false),
-           set_config('tcp_keepalives_idle', '30', false),
-           set_config('tcp_keepalives_interval', '10', false),
-           set_config('tcp_keepalives_count', '3', false);
+    SELECT set_config('jit', 'off', false);
+    SELECT set_config(name, '10', false) FROM pg_settings
+    WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval') AND setting::int > 10;
+    SELECT set_config(name, '3', false) FROM pg_settings
+    WHERE name = 'tcp_keepalives_count' AND setting::int > 3;
 """
 
 
@@ -104,13 +107,13 @@ class Database:
     def __init__(self, terms: Terms, *, clock: Callable[[], int]) -> None:
         self.terms = terms
         self.clock = clock
-        self._pool: Pool | None = None
+        self._lender: Lender | None = None
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def _opened(self) -> Pool:
-        if self._pool is None:
+    async def _opened(self) -> Lender:
+        if self._lender is None:
             terms = self.terms
-            self._pool = asyncpg.create_pool(
+            pool = asyncpg.create_pool(
                 terms.url,
                 min_size=0,
                 max_size=terms.connections,
@@ -120,26 +123,30 @@ class Database:
                 reset=_leave_as_it_is,
                 server_settings={"application_name": "portside"},
             )
+            self._lender = Lender(
+                pool, connections=terms.connections, patience=terms.connect_timeout
+            )
         # Whoever comes while it is being made waits for the same pool.
-        await self._pool
-        return self._pool
+        await self._lender.pool
+        return self._lender
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Connection]:
         """Lend a connection for the length of a block."""
         with translated():
-            pool = await self._opened()
+            lender = await self._opened()
             try:
-                connection = await pool.acquire(timeout=self.terms.connect_timeout)
+                loan = await lender.lend()
             except ValueError as error:
                 raise Unavailable(f"the address of the database is none: {error}") from error
             except OSError as error:
                 raise unreachable(self.terms.url, error) from error
             try:
-                yield connection
-            finally:
-                # It goes back to the pool even if the request is cancelled meanwhile.
-                await asyncio.shield(pool.release(connection))
+                yield loan.connection
+            except BaseException:
+                await lender.take_back(loan, was_interrupted=True)
+                raise
+            await lender.take_back(loan, was_interrupted=False)
 
     async def find(self, sql: str, *parameters: Any) -> Any | None:
         """Read one row, or None."""
@@ -231,6 +238,8 @@ class Database:
             return await self._once(connection, job, blob)
         except RETRIED as error:
             log.info("a transaction is run again: %s", error)
+        # The other one goes first this time.
+        await asyncio.sleep(random.uniform(*PAUSE))  # noqa: S311  # no secret
         return await self._once(connection, job, blob)
 
     async def _once(self, connection: Connection, job: Job[Result], blob: Digest | None) -> Result:
@@ -264,10 +273,10 @@ class Database:
         """Finish the writes that were asked for, and hang up."""
         if self._running:
             await asyncio.wait(set(self._running))
-        pool, self._pool = self._pool, None
-        if pool is not None:
+        lender, self._lender = self._lender, None
+        if lender is not None:
             with suppress(*FAILURES):
-                await asyncio.wait_for(pool.close(), self.terms.connect_timeout)
+                await asyncio.wait_for(lender.close(), self.terms.connect_timeout)
 
 
 async def let_go(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portside.stores.metadata.postgres.blobs import PostgresBlobs
+from portside.stores.metadata.postgres.copies import PostgresCopies
 from portside.stores.metadata.postgres.discovery import PostgresDiscovery
 from portside.stores.metadata.postgres.facts import PostgresFacts
 from portside.stores.metadata.postgres.identities import PostgresIdentities
@@ -10,6 +11,7 @@ from portside.stores.metadata.postgres.login_failures import PostgresLoginFailur
 from portside.stores.metadata.postgres.manifests import PostgresManifests
 from portside.stores.metadata.postgres.scope_maps import PostgresScopeMaps
 from portside.stores.metadata.postgres.signing_keys import PostgresSigningKeys
+from portside.stores.metadata.postgres.standing import PostgresSwitch
 from portside.stores.metadata.postgres.uploads import PostgresUploads
 
 # A statement that writes, where writing is allowed, and changes nothing.
@@ -23,7 +25,13 @@ class PostgresAccess(
 
 
 class PostgresMetadata(
-    PostgresFacts, PostgresManifests, PostgresDiscovery, PostgresBlobs, PostgresUploads
+    PostgresFacts,
+    PostgresManifests,
+    PostgresDiscovery,
+    PostgresBlobs,
+    PostgresUploads,
+    PostgresSwitch,
+    PostgresCopies,
 ):
     """All nouns over one database; each of the classes above holds the SQL of one of them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +34,10 @@ class Transaction:
         """Run one statement; gives the number of rows that it changed."""
         status = await self._connection.execute(sql, *parameters)
         return int(status.rpartition(" ")[2])
+
+    async def execute_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each row, without a way to the server and back for each."""
+        await self._connection.executemany(sql, rows)
 
     async def find(self, sql: str, *parameters: Any) -> Any | None:
         """Run one statement; gives its first row, or None."""

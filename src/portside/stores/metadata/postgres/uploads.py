@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from portside.spec.errors import RegistryError
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.metadata.judging import upload_unknown
+from portside.stores.metadata.judging import upload_moved, upload_unknown
 from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.transactions import Transaction
 from portside.stores.metadata.rows import session_from_row, upload_row
@@ -25,8 +26,8 @@ _STALE = f"""
     ORDER BY updated, id
     LIMIT {STALE_PAGE}
 """
-_ADVANCE = "UPDATE uploads SET received = $1, updated = $2 WHERE id = $3"
-_DROP = "DELETE FROM uploads WHERE id = $1"
+_ADVANCE = "UPDATE uploads SET received = $1, updated = $2 WHERE id = $3 AND received = $4"
+_DROP = "DELETE FROM uploads WHERE id = $1 AND received = $2"
 
 
 class PostgresUploads:
@@ -50,16 +51,16 @@ class PostgresUploads:
         """Look for a row."""
         return await self._database.find(_KNOWN, str(upload)) is not None
 
-    async def advance_upload(self, session: UploadSession) -> None:
-        """Write the offset down."""
-        row = (session.offset, self._database.clock(), str(session.id))
+    async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
+        """Write the offset down, if it is still where the request found it."""
+        row = (session.offset, self._database.clock(), str(session.id), origin)
         if await self._database.execute(_ADVANCE, *row) == 0:
-            raise upload_unknown(session.id)
+            raise await refusal(self._database, session.id)
 
     async def close_upload(self, session: UploadSession) -> None:
         """Drop the row."""
-        if await self._database.execute(_DROP, str(session.id)) == 0:
-            raise upload_unknown(session.id)
+        if await self._database.execute(_DROP, str(session.id), session.offset) == 0:
+            raise await refusal(self._database, session.id)
 
     async def list_stale_uploads(
         self, before: int, after: UploadSession | None = None
@@ -70,7 +71,7 @@ class PostgresUploads:
         return [session_from_row(row) for row in rows]
 
 
-async def end_upload(transaction: Transaction, session: UploadSession) -> None:
-    """Drop the row of a session within a transaction; raises BlobUploadUnknown."""
-    if await transaction.execute(_DROP, str(session.id)) == 0:
-        raise upload_unknown(session.id)
+async def refusal(asked: Database | Transaction, upload: UploadId) -> RegistryError:
+    """Say why a session's row was not where the request found it."""
+    is_known = await asked.find(_KNOWN, str(upload)) is not None
+    return upload_moved(upload) if is_known else upload_unknown(upload)

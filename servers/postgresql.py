@@ -1,0 +1,137 @@
+"""A real PostgreSQL, which begins empty and is thrown away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from servers import ServerMissing
+
+HOMES = Path("/usr/lib/postgresql")
+"""Where Debian keeps its versions; none of them is on the PATH."""
+
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "100",
+    "client_min_messages": "warning",
+    # It counts statements for whoever asks for that.
+    "shared_preload_libraries": "pg_stat_statements",
+}
+
+HASTY = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    # The store must not rely on what it finds here.
+    "synchronous_commit": "off",
+    "shared_buffers": "32MB",
+    "deadlock_timeout": "200ms",
+}
+"""For tests: nothing is kept if the machine stops."""
+
+
+def find_programs() -> Path:
+    """Give the directory of the newest PostgreSQL; raises ServerMissing."""
+    found = sorted(HOMES.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    raise ServerMissing("there is no PostgreSQL; `make test` and `make bench` install it")
+
+
+class PostgreSQL:
+    """A server in a directory, reached by a socket that stands there too.
+
+    `settings` are those that differ from its own.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._settings = {**SETTINGS, **settings}
+        self._programs = find_programs()
+        self._as: list[str] = []
+        if os.geteuid() == 0:
+            # PostgreSQL does not run as root.
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._as = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
+            self._as += ["--clear-groups"]
+
+    def _run(self, program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._as, str(self._programs / program), *arguments],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stdout}")
+        return done.stdout
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    def create(self) -> None:
+        """Make an empty cluster."""
+        options = ("--auth=trust", "--username=portside", "--encoding=UTF8", "--no-sync")
+        # A locale in which "a" is before "B" shows what depends on it.
+        self._run("initdb", "--locale-provider=icu", "--icu-locale=en", *options, "-D", self._data)
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        options += f" -k {self.folder}"
+        log = str(self.folder / "log")
+        self._run("pg_ctl", "start", "-w", "-s", "-D", self._data, "-l", log, "-o", options)
+
+    def stop(self) -> None:
+        """Stop at once, as a crash does; connections are cut off."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", "immediate", "-D", self._data)
+
+    def restart(self, mode: str) -> None:
+        """Stop in one of the modes of pg_ctl, and start again."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", self._data)
+        self.start()
+
+    def url(self, database: str = "postgres") -> str:
+        """Give the address of a database."""
+        return f"postgresql://portside@/{database}?host={self.folder}"
+
+    def make_database(self, like: str = "template0") -> str:
+        """Make an empty database, or a copy of another one; gives its address."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.ask(self.url(), f"CREATE DATABASE {name} TEMPLATE {like}")
+        return self.url(name)
+
+    def ask(self, url: str, sql: str) -> list[list[str]]:
+        """Run a statement in the database of an address; gives its rows, all of them as text."""
+        printed = self._run("psql", "-X", "-q", "-t", "--csv", "-d", url, "-c", sql)
+        return list(csv.reader(io.StringIO(printed)))
+
+
+@contextmanager
+def running_postgresql(settings: Mapping[str, str]) -> Iterator[PostgreSQL]:
+    """Run a server for the length of a block; raises ServerMissing."""
+    # The path of a socket is short, and the directory must be reachable for another user.
+    folder = Path(tempfile.mkdtemp(prefix="portside-pg-", dir="/tmp"))
+    try:
+        server = PostgreSQL(folder, settings)
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

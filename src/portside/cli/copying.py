@@ -1,0 +1,136 @@
+"""`portside copy-store` and `portside read-only`: move a registry to other stores."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from portside.bootstrap import Stores, connected_stores, now
+from portside.cli.options import read_file
+from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
+from portside.config import SettingsInvalid, make_settings
+from portside.operations.copy.moving import Ending, Move
+from portside.operations.copy.sides import Side, Tally
+
+EVERY = 10.0
+"""Seconds between two lines that say how far the copy is."""
+
+
+@click.command("copy-store")
+@click.option(
+    "--to",
+    "target_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="TOML file with the settings of the registry to copy into.",
+)
+@click.option("--verify", is_flag=True, help="Read what was copied before, and repair it.")
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="Make the registry read-only at the end, verify everything, and move it.",
+)
+@registry_command(*BLOBS)
+async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: Any) -> None:
+    """Copy the registry to another database and storage while it runs.
+
+    What was copied before is not copied again, and a copy that was interrupted goes on when it is
+    run again. With --finish the copy takes the registry's place; if anything is wrong, the registry
+    goes on as before, and the exit code is 1.
+    """
+    settings, target_settings = read_settings(given), make_settings(read_file(target_file))
+    tally, ending = Tally(), None
+    async with (
+        connected_stores(target_settings) as target,
+        opened_registry(settings) as source,
+    ):
+        _refuse_same_storage(source, target)
+        await target.create()
+        move = Move(
+            Side(source.metadata, source.blobs),
+            Side(target.metadata, target.blobs),
+            tally=tally,
+            clock=now,
+            progress=_Reporter(tally),
+        )
+        if finish:
+            ending = await move.finish()
+        else:
+            await move.copy(verify=verify)
+        places = source.engine.place, target.engine.place
+    for problem in tally.problems:
+        click.echo(problem)
+    click.echo(_count(tally))
+    if ending is not None:
+        click.echo(_say_end(ending, *places, target_file))
+    if tally.problems:
+        sys.exit(1)
+
+
+@click.command("read-only")
+@click.argument("state", type=click.Choice(["on", "off"]), required=False)
+@registry_command()
+async def read_only(*, state: str | None, **given: Any) -> None:
+    """Tell whether the registry may change; on: keep it from changing, off: let it again.
+
+    Pulls go on meanwhile, and pushes are told to try again later.
+    """
+    async with opened_registry(read_settings(given)) as stores:
+        if state is not None:
+            await stores.metadata.set_read_only(read_only=state == "on")
+        standing = await stores.metadata.standing()
+        place = stores.engine.place
+    if not standing.read_only:
+        click.echo(f"{place} may change.")
+    elif standing.copy_of is None:
+        click.echo(f"{place} is read-only; `portside read-only off` lets it change again.")
+    else:
+        click.echo(
+            f"{place} is read-only, as a copy that another registry is copied into; `portside"
+            " read-only off` makes it a registry of its own."
+        )
+
+
+class _Reporter:
+    """Says how far a copy is, now and then, on standard error."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Say so if that was long ago."""
+        if time.monotonic() - self._last >= EVERY:
+            self._last = time.monotonic()
+            click.echo(_count(self._tally), err=True)
+
+
+def _count(tally: Tally) -> str:
+    if not tally.moved:
+        return "Nothing was new."
+    return (
+        f"{tally.blobs} blobs ({tally.bytes} bytes) and {tally.rows} rows copied,"
+        f" {tally.dropped} dropped."
+    )
+
+
+def _say_end(ending: Ending, source: str, target: str, file: Path) -> str:
+    if ending.is_moved:
+        return (
+            f"Everything was verified. The registry is {target} now: serve it with"
+            f" `portside serve --config {file}`. {source} stays read-only."
+        )
+    state = "is read-only, as it was before" if ending.is_source_read_only else "goes on as before"
+    return f"The registry was not moved: {source} {state}."
+
+
+def _refuse_same_storage(source: Stores, target: Stores) -> None:
+    """Refuse to copy blobs onto themselves, and to drop some of them; raises SettingsInvalid."""
+    places = [os.path.realpath(str(stores.blobs.place)) for stores in (source, target)]
+    if len(set(places)) == 1:
+        raise SettingsInvalid(f"source and target keep their blobs in {source.blobs.place}")

@@ -1,0 +1,1 @@
+"""Copy: move a registry to other stores while it runs."""

@@ -1,0 +1,174 @@
+"""Blobs: move bytes from one store to the other, and only then their rows.
+
+Bytes are hashed on their way, and become a blob of the target by the way that a push takes. What
+was moved once is not moved again: not what has its row in the target, nor what has its bytes there,
+as a copy that was killed can leave them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+
+from portside.operations.copy.differences import compared
+from portside.operations.copy.sides import Side, Tally
+from portside.spec.digests import Digest
+from portside.spec.errors import DigestInvalid, RegistryError
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.copying import BLOBS, Key, Row
+
+AT_ONCE = 4
+"""Blobs that are moved at the same time; each has a few MiB in memory."""
+
+TRIES = 2
+"""Times that a blob is read which cannot be read well."""
+
+Progress = Callable[[], object]
+"""Called whenever something was moved."""
+
+
+class _SourceFailed(Exception):
+    """The source's bytes of a blob cannot be had, or are not those of the blob."""
+
+
+class BlobMover:
+    """Moves blobs from one side to the other, which is a copy of `identity`.
+
+    `sound` collects the blobs of the target that were read to their end.
+    """
+
+    def __init__(
+        self, source: Side, target: Side, *, identity: str, tally: Tally, progress: Progress
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._identity = identity
+        self._tally = tally
+        self._progress = progress
+        self.sound: set[Digest] = set()
+
+    async def move(self, *, verify: bool) -> list[Key]:
+        """Move every blob that the target has not; gives the keys of those that the source has not.
+
+        With `verify`, each blob of the target is read, and moved again if it is damaged.
+        """
+        extra: list[Key] = []
+
+        async def wanted() -> AsyncIterator[tuple[Row, bool]]:
+            async for row, there in compared(self._source.metadata, self._target.metadata, BLOBS):
+                if row is not None:
+                    if verify or row != there:
+                        yield row, row == there
+                elif there is not None:
+                    extra.append(BLOBS.key_of(there))
+
+        async def work(wanted: tuple[Row, bool]) -> None:
+            row, has_row = wanted
+            await self._try(row, has_row=has_row, verify=verify)
+
+        await _in_parallel(wanted(), work)
+        return extra
+
+    async def _try(self, row: Row, *, has_row: bool, verify: bool) -> None:
+        """Move a blob; if the source's bytes fail, it may have gone meanwhile, and come again."""
+        for _ in range(TRIES):
+            try:
+                await self._move(row, has_row=has_row, verify=verify)
+            except (_SourceFailed, DigestInvalid) as error:
+                problem = f"blob {row[0]} of the source {error}"
+            else:
+                return
+        if self._source.metadata.blob_fact(row[0]) is not None:
+            self._tally.problems.append(problem)
+
+    async def drop(self, keys: list[Key]) -> None:
+        """Drop blobs that the source has no longer."""
+        for (key,) in keys:
+            digest = Digest(key)
+            self.sound.discard(digest)
+            remove = self._target.blobs.remove(digest)
+            await self._target.metadata.drop_blob(self._identity, digest, remove=remove)
+            self._tally.dropped += 1
+            self._progress()
+
+    async def _move(self, row: Row, *, has_row: bool, verify: bool) -> None:
+        digest, size = Digest.parse(row[0]), row[1]
+        if not await self._is_there(digest, size, verify=verify):
+            self.sound.discard(digest)
+            await self._stream(row, digest, size)
+            self._tally.blobs += 1
+            self._tally.bytes += size
+        elif not has_row:
+            await self._target.metadata.put_blob(self._identity, row, place=_place_nothing)
+            self._tally.rows += 1
+        else:
+            return
+        self._progress()
+
+    async def _is_there(self, digest: Digest, size: int, *, verify: bool) -> bool:
+        blobs = self._target.blobs
+        if await blobs.stat(digest) != size:
+            return False
+        if not verify or digest in self.sound:
+            return True
+        if await asyncio.to_thread(blobs.verify, digest):
+            self.sound.add(digest)
+            return True
+        return False
+
+    async def _stream(self, row: Row, digest: Digest, size: int) -> None:
+        """Stage the bytes, and make them a blob if they are what they should be."""
+        async with self._target.blobs.hold(UploadId.fresh(), fresh=True) as staging:
+            await staging.resume(0, digest.algorithm)
+            async with aclosing(self._read(digest, size)) as pieces:
+                async for piece in pieces:
+                    await staging.write(piece)
+            found = await staging.finish(digest.algorithm)
+            if found != digest:
+                raise _SourceFailed(f"is damaged: its content has the digest {found}")
+            place = await staging.place(digest)
+            await self._target.metadata.put_blob(self._identity, row, place=place)
+
+    async def _read(self, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
+        """Read from the source, so that its failures can be told from those of the target."""
+        try:
+            stored = await self._source.blobs.stat(digest)
+            if stored is None:
+                raise _SourceFailed("is missing")
+            if stored != size:
+                raise _SourceFailed(f"has {stored} bytes, and should have {size}")
+            if size:
+                async with aclosing(self._source.blobs.read(digest, ByteRange(0, size))) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except RegistryError as error:
+            raise _SourceFailed(f"cannot be read: {error}") from error
+
+
+def _place_nothing() -> None:
+    """Leave bytes where they are already."""
+
+
+async def _in_parallel(
+    items: AsyncIterator[tuple[Row, bool]], work: Callable[[tuple[Row, bool]], Awaitable[None]]
+) -> None:
+    """Work on items, some at a time; the first failure ends all of it, and is raised."""
+    turn = asyncio.Lock()
+
+    async def take() -> None:
+        while True:
+            async with turn:
+                item = await anext(items, None)
+            if item is None:
+                return
+            await work(item)
+
+    workers = [asyncio.ensure_future(take()) for _ in range(AT_ONCE)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)

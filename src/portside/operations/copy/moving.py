@@ -1,0 +1,168 @@
+"""Moving: begin a copy, go on with it, and let it take the registry's place.
+
+The registry serves until the end. What takes long, moving and reading all bytes, is done while it
+may still change; then it is made read-only, what changed meanwhile is moved, everything is compared
+and what was not read yet is read, and the two change their parts: the copy stands for itself, and
+the former registry stays read-only as a copy of it, to which the way back is as short.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from portside.operations.check import Tally as CheckTally
+from portside.operations.check import check
+from portside.operations.collect import expire_uploads
+from portside.operations.copy.blobs import Progress
+from portside.operations.copy.passes import Passes
+from portside.operations.copy.sides import Side, Tally
+from portside.spec.errors import RegistryError
+from portside.stores.copying import NotItsCopy
+
+LITTLE = 1000
+"""Things that may be left to move when the registry is made read-only: a matter of seconds."""
+
+MOST_PASSES = 5
+"""Passes after which it is made read-only although more is left; it changes too fast to wait."""
+
+SKEW = 3600
+"""Seconds by which the clock of the target's storage may be ahead: all that nobody holds goes."""
+
+STRAY_PAUSE = 0.5
+"""Seconds after which a file that was dropped is gone."""
+
+
+class Ending(NamedTuple):
+    """How a move ended: whether the target took the source's place, and the source's switch."""
+
+    is_moved: bool
+    is_source_read_only: bool
+
+
+class Move:
+    """One run of the copy of a registry; `clock` gives microseconds since 1970.
+
+    `progress` is called whenever `tally` has grown. Every method raises Unavailable, StorageFull
+    and NotItsCopy if the target is used otherwise; each can be interrupted, and be run again.
+    """
+
+    def __init__(
+        self,
+        source: Side,
+        target: Side,
+        *,
+        tally: Tally,
+        clock: Callable[[], int],
+        progress: Progress = lambda: None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._tally = tally
+        self._clock = clock
+        self._progress = progress
+
+    async def copy(self, *, verify: bool = False) -> None:
+        """Make the target equal to the source as it is now; with `verify`, read its blobs too.
+
+        What cannot be copied is a problem of the tally. Raises NotItsCopy if the target holds
+        anything else than a copy of the source.
+        """
+        await (await self._begin()).run(verify=verify)
+
+    async def finish(self) -> Ending:
+        """Copy what is left, verify all of it, and let the target take the source's place.
+
+        If there is any problem, which the tally names, the source goes on as before.
+        """
+        passes = await self._begin()
+        await self._catch_up(passes)
+        if not self._tally.problems:
+            await passes.run(verify=True)
+            await self._catch_up(passes)
+        before = await self._source.metadata.standing()
+        if self._tally.problems:
+            return Ending(is_moved=False, is_source_read_only=before.read_only)
+        before = await self._source.metadata.set_read_only(read_only=True)
+        is_verified = False
+        try:
+            await passes.run()
+            await self._verify(passes)
+            is_verified = not self._tally.problems
+        finally:
+            if not is_verified and not before.read_only:
+                await self._source.metadata.set_read_only(read_only=False)
+        if is_verified:
+            # Whatever fails from here on, the source stays read-only: two of them would part.
+            await self._change_parts(before.identity)
+        return Ending(is_verified, is_source_read_only=is_verified or before.read_only)
+
+    async def _begin(self) -> Passes:
+        """See whether the target may be written to, and drop what was left half-done there."""
+        source = await self._source.metadata.standing()
+        target = await self._target.metadata.standing()
+        if source.identity == target.identity:
+            raise NotItsCopy("source and target are the same registry")
+        if target.copy_of != source.identity:
+            if source.copy_of is not None:
+                raise NotItsCopy(
+                    "the source is a copy itself, or was moved away; copy the registry that took"
+                    " its place, or let it change again with `portside read-only off`"
+                )
+            if next(self._target.blobs.objects(), None) is not None:
+                raise NotItsCopy(
+                    "the target, or its storage, holds a registry already, and not a copy of this"
+                    " one; name an empty one to copy into"
+                )
+        await self._target.metadata.begin_copy(source.identity)
+        before = self._clock() + SKEW * 1_000_000
+        await expire_uploads(self._target.metadata, self._target.blobs, before)
+        return Passes(
+            self._source,
+            self._target,
+            identity=source.identity,
+            tally=self._tally,
+            progress=self._progress,
+        )
+
+    async def _catch_up(self, passes: Passes) -> None:
+        """Make passes until there is little left for the next one."""
+        for _ in range(MOST_PASSES):
+            if await passes.run() <= LITTLE or self._tally.problems:
+                return
+
+    async def _verify(self, passes: Passes) -> None:
+        """Compare all rows, and check all of the target; blobs that were read are not read again.
+
+        Nothing changes meanwhile, and so nothing else waits for this thread.
+        """
+        await self._drop_strays()
+        await passes.compare()
+        self._tally.problems += [
+            f"the target: {problem}"
+            for problem in check(
+                self._target.metadata,
+                self._target.blobs,
+                CheckTally(),
+                pause=partial(time.sleep, STRAY_PAUSE),
+                sound=passes.blobs.sound,
+            )
+        ]
+
+    async def _drop_strays(self) -> None:
+        """Drop bytes that a copy which was killed had placed, and the source has no longer."""
+        target = self._target
+        for digest, _ in target.blobs.objects():
+            if target.metadata.blob_fact(digest) is None:
+                await target.metadata.drop_stray(digest, remove=target.blobs.remove(digest))
+
+    async def _change_parts(self, identity: str) -> None:
+        """Let the target stand for itself; from then on it is the registry, come what may."""
+        await self._target.metadata.end_copy(identity)
+        target = await self._target.metadata.standing()
+        # Without this, the source is read-only all the same, and only the way back takes longer.
+        with suppress(RegistryError):
+            await self._source.metadata.follow(target.identity)

@@ -1,0 +1,102 @@
+"""Passes: make the target equal to the source, as far as the source holds still.
+
+Rows are written in the order in which they need one another, and bytes before the rows that promise
+them; what the source has no longer is dropped behind that, in the opposite order. A source may
+change meanwhile: what a pass saw too early or too late, the next one puts right.
+"""
+
+from __future__ import annotations
+
+from portside.operations.copy.blobs import BlobMover, Progress
+from portside.operations.copy.differences import compared
+from portside.operations.copy.sides import Side, Tally
+from portside.stores.copying import BLOBS, TABLES, Key, Row, Table
+
+BATCH = 500
+"""Rows that are written in one transaction."""
+
+HEAVY_BATCH = 16
+"""The same of those that can be large: a manifest may have several MiB."""
+
+
+class Passes:
+    """Passes from one side to the other, which is a copy of `identity`."""
+
+    def __init__(
+        self, source: Side, target: Side, *, identity: str, tally: Tally, progress: Progress
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._identity = identity
+        self._tally = tally
+        self._progress = progress
+        self.blobs = BlobMover(source, target, identity=identity, tally=tally, progress=progress)
+
+    async def run(self, *, verify: bool = False) -> int:
+        """Go through everything once; gives how many things were moved.
+
+        With `verify`, every blob of the target is read too.
+        """
+        before = self._tally.moved
+        extra: dict[str, list[Key]] = {}
+        for table in TABLES:
+            if table is BLOBS:
+                extra[table.name] = await self.blobs.move(verify=verify)
+            else:
+                extra[table.name] = await self._put(table)
+        for table in reversed(TABLES):
+            if table is BLOBS:
+                await self.blobs.drop(extra[table.name])
+            else:
+                await self._drop(table, extra[table.name])
+        self._tally.passes += 1
+        return self._tally.moved - before
+
+    async def _put(self, table: Table) -> list[Key]:
+        """Write what is new or different; gives the keys that the source has not."""
+        extra: list[Key] = []
+        batch: list[Row] = []
+        most = HEAVY_BATCH if table.heavy else BATCH
+        async for row, there in compared(self._source.metadata, self._target.metadata, table):
+            if row is None:
+                extra += [table.key_of(there)] if there is not None else []
+            elif row != there:
+                batch.append(row)
+                if len(batch) == most:
+                    await self._write(table, batch)
+                    batch = []
+        if batch:
+            await self._write(table, batch)
+        return extra
+
+    async def _write(self, table: Table, rows: list[Row]) -> None:
+        if table.heavy:
+            rows = await self._source.metadata.read_whole(table, [*map(table.key_of, rows)])
+        refused = await self._target.metadata.put_rows(self._identity, table, rows)
+        for key in refused:
+            self._tally.problems.append(f"{describe(table, key)} has a text that cannot be stored")
+        self._tally.rows += len(rows) - len(refused)
+        self._progress()
+
+    async def _drop(self, table: Table, keys: list[Key]) -> None:
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            await self._target.metadata.drop_rows(self._identity, table, batch)
+            self._tally.dropped += len(batch)
+            self._progress()
+
+    async def compare(self) -> None:
+        """Note every row that is not the same on both sides as a problem."""
+        for table in TABLES:
+            async for row, there in compared(self._source.metadata, self._target.metadata, table):
+                if row != there:
+                    some = row if row is not None else there
+                    where = "in the source only" if there is None else "in the target only"
+                    state = "different on both sides" if row and there else where
+                    named = describe(table, table.key_of(some)) if some is not None else table.name
+                    self._tally.problems.append(f"{named} is {state}")
+
+
+def describe(table: Table, key: Key) -> str:
+    """Name a row by its key, which holds no secret."""
+    return f"{table.name} {' '.join(map(str, key))}"

@@ -1,0 +1,246 @@
+"""A blob store over an object store, shared by all nodes of a registry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import obstore
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from portside.spec.digests import Digest
+from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.hashes import RunningHashes
+from portside.stores.blobs.objects.faults import translated
+from portside.stores.blobs.objects.inventory import ObjectInventory
+from portside.stores.blobs.objects.keys import (
+    blob_key,
+    fresh_probe_key,
+    lease_key,
+    parse_chunk_key,
+    upload_prefix,
+)
+from portside.stores.blobs.objects.leases import LIFE, Lease
+from portside.stores.blobs.objects.placing import Sizes
+from portside.stores.blobs.objects.staging import Means, ObjectStaging
+from portside.stores.interfaces import Remove
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+Result = TypeVar("Result")
+
+THREADS = 8
+"""Threads that hash and list; what waits for the network needs none."""
+
+PIECE = 1024 * 1024
+"""Bytes that are read at least, and handed on at most, at once."""
+
+_FIRST_RETRY = 0.02
+_LAST_RETRY = 0.5
+
+
+class ObjectBlobs(ObjectInventory):
+    """Blobs as objects at a key made of their digest, uploads as chunks beside them.
+
+    Nothing is kept on the node, so that every request of one upload may reach another one. Running
+    digests are, in memory, and are only a shortcut. An upload is held by a lease; `leases` says
+    what holds if a store has no conditional puts. `hold_timeout` is how long, in seconds, a request
+    waits for another one to let go, and `lease_life`, in microseconds, how long it waits for one
+    that died. `clock` gives microseconds since 1970, and `place` is what people call the store.
+    `brief` is the same store with less patience, for what must end while a lease or a removal's
+    claim still holds.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        hold_timeout: float,
+        clock: Callable[[], int],
+        brief: ObjectStore | None = None,
+        place: str = "the object store",
+        lease_life: int = LIFE,
+        sizes: Sizes | None = None,
+    ) -> None:
+        super().__init__(store, clock=clock)
+        self.place = place
+        self._hold_timeout = hold_timeout
+        self._lease_life = lease_life
+        self._hashes = RunningHashes()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
+        self._brief = brief or store
+        self._means = Means(store, self._brief, self._hashes, self._pool, sizes or Sizes())
+        self._unfinished: set[asyncio.Task[Any]] = set()
+
+    def create(self) -> None:
+        """Make nothing: whether the bucket or container is there, the first probe says."""
+
+    def close(self) -> None:
+        """Let go of the threads, after what they are doing."""
+        self._pool.shutdown()
+
+    async def stat(self, digest: Digest) -> int | None:
+        """Ask for the object's size."""
+        with translated("reading a blob"):
+            try:
+                return (await obstore.head_async(self._brief, blob_key(digest)))["size"]
+            except FileNotFoundError:
+                return None
+
+    async def read(self, digest: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
+        """Read a part from one response, as fast as it is taken from here.
+
+        The response is dropped, and its connection closed, when the generator is.
+        """
+        if not part.length:
+            if await self.stat(digest) is None:
+                raise _gone(digest)
+            return
+        with translated("reading a blob"):
+            try:
+                found = await obstore.get_async(
+                    self._store, blob_key(digest), options={"range": (part.start, part.stop)}
+                )
+            except FileNotFoundError as error:
+                raise _gone(digest) from error
+            left = part.length
+            async for gathered in found.stream(min_chunk_size=PIECE):
+                left -= len(gathered)
+                for piece in _pieces(gathered):
+                    yield piece
+        if left:
+            raise Unavailable(f"reading a blob: {left} bytes at the end of {digest} did not come")
+
+    @asynccontextmanager
+    async def hold(self, upload: UploadId, *, fresh: bool = False) -> AsyncIterator[ObjectStaging]:
+        """Lease the upload, and renew the lease for as long as the hold lasts; a fresh one is ours.
+
+        What was written to a fresh one was never acknowledged, and so goes as everything does that
+        was not.
+        """
+        if fresh:
+            staging = ObjectStaging(upload, None, self._means)
+            try:
+                yield staging
+            finally:
+                await self._to_its_end(staging.close())
+            return
+        lease = await self._acquire(upload)
+        renewing = asyncio.create_task(lease.keep_renewing())
+        staging = ObjectStaging(upload, lease, self._means)
+        try:
+            yield staging
+        finally:
+            await self._to_its_end(_leave(staging, lease, renewing))
+
+    async def _acquire(self, upload: UploadId) -> Lease:
+        deadline = time.monotonic() + self._hold_timeout
+        pause = _FIRST_RETRY
+        while True:
+            lease = Lease(self._brief, lease_key(upload), life=self._lease_life, clock=self._clock)
+            if await self._or_release(lease):
+                return lease
+            if time.monotonic() >= deadline:
+                busy = f"upload session {upload} has been in use for {self._hold_timeout:g} s"
+                raise UploadBusy(busy)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LAST_RETRY)
+
+    async def _or_release(self, lease: Lease) -> bool:
+        """Try to get a lease; if nobody waits for it any more, it is given back when it comes."""
+        trying = asyncio.create_task(lease.try_acquire())
+        try:
+            return await asyncio.shield(trying)
+        except asyncio.CancelledError:
+            self._begin(_give_back(trying, lease))
+            raise
+
+    def _begin(self, work: Coroutine[None, None, Result]) -> asyncio.Task[Result]:
+        task = asyncio.ensure_future(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return task
+
+    async def _to_its_end(self, work: Coroutine[None, None, Result]) -> Result:
+        """Wait for work that goes on although the request is cancelled."""
+        return await asyncio.shield(self._begin(work))
+
+    async def discard(self, upload: UploadId) -> None:
+        """Remove the upload's chunks; its lease goes when its holder lets go."""
+        self._hashes.forget(upload)
+        with translated("dropping an upload"):
+            found = await obstore.list(self._store, upload_prefix(upload)).collect_async()
+            keys = [entry["path"] for entry in found if parse_chunk_key(entry["path"], 0)]
+            if keys:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, keys)
+
+    async def list_stale_uploads(self, before: int) -> list[UploadId]:
+        """Look at the time of every upload's objects."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._stale_uploads, before)
+
+    def remove(self, digest: Digest) -> Remove:
+        """Give the function that removes the object."""
+        return partial(_remove, self._brief, blob_key(digest))
+
+    async def drop_leftovers(self, before: int) -> list[int]:
+        """Drop what probes left; incomplete multipart uploads are the store's to drop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._drop_probes, before)
+
+    async def probe(self) -> None:
+        """Put a small object and remove it."""
+        key = fresh_probe_key()
+        with translated("trying the object store"):
+            await obstore.put_async(self._brief, key, b"portside")
+            await obstore.delete_async(self._brief, key)
+
+    async def sign(self, digest: Digest, seconds: int) -> str | None:
+        """Sign a URL of the blob; a directory and memory have none."""
+        if not isinstance(self._store, (S3Store, AzureStore, GCSStore)):
+            return None
+        with translated("signing a URL"):
+            life = timedelta(seconds=seconds)
+            return await obstore.sign_async(self._store, "GET", blob_key(digest), life)
+
+
+async def _leave(staging: ObjectStaging, lease: Lease, renewing: asyncio.Task[None]) -> None:
+    try:
+        await staging.close()
+    finally:
+        await lease.release(renewing)
+
+
+async def _give_back(trying: asyncio.Task[bool], lease: Lease) -> None:
+    with suppress(Unavailable):
+        if await trying:
+            await lease.release()
+
+
+def _pieces(gathered: bytes) -> Iterator[bytes]:
+    """Cut what came at once, and was large, into pieces."""
+    if len(gathered) <= 2 * PIECE:
+        yield gathered
+        return
+    view = memoryview(gathered)
+    for start in range(0, len(gathered), PIECE):
+        yield bytes(view[start : start + PIECE])
+
+
+def _remove(store: ObjectStore, key: str) -> None:
+    with translated("removing a blob"), suppress(FileNotFoundError):
+        obstore.delete(store, key)
+
+
+def _gone(digest: Digest) -> BlobUnknown:
+    return BlobUnknown(f"the bytes of {digest} are not in this registry; push the blob again")

@@ -1,0 +1,128 @@
+"""What a request costs: queries to PostgreSQL, requests to the object store, passes over bytes.
+
+These are promises: a node is as fast as what it asks of others, and they are what grows with nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from servers.counts import Counting, Counts
+from support.content import digest_of, image, make_blob
+from support.postgres import Server
+from support.s3 import BUCKET, S3
+from support.server import running_registry
+
+LARGE = 20_000_000
+"""Bytes: more than a push keeps in memory, so that it goes to the store in parts."""
+
+QUERIES = 4
+"""At most, for a push in one request, with what begins and ends its transaction."""
+
+
+class Node:
+    """One node of a registry, and what it asks for."""
+
+    def __init__(self, client: httpx.Client, counting: Counting) -> None:
+        self.client = client
+        self._counting = counting
+
+    def cost(self, ask: Callable[[], httpx.Response], status: int) -> Counts:
+        """Count what a request asks for, whose answer is as expected."""
+
+        def asked() -> None:
+            answer = ask()
+            assert answer.status_code == status, answer.text
+
+        return self._counting.count(asked)
+
+    def push(self, repository: str, content: bytes) -> httpx.Response:
+        """Push a blob in one request."""
+        path = f"/v2/{repository}/blobs/uploads/"
+        return self.client.post(path, params={"digest": digest_of(content)}, content=content)
+
+
+@contextmanager
+def serving(data: Path, postgresql: Server, s3: S3, *options: str) -> Iterator[Node]:
+    """Serve with one worker; what it does once, at its start, is done."""
+    database = postgresql.make_database()
+    storage = ("--database", database, "--storage", f"s3://{BUCKET}/{data.parent.name}")
+    one = (*storage, "--workers", "1", *options)
+    with (
+        running_registry(data, *one, env=s3.environment) as running,
+        httpx.Client(base_url=running.url, timeout=60) as client,
+    ):
+        node = Node(client, Counting(postgresql, database, s3))
+        assert node.push("first", b"first").status_code == 201
+        yield node
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, postgresql: Server, s3: S3) -> Iterator[Node]:
+    """Serve with the settings that a registry has by default."""
+    with serving(tmp_path_factory.mktemp("costs") / "data", postgresql, s3) as node:
+        yield node
+
+
+class TestPulls:
+    """What is asked for most."""
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_a_manifest(self, node: Node, repository: str, method: str) -> None:
+        """One query, and nothing of the object store."""
+        content = image(repository)
+        for blob in content.blobs:
+            assert node.push(repository, blob).status_code == 201
+        kind = {"Content-Type": content.media_type}
+        path = f"/v2/{repository}/manifests"
+        put = node.client.put(f"{path}/v1", content=content.manifest, headers=kind)
+        assert put.status_code == 201
+        for reference in ("v1", digest_of(content.manifest)):
+            cost = node.cost(lambda: node.client.request(method, f"{path}/{reference}"), 200)  # noqa: B023
+            assert (cost.queries, cost.frames) == (1, 0), cost.statements
+            assert cost.requests == Counter()
+
+    def test_a_blob(self, node: Node, repository: str) -> None:
+        """One query and one signature, for which nothing is asked."""
+        node.push(repository, b"content")
+        path = f"/v2/{repository}/blobs/{digest_of(b'content')}"
+        cost = node.cost(lambda: node.client.get(path), 307)
+        assert (cost.queries, cost.frames) == (1, 0), cost.statements
+        assert cost.requests == Counter()
+
+    def test_the_size_of_a_blob(self, node: Node, repository: str) -> None:
+        """One query, and one look whether the bytes are there."""
+        node.push(repository, b"sized")
+        path = f"/v2/{repository}/blobs/{digest_of(b'sized')}"
+        cost = node.cost(lambda: node.client.head(path), 200)
+        assert (cost.queries, cost.frames) == (1, 0), cost.statements
+        assert cost.requests == Counter(GET=1)
+
+
+class TestPushes:
+    """A blob in one request."""
+
+    @pytest.mark.parametrize("size", [1000, LARGE])
+    def test_queries(self, node: Node, repository: str, size: int) -> None:
+        """A handful, however large the blob."""
+        content = make_blob(size, repository)
+        cost = node.cost(lambda: node.push(repository, content), 201)
+        assert cost.queries + cost.frames <= QUERIES, cost.statements
+
+    @pytest.mark.parametrize("size", [1000, LARGE])
+    def test_bytes(self, node: Node, repository: str, size: int) -> None:
+        """They go to the store once, and nothing comes back."""
+        content = make_blob(size, repository)
+        cost = node.cost(lambda: node.push(repository, content), 201)
+        assert (cost.received, cost.sent) == (size, 0), cost.requests
+
+    def test_requests_of_a_small_blob(self, node: Node, repository: str) -> None:
+        """It is put where it stays."""
+        cost = node.cost(lambda: node.push(repository, b"a small blob"), 201)
+        assert cost.requests == Counter(PUT=1)

@@ -1,0 +1,620 @@
+"""What a blob store over an object store keeps to beyond the contract: many nodes, and no disk."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Protocol
+
+import httpx
+import obstore
+import pytest
+from obstore.store import MemoryStore, ObjectStore
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import Unavailable, UploadBusy
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.objects.keys import blob_key, fresh_chunk_key, lease_key
+from portside.stores.blobs.objects.leases import Lease
+from portside.stores.blobs.objects.placing import Sizes
+from portside.stores.blobs.objects.store import ObjectBlobs
+from support.content import make_blob
+from support.s3 import S3
+
+SHA256 = Algorithm.SHA256
+LIFE = 60_000_000
+SMALL = Sizes(part=5 * 1024 * 1024, in_flight=1, chunk=6_000_000, copy=3_000_000)
+
+
+class Clock(Protocol):
+    """The clock of the fixture."""
+
+    now: int
+
+    def __call__(self) -> int:
+        """Give the time."""
+        ...
+
+
+Node = Callable[..., ObjectBlobs]
+
+
+@pytest.fixture
+def node(object_store: ObjectStore, clock: Clock) -> Iterator[Node]:
+    """Start as many nodes over one object store as a test needs."""
+    with ExitStack() as stack:
+
+        def start(sizes: Sizes | None = None) -> ObjectBlobs:
+            blobs = ObjectBlobs(
+                object_store, hold_timeout=0.1, clock=clock, lease_life=LIFE, sizes=sizes
+            )
+            stack.callback(blobs.close)
+            return blobs
+
+        yield start
+
+
+def keys(store: ObjectStore, prefix: str) -> list[str]:
+    """List the keys below a prefix."""
+    return sorted(entry["path"] for page in obstore.list(store, prefix) for entry in page)
+
+
+async def append(blobs: ObjectBlobs, upload: UploadId, offset: int, content: bytes) -> int:
+    """Append content to an upload in a hold of its own; gives the offset."""
+    async with blobs.hold(upload) as staging:
+        await staging.resume(offset, SHA256)
+        for start in range(0, len(content), 700_000):
+            await staging.write(content[start : start + 700_000])
+        return await staging.flush()
+
+
+async def finish(blobs: ObjectBlobs, upload: UploadId, offset: int) -> Digest:
+    """Make an upload the blob of its digest."""
+    async with blobs.hold(upload) as staging:
+        await staging.resume(offset, SHA256)
+        digest = await staging.finish(SHA256)
+        await asyncio.to_thread(await staging.place(digest))
+        await blobs.discard(upload)
+        return digest
+
+
+async def read(blobs: ObjectBlobs, digest: Digest, size: int) -> bytes:
+    """Read a blob whole."""
+    return b"".join([piece async for piece in blobs.read(digest, ByteRange(0, size))])
+
+
+class TestManyNodes:
+    """Requests of one upload reach different nodes."""
+
+    def test_every_request_on_another_node(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """The chunks of three nodes become one blob on a fourth, and nothing else stays."""
+        content = make_blob(9_000_000, "nodes")
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            offset = 0
+            for part in (content[:1], content[1:7_000_000], content[7_000_000:]):
+                offset = await append(node(), upload, offset, part)
+            digest = await finish(node(), upload, offset)
+            assert digest == Digest.of(content)
+            assert await read(node(), digest, len(content)) == content
+            assert keys(object_store, "uploads") == []
+            assert keys(object_store, "blobs") == [blob_key(digest)]
+
+        runner.run(go())
+
+    def test_one_holder(self, runner: asyncio.Runner, node: Node) -> None:
+        """Whoever comes second waits, and then gives up; when the first is done, it gets in."""
+
+        async def go() -> None:
+            first, second = node(), node()
+            upload = UploadId.fresh()
+            async with first.hold(upload):
+                assert second.is_held(upload)
+                with pytest.raises(UploadBusy):
+                    async with second.hold(upload):
+                        pass
+            assert not second.is_held(upload)
+            async with second.hold(upload):
+                pass
+
+        runner.run(go())
+
+    def test_several_at_once(self, runner: asyncio.Runner, node: Node) -> None:
+        """Of several that try at the same moment, never two hold the upload."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            inside = 0
+            most = 0
+
+            async def one() -> None:
+                nonlocal inside, most
+                try:
+                    async with node().hold(upload):
+                        inside += 1
+                        most = max(most, inside)
+                        await asyncio.sleep(0)
+                        inside -= 1
+                except UploadBusy:
+                    pass
+
+            await asyncio.gather(*(one() for _ in range(4)))
+            assert most == 1
+
+        runner.run(go())
+
+    def test_a_dead_holder_is_waited_for_until_its_lease_expires(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore, clock: Clock
+    ) -> None:
+        """A node that was killed leaves its lease behind."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await append(node(), upload, 0, b"begun")
+            dead = Lease(object_store, lease_key(upload), life=LIFE, clock=clock)
+            assert await dead.try_acquire()
+            clock.now += LIFE - 1
+            with pytest.raises(UploadBusy):
+                await append(node(), upload, 5, b" too early")
+            clock.now += 1
+            assert await append(node(), upload, 5, b" and on") == 12
+            with pytest.raises(Unavailable):
+                dead.check()
+            with pytest.raises(Unavailable):
+                await dead.renew()
+
+        runner.run(go())
+
+    def test_a_renewed_lease_does_not_expire(
+        self, runner: asyncio.Runner, object_store: ObjectStore, clock: Clock
+    ) -> None:
+        """A long body is not interrupted."""
+
+        async def go() -> None:
+            key = lease_key(UploadId.fresh())
+            lease = Lease(object_store, key, life=LIFE, clock=clock)
+            assert await lease.try_acquire()
+            for _ in range(3):
+                clock.now += LIFE - 1
+                await lease.renew()
+                other = Lease(object_store, key, life=LIFE, clock=clock)
+                assert not await other.try_acquire()
+            await lease.release()
+            assert await other.try_acquire()
+
+        runner.run(go())
+
+    def test_a_holder_that_was_too_slow_acknowledges_nothing(
+        self, runner: asyncio.Runner, node: Node, clock: Clock
+    ) -> None:
+        """What it wrote does not count, even if it comes to the store in the end."""
+
+        async def go() -> None:
+            slow, quick = node(), node()
+            upload = UploadId.fresh()
+            await append(slow, upload, 0, b"begun")
+            async with slow.hold(upload) as staging:
+                await staging.resume(5, SHA256)
+                await staging.write(b" slowly")
+                clock.now += LIFE
+                assert await append(quick, upload, 5, b" quickly") == 13
+                with pytest.raises(Unavailable):
+                    await staging.flush()
+            assert await finish(quick, upload, 13) == Digest.of(b"begun quickly")
+
+        runner.run(go())
+
+    def test_a_release_leaves_the_lease_of_another(
+        self, runner: asyncio.Runner, object_store: ObjectStore, clock: Clock
+    ) -> None:
+        """Whoever comes back too late takes nothing away from who took over."""
+
+        async def go() -> None:
+            key = lease_key(UploadId.fresh())
+            late = Lease(object_store, key, life=LIFE, clock=clock)
+            heir = Lease(object_store, key, life=LIFE, clock=clock)
+            assert await late.try_acquire()
+            clock.now += LIFE
+            assert await heir.try_acquire()
+            await late.release()
+            await heir.renew()
+
+        runner.run(go())
+
+
+class TestChunks:
+    """Staged objects."""
+
+    def test_what_nobody_acknowledged_is_no_part_of_it(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """Chunks beyond the offset, and those that end elsewhere, go when the upload ends."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await append(node(), upload, 0, b"kept")
+            for offset, content in ((4, b"beyond"), (0, b"ends elsewhere"), (2, b"x")):
+                obstore.put(object_store, fresh_chunk_key(upload, offset), content)
+            assert await append(node(), upload, 4, b" too") == 8
+            assert await finish(node(), upload, 8) == Digest.of(b"kept too")
+            assert keys(object_store, "uploads") == []
+
+        runner.run(go())
+
+    def test_what_is_acknowledged_late_is_there(
+        self, runner: asyncio.Runner, node: Node, clock: Clock
+    ) -> None:
+        """A request that resumes does not drop what the one before it was about to acknowledge."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await append(node(), upload, 0, b"begun")
+            async with node().hold(upload) as late:
+                await late.resume(5, SHA256)
+                await late.write(b" slowly")
+                assert await late.flush() == 12
+                clock.now += LIFE
+                async with node().hold(upload) as heir:
+                    await heir.resume(5, SHA256)
+            assert await finish(node(), upload, 12) == Digest.of(b"begun slowly")
+
+        runner.run(go())
+
+    def test_of_two_chunks_for_one_offset_the_placed_one_is_hashed(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """A running digest of the other one would make a wrong blob."""
+
+        async def go() -> None:
+            for byte in "0f":
+                blobs, upload = node(), UploadId.fresh()
+                async with blobs.hold(upload) as staging:
+                    await staging.resume(0, SHA256)
+                    await staging.write(b"acknowledged")
+                    await staging.flush()
+                    staging.keep()
+                other = fresh_chunk_key(upload, 0)
+                obstore.put(object_store, f"{other[:-16]}{byte * 16}", b"left over :(")
+                digest = await finish(blobs, upload, 12)
+                assert blobs.verify(digest)
+
+        runner.run(go())
+
+    def test_a_body_that_is_cut_off_keeps_what_arrived(
+        self, runner: asyncio.Runner, node: Node
+    ) -> None:
+        """The client asks where the session stands, and goes on from there on another node."""
+        content = make_blob(8_000_000, "cut")
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            async with node().hold(upload) as staging:
+                await staging.resume(0, SHA256)
+                await staging.write(content[:5_500_000])
+                reached = await staging.flush()
+            assert reached == 5_500_000
+            assert await append(node(), upload, reached, content[reached:]) == len(content)
+            assert await finish(node(), upload, len(content)) == Digest.of(content)
+
+        runner.run(go())
+
+    @pytest.mark.parametrize("end", [RuntimeError, asyncio.CancelledError])
+    def test_a_hold_that_fails_leaves_nothing_new(
+        self,
+        runner: asyncio.Runner,
+        node: Node,
+        object_store: ObjectStore,
+        end: type[BaseException],
+    ) -> None:
+        """Bytes that were not flushed go, and the lease too."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await append(node(), upload, 0, b"kept")
+            before = keys(object_store, f"uploads/{upload}")
+
+            async def fail() -> None:
+                async with node().hold(upload) as staging:
+                    await staging.resume(4, SHA256)
+                    await staging.write(make_blob(6_000_000, "gone"))
+                    raise end
+
+            with pytest.raises(end):
+                await fail()
+            assert keys(object_store, f"uploads/{upload}") == before
+
+        runner.run(go())
+
+    def test_a_long_body_becomes_several_chunks_and_one_blob(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """A store takes so many parts for an object, and copies so many bytes at once."""
+        content = make_blob(20_000_000, "long")
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await append(node(SMALL), upload, 0, content)
+            assert len(keys(object_store, f"uploads/{upload}")) > 2
+            digest = await finish(node(SMALL), upload, len(content))
+            assert digest == Digest.of(content)
+            assert node().verify(digest)
+
+        runner.run(go())
+
+    def test_one_chunk_too_large_to_copy(self, runner: asyncio.Runner, node: Node) -> None:
+        """It is read and written again."""
+        content = make_blob(5_500_000, "large")
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            await append(node(SMALL), upload, 0, content)
+            digest = await finish(node(SMALL), upload, len(content))
+            assert node().verify(digest)
+
+        runner.run(go())
+
+    def test_removed_between_the_join_and_the_transaction(
+        self, runner: asyncio.Runner, node: Node
+    ) -> None:
+        """It is not acknowledged, and can be placed again."""
+        content = make_blob(5_500_000, "removed")
+
+        async def go() -> None:
+            blobs, upload = node(SMALL), UploadId.fresh()
+            await append(blobs, upload, 0, content)
+            async with blobs.hold(upload) as staging:
+                await staging.resume(len(content), SHA256)
+                digest = await staging.finish(SHA256)
+                place = await staging.place(digest)
+                await asyncio.to_thread(blobs.remove(digest))
+                with pytest.raises(Unavailable, match="try again"):
+                    await asyncio.to_thread(place)
+            assert await finish(node(SMALL), upload, len(content)) == digest
+            assert node().verify(digest)
+
+        runner.run(go())
+
+    def test_staged_bytes_that_changed_become_no_blob(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """Chunks are verified once more while they are joined."""
+        content = make_blob(5_500_000, "changed")
+
+        async def go() -> None:
+            blobs, upload = node(SMALL), UploadId.fresh()
+            await append(blobs, upload, 0, content)
+            async with blobs.hold(upload) as staging:
+                await staging.resume(len(content), SHA256)
+                digest = await staging.finish(SHA256)
+                (chunk,) = (key for key in keys(object_store, "uploads") if "lease" not in key)
+                obstore.put(object_store, chunk, bytes(len(content)))
+                with pytest.raises(Unavailable, match="no longer the content"):
+                    await staging.place(digest)
+            assert keys(object_store, "blobs") == []
+
+        runner.run(go())
+
+
+class TestBlobs:
+    """Placed objects."""
+
+    @pytest.mark.parametrize("damaged", [b"cont", b"CONTENT"])
+    @pytest.mark.parametrize("staged", [True, False])
+    def test_a_damaged_one_is_healed(
+        self,
+        runner: asyncio.Runner,
+        node: Node,
+        object_store: ObjectStore,
+        damaged: bytes,
+        staged: bool,
+    ) -> None:
+        """The next push of the blob repairs it, whatever is wrong with it."""
+
+        async def go() -> None:
+            blobs, upload = node(), UploadId.fresh()
+            key = blob_key(Digest.of(b"content"))
+            obstore.put(object_store, key, damaged)
+            offset = await append(blobs, upload, 0, b"content") if staged else 0
+            async with blobs.hold(upload) as staging:
+                await staging.resume(offset, SHA256)
+                await staging.write(b"content"[offset:])
+                digest = await staging.finish(SHA256)
+                await asyncio.to_thread(await staging.place(digest))
+            assert bytes(obstore.get(object_store, key).bytes()) == b"content"
+
+        runner.run(go())
+
+    def test_a_blob_can_be_taken_back(self, runner: asyncio.Runner, node: Node) -> None:
+        """By whoever knows that no row speaks for it."""
+
+        async def go() -> None:
+            blobs = node()
+            async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+                await staging.resume(0, SHA256)
+                await staging.write(b"content")
+                digest = await staging.finish(SHA256)
+                undo = await asyncio.to_thread(await staging.place(digest))
+                assert undo is not None
+                await asyncio.to_thread(undo)
+                assert await blobs.stat(digest) is None
+
+        runner.run(go())
+
+    def test_a_short_object_is_no_blob(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """A reader is told, instead of being left with too few bytes."""
+
+        async def go() -> None:
+            digest = Digest.of(b"content")
+            obstore.put(object_store, blob_key(digest), b"cont")
+            with pytest.raises(Unavailable):
+                await read(node(), digest, 7)
+            assert node().verify(digest) is False
+
+        runner.run(go())
+
+    def test_strays(self, node: Node, object_store: ObjectStore) -> None:
+        """What no registry has put there is named."""
+        obstore.put(object_store, "blobs/sha256/ab/foreign", b"x")
+        obstore.put(object_store, lease_key(UploadId.fresh()), b"x")
+        (stray,) = node().strays()
+        assert stray.path == "blobs/sha256/ab/foreign"
+        assert node().is_stray(stray)
+        obstore.delete(object_store, stray.path)
+        assert not node().is_stray(stray)
+
+    def test_a_probe_that_crashed_goes(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """When it is old."""
+        obstore.put(object_store, "probes/0123456789abcdef", b"portside")
+        assert runner.run(node().drop_leftovers(0)) == []
+        assert runner.run(node().drop_leftovers(2**60)) == [8]
+        assert keys(object_store, "probes") == []
+
+    def test_an_upload_with_a_lease_alone_is_stale(
+        self, runner: asyncio.Runner, node: Node, clock: Clock, object_store: ObjectStore
+    ) -> None:
+        """A node that was killed before the first chunk leaves a lease that nobody asks for."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            assert await Lease(
+                object_store, lease_key(upload), life=LIFE, clock=clock
+            ).try_acquire()
+            clock.now += LIFE
+            assert await node().list_stale_uploads(2**60) == [upload]
+            async with node().hold(upload):
+                await node().discard(upload)
+            assert await node().list_stale_uploads(2**60) == []
+
+        runner.run(go())
+
+
+class TestS3:
+    """What only a real server shows."""
+
+    @pytest.fixture
+    def object_store(
+        self, make_s3: Callable[[str], ObjectStore], request: pytest.FixtureRequest
+    ) -> ObjectStore:
+        """Use the server."""
+        return make_s3(request.node.name)
+
+    def test_a_signed_url_needs_no_credentials(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """Anybody can read the blob by it, a range too, and nothing else."""
+
+        async def go() -> str:
+            digest = Digest.of(b"content")
+            obstore.put(object_store, blob_key(digest), b"content")
+            url = await node().sign(digest, 60)
+            assert url is not None
+            return url
+
+        url = runner.run(go())
+        assert httpx.get(url).content == b"content"
+        assert httpx.get(url, headers={"Range": "bytes=1-3"}).content == b"ont"
+        assert httpx.get(url.partition("?")[0]).status_code == 403
+
+    def test_no_bucket(self, runner: asyncio.Runner, make_s3: Callable[..., ObjectStore]) -> None:
+        """A registry whose bucket is not there says so when it is tried."""
+        blobs = ObjectBlobs(make_s3("x", bucket="missing"), hold_timeout=0.1, clock=lambda: 0)
+        with pytest.raises(Unavailable, match=r"trying the object store: .*\(NoSuchBucket\)$"):
+            runner.run(blobs.probe())
+        blobs.close()
+
+
+def test_a_store_that_is_down(runner: asyncio.Runner) -> None:
+    """Every request says so, in one line without a signature."""
+    store = obstore.store.S3Store(
+        "bucket",
+        endpoint="http://127.0.0.1:1",
+        region="us-east-1",
+        access_key_id="key",
+        secret_access_key="secret",  # noqa: S106
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+    blobs = ObjectBlobs(store, hold_timeout=0.1, clock=lambda: 0)
+
+    async def go() -> None:
+        with pytest.raises(Unavailable, match=r"reading a blob: [^\n?]+$"):
+            await blobs.stat(Digest.of(b""))
+        with pytest.raises(Unavailable):
+            async with blobs.hold(UploadId.fresh()):
+                pass
+
+    runner.run(go())
+    blobs.close()
+
+
+def test_memory_has_no_signed_urls(runner: asyncio.Runner) -> None:
+    """Nor has a directory: whoever asks streams the blob instead."""
+    blobs = ObjectBlobs(MemoryStore(), hold_timeout=0.1, clock=lambda: 0)
+    assert runner.run(blobs.sign(Digest.of(b""), 60)) is None
+    blobs.close()
+
+
+MEMORY = """
+import asyncio, os, resource, sys
+from portside.spec.digests import Algorithm
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.blobs.objects.urls import open_store
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+async def go(size):
+    blobs = ObjectBlobs(open_store(sys.argv[1], environment=os.environ), hold_timeout=1,
+                        clock=lambda: 0)
+    await blobs.probe()
+    before = peak()
+    piece = os.urandom(64 * 1024)
+    upload = UploadId.fresh()
+    async with blobs.hold(upload) as staging:
+        await staging.resume(0, Algorithm.SHA256)
+        for _ in range(size // len(piece)):
+            await staging.write(piece)
+        digest = await staging.finish(Algorithm.SHA256)
+        await asyncio.to_thread(await staging.place(digest))
+        await blobs.discard(upload)
+    seen = 0
+    async for piece in blobs.read(digest, ByteRange(0, size)):
+        seen += len(piece)
+    assert seen == size
+    print(digest, peak() - before)
+    blobs.close()
+
+asyncio.run(go(int(sys.argv[2])))
+"""
+
+
+def test_memory_does_not_grow_with_the_blob(s3: S3) -> None:
+    """A blob of 100 MiB goes both ways in a few parts of 8 MiB."""
+    size = 100 * 1024 * 1024
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, f"s3://registry/memory-{time.time_ns()}", str(size)],
+        env={**os.environ, **s3.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    digest, grown = done.stdout.split()
+    assert len(digest) == len("sha256:") + hashlib.sha256().digest_size * 2
+    assert int(grown) < 64 * 1024 * 1024

@@ -1,0 +1,364 @@
+"""What becomes of requests while the object store fails, and what they cost while it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from portside.operations.collect import expire_uploads
+from portside.operations.push import Chunk, Receiver
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import Unavailable
+from portside.spec.names import RepositoryName
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.objects.keys import lease_key
+from portside.stores.blobs.objects.leases import Lease
+from portside.stores.blobs.objects.placing import Sizes
+from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.blobs.objects.urls import Patience, open_store
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.sqlite import SqliteMetadata
+from support.content import make_blob
+from support.faulty_http import Faulty, faulty
+from support.s3 import BUCKET, S3
+
+SHA256 = Algorithm.SHA256
+REPOSITORY = RepositoryName("a")
+LIFE = 60_000_000
+PART = 5 * 1024 * 1024
+ENDLESS = 1_000_000
+PATIENCE = Patience(connect=1, silence=2, whole=60, retries=1)
+
+
+@pytest.fixture
+def way(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    """Put a way that can fail before the server."""
+    with faulty(s3.endpoint) as way:
+        for name, value in s3.environment_at(way.url).items():
+            monkeypatch.setenv(name, value)
+        yield way
+
+
+@pytest.fixture
+def blobs(way: Faulty, request: pytest.FixtureRequest) -> Iterator[ObjectBlobs]:
+    """Keep blobs behind the way, with little patience and small parts."""
+    url = f"s3://{BUCKET}/{request.node.name}"
+    store = open_store(url, environment={"AWS_ENDPOINT_URL": way.url}, patience=PATIENCE)
+    sizes = Sizes(part=PART, in_flight=1)
+    with closing(ObjectBlobs(store, hold_timeout=0.1, clock=now, sizes=sizes)) as blobs:
+        yield blobs
+
+
+@pytest.fixture
+def metadata(tmp_path: Path) -> Iterator[SqliteMetadata]:
+    """Keep metadata in a file."""
+    with closing(Database(tmp_path, clock=now)) as database:
+        database.create()
+        yield SqliteMetadata(database)
+
+
+@pytest.fixture
+def receiver(metadata: SqliteMetadata, blobs: ObjectBlobs) -> Receiver:
+    """Receive into both."""
+    return Receiver(links=metadata, uploads=metadata, blobs=blobs, max_blob_bytes=0, clock=now)
+
+
+def now() -> int:
+    """Give the time in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def body(content: bytes) -> Chunk:
+    """Send content in pieces."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 256 * 1024):
+            yield content[start : start + 256 * 1024]
+
+    return Chunk(pieces())
+
+
+def methods(way: Faulty) -> list[str]:
+    """Give the methods of all requests, and what kind of key each was for."""
+    named = []
+    for line in way.requests:
+        method, target, _ = line.split(" ")
+        kind = "uploads" if "/uploads/" in target else "blobs" if "/blobs/" in target else "bucket"
+        named.append(f"{method} {kind}")
+    return named
+
+
+async def read(blobs: ObjectBlobs, digest: Digest, size: int) -> bytes:
+    """Read a blob whole."""
+    return b"".join([piece async for piece in blobs.read(digest, ByteRange(0, size))])
+
+
+class TestCost:
+    """Requests to the store."""
+
+    def test_a_small_blob_in_one_request(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
+    ) -> None:
+        """It is put, and that is all."""
+        content = make_blob(300_000, "small")
+        runner.run(receiver.push(REPOSITORY, Digest.of(content), body(content)))
+        assert methods(way) == ["PUT blobs"]
+
+    def test_a_large_blob_in_one_request(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, s3: S3
+    ) -> None:
+        """It goes through the node once; the store copies it, and removes what was staged."""
+        content = make_blob(PART + 300_000, "large")
+        runner.run(receiver.push(REPOSITORY, Digest.of(content), body(content)))
+        assert methods(way) == [
+            *("POST uploads", "PUT uploads", "PUT uploads", "POST uploads"),
+            *("PUT blobs", "HEAD blobs", "POST bucket"),
+        ]
+        assert s3.list_unfinished() == []
+
+    def test_a_small_blob_by_a_session(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
+    ) -> None:
+        """A lease, a look for what is there already, and the blob."""
+        content = make_blob(300_000, "session")
+
+        async def go() -> None:
+            session = await receiver.open(REPOSITORY, SHA256)
+            await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(content))
+
+        runner.run(go())
+        assert methods(way) == [
+            *("PUT uploads", "GET bucket", "PUT blobs", "GET bucket", "POST bucket")
+        ]
+
+    def test_a_blob_that_is_refused_is_not_staged(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
+    ) -> None:
+        """A wrong digest costs nothing."""
+        with pytest.raises(Exception, match="have the digest"):
+            runner.run(receiver.push(REPOSITORY, Digest.of(b"other"), body(b"content")))
+        assert methods(way) == []
+
+
+class TestErrors:
+    """Answers that are none."""
+
+    def test_one_error_is_not_noticed(
+        self, runner: asyncio.Runner, receiver: Receiver, blobs: ObjectBlobs, way: Faulty
+    ) -> None:
+        """Requests are sent again."""
+        content = make_blob(PART + 1, "once")
+        digest = Digest.of(content)
+
+        async def go() -> None:
+            for where in ("uploads HTTP", "partNumber", "uploadId", "PUT", "HEAD"):
+                way.fail(503, 1, where=where)
+            await receiver.push(REPOSITORY, digest, body(content))
+            way.fail(500, 1, where="GET")
+            assert await read(blobs, digest, len(content)) == content
+
+        runner.run(go())
+
+    def test_what_was_acknowledged_stays(
+        self,
+        runner: asyncio.Runner,
+        receiver: Receiver,
+        metadata: SqliteMetadata,
+        way: Faulty,
+        blobs: ObjectBlobs,
+    ) -> None:
+        """A request that fails moves nothing; it can be sent again when the store is back."""
+        content = make_blob(400_000, "stays")
+        digest = Digest.of(content)
+
+        async def go() -> None:
+            session = await receiver.open(REPOSITORY, SHA256)
+            await receiver.append(REPOSITORY, session.id, body(content[:100_000]))
+            way.fail(503, ENDLESS, where="/0000")
+            with pytest.raises(Unavailable):
+                await receiver.append(REPOSITORY, session.id, body(content[100_000:]))
+            way.heal()
+            assert (await metadata.get_upload(REPOSITORY, session.id)).offset == 100_000
+            await receiver.append(REPOSITORY, session.id, body(content[100_000:]))
+            way.fail(500, ENDLESS, where="/blobs/")
+            with pytest.raises(Unavailable):
+                await receiver.finish(REPOSITORY, session.id, digest, body(b""))
+            with pytest.raises(Unavailable):
+                await blobs.stat(digest)
+            way.heal()
+            await receiver.finish(REPOSITORY, session.id, digest, body(b""))
+            assert await read(blobs, digest, len(content)) == content
+
+        runner.run(go())
+
+    def test_an_answer_that_is_cut_off(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, blobs: ObjectBlobs
+    ) -> None:
+        """A reader gets every byte, or an error; here, the rest is asked for."""
+        content = make_blob(3_000_000, "cut")
+        digest = Digest.of(content)
+
+        async def go() -> None:
+            await receiver.push(REPOSITORY, digest, body(content))
+            way.cut(1, after=1_000_000, where="GET")
+            assert await read(blobs, digest, len(content)) == content
+            way.cut(ENDLESS, after=500, where="GET")
+            with pytest.raises(Unavailable):
+                await read(blobs, digest, len(content))
+
+        runner.run(go())
+
+
+class TestStalls:
+    """A store that says nothing."""
+
+    @pytest.mark.parametrize("request_kind", ["push", "pull"])
+    def test_ends_in_time(
+        self,
+        runner: asyncio.Runner,
+        receiver: Receiver,
+        way: Faulty,
+        blobs: ObjectBlobs,
+        request_kind: str,
+    ) -> None:
+        """Whoever waits is told to try again, and can."""
+        content = make_blob(100_000, request_kind)
+        digest = Digest.of(content)
+
+        async def ask() -> None:
+            if request_kind == "push":
+                await receiver.push(REPOSITORY, digest, body(content))
+            else:
+                await read(blobs, digest, len(content))
+
+        async def go() -> None:
+            await receiver.push(REPOSITORY, digest, body(content))
+            way.stall()
+            async with asyncio.timeout(10):
+                with pytest.raises(Unavailable):
+                    await ask()
+            way.heal()
+            await ask()
+
+        runner.run(go())
+
+
+class TestLostAnswers:
+    """Requests that had their effect, as nobody knows."""
+
+    @pytest.fixture
+    def lease(self, blobs: ObjectBlobs) -> Callable[[UploadId], Lease]:
+        """Lease uploads."""
+
+        def make(upload: UploadId) -> Lease:
+            return Lease(blobs._store, lease_key(upload), life=LIFE, clock=now)  # noqa: SLF001
+
+        return make
+
+    def test_a_lease_is_ours_all_the_same(
+        self, runner: asyncio.Runner, lease: Callable[[UploadId], Lease], way: Faulty
+    ) -> None:
+        """The condition of the request that is sent again fails because of the one before it."""
+
+        async def go() -> None:
+            upload = UploadId.fresh()
+            held = lease(upload)
+            way.lose(1, where="PUT")
+            assert await held.try_acquire()
+            way.lose(1, where="PUT")
+            await held.renew()
+            assert not await lease(upload).try_acquire()
+            await held.renew()
+            await held.release()
+            other = lease(upload)
+            assert await other.try_acquire()
+
+        runner.run(go())
+
+    def test_a_push(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, blobs: ObjectBlobs
+    ) -> None:
+        """Every kind of request is lost once, and the blob is whole."""
+        content = make_blob(PART + 1, "lost")
+        digest = Digest.of(content)
+
+        async def go() -> None:
+            session = await receiver.open(REPOSITORY, SHA256)
+            for where in ("/lease", "partNumber", "list-type", "?delete"):
+                way.lose(1, where=where)
+            await receiver.append(REPOSITORY, session.id, body(content))
+            way.lose(1, where="PUT /registry/test_a_push/blobs")
+            await receiver.finish(REPOSITORY, session.id, digest, body(b""))
+            assert await read(blobs, digest, len(content)) == content
+
+        runner.run(go())
+
+
+class TestUnfinished:
+    """Multipart uploads, which only the store could end if the registry did not."""
+
+    def test_none_stays(
+        self,
+        runner: asyncio.Runner,
+        receiver: Receiver,
+        metadata: SqliteMetadata,
+        blobs: ObjectBlobs,
+        s3: S3,
+    ) -> None:
+        """Neither of a client that goes away, nor of a session that is cancelled or expires."""
+        content = make_blob(PART + 100_000, "unfinished")
+
+        async def stop() -> AsyncIterator[bytes]:
+            yield content
+            raise asyncio.CancelledError
+
+        async def go() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                await receiver.push(REPOSITORY, Digest.of(content), Chunk(stop()))
+            cancelled = await receiver.open(REPOSITORY, SHA256)
+            with pytest.raises(asyncio.CancelledError):
+                await receiver.append(REPOSITORY, cancelled.id, Chunk(stop()))
+            await receiver.append(REPOSITORY, cancelled.id, body(content))
+            await receiver.cancel(REPOSITORY, cancelled.id)
+            assert list(blobs.staged()) == []
+            expired = await receiver.open(REPOSITORY, SHA256)
+            await receiver.append(REPOSITORY, expired.id, body(content))
+            assert list(blobs.staged()) == [(expired.id, len(content))]
+            await expire_uploads(metadata, blobs, 2**60)
+            assert list(blobs.staged()) == []
+
+        runner.run(go())
+        assert s3.list_unfinished() == []
+
+    def test_none_stays_of_a_join_that_fails(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, s3: S3
+    ) -> None:
+        """Two chunks cannot be joined while the store fails, and can afterwards."""
+        content = make_blob(2 * PART + 100_000, "join")
+
+        async def go() -> None:
+            session = await receiver.open(REPOSITORY, SHA256)
+            await receiver.append(REPOSITORY, session.id, body(content[:PART]))
+            await receiver.append(REPOSITORY, session.id, body(content[PART:]))
+            way.fail(500, ENDLESS, where="partNumber=2")
+            with pytest.raises(Unavailable):
+                await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(b""))
+            way.heal()
+            assert s3.list_unfinished() == []
+            await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(b""))
+
+        runner.run(go())
+
+
+def test_a_way_that_fails_shows_what_passed(s3: S3) -> None:
+    """The way itself: what is counted, and that it ends."""
+    with ExitStack() as stack:
+        way = stack.enter_context(faulty(s3.endpoint))
+        assert (way.requests, way.sent) == ([], 0)
+        way.settle()

@@ -1,0 +1,124 @@
+"""Registries to copy, without a server, and a process that copies and can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from portside.operations.check import Tally as CheckTally
+from portside.operations.check import check
+from portside.operations.copy.differences import compared
+from portside.operations.copy.moving import Ending, Move
+from portside.operations.copy.sides import Side, Tally
+from portside.operations.push import Chunk, Receiver
+from portside.spec.digests import Digest
+from portside.spec.manifests import parse_manifest
+from portside.spec.names import RepositoryName, Tag
+from portside.stores.blobs.local import LocalBlobs
+from portside.stores.copying import TABLES
+from portside.stores.metadata.database import Database
+from portside.stores.metadata.postgres import pool as postgres
+from portside.stores.metadata.postgres.migrations import migrate
+from portside.stores.metadata.postgres.pool import Terms
+from portside.stores.metadata.postgres.store import PostgresMetadata
+from portside.stores.metadata.sqlite import SqliteMetadata
+from support.content import Content
+
+
+def now() -> int:
+    """Give the time in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@asynccontextmanager
+async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
+    """Open a registry with its blobs in a directory, and its database there or at a server."""
+    async with AsyncExitStack() as stack:
+        blobs = LocalBlobs(root, hold_timeout=0.5)
+        stack.callback(blobs.close)
+        blobs.create()
+        if url:
+            server = postgres.Database(Terms(url=url, connections=6), clock=now)
+            stack.push_async_callback(server.close)
+            await migrate(server)
+            remote = PostgresMetadata(server)
+            stack.callback(remote.close_facts)
+            yield Side(remote, blobs)
+        else:
+            database = Database(root, clock=now)
+            stack.callback(database.close)
+            database.create()
+            yield Side(SqliteMetadata(database), blobs)
+
+
+async def push(side: Side, repository: str, content: Content, *tags: str) -> None:
+    """Push content with all that it needs."""
+    name = RepositoryName(repository)
+    for child in content.children:
+        await push(side, repository, child)
+    receiver = Receiver(
+        links=side.metadata, uploads=side.metadata, blobs=side.blobs, max_blob_bytes=0, clock=now
+    )
+    for blob in content.blobs:
+        await receiver.push(name, Digest.of(blob), Chunk(_pieces(blob)))
+    await side.metadata.put_manifest(
+        name,
+        parse_manifest(content.manifest, content_type=content.media_type),
+        tags=[Tag(tag) for tag in tags],
+        condition=None,
+        check_children=True,
+    )
+
+
+async def _pieces(blob: bytes) -> AsyncIterator[bytes]:
+    yield blob
+
+
+async def copy(source: Side, target: Side, *, verify: bool = False) -> Tally:
+    """Copy once."""
+    tally = Tally()
+    await Move(source, target, tally=tally, clock=now).copy(verify=verify)
+    return tally
+
+
+async def finish(
+    source: Side, target: Side, progress: Callable[[], object] = lambda: None
+) -> tuple[Ending, Tally]:
+    """Copy to the end."""
+    tally = Tally()
+    move = Move(source, target, tally=tally, clock=now, progress=progress)
+    return await move.finish(), tally
+
+
+async def unequal(source: Side, target: Side) -> list[object]:
+    """Give all rows that are not the same on both sides."""
+    return [
+        pair
+        for table in TABLES
+        async for pair in compared(source.metadata, target.metadata, table)
+        if pair[0] != pair[1]
+    ]
+
+
+def problems(side: Side) -> list[str]:
+    """Check all of a registry."""
+    return list(check(side.metadata, side.blobs, CheckTally(), pause=lambda: time.sleep(0.1)))
+
+
+async def _main(source: str, target: str, url: str) -> None:
+    async with opened_side(Path(source)) as left, opened_side(Path(target), url) as right:
+        tally = Tally()
+
+        def progress() -> None:
+            sys.stdout.write(f"{tally.moved}\n")
+            sys.stdout.flush()
+
+        await Move(left, right, tally=tally, clock=now, progress=progress).copy()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))
