@@ -79,6 +79,7 @@ def assert_sound(cluster: Cluster) -> None:
         assert_home_sound(cluster.home)
 
 
+@pytest.mark.long
 def test_nodes_are_killed(mortal: Cluster) -> None:
     """The others go on without one, and with it when it is back."""
     load = Load(mortal, "killed")
@@ -128,6 +129,7 @@ def test_the_blob_store_fails(mortal: Cluster, way: Faulty) -> None:
         way.cut(5, after=10)
 
 
+@pytest.mark.long
 def test_the_blob_store_stalls(mortal: Cluster, way: Faulty) -> None:
     """It does not answer at all until clients have noticed."""
     load = Load(mortal, "stalls")

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 
-from support.balancer import take_port
+from support.balancer import listens, take_port
 from support.content import digest_of, image, make_blob
 from support.faulty_http import Faulty
 from support.homes import Home
@@ -143,6 +144,7 @@ class TestEnd:
             assert served == {202}
         mortal.nodes[0].start()
 
+    @pytest.mark.long
     def test_one_after_another(self, mortal: Cluster, repository: str) -> None:
         """Nodes are replaced, and the balancer asks each again before the next: no read fails."""
         content = image(repository)
@@ -167,15 +169,6 @@ def is_held(way: Faulty, location: str) -> bool:
     """Tell whether a node has begun to write to an upload: it asked the store for it."""
     upload = location.rpartition("/")[2]
     return any(upload in line for line in way.requests)
-
-
-def listens(port: int) -> bool:
-    """Tell whether connections are taken."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 def finish(client: httpx.Client, location: str, content: bytes) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from api.test_model import RegistryModel
 
 
+@pytest.mark.long
 def test_the_nodes_behave_like_the_model(client: httpx.Client) -> None:
     """No sequence of calls tells three nodes from one registry."""
     run_state_machine_as_test(

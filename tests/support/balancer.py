@@ -36,6 +36,15 @@ def take_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Tell whether connections are taken."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def find_nginx() -> str:
     """Give the program; skips the test if there is none, but in CI."""
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
@@ -125,7 +134,7 @@ class Balancer:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + DEADLINE
-            while not self._answers():
+            while not listens(self.port):
                 assert process.poll() is None, errors.read_text()
                 assert time.monotonic() < deadline, errors.read_text()
                 time.sleep(0.01)
@@ -133,10 +142,3 @@ class Balancer:
         finally:
             process.terminate()
             process.wait(DEADLINE)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True

@@ -239,7 +239,7 @@ class Worker(threading.Thread):
     def _delete_upload(self, location: str) -> None:
         answer = self._try("DELETE", location)
         if answer is None:
-            self._expect(self._insist("DELETE", location), 204, 404)
+            self._expect(self._insist("DELETE", location), 204, 404, BUSY)
         else:
             self._expect(answer, 204)
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.balancer import Balancer, take_port
+from support.balancer import Balancer, listens, take_port
 from support.homes import Home
 from support.server import RunningRegistry, start_registry
+from support.waiting import until
 
 
 class Node:
@@ -41,6 +42,8 @@ class Node:
         if self._running is not None:
             self._running.kill()
             self._running = None
+            # The system ends the workers by and by, and the port is theirs until then.
+            until(lambda: not listens(self.port))
 
     def terminate(self) -> RunningRegistry:
         """Tell it to stop; gives the process to wait for."""
