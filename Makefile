@@ -22,7 +22,7 @@ run: install
 install: $(VENV)/.installed
 
 test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE)
-	scripts/need skopeo podman buildah docker-registry 'postgresql:/usr/lib/postgresql/*/bin/postgres'
+	scripts/need skopeo podman buildah docker-registry 'postgresql:/usr/lib/postgresql/*/bin/postgres' nginx
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.linted-with

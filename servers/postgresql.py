@@ -99,6 +99,11 @@ class PostgreSQL:
         """Stop at once, as a crash does; connections are cut off."""
         self._run("pg_ctl", "stop", "-w", "-s", "-m", "immediate", "-D", self._data)
 
+    def restart(self, mode: str) -> None:
+        """Stop in one of the modes of pg_ctl, and start again."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", self._data)
+        self.start()
+
     def url(self, database: str = "postgres") -> str:
         """Give the address of a database."""
         return f"postgresql://portside@/{database}?host={self.folder}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
-from support.azure import Azure, running_azure
+from support.azure import CONTAINER, Azure, running_azure
+from support.homes import DISK, KINDS, ON_S3, Home
 from support.postgres import Server, running_server
-from support.s3 import S3, running_s3
+from support.s3 import BUCKET, S3, running_s3
 from support.server import RunningRegistry, running_registry
 
 
@@ -31,11 +33,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
+MakeHome = Callable[[str], Home]
+
+
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    """Serve with the defaults: two workers, the `oci` dialect."""
-    with running_registry(tmp_path_factory.mktemp("oci") / "data") as running:
-        yield running
+def make_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MakeHome:
+    """Give a function that makes an empty home of a kind; its servers run for all tests."""
+
+    def make(kind: str) -> Home:
+        data = tmp_path_factory.mktemp(kind.replace("+", "-")) / "data"
+        if kind == DISK:
+            return Home(data)
+        postgresql: Server = request.getfixturevalue("postgresql")
+        server: S3 | Azure = request.getfixturevalue("s3" if kind == ON_S3 else "azure")
+        scheme, bucket = ("s3", BUCKET) if kind == ON_S3 else ("az", CONTAINER)
+        storage = f"{scheme}://{bucket}/{uuid.uuid4().hex}"
+        return Home(data, postgresql.make_database(), storage, server.environment)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]]:
+    """Give a function that serves from a home of a kind, of which there is one for all tests."""
+    running: dict[str, RunningRegistry] = {}
+    with ExitStack() as stack:
+
+        def serve(kind: str) -> RunningRegistry:
+            if kind not in running:
+                home = make_home(kind)
+                # Where pulls are sent on to has tests of its own, and answers in other words.
+                redirect = ("--redirect", "never")
+                starting = running_registry(home.data, *home.options, *redirect, env=home.env)
+                running[kind] = stack.enter_context(starting)
+            return running[kind]
+
+        yield serve
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked so over all the kinds of homes that its marker stands for."""
+    if "registry" not in metafunc.fixturenames:
+        return
+    for marker, kinds in KINDS.items():
+        if metafunc.definition.get_closest_marker(marker) is not None:
+            metafunc.parametrize("registry", kinds, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def registry(
+    request: pytest.FixtureRequest, registries: Callable[[str], RunningRegistry]
+) -> RunningRegistry:
+    """Serve with the defaults: two workers, the `oci` dialect.
+
+    It is kept on the disk of this machine alone if the test has no marker that says otherwise.
+    """
+    return registries(getattr(request, "param", DISK))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,10 @@ from support.wire import assert_error, push, push_blob
 SIZE = 2048
 
 
+# Each blob store reads, and reads ranges, in its own way.
+pytestmark = pytest.mark.every_home
+
+
 class TestPull:
     """end-2: GET and HEAD."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,14 +11,8 @@ import pytest
 
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
+from support.waiting import until
 from support.wire import OCTETS, assert_error, open_upload, push, put_manifest
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Look again and again until something is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to be in time"
 
 
 def send_half(registry: RunningRegistry, method: str, target: str, content: bytes) -> None:
@@ -39,6 +31,7 @@ def offset(client: httpx.Client, location: str) -> int:
 class TestCutOff:
     """A connection that ends within a body."""
 
+    @pytest.mark.every_home  # Each blob store keeps in its own way what arrived.
     @pytest.mark.parametrize("method", ["PATCH", "PUT"])
     def test_resume(
         self, registry: RunningRegistry, client: httpx.Client, repository: str, method: str
@@ -98,6 +91,7 @@ class TestCutOff:
             assert client.get(location).headers["Range"] == "0-4"
 
 
+@pytest.mark.every_home  # Who waits for whom is decided by the locks of the stores.
 class TestAtOnce:
     """Two clients that do the same thing at the same time."""
 

@@ -47,6 +47,10 @@ def tags(client: httpx.Client, repository: str) -> list[str]:
     return sorted(names)
 
 
+# Lists are queries, and the order of names is each database's.
+pytestmark = pytest.mark.every_database
+
+
 class TestTags:
     """end-8a and end-8b."""
 

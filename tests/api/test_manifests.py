@@ -39,6 +39,10 @@ KINDS: dict[str, Callable[[str], Content]] = {
 }
 
 
+# Manifests are rows: what is found, what is missing and what is refused is each database's SQL.
+pytestmark = pytest.mark.every_database
+
+
 class TestPull:
     """end-3: GET and HEAD."""
 

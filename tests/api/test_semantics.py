@@ -37,6 +37,8 @@ class TestHead:
         assert (answer.status_code, answer.headers["Range"]) == (204, "0-0")
 
 
+# Conditions hold within the database's transaction; the rest of this module is HTTP alone.
+@pytest.mark.every_database
 class TestConditions:
     """RFC 9110, section 13: conditions hold for reading and deleting as for writing."""
 

@@ -33,6 +33,10 @@ def finish(
     return client.put(location, params=params, content=last, headers={**OCTETS, **headers})
 
 
+# Uploads are staged in the blob store and committed with the database: other code in every home.
+pytestmark = pytest.mark.every_home
+
+
 class TestStart:
     """end-4: open a session, or push in one request."""
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -167,23 +168,28 @@ class TestAway:
         runner.run(go())
 
     @pytest.mark.parametrize(
-        "url",
+        ("url", "place"),
         [
-            "postgresql://portside@127.0.0.1:1/none",
-            "postgresql://portside@/none?host=/nowhere",
-            "postgresql://portside@127.0.0.1:port/none",
-            "mysql://portside@127.0.0.1/none",
+            ("postgresql://portside:secret@127.0.0.1:1/none", "127.0.0.1:1"),
+            ("postgresql://portside@/none?host=/nowhere", "/nowhere"),
+            ("postgresql://portside@127.0.0.1:port/none", None),
+            ("mysql://portside@127.0.0.1/none", None),
         ],
     )
-    def test_never_there(self, runner: asyncio.Runner, clock: Clock, url: str) -> None:
-        """A server that is not there is told so in one line, and soon."""
+    def test_never_there(
+        self, runner: asyncio.Runner, clock: Clock, url: str, place: str | None
+    ) -> None:
+        """Of a server that is not there one line says where it was looked for, and soon."""
 
         async def go() -> None:
             metadata = PostgresMetadata(Database(Terms(url=url), clock=clock))
             for _ in range(2):
                 with pytest.raises(Unavailable) as caught:
                     await metadata.probe()
-                assert "\n" not in str(caught.value.details[0])
+                detail = str(caught.value.details[0])
+                assert "\n" not in detail
+                if place is not None:
+                    assert detail.startswith(f"the database at {place}: ")
 
         began = time.monotonic()
         runner.run(go())
@@ -368,6 +374,42 @@ class TestSchema:
             assert await migrations.migrate(databases[0]) == 0
             await migrations.require_newest(databases[0])
             for database in databases:
+                await database.close()
+
+        runner.run(go())
+
+    def test_half_way(
+        self,
+        runner: asyncio.Runner,
+        postgresql: Server,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Who comes while a node has taken some of the steps waits until it has taken all."""
+        terms = Terms(url=postgresql.make_database(), connections=1)
+        one, other = (Database(terms, clock=clock) for _ in range(2))
+        take_step = migrations._take_step  # noqa: SLF001  # it is made to wait in the middle
+        half_way, go_on = asyncio.Event(), asyncio.Event()
+
+        async def pausing(connection: Any, known: dict[int, str]) -> bool:
+            taken = await take_step(connection, known)
+            half_way.set()
+            await go_on.wait()
+            return taken
+
+        monkeypatch.setattr(migrations, "_take_step", pausing)
+
+        async def go() -> None:
+            migrating = asyncio.create_task(migrations.migrate(one))
+            await half_way.wait()
+            assert await migrations.read_version(other) == 1
+            looking = asyncio.create_task(migrations.require_newest(other))
+            done, _ = await asyncio.wait({looking}, timeout=0.2)
+            assert not done
+            go_on.set()
+            assert await migrating == len(migrations.steps())
+            await looking
+            for database in (one, other):
                 await database.close()
 
         runner.run(go())

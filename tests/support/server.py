@@ -79,10 +79,14 @@ def serve_command(data: Path, *options: str) -> list[str]:
 
 
 def start_registry(
-    data: Path, *options: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+    data: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    log: Path | None = None,
 ) -> RunningRegistry:
     """Start a registry and wait until it says that it listens."""
-    log = data.with_name(f"{data.name}.log")
+    log = log or data.with_name(f"{data.name}.log")
     with log.open("a") as errors:
         process = subprocess.Popen(
             [*prefix, *serve_command(data, *options)],
@@ -95,7 +99,7 @@ def start_registry(
     banner = _read_banner(process)
     if READY.search(banner) is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         raise AssertionError(f"the registry did not start: {banner}{log.read_text()}")
     return RunningRegistry(process, data, log, banner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
@@ -18,11 +18,11 @@ from portside.api.openapi import describe
 from portside.api.paths import OPERATOR_PATHS
 from portside.api.registry import Registry
 from portside.api.token_server import TokenServer
-from portside.spec.errors import RegistryError, StorageFull, Unavailable
+from portside.spec.errors import RegistryError, Unavailable
 from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
 
 PROBE_TIMEOUT = 5.0
-"""Seconds after which a database or a store that does not answer counts as broken."""
+"""Seconds after which a database or a blob store that does not answer counts as broken."""
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -82,16 +82,25 @@ def _from_status(request: Request, error: Exception) -> RegistryError:
 
 
 async def _probe(registry: Registry) -> None:
-    """Try the stores; raises Unavailable, whatever is wrong with them."""
+    """Try both stores; raises Unavailable with one line about those that do not do their part."""
+    troubles = await asyncio.gather(
+        _trouble("the database", registry.metadata.probe),
+        _trouble("the blob store", registry.blobs.probe),
+    )
+    if any(troubles):
+        # Whoever asks wants to know whether to send requests here: a full store is no other case.
+        raise Unavailable("; ".join(filter(None, troubles)))
+
+
+async def _trouble(store: str, probe: Callable[[], Awaitable[None]]) -> str:
+    """Say what keeps a store from doing its part; nothing if it does it."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            await registry.metadata.probe()
-            await registry.blobs.probe()
-    except TimeoutError as error:
-        silent = f"the database or the blob store has not answered for {PROBE_TIMEOUT:g} s"
-        raise Unavailable(silent) from error
-    except StorageFull as error:
-        # Whoever asks wants to know whether to send requests here, and not why.
-        raise Unavailable(*error.details) from error
+            await probe()
+    except TimeoutError:
+        return f"{store} has not answered for {PROBE_TIMEOUT:g} s"
+    except Unavailable as error:
+        return "; ".join(error.details)
     except OSError as error:
-        raise Unavailable(f"trying the database and the blob store: {error}") from error
+        return f"trying {store}: {error}"
+    return ""

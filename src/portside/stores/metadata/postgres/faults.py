@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -41,6 +42,16 @@ def translated() -> Iterator[None]:
         yield
     except FAILURES as error:
         raise translate(error) from error
+
+
+def unreachable(url: str, error: OSError) -> Unavailable:
+    """Give the registry's error for a connection that cannot be made; it says where to."""
+    parts = urlsplit(url)
+    # The directory of a socket stands in the query.
+    hosts = parse_qs(parts.query).get("host") or [parts.netloc.rpartition("@")[2]]
+    said = translate(error)
+    where = f" at {hosts[-1]}" if hosts[-1] else ""
+    return Unavailable(said.details[0].replace("the database", f"the database{where}", 1))
 
 
 def translate(error: BaseException) -> Unavailable:

@@ -28,7 +28,13 @@ import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
-from portside.stores.metadata.postgres.faults import FAILURES, LOST, RETRIED, translated
+from portside.stores.metadata.postgres.faults import (
+    FAILURES,
+    LOST,
+    RETRIED,
+    translated,
+    unreachable,
+)
 from portside.stores.metadata.postgres.lending import Lender
 from portside.stores.metadata.postgres.sessions import leave_as_it_is, set_up
 from portside.stores.metadata.postgres.transactions import (
@@ -130,6 +136,8 @@ class Database:
                 loan = await lender.lend()
             except ValueError as error:
                 raise Unavailable(f"the address of the database is none: {error}") from error
+            except OSError as error:
+                raise unreachable(self.terms.url, error) from error
             try:
                 yield loan.connection
             except BaseException:
@@ -210,7 +218,7 @@ class Database:
                     if is_last and await self.turns.run(partial(_finish, remove, until)):
                         await self._end_removal(connection, digest)
                 finally:
-                    await _let_go(connection)
+                    await let_go(connection)
                 return is_last
 
         return await self._in_turn(run)
@@ -272,7 +280,7 @@ class Database:
                 await connection.execute(_HOLD_BLOB, lock_key(digest), timeout=QUIET)
                 yield
             finally:
-                await _let_go(connection)
+                await let_go(connection)
 
     async def close(self) -> None:
         """Finish the writes that were asked for, and hang up."""
@@ -287,8 +295,8 @@ class Database:
             turns.close()
 
 
-async def _let_go(connection: Connection) -> None:
-    """Release session locks; a connection that cannot be told so is given up, and them with it."""
+async def let_go(connection: Connection) -> None:
+    """Release session locks; a connection that cannot be told so is given up, and they with it."""
     try:
         await connection.execute(_LET_GO)
     except FAILURES:

@@ -1,0 +1,50 @@
+"""Where a registry is kept: which database, which store of blobs, and how commands are told so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.server import run_portside
+
+DISK = "sqlite+disk"
+ON_S3 = "postgresql+s3"
+ON_AZURE = "postgresql+azure"
+KINDS = {"every_home": (DISK, ON_S3, ON_AZURE), "every_database": (DISK, ON_S3)}
+"""Kinds of homes, in which a registry behaves the same, by the marker of tests that show it."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A place that a registry, or all nodes of one, is served from.
+
+    `database` and `storage` are the addresses of both where they are not the directory; `env` is
+    what stands in the environment.
+    """
+
+    data: Path
+    database: str = ""
+    storage: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options, besides `--data`, of commands that need the blobs."""
+        storage = ("--storage", self.storage) if self.storage else ()
+        return (*self._database, *storage)
+
+    @property
+    def _database(self) -> tuple[str, ...]:
+        return ("--database", self.database) if self.database else ()
+
+    def run(self, *command: str) -> tuple[int, str, str]:
+        """Run a command here; gives its exit code, standard output and standard error."""
+        return run_portside(*command, "--data", str(self.data), *self.options, env=self.env)
+
+    def manage(self, *command: str) -> str:
+        """Run a command about identities, which succeeds, and give what it prints."""
+        options = ("--data", str(self.data), *self._database)
+        code, printed, errors = run_portside(*command, *options, env=self.env)
+        assert code == 0, errors
+        return printed
