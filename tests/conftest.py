@@ -73,7 +73,8 @@ def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked so over all the kinds of homes that its marker stands for."""
-    if "registry" not in metafunc.fixturenames:
+    is_single = metafunc.definition.get_closest_marker("one_home") is not None
+    if is_single or "registry" not in metafunc.fixturenames:
         return
     for marker, kinds in KINDS.items():
         if metafunc.definition.get_closest_marker(marker) is not None:

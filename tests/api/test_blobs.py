@@ -55,6 +55,7 @@ class TestPull:
         assert_error(client.get(path), 404, "BLOB_UNKNOWN")
         assert client.head(path).status_code == 404
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("digest", ["sha256:bad", "nodigest", "sha256:" + "A" * 64, "md5:00"])
     def test_malformed_digest(self, client: httpx.Client, repository: str, digest: str) -> None:
         """What is no digest is DIGEST_INVALID."""
@@ -95,6 +96,7 @@ class TestRanges:
         assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{SIZE}"
         assert answer.headers["Content-Length"] == str(stop - start)
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("header", ["bytes=2048-", "bytes=-0", "bytes=9999999999999999999-"])
     def test_unsatisfiable(
         self, client: httpx.Client, blob: tuple[str, bytes], header: str
@@ -104,11 +106,13 @@ class TestRanges:
         assert_error(answer, 416, "RANGE_INVALID")
         assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
 
+    @pytest.mark.one_home
     def test_backwards(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
         """The conformance suite expects 416 for a range that ends before it starts."""
         answer = client.get(blob[0], headers={"Range": "bytes=500-0"})
         assert answer.status_code == 416
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize(
         "header", ["lines=1-2", "bytes", "bytes=", "bytes=a-b", "bytes=1", "bytes=1-2,x", "bytes=-"]
     )
@@ -142,6 +146,7 @@ class TestRanges:
             (f"bytes 2043-2047/{SIZE}", content[-5:]),
         ]
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("header", ["bytes=" + ",".join(["0-1"] * 17), "bytes=0-2000,0-2000"])
     def test_abuse(self, client: httpx.Client, blob: tuple[str, bytes], header: str) -> None:
         """Too many ranges, or more bytes than there are, get the whole blob once."""

@@ -82,6 +82,7 @@ class TestTags:
         assert "Link" not in answer.headers
         assert tags
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "1e3", "٣", "0x1"])
     def test_absurd_numbers(self, client: httpx.Client, repository: str, n: str) -> None:
         """What is no number of results is refused."""
@@ -232,6 +233,7 @@ class TestReferrers:
         assert answer.status_code == 200
         assert answer.json()["manifests"] == []
 
+    @pytest.mark.one_home
     def test_malformed(self, client: httpx.Client, repository: str) -> None:
         """What is no digest is refused."""
         answer = client.get(f"/v2/{repository}/referrers/sha256:bad")

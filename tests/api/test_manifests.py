@@ -64,6 +64,7 @@ class TestPull:
                 assert answer.headers["Docker-Content-Digest"] == content.digest
                 assert answer.headers["ETag"] == f'"{content.digest}"'
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("accept", ["text/plain", DOCKER_MANIFEST, "*/*;q=0.1", ""])
     def test_accept_never_hides_a_manifest(
         self, client: httpx.Client, repository: str, accept: str
@@ -84,6 +85,7 @@ class TestPull:
         head = client.head(path)
         assert (head.status_code, head.content) == (404, b"")
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize(
         "digest", ["sha256:bad", "sha256:" + "A" * 64, "sha999:" + "a" * 64, "sha512:" + "a" * 64]
     )
@@ -96,6 +98,7 @@ class TestPull:
 class TestConditions:
     """RFC 9110: If-None-Match on a pull; If-Match and If-None-Match on a push."""
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("form", ['"{}"', "{}", 'W/"{}"', '"other", "{}"', "*"])
     def test_not_modified(self, client: httpx.Client, repository: str, form: str) -> None:
         """A client that has the content is told so, quoted or not."""
@@ -215,6 +218,7 @@ class TestPush:
             answer = push(client, repository, content)
             assert answer.headers["OCI-Subject"] == subject["digest"]
 
+    @pytest.mark.one_home
     def test_wrong_digest(self, client: httpx.Client, repository: str) -> None:
         """Content that is not what the path names is refused."""
         content = image(repository)
@@ -224,6 +228,7 @@ class TestPush:
         answer = put_manifest(client, repository, content, "sha256:baddigeststring")
         assert_error(answer, 400, "DIGEST_INVALID")
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize(
         "payload",
         [
@@ -247,6 +252,7 @@ class TestPush:
         assert_error(answer, 400, "MANIFEST_INVALID")
         assert client.get(f"/v2/{repository}/manifests/v1").status_code == 404
 
+    @pytest.mark.one_home
     def test_two_types(self, client: httpx.Client, repository: str) -> None:
         """The header and the field that name the type have to agree; parameters do not count."""
         content = image(repository)
@@ -260,6 +266,7 @@ class TestPush:
         assert client.put(path, content=content.manifest, headers=typed).status_code == 201
         assert client.get(path).headers["Content-Type"] == OCI_MANIFEST
 
+    @pytest.mark.one_home
     def test_no_type(self, client: httpx.Client, repository: str) -> None:
         """Without a header the field says the type, and without both the shape does."""
         typed = index(annotations={"a": repository})
@@ -269,6 +276,7 @@ class TestPush:
         assert client.put(path, content=b'{"manifests": []}').status_code == 201
         assert client.get(path).headers["Content-Type"] == OCI_INDEX
 
+    @pytest.mark.one_home
     def test_size(self, client: httpx.Client, repository: str) -> None:
         """Four MiB are accepted, one byte more is not, announced or not."""
         limit = 4 * 1024 * 1024
@@ -301,6 +309,7 @@ class TestPush:
         for tag in tags:
             assert client.get(f"/v2/{repository}/manifests/{tag}").content == content.manifest
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize(
         ("reference", "tags", "status"),
         [(None, ["ok", "-bad"], 400), ("v1", ["v2"], 400), (None, ["x"] * 101, 414)],
@@ -325,6 +334,7 @@ class TestPush:
         assert_error(answer, status, "TAG_INVALID")
         assert client.get(f"/v2/{repository}/tags/list").json()["tags"] == []
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("tag", [".dot", "-dash", "x" * 129, "a b", "ü"])
     def test_malformed_tag(self, client: httpx.Client, repository: str, tag: str) -> None:
         """A tag outside the grammar is TAG_INVALID."""

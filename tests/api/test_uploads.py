@@ -40,6 +40,7 @@ pytestmark = pytest.mark.every_home
 class TestStart:
     """end-4: open a session, or push in one request."""
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("slash", ["", "/"])
     def test_open(self, client: httpx.Client, repository: str, slash: str) -> None:
         """A session is opened, with and without the slash, at a relative location."""
@@ -68,6 +69,7 @@ class TestStart:
         assert answer.headers["Docker-Content-Digest"] == digest
         assert client.get(answer.headers["Location"]).content == content
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize(
         "query",
         [{"digest": "sha256:bad"}, {"digest": EMPTY}, {"digest": ""}, {"digest-algorithm": "md5"}],
@@ -134,6 +136,7 @@ class TestChunks:
             assert client.get(f"/v2/{repository}/blobs/{EMPTY}").content == b""
             assert client.delete(f"/v2/{repository}/blobs/{EMPTY}").status_code == 202
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("method", ["PATCH", "PUT"])
     @pytest.mark.parametrize("start", [0, 9, 11, 10**18])
     def test_out_of_order(
@@ -156,6 +159,7 @@ class TestChunks:
         last = finish(client, location, content, content[10:], **{"Content-Range": "10-19"})
         assert last.status_code == 201
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("content_range", ["0-8", "0-10"])
     @pytest.mark.parametrize("streamed", [True, False])
     def test_wrong_length(
@@ -173,6 +177,7 @@ class TestChunks:
         assert patch(client, location, b"ab", "0-1").headers["Range"] == "0-1"
         assert finish(client, location, b"ab").status_code == 201
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("content_range", ["x", "5-1", "-5", "0-", "0-9/x", "\u0660-\u0669"])
     def test_malformed_range(
         self, client: httpx.Client, repository: str, content_range: str
@@ -184,6 +189,7 @@ class TestChunks:
         assert_error(answer, 416, "RANGE_INVALID")
         assert client.get(location).headers["Range"] == "0-0"
 
+    @pytest.mark.one_home
     def test_range_in_the_long_form(self, client: httpx.Client, repository: str) -> None:
         """The form of RFC 9110 is understood as well."""
         location = open_upload(client, repository)
@@ -201,6 +207,7 @@ class TestChunks:
         assert finish(client, location, content, content[10:]).status_code == 201
         assert client.get(f"/v2/{repository}/blobs/{digest_of(content)}").content == content
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("query", ["", "?digest=", "?digest=sha256:bad", "?digest=md5:00"])
     def test_no_digest(self, client: httpx.Client, repository: str, query: str) -> None:
         """A PUT has to name a digest, and the session survives one that does not."""
@@ -255,6 +262,7 @@ class TestSession:
             answer = client.request(method, location, params=params)
             assert_error(answer, 404, "BLOB_UPLOAD_UNKNOWN")
 
+    @pytest.mark.one_home
     @pytest.mark.parametrize("upload", ["unknown", "0" * 32, "../../x", "0" * 500])
     def test_unknown(self, client: httpx.Client, repository: str, upload: str) -> None:
         """An id that no session has is BLOB_UPLOAD_UNKNOWN."""
@@ -308,6 +316,7 @@ class TestMount:
             )
             assert client.head(f"/v2/{repository}/blobs/{digest}").status_code == 404
 
+    @pytest.mark.one_home
     def test_malformed(self, client: httpx.Client, repository: str) -> None:
         """A malformed digest or name is refused."""
         path = f"/v2/{repository}/blobs/uploads/"

@@ -13,10 +13,10 @@ import pytest
 from portside.operations.collect import expire_uploads
 from portside.operations.push import Chunk, Receiver
 from portside.spec.digests import Algorithm, Digest
-from portside.spec.errors import Unavailable
+from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.names import RepositoryName
 from portside.spec.ranges import ByteRange
-from portside.spec.uploads import UploadId
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.objects.keys import lease_key
 from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
@@ -296,6 +296,52 @@ class TestLostAnswers:
             way.lose(1, where="PUT /registry/test_a_push/blobs")
             await receiver.finish(REPOSITORY, session.id, digest, body(b""))
             assert await read(blobs, digest, len(content)) == content
+
+        runner.run(go())
+
+
+class TestLeasesThatStay:
+    """Leases whose holder could not let go, for the store failed."""
+
+    @staticmethod
+    async def append_at_last(receiver: Receiver, session: UploadSession) -> None:
+        """Try again until the session is free, which takes a store that works a moment."""
+        async with asyncio.timeout(LIFE / 2_000_000):
+            while True:
+                try:
+                    await receiver.append(REPOSITORY, session.id, body(b"content"))
+                except UploadBusy:
+                    continue
+                return
+
+    def test_one_that_nobody_knew_of(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
+    ) -> None:
+        """The store leased the upload, and never said so."""
+
+        async def go() -> None:
+            session = await receiver.open(REPOSITORY, SHA256)
+            way.lose(ENDLESS, where="/lease")
+            with pytest.raises(Unavailable):
+                await receiver.append(REPOSITORY, session.id, body(b"content"))
+            way.heal()
+            await self.append_at_last(receiver, session)
+
+        runner.run(go())
+
+    def test_one_that_could_not_be_removed(
+        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
+    ) -> None:
+        """The request is answered all the same, and the upload goes on when the store works."""
+
+        async def go() -> None:
+            session = await receiver.open(REPOSITORY, SHA256)
+            way.fail(500, ENDLESS, where="?delete")
+            await receiver.append(REPOSITORY, session.id, body(b"content"))
+            with pytest.raises(UploadBusy):
+                await receiver.append(REPOSITORY, session.id, body(b"content"))
+            way.heal()
+            await self.append_at_last(receiver, session)
 
         runner.run(go())
 

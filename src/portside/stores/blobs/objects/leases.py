@@ -44,6 +44,10 @@ It is also how long an upload that a dead node held cannot go on.
 """
 
 
+RELEASE_PAUSE = 1.0
+"""Seconds between two attempts to let go of a lease while the store fails."""
+
+
 class _Note(msgspec.Struct, frozen=True):
     """What a lease's object says; `expires` is in microseconds since 1970."""
 
@@ -142,17 +146,31 @@ class Lease:
             lost = "this request held the upload for longer than the object store let it; try again"
             raise Unavailable(lost)
 
-    async def release(self, renewing: asyncio.Task[None] | None = None) -> None:
-        """Let go; what cannot be removed now expires.
+    async def release(self, renewing: asyncio.Task[None] | None = None) -> bool:
+        """Let go; tells whether that is done.
 
         A renewal that is under way is waited for: it must not bring the lease back.
         """
         self._released.set()
         if renewing is not None:
             await renewing
-        if not self._is_lost and self._clock() < self._expires:
+        if self._is_lost or self._clock() >= self._expires:
+            return True
+        with suppress(Unavailable), translated("letting go of an upload"):
+            await obstore.delete_async(self._store, self._key)
+            return True
+        return False
+
+    async def keep_releasing(self) -> None:
+        """Let go of a lease that may be ours, by trying for as long as it can last."""
+        end = self._clock() + self._life
+        while self._clock() < end:
+            await asyncio.sleep(RELEASE_PAUSE)
             with suppress(Unavailable), translated("letting go of an upload"):
-                await obstore.delete_async(self._store, self._key)
+                held = await self._look()
+                if held is not None and self._take(held):
+                    await obstore.delete_async(self._store, self._key)
+                return
 
 
 def is_live(content: bytes, now: int) -> bool:

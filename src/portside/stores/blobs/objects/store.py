@@ -140,7 +140,7 @@ class ObjectBlobs(ObjectInventory):
         try:
             yield staging
         finally:
-            await self._to_its_end(_leave(staging, lease, renewing))
+            await self._to_its_end(self._leave(staging, lease, renewing))
 
     async def _acquire(self, upload: UploadId) -> Lease:
         deadline = time.monotonic() + self._hold_timeout
@@ -156,13 +156,36 @@ class ObjectBlobs(ObjectInventory):
             pause = min(pause * 2, _LAST_RETRY)
 
     async def _or_release(self, lease: Lease) -> bool:
-        """Try to get a lease; if nobody waits for it any more, it is given back when it comes."""
+        """Try to get a lease; one that comes when nobody waits for it any more is given back."""
         trying = asyncio.create_task(lease.try_acquire())
         try:
             return await asyncio.shield(trying)
         except asyncio.CancelledError:
-            self._begin(_give_back(trying, lease))
+            self._begin(self._give_back(trying, lease))
             raise
+        except Unavailable:
+            self._begin(lease.keep_releasing())
+            raise
+
+    async def _give_back(self, trying: asyncio.Task[bool], lease: Lease) -> None:
+        try:
+            if await trying:
+                await self._release(lease)
+        except Unavailable:
+            await lease.keep_releasing()
+
+    async def _leave(
+        self, staging: ObjectStaging, lease: Lease, renewing: asyncio.Task[None]
+    ) -> None:
+        try:
+            await staging.close()
+        finally:
+            await self._release(lease, renewing)
+
+    async def _release(self, lease: Lease, renewing: asyncio.Task[None] | None = None) -> None:
+        """Let go, if need be when the store works again; nobody waits for that."""
+        if not await lease.release(renewing):
+            self._begin(lease.keep_releasing())
 
     def _begin(self, work: Coroutine[None, None, Result]) -> asyncio.Task[Result]:
         task = asyncio.ensure_future(work)
@@ -212,19 +235,6 @@ class ObjectBlobs(ObjectInventory):
         with translated("signing a URL"):
             life = timedelta(seconds=seconds)
             return await obstore.sign_async(self._store, "GET", blob_key(digest), life)
-
-
-async def _leave(staging: ObjectStaging, lease: Lease, renewing: asyncio.Task[None]) -> None:
-    try:
-        await staging.close()
-    finally:
-        await lease.release(renewing)
-
-
-async def _give_back(trying: asyncio.Task[bool], lease: Lease) -> None:
-    with suppress(Unavailable):
-        if await trying:
-            await lease.release()
 
 
 def _pieces(gathered: bytes) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from portside.stores.metadata.postgres.faults import translated
-from portside.stores.metadata.postgres.pool import Database, let_go
+from portside.stores.metadata.postgres.pool import Database
+from portside.stores.metadata.postgres.transactions import let_go
 from portside.stores.metadata.versions import read_steps, require_version
 
 if TYPE_CHECKING:

@@ -43,6 +43,7 @@ from portside.stores.metadata.postgres.transactions import (
     Result,
     Transaction,
     begun,
+    let_go,
     lock_key,
 )
 from portside.stores.metadata.postgres.turns import Turns
@@ -69,7 +70,6 @@ _ANNOUNCE_REMOVAL = f"""
     ON CONFLICT (digest) DO UPDATE SET until = excluded.until
 """  # noqa: S608  # put together of constants
 _END_REMOVAL = "DELETE FROM removals WHERE digest = $1"
-_LET_GO = "SELECT pg_advisory_unlock_all()"
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,16 +293,6 @@ class Database:
         turns, self._turns = self._turns, None
         if turns is not None:
             turns.close()
-
-
-async def let_go(connection: Connection) -> None:
-    """Release session locks; a connection that cannot be told so is given up, and they with it."""
-    try:
-        await connection.execute(_LET_GO)
-    except FAILURES:
-        # One that was lost in between is not there to be given up.
-        with suppress(*FAILURES):
-            connection.terminate()
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:

@@ -20,6 +20,7 @@ else:
 Result = TypeVar("Result")
 
 _BEGIN = "BEGIN"
+_LET_GO = "SELECT pg_advisory_unlock_all()"
 _BEGIN_WITH_BLOB = "BEGIN; SELECT pg_advisory_xact_lock({})"
 
 
@@ -72,6 +73,16 @@ async def _roll_back(connection: Connection) -> None:
     try:
         await connection.execute("ROLLBACK")
     except FAILURES:
+        with suppress(*FAILURES):
+            connection.terminate()
+
+
+async def let_go(connection: Connection) -> None:
+    """Release session locks; a connection that cannot be told so is given up, and they with it."""
+    try:
+        await connection.execute(_LET_GO)
+    except FAILURES:
+        # One that was lost in between is not there to be given up.
         with suppress(*FAILURES):
             connection.terminate()
 
