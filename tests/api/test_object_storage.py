@@ -199,7 +199,7 @@ class TestStreaming:
             "check", "--data", str(streaming.running.data), *streaming.storage, env=away
         )
         assert (code, printed, len(errors.splitlines())) == (1, "", 1)
-        assert errors.startswith("portside: listing blobs: ")
+        assert errors.startswith("portside: reading the mark: ")
 
     def test_nothing_is_on_the_disk(self, streaming: Served, repository: str) -> None:
         """The data directory holds the database alone."""

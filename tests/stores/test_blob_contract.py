@@ -12,6 +12,9 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
+from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.marks import Mark
 from support.content import make_blob
 
 SHA256 = Algorithm.SHA256
@@ -236,3 +239,18 @@ class TestBlobs:
     def test_probe(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
         """A store that works says so."""
         runner.run(blobs.probe())
+
+
+class TestMarks:
+    """What says whose blobs there are."""
+
+    def test_the_first_stays(self, blobs: CollectableBlobs) -> None:
+        """Of two that leave a mark, one is heard, and it is no stray."""
+        assert isinstance(blobs, LocalBlobs | ObjectBlobs)
+        assert blobs.read_mark() is None
+        mark = Mark("a registry", "a store")
+        blobs.put_mark(mark)
+        blobs.put_mark(Mark("another", "one"))
+        assert blobs.read_mark() == mark
+        assert list(blobs.strays()) == []
+        assert list(blobs.objects()) == []

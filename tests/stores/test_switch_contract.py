@@ -160,3 +160,16 @@ def test_identities_differ(runner: asyncio.Runner, shelf: Shelf) -> None:
         assert (await shelf.metadata().standing()).identity == standing.identity
 
     runner.run(go())
+
+
+def test_the_blob_store_is_noted_once(runner: asyncio.Runner, metadata: CheckableStore) -> None:
+    """Whoever notes another one later is not heard, even if nothing else may change."""
+
+    async def go() -> None:
+        assert (await metadata.standing()).storage is None
+        await metadata.set_read_only(read_only=True)
+        await metadata.note_storage("first")
+        await metadata.note_storage("second")
+        assert (await metadata.standing()).storage == "first"
+
+    runner.run(go())

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from portside.bootstrap.clock import now
 from portside.bootstrap.engines import Engine, Metadata, open_engine
+from portside.bootstrap.marks import mark, require_own
 from portside.config import Settings, SettingsInvalid
 from portside.operations.collect import CollectableBlobs
 from portside.spec.errors import Unavailable
@@ -17,9 +18,10 @@ from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import open_blobs
+from portside.stores.marks import MarkedBlobs
 
 
-class Blobs(CollectableBlobs, Protocol):
+class Blobs(CollectableBlobs, MarkedBlobs, Protocol):
     """A blob store with all its abilities."""
 
     @property
@@ -41,10 +43,14 @@ class Blobs(CollectableBlobs, Protocol):
 
 
 class Stores(NamedTuple):
-    """The stores of one process; nothing is opened before it is needed."""
+    """The stores of one process; nothing is opened before it is needed.
+
+    `are_apart` says that the settings could pair a database with the blobs of another one.
+    """
 
     engine: Engine
     blobs: Blobs
+    are_apart: bool
 
     @property
     def metadata(self) -> Metadata:
@@ -68,13 +74,13 @@ class Stores(NamedTuple):
             )
             raise Unavailable(lost)
 
-    def require_storage(self) -> None:
-        """Ask an object store for one name, lest each of its blobs be asked for in vain.
+    async def require_storage(self) -> None:
+        """Refuse blobs of another registry, and a store that does not answer.
 
         Raises Unavailable.
         """
-        if isinstance(self.blobs, ObjectBlobs):
-            self.blobs.holds_blobs()
+        if self.are_apart:
+            await require_own(self.metadata, self.blobs, self.blobs.place)
 
     async def create(self) -> None:
         """Make what is missing.
@@ -84,6 +90,8 @@ class Stores(NamedTuple):
         await self.require_database()
         self.blobs.create()
         await self.engine.prepare()
+        if self.are_apart:
+            await mark(self.metadata, self.blobs, self.blobs.place)
 
     def close(self) -> None:
         """Finish what was begun, and let go of everything that belongs to no event loop."""
@@ -96,7 +104,9 @@ def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
 
     Raises SettingsInvalid.
     """
-    return Stores(open_engine(settings, read_only=read_only), _open_blobs(settings))
+    engine = open_engine(settings, read_only=read_only)
+    are_apart = bool(settings.database or settings.storage)
+    return Stores(engine, _open_blobs(settings), are_apart)
 
 
 def _open_blobs(settings: Settings) -> LocalBlobs | ObjectBlobs:

@@ -108,7 +108,6 @@ def check_command(**given: Any) -> None:
     settings = read_settings(given)
     asyncio.run(_require_this_version(settings))
     with opened_stores(settings, read_only=True) as stores:
-        stores.require_storage()
         pause = partial(time.sleep, STRAY_PAUSE)
         for problem in find_problems(stores.metadata, stores.blobs, tally, pause=pause):
             problems += 1
@@ -153,6 +152,7 @@ async def _require_this_version(settings: Settings) -> None:
         await stores.require_database()
         await require_registry(stores)
         await stores.engine.require_newest()
+        await stores.require_storage()
 
 
 def main() -> NoReturn:

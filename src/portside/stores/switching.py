@@ -18,11 +18,13 @@ class Standing(msgspec.Struct, frozen=True):
 
     `identity` is random and the store's own. `copy_of` is the identity of the registry that this
     one is a copy of and whose changes it will take; None for a registry that stands for itself.
+    `storage` is what its blob store is told from others by, if that was noted; see `marks`.
     """
 
     identity: str
     copy_of: str | None
     read_only: bool
+    storage: str | None
 
 
 class SwitchableMetadata(Protocol):
@@ -38,4 +40,8 @@ class SwitchableMetadata(Protocol):
         Once this has returned, whatever was under way is committed or refused, and nothing changes
         any more. A copy that may change is a copy no longer.
         """
+        ...
+
+    async def note_storage(self, storage: str) -> None:
+        """Note which blob store belongs to the registry, unless one was noted before."""
         ...

@@ -12,6 +12,7 @@ from pathlib import Path
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUploadUnknown, DigestInvalid
 from portside.spec.uploads import UploadId
+from portside.stores.marks import NAME as MARK
 
 
 class Layout:
@@ -21,6 +22,7 @@ class Layout:
         self.root = root
         self.blobs = root / "blobs"
         self.uploads = root / "uploads"
+        self.mark = root / MARK
         self._prefixes = {
             algorithm: f"{self.blobs}{os.sep}{algorithm}{os.sep}" for algorithm in Algorithm
         }

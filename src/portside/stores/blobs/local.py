@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,13 @@ from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
-from portside.stores.blobs.layout import Layout, stat_or_none
+from portside.stores.blobs.layout import Layout, stat_or_none, sync_directory
 from portside.stores.blobs.leftovers import describe, drop_leftovers, is_in_use, try_store
 from portside.stores.blobs.locking import or_close, try_lock
 from portside.stores.blobs.staging import READ_SIZE, FileStaging
 from portside.stores.inspection import Stray
 from portside.stores.interfaces import Remove
+from portside.stores.marks import Mark, decode_mark, encode_mark
 
 THREADS = 32
 """Threads for reads and writes that may block; more requests than these wait their turn."""
@@ -72,6 +74,27 @@ class LocalBlobs:
         """Make the directories; raises StorageFull or Unavailable."""
         with translated(f"preparing {self._layout.root}"):
             self._layout.create()
+
+    def read_mark(self) -> Mark | None:
+        """Read the file of the mark."""
+        with translated(f"reading {self._layout.mark}"), suppress(FileNotFoundError):
+            return decode_mark(self._layout.mark.read_bytes())
+        return None
+
+    def put_mark(self, mark: Mark) -> None:
+        """Write a file beside, and link it, which fails if there is one."""
+        beside = self._layout.mark.with_suffix(f".{secrets.token_hex(8)}")
+        with translated(f"writing {self._layout.mark}"):
+            try:
+                with open(beside, "xb") as file:
+                    file.write(encode_mark(mark))
+                    file.flush()
+                    os.fsync(file.fileno())
+                with suppress(FileExistsError):
+                    os.link(beside, self._layout.mark)
+            finally:
+                beside.unlink(missing_ok=True)
+            sync_directory(self._layout.root)
 
     def close(self) -> None:
         """Let go of the threads, after what they are doing."""

@@ -12,9 +12,10 @@ from portside.stores.metadata.database import Database
 from portside.stores.metadata.writer import Transaction
 from portside.stores.switching import Standing
 
-_GET = "SELECT identity, copy_of, read_only FROM registry"
+_GET = "SELECT identity, copy_of, read_only, storage FROM registry"
 _SET = "UPDATE registry SET read_only = 1"
 _LIFT = "UPDATE registry SET read_only = 0, copy_of = NULL"
+_NOTE_STORAGE = "UPDATE registry SET storage = ? WHERE storage IS NULL"
 
 
 class SqliteSwitch:
@@ -37,6 +38,12 @@ class SqliteSwitch:
 
         return await self._database.write(job)
 
+    async def note_storage(self, storage: str) -> None:
+        """Write the row if nothing stands there."""
+        await self._database.write(
+            lambda transaction: transaction.execute(_NOTE_STORAGE, (storage,)) and None
+        )
+
 
 def read_standing(transaction: Transaction) -> Standing:
     """Read the row within a transaction."""
@@ -44,5 +51,5 @@ def read_standing(transaction: Transaction) -> Standing:
 
 
 def _standing(row: Any) -> Standing:
-    identity, copy_of, read_only = row
-    return Standing(identity, copy_of, bool(read_only))
+    identity, copy_of, read_only, storage = row
+    return Standing(identity, copy_of, bool(read_only), storage)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import obstore
+from obstore.exceptions import AlreadyExistsError
 
 from portside.spec.digests import Digest
 from portside.spec.uploads import UploadId
@@ -27,6 +29,8 @@ from portside.stores.blobs.objects.keys import (
 from portside.stores.blobs.objects.leases import is_live
 from portside.stores.blobs.objects.placing import size_of
 from portside.stores.inspection import Stray
+from portside.stores.marks import NAME as MARK
+from portside.stores.marks import Mark, decode_mark, encode_mark
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -54,6 +58,20 @@ class ObjectInventory:
     def holds_blobs(self) -> bool:
         """Tell whether there is any blob; raises Unavailable."""
         return next(self.objects(), None) is not None
+
+    def read_mark(self) -> Mark | None:
+        """Read the object of the mark."""
+        with translated("reading the mark"):
+            try:
+                content = obstore.get(self._store, MARK).bytes()
+            except FileNotFoundError:
+                return None
+        return decode_mark(bytes(content))
+
+    def put_mark(self, mark: Mark) -> None:
+        """Put the object on the condition that there is none."""
+        with translated("leaving the mark"), suppress(AlreadyExistsError):
+            obstore.put(self._store, MARK, encode_mark(mark), mode="create")
 
     def objects(self) -> Iterator[tuple[Digest, int]]:
         """List every blob."""
@@ -143,7 +161,7 @@ def _is_foreign(key: str) -> bool:
         # Some servers list the prefix itself, as the directory that it is to them.
         return False
     known = parse_blob_key(key) is not None or parse_upload_key(key) is not None
-    return not known and not is_probe_key(key)
+    return not known and not is_probe_key(key) and key != MARK
 
 
 def _written(entry: ObjectMeta) -> int:

@@ -13,7 +13,7 @@ from portside.stores.metadata.postgres.pool import Database
 from portside.stores.metadata.postgres.transactions import Transaction
 from portside.stores.switching import Standing
 
-_GET = "SELECT identity, copy_of, read_only FROM registry"
+_GET = "SELECT identity, copy_of, read_only, storage FROM registry"
 LOCK = """
     LOCK TABLE access_state, scope_maps, scope_map_rules, identities, passwords, signing_keys,
         repositories, blobs, repository_blobs, manifests, manifest_references, tags, uploads
@@ -22,6 +22,7 @@ LOCK = """
 """Waits for every transaction that has changed what the switch guards."""
 _SET = "UPDATE registry SET read_only = TRUE"
 _LIFT = "UPDATE registry SET read_only = FALSE, copy_of = NULL"
+_NOTE_STORAGE = "UPDATE registry SET storage = $1 WHERE storage IS NULL"
 
 
 class PostgresSwitch:
@@ -44,6 +45,10 @@ class PostgresSwitch:
             return before
 
         return await self._database.write(job)
+
+    async def note_storage(self, storage: str) -> None:
+        """Write the row if nothing stands there."""
+        await self._database.execute(_NOTE_STORAGE, storage)
 
 
 async def read_standing(transaction: Transaction) -> Standing:

@@ -1,12 +1,14 @@
 -- Which registry this is, and whether it may change.
 
 -- One row. `copy_of` is the identity of the registry that this one is a copy of, until it is used in
--- its place; a copy changes with what it is a copy of, and not otherwise.
+-- its place; a copy changes with what it is a copy of, and not otherwise. `storage` is what the mark in
+-- its blob store says, where that is apart from the database and has been served from.
 CREATE TABLE registry (
     id        INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     identity  TEXT    NOT NULL,
     copy_of   TEXT,
-    read_only INTEGER NOT NULL
+    read_only INTEGER NOT NULL,
+    storage   TEXT
 ) STRICT;
 
 INSERT INTO registry (id, identity, copy_of, read_only)
