@@ -111,8 +111,14 @@ class TestPushes:
     @pytest.mark.parametrize("size", [1000, LARGE])
     def test_queries(self, node: Node, repository: str, size: int) -> None:
         """A handful, however large the blob."""
+        node.push(repository, b"the first of the repository")
         content = make_blob(size, repository)
         cost = node.cost(lambda: node.push(repository, content), 201)
+        assert cost.queries + cost.frames <= QUERIES, cost.statements
+
+    def test_queries_of_the_first(self, node: Node, repository: str) -> None:
+        """A small one makes the repository on the way."""
+        cost = node.cost(lambda: node.push(repository, b"first"), 201)
         assert cost.queries + cost.frames <= QUERIES, cost.statements
 
     @pytest.mark.parametrize("size", [1000, LARGE])

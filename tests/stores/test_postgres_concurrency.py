@@ -24,6 +24,7 @@ from portside.spec.errors import (
 )
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
+from portside.stores.metadata.postgres.blobs import QUICK
 from portside.stores.metadata.postgres.store import PostgresMetadata
 from portside.stores.metadata.postgres.transactions import Transaction
 from stores.conftest import Clock, PostgresShelf
@@ -383,6 +384,35 @@ class TestWaiting:
             assert not slow.done()
             go_on.set()
             await slow
+
+        runner.run(go())
+
+
+class TestNewRepository:
+    """A repository that comes with its first blob."""
+
+    def test_no_push_waits_for_the_bytes_of_another(
+        self, runner: asyncio.Runner, nodes: list[PostgresMetadata]
+    ) -> None:
+        """While a large blob is placed, others are pushed to the same repository."""
+        is_placing, may_end = threading.Event(), threading.Event()
+
+        def place() -> None:
+            is_placing.set()
+            assert may_end.wait(30)
+
+        async def go() -> None:
+            large = asyncio.create_task(
+                nodes[0].commit_blob(A, BLOB, QUICK + 1, session=None, place=place)
+            )
+            assert await asyncio.to_thread(is_placing.wait, 30)
+            other = Digest.of(b"other")
+            async with asyncio.timeout(20):
+                await nodes[1].commit_blob(A, other, 5, session=None, place=lambda: None)
+            assert await nodes[1].get_blob_size(A, other) == 5
+            may_end.set()
+            await large
+            assert await nodes[1].get_blob_size(A, BLOB) == QUICK + 1
 
         runner.run(go())
 

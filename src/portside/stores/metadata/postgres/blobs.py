@@ -53,9 +53,11 @@ _COMMIT = f"""
     {_REPOSITORY}
     SELECT
         EXISTS (SELECT 1 FROM ended),
-        EXISTS (SELECT 1 FROM removals WHERE digest = $2 AND until > clock_timestamp())
+        EXISTS (SELECT 1 FROM removals WHERE digest = $2 AND until > clock_timestamp()),
+        EXISTS (SELECT 1 FROM made)
 """  # noqa: S608  # put together of constants
 _LINK = f"WITH {_REPOSITORY} SELECT 1"  # likewise
+_MAKE = "INSERT INTO repositories (name, created) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _UNLINK = "DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2"
 _LINKED_ANYWHERE = "SELECT 1 FROM repository_blobs WHERE digest = $1 LIMIT 1"
 _MOUNTABLE = """
@@ -83,6 +85,14 @@ _NEEDED_BY = """
 """
 
 
+QUICK = 8 * 1024 * 1024
+"""Bytes that are placed in a moment; for what is larger, the store may need minutes."""
+
+
+class _RepositoryIsNew(Exception):
+    """A transaction that will last has made a repository, and others would have to wait for it."""
+
+
 class PostgresBlobs:
     """The BlobLinkStore over PostgreSQL."""
 
@@ -106,7 +116,11 @@ class PostgresBlobs:
         session: UploadSession | None,
         place: Place,
     ) -> None:
-        """Lock the digest, write with one statement, place the bytes, and commit."""
+        """Lock the digest, write with one statement, place the bytes, and commit.
+
+        A repository that comes with a large blob is made before, so that other pushes to it need
+        not wait for the bytes.
+        """
         undos: list[Undo] = []
 
         async def job(transaction: Transaction) -> None:
@@ -114,19 +128,25 @@ class PostgresBlobs:
             row = await transaction.find(
                 _COMMIT, str(repository), str(digest), transaction.now, size, *upload
             )
-            has_ended, is_being_removed = row or (False, False)
+            has_ended, is_being_removed, is_new = row or (False, False, False)
             if session is not None and not has_ended:
                 raise await refusal(transaction, session.id)
             if is_being_removed:
                 raise Unavailable(
                     f"{digest} is being removed by a node that was cut off; try again"
                 )
+            if is_new and size > QUICK:
+                raise _RepositoryIsNew
             undo = await self._database.turns.run(place)
             if undo is not None:
                 undos.append(undo)
 
         try:
-            await self._database.write_with_bytes(job, blob=digest)
+            try:
+                await self._database.write_with_bytes(job, blob=digest)
+            except _RepositoryIsNew:
+                await self._database.execute(_MAKE, str(repository), self._database.clock())
+                await self._database.write_with_bytes(job, blob=digest)
         except StorageFull:
             # The bytes are in the way of everybody, unless somebody came to need them meanwhile.
             for undo in undos:
