@@ -21,6 +21,7 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
+from portside.stores.blobs.objects.inventory import YOUNG
 from portside.stores.blobs.objects.keys import blob_key, fresh_chunk_key, lease_key
 from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
@@ -500,6 +501,20 @@ class TestBlobs:
             assert await node().list_stale_uploads(2**60) == []
 
         runner.run(go())
+
+
+    def test_a_chunk_without_a_lease_is_in_use_while_it_is_young(
+        self, node: Node, clock: Clock, object_store: ObjectStore
+    ) -> None:
+        """A blob that comes in one request has a chunk and neither a lease nor a session."""
+        upload = UploadId.fresh()
+        key = fresh_chunk_key(upload, 0)
+        obstore.put(object_store, key, b"content")
+        written = int(obstore.head(object_store, key)["last_modified"].timestamp() * 1_000_000)
+        clock.now = written + 1_000_000
+        assert node().is_held(upload)
+        clock.now = written + YOUNG * 1_000_000 + 1_000_000
+        assert not node().is_held(upload)
 
 
 class TestS3:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 LIST_PAGE = 1000
 """Objects that are listed at once: what one request to S3 gives."""
 
+YOUNG = 3600
+"""Seconds after its last write in which a chunk without a lease may belong to a request."""
+
 READ_SIZE = 1024 * 1024
 """Bytes that are hashed at once."""
 
@@ -130,12 +133,13 @@ class ObjectInventory:
         return find_reach(known) if known else None
 
     def is_held(self, upload: UploadId) -> bool:
-        """Read the upload's lease."""
+        """Read the upload's lease; a blob that comes in one request has none, but is young."""
         with translated("looking at an upload"):
             try:
                 content = obstore.get(self._store, lease_key(upload)).bytes()
             except FileNotFoundError:
-                return False
+                young = self._clock() - YOUNG * 1_000_000
+                return any(_written(entry) > young for entry in self._list(upload_prefix(upload)))
         return is_live(bytes(content), self._clock())
 
     def _stale_uploads(self, before: int) -> list[UploadId]:
