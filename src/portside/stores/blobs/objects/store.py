@@ -29,6 +29,7 @@ from portside.stores.blobs.objects.keys import (
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import LIFE, Lease
+from portside.stores.blobs.objects.memory import UploadMemory
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.staging import Means, ObjectStaging
 from portside.stores.interfaces import Remove
@@ -78,7 +79,9 @@ class ObjectBlobs(ObjectInventory):
         self._hashes = RunningHashes()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
         self._brief = brief or store
-        self._means = Means(store, self._brief, self._hashes, self._pool, sizes or Sizes())
+        sizes = sizes or Sizes()
+        memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
+        self._means = Means(store, self._brief, self._hashes, self._pool, sizes, memory)
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     def create(self) -> None:
