@@ -11,7 +11,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from portside.stores.blobs.objects.leases import LIFE
 from portside.stores.blobs.objects.profiles import find_profile
 from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store
-from portside.stores.blobs.opening import open_blobs
+from portside.stores.blobs.opening import Limits, open_blobs
 from portside.stores.metadata.postgres.pool import LEASE
 from support.s3 import BUCKET, S3
 
@@ -160,8 +160,7 @@ def test_one_place(url: str, tmp_path: Path) -> None:
         root=tmp_path,
         environment={},
         allow_http=False,
-        hold_timeout=0,
-        reserve=0,
+        limits=Limits(hold_timeout=0, reserve=0, upload_memory=0),
         clock=lambda: 0,
     )
     blobs.close()

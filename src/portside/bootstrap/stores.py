@@ -17,7 +17,7 @@ from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
-from portside.stores.blobs.opening import open_blobs
+from portside.stores.blobs.opening import Limits, open_blobs
 from portside.stores.marks import MarkedBlobs
 
 
@@ -116,8 +116,11 @@ def _open_blobs(settings: Settings) -> LocalBlobs | ObjectBlobs:
             root=settings.root,
             environment=os.environ,
             allow_http=settings.storage_http,
-            hold_timeout=settings.upload_hold_timeout,
-            reserve=settings.reserve_bytes,
+            limits=Limits(
+                hold_timeout=settings.upload_hold_timeout,
+                reserve=settings.reserve_bytes,
+                upload_memory=settings.upload_memory,
+            ),
             clock=now,
         )
     except StorageUrlInvalid as error:

@@ -118,6 +118,16 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             le=LARGEST,
         ),
     ] = 1024 * 1024
+    upload_memory: Annotated[
+        int,
+        described(
+            "Memory of one worker for uploads to an object store. Each that is larger than 1 MiB"
+            " takes 32 MiB of it, and waits while none is left; one at a time is always let in.",
+            "bytes",
+            ge=0,
+            le=1 << 50,
+        ),
+    ] = 512 * 1024 * 1024
     workers: Annotated[
         int,
         described(

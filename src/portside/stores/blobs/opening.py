@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store, split_url
+
+
+class Limits(NamedTuple):
+    """How long, in seconds, one request waits for another, and what uploads may take, in bytes.
+
+    `reserve` is what they leave free on a disk, `upload_memory` what they take together on the way
+    to an object store.
+    """
+
+    hold_timeout: float
+    reserve: int
+    upload_memory: int
 
 
 def open_blobs(
@@ -17,8 +31,7 @@ def open_blobs(
     root: Path,
     environment: Mapping[str, str],
     allow_http: bool,
-    hold_timeout: float,
-    reserve: int,
+    limits: Limits,
     clock: Callable[[], int],
 ) -> LocalBlobs | ObjectBlobs:
     """Make the store that a URL names, or the one in `root` if it is empty; nothing is read yet.
@@ -26,15 +39,16 @@ def open_blobs(
     `file:///path` is a directory as `root` is. Raises StorageUrlInvalid.
     """
     if not url:
-        return LocalBlobs(root, hold_timeout=hold_timeout, reserve=reserve)
+        return LocalBlobs(root, hold_timeout=limits.hold_timeout, reserve=limits.reserve)
     if not is_remote(url):
-        return LocalBlobs(_directory(url), hold_timeout=hold_timeout, reserve=reserve)
+        return LocalBlobs(_directory(url), hold_timeout=limits.hold_timeout, reserve=limits.reserve)
     return ObjectBlobs(
         open_store(url, environment=environment, allow_http=allow_http),
         brief=open_store(url, environment=environment, allow_http=allow_http, patience=BRIEF),
         place=_spelled(url),
-        hold_timeout=hold_timeout,
+        hold_timeout=limits.hold_timeout,
         clock=clock,
+        sizes=Sizes(together=limits.upload_memory),
     )
 
 

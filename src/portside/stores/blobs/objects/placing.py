@@ -31,6 +31,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.blobs.objects.chunks import Chunk
 from portside.stores.blobs.objects.faults import translated
+from portside.stores.blobs.objects.memory import PATIENCE
 from portside.stores.interfaces import Undo
 
 if TYPE_CHECKING:
@@ -46,19 +47,26 @@ _COPY_PAUSE = 0.2
 
 
 class Sizes(NamedTuple):
-    """In which pieces bytes go to the store; all in bytes, but for `in_flight`, in parts.
+    """In which pieces bytes go to the store; in bytes, but for `in_flight` and `patience`.
 
     `part` is what one request carries, and what stays in memory until the digest is known: S3 wants
-    5 MiB at least. `in_flight` parts are sent at once, beside the one that is filled, so that a
-    body takes (in_flight + 1) parts of memory. `chunk` is where a body goes on in another object,
-    before it has more parts than a store takes. `copy` is what one server-side copy carries: 5 GB
-    on S3.
+    5 MiB at least. `in_flight` parts are sent at once, beside the one that is filled. `chunk` is
+    where a body goes on in another object, before it has more parts than a store takes. `copy` is
+    what one server-side copy carries: 5 GB on S3. `together` is the memory of all uploads of a
+    process, and `patience` how long, in seconds, one of them waits for its share of it.
     """
 
     part: int = 8 * _MIB
     in_flight: int = 2
     chunk: int = 64 * 1024 * _MIB
     copy: int = 5_000_000_000
+    together: int = 512 * _MIB
+    patience: float = PATIENCE
+
+    @property
+    def share(self) -> int:
+        """What one upload takes at most: those parts, and one that comes in or is read again."""
+        return self.part * (self.in_flight + 2)
 
 
 def size_of(store: ObjectStore, key: str) -> int | None:

@@ -32,6 +32,7 @@ from portside.stores.blobs.objects.keys import (
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import Lease
+from portside.stores.blobs.objects.memory import Share, UploadMemory
 from portside.stores.blobs.objects.placing import Sizes, confirm, copy, join, put, read_chunk
 from portside.stores.interfaces import Place
 
@@ -58,6 +59,7 @@ class Means(NamedTuple):
     hashes: RunningHashes
     pool: ThreadPoolExecutor
     sizes: Sizes
+    memory: UploadMemory
 
 
 class _Opened(NamedTuple):
@@ -76,6 +78,7 @@ class ObjectStaging:
         self._lease = lease
         self._means = means
         self._store = means.store
+        self._share = Share(means.memory)
         self._algorithm = Algorithm.SHA256
         self._hasher: _Hash | None = None
         self._chunks: list[Chunk] = []
@@ -127,10 +130,11 @@ class ObjectStaging:
             self._lease.check()
 
     async def write(self, chunk: bytes) -> None:
-        """Append bytes to the batch, and hand it over when it is full."""
+        """Append bytes; a batch that is full is handed over as soon as there is memory for more."""
         self._batch.append(chunk)
         self._batch_size += len(chunk)
         if self._batch_size >= BATCH:
+            await self._share.take()
             await self._hand_over()
 
     async def _hand_over(self) -> None:
@@ -233,6 +237,7 @@ class ObjectStaging:
 
     async def _hash_all(self, algorithm: Algorithm) -> _Hash:
         hasher = algorithm.hasher()
+        await self._share.take()
         with translated("reading an upload"):
             for chunk in self._chunks:
                 async for piece in read_chunk(self._store, chunk, self._means.sizes.part):
@@ -258,12 +263,20 @@ class ObjectStaging:
         return partial(copy, self._store, self._chunks[0], key)
 
     async def _join(self, key: str, digest: Digest) -> None:
+        await self._share.take()
         work = join(self._store, tuple(self._chunks), key, digest, self._means.sizes)
         await asyncio.shield(self._start(work))
         self._check_lease()
 
     async def close(self) -> None:
-        """Wait for what still runs, and drop what was not acknowledged.
+        """Wait for what still runs, drop what was not acknowledged, and give back the memory."""
+        try:
+            await self._clear()
+        finally:
+            self._share.give_back()
+
+    async def _clear(self) -> None:
+        """Leave nothing behind.
 
         A chunk that is being written is completed first: an object can be removed, and a multipart
         upload that nobody ends would stay, unseen, until the store itself drops it.

@@ -29,6 +29,7 @@ from portside.stores.blobs.objects.keys import (
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import LIFE, Lease
+from portside.stores.blobs.objects.memory import UploadMemory
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.staging import Means, ObjectStaging
 from portside.stores.interfaces import Remove
@@ -41,8 +42,11 @@ Result = TypeVar("Result")
 THREADS = 8
 """Threads that hash and list; what waits for the network needs none."""
 
-PIECE = 1024 * 1024
-"""Bytes that are read at least, and handed on at most, at once."""
+PIECE = 256 * 1024
+"""Bytes that are read at least at once, and handed on twice of them at most.
+
+A slow reader keeps several of them waiting. Smaller ones cost fast readers a part of their speed.
+"""
 
 _FIRST_RETRY = 0.02
 _LAST_RETRY = 0.5
@@ -78,7 +82,9 @@ class ObjectBlobs(ObjectInventory):
         self._hashes = RunningHashes()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
         self._brief = brief or store
-        self._means = Means(store, self._brief, self._hashes, self._pool, sizes or Sizes())
+        sizes = sizes or Sizes()
+        memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
+        self._means = Means(store, self._brief, self._hashes, self._pool, sizes, memory)
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     def create(self) -> None:

@@ -1,0 +1,58 @@
+"""The memory that the uploads of one process take together.
+
+An upload that is larger than a batch takes a share of it, and keeps it until its hold ends. If all
+shares are taken it waits for one, and its body is not read meanwhile, so that its client waits too.
+Nobody who has a share waits for another one: each share comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from portside.spec.errors import Unavailable
+
+PATIENCE = 600.0
+"""Seconds to wait for a share: what a hundred uploads of 1 GiB take a slow object store.
+
+A proxy, or the client, may give up before. Nothing is lost by waiting for longer than they do.
+"""
+
+
+class UploadMemory:
+    """As many shares as the budget has room for, and one at least; both sizes are in bytes."""
+
+    def __init__(self, budget: int, *, share: int, patience: float) -> None:
+        self._free = asyncio.Semaphore(max(1, budget // share))
+        self._patience = patience
+
+    async def take(self) -> None:
+        """Take a share, in the order of those who wait; raises Unavailable if none comes free."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise Unavailable("too many uploads at once; try again") from error
+
+    def give_back(self) -> None:
+        """Let another upload have a share."""
+        self._free.release()
+
+
+class Share:
+    """What one upload has of the memory: nothing, or one share."""
+
+    def __init__(self, memory: UploadMemory) -> None:
+        self._memory = memory
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Take the share, unless it is taken already; raises Unavailable."""
+        if not self._is_taken:
+            await self._memory.take()
+            self._is_taken = True
+
+    def give_back(self) -> None:
+        """Give back what was taken."""
+        if self._is_taken:
+            self._is_taken = False
+            self._memory.give_back()

@@ -1,0 +1,212 @@
+"""What the uploads to an object store take together: a budget, and what it does to those in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+
+import obstore
+import pytest
+from obstore.store import ObjectStore
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import Unavailable
+from portside.spec.ranges import ByteRange
+from portside.spec.uploads import UploadId
+from portside.stores.blobs.objects.memory import UploadMemory
+from portside.stores.blobs.objects.placing import Sizes
+from portside.stores.blobs.objects.staging import BATCH
+from portside.stores.blobs.objects.store import ObjectBlobs
+from support.content import make_blob
+
+SHA256 = Algorithm.SHA256
+SIZES = Sizes(part=5 * BATCH, in_flight=1)
+
+Node = Callable[..., ObjectBlobs]
+
+
+@pytest.fixture
+def node(object_store: ObjectStore, clock: Callable[[], int]) -> Iterator[Node]:
+    """Start nodes with memory for so many uploads, which wait for it so many seconds."""
+    with ExitStack() as stack:
+
+        def start(shares: float, patience: float = 60) -> ObjectBlobs:
+            blobs = ObjectBlobs(
+                object_store,
+                hold_timeout=0.1,
+                clock=clock,
+                sizes=SIZES._replace(together=int(shares * SIZES.share), patience=patience),
+            )
+            stack.callback(blobs.close)
+            return blobs
+
+        yield start
+
+
+class Pushes:
+    """Pushes to one node; `most` is how many were beyond their first batch at one time."""
+
+    def __init__(self, blobs: ObjectBlobs) -> None:
+        self.most = 0
+        self._blobs = blobs
+        self._now = 0
+
+    async def push(self, content: bytes) -> None:
+        """Push a blob in one request."""
+        async with self._blobs.hold(UploadId.fresh(), fresh=True) as staging:
+            await staging.resume(0, SHA256)
+            await staging.write(content[:BATCH])
+            self._now += 1
+            self.most = max(self.most, self._now)
+            await staging.write(content[BATCH:])
+            digest = await staging.finish(SHA256)
+            assert digest == Digest.of(content)
+            await asyncio.to_thread(await staging.place(digest))
+            self._now -= 1
+
+    async def push_all(self, name: str, *, count: int = 8, size: int = 6 * BATCH) -> None:
+        """Push different blobs at once, and read them again."""
+        contents = [make_blob(size, (name, number)) for number in range(count)]
+        await asyncio.gather(*(self.push(content) for content in contents))
+        for content in contents:
+            pieces = self._blobs.read(Digest.of(content), ByteRange(0, size))
+            assert b"".join([piece async for piece in pieces]) == content
+
+
+@asynccontextmanager
+async def taken(blobs: ObjectBlobs) -> AsyncIterator[None]:
+    """Have a share of the memory for the length of a block."""
+    async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+        await staging.resume(0, SHA256)
+        await staging.write(bytes(BATCH))
+        yield
+
+
+class TestShares:
+    """So many at once, and the others in their turn."""
+
+    @pytest.mark.parametrize(("shares", "most"), [(0, 1), (1.9, 1), (3, 3)])
+    def test_no_more_than_there_is_memory_for(
+        self, runner: asyncio.Runner, node: Node, shares: float, most: int
+    ) -> None:
+        """All of them succeed; one is let in however little there is."""
+        pushes = Pushes(node(shares))
+        runner.run(pushes.push_all("many"))
+        assert pushes.most == most
+
+    def test_a_small_one_needs_none(self, runner: asyncio.Runner, node: Node) -> None:
+        """It passes those that wait."""
+
+        async def go() -> None:
+            blobs = node(1)
+            async with taken(blobs):
+                pushes = Pushes(blobs)
+                await pushes.push_all("small", size=BATCH - 1)
+                assert pushes.most > 1
+
+        runner.run(go())
+
+    def test_one_that_waits_too_long(
+        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    ) -> None:
+        """It is told to try again, leaves nothing, and can when there is memory."""
+
+        async def go() -> None:
+            blobs = node(1, patience=0.01)
+            async with taken(blobs):
+                with pytest.raises(Unavailable, match="too many uploads at once; try again"):
+                    await Pushes(blobs).push_all("late", count=1)
+                assert await obstore.list(object_store).collect_async() == []
+            await Pushes(blobs).push_all("late", count=1)
+
+        runner.run(go())
+
+    @pytest.mark.parametrize("end", [RuntimeError, asyncio.CancelledError])
+    def test_one_that_fails(
+        self, runner: asyncio.Runner, node: Node, end: type[BaseException]
+    ) -> None:
+        """Its share comes back."""
+
+        async def go() -> None:
+            blobs = node(1, patience=0.01)
+            with pytest.raises(end):
+                async with taken(blobs):
+                    raise end
+            await Pushes(blobs).push_all("after", count=1)
+
+        runner.run(go())
+
+    @pytest.mark.parametrize("is_joined", [True, False])
+    def test_staged_bytes_that_are_read_again(
+        self, runner: asyncio.Runner, node: Node, is_joined: bool
+    ) -> None:
+        """To join chunks, and to hash those of another node, takes a share although none came."""
+
+        async def go() -> None:
+            blobs, upload = node(1, patience=0.01), UploadId.fresh()
+            for number in range(2):
+                async with blobs.hold(upload) as staging:
+                    await staging.resume(number * 5, SHA256)
+                    await staging.write(b"bytes")
+                    await staging.flush()
+                    staging.keep()
+            wanted = SHA256 if is_joined else Algorithm.SHA512
+            async with taken(blobs):
+                with pytest.raises(Unavailable, match="too many uploads"):
+                    await finish(blobs, upload, wanted)
+            assert await finish(blobs, upload, wanted) == Digest.of(b"bytesbytes", wanted)
+
+        async def finish(blobs: ObjectBlobs, upload: UploadId, algorithm: Algorithm) -> Digest:
+            async with blobs.hold(upload) as staging:
+                await staging.resume(10, SHA256)
+                digest = await staging.finish(algorithm)
+                if is_joined:
+                    await asyncio.to_thread(await staging.place(digest))
+                return digest
+
+        runner.run(go())
+
+
+class TestCancellation:
+    """Clients that go away while they wait."""
+
+    def test_a_push(self, runner: asyncio.Runner, node: Node) -> None:
+        """Neither is a share lost, nor is there one more."""
+
+        async def go() -> None:
+            blobs = node(1)
+            pushes = Pushes(blobs)
+            async with taken(blobs):
+                waiting = [asyncio.create_task(pushes.push(bytes(2 * BATCH))) for _ in range(3)]
+                # Up to the memory, none of them waits for anything else.
+                await asyncio.sleep(0)
+                for task in waiting:
+                    task.cancel()
+                ends = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
+            await pushes.push_all("after", count=3)
+            assert pushes.most == 1
+
+        runner.run(go())
+
+    def test_at_the_moment_of_its_turn(self, runner: asyncio.Runner) -> None:
+        """The share goes to the next one."""
+
+        async def go() -> None:
+            memory = UploadMemory(1, share=1, patience=60)
+            await memory.take()
+            first, second = (asyncio.create_task(memory.take()) for _ in range(2))
+            await asyncio.sleep(0)
+            memory.give_back()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            await second
+            third = asyncio.create_task(memory.take())
+            await asyncio.sleep(0)
+            assert not third.done()
+            memory.give_back()
+            await third
+
+        runner.run(go())
