@@ -502,7 +502,6 @@ class TestBlobs:
 
         runner.run(go())
 
-
     def test_a_chunk_without_a_lease_is_in_use_while_it_is_young(
         self, node: Node, clock: Clock, object_store: ObjectStore
     ) -> None:
