@@ -12,7 +12,7 @@ import asyncio
 from portside.spec.errors import Unavailable
 
 PATIENCE = 600.0
-"""Seconds to wait for a share: what a hundred uploads of 1 GiB take a slow object store.
+"""Seconds to wait for a share, which comes free when a whole upload ends: large ones take minutes.
 
 A proxy, or the client, may give up before. Nothing is lost by waiting for longer than they do.
 """

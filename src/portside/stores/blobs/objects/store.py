@@ -45,7 +45,7 @@ THREADS = 8
 PIECE = 256 * 1024
 """Bytes that are read at least at once, and handed on twice of them at most.
 
-A slow reader keeps several of them waiting. Smaller ones cost fast readers a part of their speed.
+A slow reader keeps several of them waiting. Smaller ones cost more of the processor.
 """
 
 _FIRST_RETRY = 0.02
