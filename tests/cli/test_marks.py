@@ -78,6 +78,22 @@ class TestAnotherPlace:
         assert "registry.json beside the blobs is damaged" in self.run(command, served, url)
 
 
+@pytest.mark.parametrize("command", ["serve", "check", "collect"])
+def test_blobs_of_one_machine(url: str, data: Path, command: str) -> None:
+    """A database that was made ready for others is not served with them, nor are they collected."""
+    with running_registry(data) as registry:
+        query = {"digest": digest_of(CONTENT)}
+        answer = httpx.post(f"{registry.url}/v2/app/blobs/uploads/", params=query, content=CONTENT)
+        assert answer.status_code == 201
+    assert run_portside("migrate", "--database", url)[0] == 0
+    options = ("--data", str(data), "--database", url)
+    called = serve_command(data, "--database", url)[3:] if command == "serve" else None
+    line = fail(*(called or (command, *options)))
+    assert "holds blobs, and this registry has never been served yet" in line
+    assert list((data / "blobs").rglob(digest_of(CONTENT)[7:]))
+    assert not (data / "registry.json").exists()
+
+
 def test_the_mark_can_be_put_back(served: Path, url: str) -> None:
     """The line of the refusal says what has to be in it."""
     mark = served / "registry.json"

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from portside.bootstrap.clock import now
 from portside.bootstrap.engines import Engine, Metadata, open_engine
-from portside.bootstrap.marks import mark, require_own
+from portside.bootstrap.marks import ListedBlobs, mark, require_own
 from portside.config import Settings, SettingsInvalid
 from portside.operations.collect import CollectableBlobs
 from portside.spec.errors import Unavailable
@@ -18,23 +18,13 @@ from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
-from portside.stores.marks import MarkedBlobs
 
 
-class Blobs(CollectableBlobs, MarkedBlobs, Protocol):
+class Blobs(CollectableBlobs, ListedBlobs, Protocol):
     """A blob store with all its abilities."""
-
-    @property
-    def place(self) -> object:
-        """Where the blobs are, as people call it."""
-        ...
 
     def create(self) -> None:
         """Make what is missing; raises StorageFull and Unavailable."""
-        ...
-
-    def holds_blobs(self) -> bool:
-        """Tell whether there is any blob; raises Unavailable."""
         ...
 
     def close(self) -> None:
@@ -80,7 +70,7 @@ class Stores(NamedTuple):
         Raises Unavailable.
         """
         if self.are_apart:
-            await require_own(self.metadata, self.blobs, self.blobs.place)
+            await require_own(self.metadata, self.blobs)
 
     async def create(self) -> None:
         """Make what is missing.
@@ -91,7 +81,7 @@ class Stores(NamedTuple):
         self.blobs.create()
         await self.engine.prepare()
         if self.are_apart:
-            await mark(self.metadata, self.blobs, self.blobs.place)
+            await mark(self.metadata, self.blobs)
 
     def close(self) -> None:
         """Finish what was begun, and let go of everything that belongs to no event loop."""

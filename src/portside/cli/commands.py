@@ -106,7 +106,7 @@ def check_command(**given: Any) -> None:
     tally = Tally()
     problems = 0
     settings = read_settings(given)
-    asyncio.run(_require_this_version(settings))
+    asyncio.run(_look(settings))
     with opened_stores(settings, read_only=True) as stores:
         pause = partial(time.sleep, STRAY_PAUSE)
         for problem in find_problems(stores.metadata, stores.blobs, tally, pause=pause):
@@ -128,9 +128,8 @@ async def collect_command(**given: Any) -> None:
 
     The registry may run meanwhile.
     """
-    settings = read_settings(given)
-    await _require_this_version(settings)
-    async with connected_stores(settings) as stores:
+    async with connected_stores(read_settings(given)) as stores:
+        await _require_this_version(stores)
         collected = await _collect(stores)
     click.echo(f"{collected.bytes} bytes freed.")
     if collected.kept:
@@ -143,16 +142,20 @@ async def _collect(stores: Stores) -> Collected:
     return await collect_strays(stores.metadata, stores.blobs, now() - LEFTOVER_AGE * 1_000_000)
 
 
-async def _require_this_version(settings: Settings) -> None:
-    """Refuse stores that are not those of this very version.
+async def _look(settings: Settings) -> None:
+    async with connected_stores(settings, read_only=True) as stores:
+        await _require_this_version(stores)
+
+
+async def _require_this_version(stores: Stores) -> None:
+    """Refuse stores that are not those of one registry and of this very version.
 
     Raises Unavailable, SchemaTooNew and SchemaTooOld.
     """
-    async with connected_stores(settings, read_only=True) as stores:
-        await stores.require_database()
-        await require_registry(stores)
-        await stores.engine.require_newest()
-        await stores.require_storage()
+    await stores.require_database()
+    await require_registry(stores)
+    await stores.engine.require_newest()
+    await stores.require_storage()
 
 
 def main() -> NoReturn:

@@ -50,6 +50,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
         opened_registry(settings) as source,
     ):
         _refuse_same_storage(source, target)
+        await source.require_storage()
         await target.create()
         move = Move(
             Side(source.metadata, source.blobs),
