@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from portside.stores.blobs.leftovers import is_in_use
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
 from support.waiting import until
@@ -191,7 +192,7 @@ class TestAtOnce:
             with socket.create_connection((registry.host, registry.port)) as connection:
                 connection.sendall(head.encode())
                 path = data / "uploads" / location.rpartition("/")[2]
-                until(path.exists)
+                until(lambda: path.exists() and is_in_use(str(path)))
                 answer = client.patch(location, content=b"x")
                 assert_error(answer, 409, "BLOB_UPLOAD_INVALID")
             until(lambda: client.get(location).headers["Range"] == "0-4")
