@@ -6,16 +6,14 @@ import asyncio
 import errno
 import os
 import secrets
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
+from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.faults import translated
@@ -24,9 +22,11 @@ from portside.stores.blobs.layout import Layout, stat_or_none, sync_directory
 from portside.stores.blobs.leftovers import describe, drop_leftovers, is_in_use, try_store
 from portside.stores.blobs.locking import or_close, try_lock
 from portside.stores.blobs.staging import READ_SIZE, FileStaging
+from portside.stores.blobs.turns import Pauses, wait_for_turn
 from portside.stores.inspection import Stray
 from portside.stores.interfaces import Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
+from portside.stores.unfinished import Unfinished
 
 THREADS = 32
 """Threads for reads and writes that may block; more requests than these wait their turn."""
@@ -41,10 +41,8 @@ sent about twice as fast as those of 128 KiB or 1 MiB.
 
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
-Result = TypeVar("Result")
 
-_FIRST_RETRY = 0.001
-_LAST_RETRY = 0.05
+PAUSES = Pauses(0.001, 0.05)
 
 
 class LocalBlobs:
@@ -63,7 +61,7 @@ class LocalBlobs:
         self._hold_timeout = hold_timeout
         self._hashes = RunningHashes()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-blobs")
-        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._unfinished = Unfinished()
 
     @property
     def place(self) -> Path:
@@ -152,7 +150,7 @@ class LocalBlobs:
         try:
             yield staging
         finally:
-            await self._to_its_end(self._leave(upload, staging, fresh=fresh))
+            await self._unfinished.to_its_end(self._leave(upload, staging, fresh=fresh))
 
     async def _leave(self, upload: UploadId, staging: FileStaging, *, fresh: bool) -> None:
         try:
@@ -164,28 +162,15 @@ class LocalBlobs:
         finally:
             await staging.close()
 
-    async def _to_its_end(self, work: Coroutine[None, None, Result]) -> Result:
-        """Wait for work that goes on although the request is cancelled."""
-        task = asyncio.ensure_future(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._unfinished.discard)
-        return await asyncio.shield(task)
-
     async def _lock(self, upload: UploadId) -> int:
         loop = asyncio.get_running_loop()
-        deadline = time.monotonic() + self._hold_timeout
-        pause = _FIRST_RETRY
-        while True:
+
+        async def attempt() -> int | None:
             with translated("opening an upload"):
                 trying = loop.run_in_executor(self._pool, try_lock, self._layout.upload(upload))
-                held = await or_close(trying)
-            if held is not None:
-                return held
-            if time.monotonic() >= deadline:
-                busy = f"upload session {upload} has been in use for {self._hold_timeout:g} s"
-                raise UploadBusy(busy)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LAST_RETRY)
+                return await or_close(trying)
+
+        return await wait_for_turn(upload, self._hold_timeout, attempt, PAUSES)
 
     async def discard(self, upload: UploadId) -> None:
         """Remove the upload's file."""

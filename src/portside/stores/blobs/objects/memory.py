@@ -7,9 +7,7 @@ Nobody who has a share waits for another one: each share comes back.
 
 from __future__ import annotations
 
-import asyncio
-
-from portside.spec.errors import Unavailable
+from portside.stores.slots import Slots
 
 PATIENCE = 600.0
 """Seconds to wait for a share, which comes free when a whole upload ends: large ones take minutes.
@@ -18,24 +16,12 @@ A proxy, or the client, may give up before. Nothing is lost by waiting for longe
 """
 
 
-class UploadMemory:
+class UploadMemory(Slots):
     """As many shares as the budget has room for, and one at least; both sizes are in bytes."""
 
     def __init__(self, budget: int, *, share: int, patience: float) -> None:
-        self._free = asyncio.Semaphore(max(1, budget // share))
-        self._patience = patience
-
-    async def take(self) -> None:
-        """Take a share, in the order of those who wait; raises Unavailable if none comes free."""
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise Unavailable("too many uploads at once; try again") from error
-
-    def give_back(self) -> None:
-        """Let another upload have a share."""
-        self._free.release()
+        refusal = "too many uploads at once; try again"
+        super().__init__(max(1, budget // share), patience=patience, refusal=refusal)
 
 
 class Share:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
+from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.hashes import RunningHashes
@@ -32,12 +31,13 @@ from portside.stores.blobs.objects.leases import LIFE, Lease
 from portside.stores.blobs.objects.memory import UploadMemory
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.staging import Means, ObjectStaging
+from portside.stores.blobs.turns import Pauses, wait_for_turn
 from portside.stores.interfaces import Remove
+from portside.stores.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-Result = TypeVar("Result")
 
 THREADS = 8
 """Threads that hash and list; what waits for the network needs none."""
@@ -48,8 +48,7 @@ PIECE = 256 * 1024
 A slow reader keeps several of them waiting. Smaller ones cost more of the processor.
 """
 
-_FIRST_RETRY = 0.02
-_LAST_RETRY = 0.5
+PAUSES = Pauses(0.02, 0.5)
 
 
 class ObjectBlobs(ObjectInventory):
@@ -85,7 +84,7 @@ class ObjectBlobs(ObjectInventory):
         sizes = sizes or Sizes()
         memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
         self._means = Means(store, self._brief, self._hashes, self._pool, sizes, memory)
-        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._unfinished = Unfinished()
 
     def create(self) -> None:
         """Make nothing: whether the bucket or container is there, the first probe says."""
@@ -138,7 +137,7 @@ class ObjectBlobs(ObjectInventory):
             try:
                 yield staging
             finally:
-                await self._to_its_end(staging.close())
+                await self._unfinished.to_its_end(staging.close())
             return
         lease = await self._acquire(upload)
         renewing = asyncio.create_task(lease.keep_renewing())
@@ -146,20 +145,14 @@ class ObjectBlobs(ObjectInventory):
         try:
             yield staging
         finally:
-            await self._to_its_end(self._leave(staging, lease, renewing))
+            await self._unfinished.to_its_end(self._leave(staging, lease, renewing))
 
     async def _acquire(self, upload: UploadId) -> Lease:
-        deadline = time.monotonic() + self._hold_timeout
-        pause = _FIRST_RETRY
-        while True:
+        async def attempt() -> Lease | None:
             lease = Lease(self._brief, lease_key(upload), life=self._lease_life, clock=self._clock)
-            if await self._or_release(lease):
-                return lease
-            if time.monotonic() >= deadline:
-                busy = f"upload session {upload} has been in use for {self._hold_timeout:g} s"
-                raise UploadBusy(busy)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LAST_RETRY)
+            return lease if await self._or_release(lease) else None
+
+        return await wait_for_turn(upload, self._hold_timeout, attempt, PAUSES)
 
     async def _or_release(self, lease: Lease) -> bool:
         """Try to get a lease; one that comes when nobody waits for it any more is given back."""
@@ -167,10 +160,10 @@ class ObjectBlobs(ObjectInventory):
         try:
             return await asyncio.shield(trying)
         except asyncio.CancelledError:
-            self._begin(self._give_back(trying, lease))
+            self._unfinished.begin(self._give_back(trying, lease))
             raise
         except Unavailable:
-            self._begin(lease.keep_releasing())
+            self._unfinished.begin(lease.keep_releasing())
             raise
 
     async def _give_back(self, trying: asyncio.Task[bool], lease: Lease) -> None:
@@ -191,17 +184,7 @@ class ObjectBlobs(ObjectInventory):
     async def _release(self, lease: Lease, renewing: asyncio.Task[None] | None = None) -> None:
         """Let go, if need be when the store works again; nobody waits for that."""
         if not await lease.release(renewing):
-            self._begin(lease.keep_releasing())
-
-    def _begin(self, work: Coroutine[None, None, Result]) -> asyncio.Task[Result]:
-        task = asyncio.ensure_future(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._unfinished.discard)
-        return task
-
-    async def _to_its_end(self, work: Coroutine[None, None, Result]) -> Result:
-        """Wait for work that goes on although the request is cancelled."""
-        return await asyncio.shield(self._begin(work))
+            self._unfinished.begin(lease.keep_releasing())
 
     async def discard(self, upload: UploadId) -> None:
         """Remove the upload's chunks; its lease goes when its holder lets go."""

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -47,6 +47,7 @@ from portside.stores.metadata.postgres.transactions import (
     lock_key,
 )
 from portside.stores.metadata.postgres.turns import Turns
+from portside.stores.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Database:
         self.clock = clock
         self._lender: Lender | None = None
         self._turns: Turns | None = None
-        self._running: set[asyncio.Task[Any]] = set()
+        self._unfinished = Unfinished()
 
     async def _opened(self) -> Lender:
         if self._lender is None:
@@ -261,10 +262,8 @@ class Database:
 
         return await self._to_the_end(run())
 
-    async def _to_the_end(self, work: Awaitable[Result]) -> Result:
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    async def _to_the_end(self, work: Coroutine[Any, Any, Result]) -> Result:
+        task = self._unfinished.begin(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -284,8 +283,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish the writes that were asked for, and hang up."""
-        if self._running:
-            await asyncio.wait(set(self._running))
+        await self._unfinished.settle()
         lender, self._lender = self._lender, None
         if lender is not None:
             with suppress(*FAILURES):

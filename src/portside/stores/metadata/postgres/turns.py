@@ -12,32 +12,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from portside.spec.errors import Unavailable
+from portside.stores.slots import Slots
 
 Result = TypeVar("Result")
 
 
-class Turns:
+class Turns(Slots):
     """The turns of one process with so many `connections`; `patience` is in seconds."""
 
     def __init__(self, *, connections: int, patience: float) -> None:
         most = max(1, connections - max(1, connections // 4))
-        self._free = asyncio.Semaphore(most)
+        slow = "what holds the blobs is slow, and others wait for it already; try again"
+        super().__init__(most, patience=patience, refusal=slow)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="portside-bytes")
-        self._patience = patience
-
-    async def take(self) -> None:
-        """Wait for a turn, which `give_back` ends; raises Unavailable if none comes."""
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError as error:
-            slow = "what holds the blobs is slow, and others wait for it already; try again"
-            raise Unavailable(slow) from error
-
-    def give_back(self) -> None:
-        """Let the next one have the turn."""
-        self._free.release()
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Run what blocks, in a thread."""
