@@ -14,7 +14,7 @@ from functools import partial
 
 from portside.operations.collect import CollectableBlobs
 from portside.operations.copy.differences import compared
-from portside.operations.copy.sides import Side, Tally
+from portside.operations.copy.sides import Course
 from portside.spec.digests import Digest
 from portside.spec.errors import DigestInvalid, RegistryError, Unavailable
 from portside.spec.ranges import ByteRange
@@ -27,28 +27,19 @@ AT_ONCE = 4
 TRIES = 2
 """Times that a blob is read which cannot be read well."""
 
-Progress = Callable[[], object]
-"""Called whenever something was moved."""
-
 
 class _SourceFailed(Exception):
     """The source's bytes of a blob cannot be had, or are not those of the blob."""
 
 
 class BlobMover:
-    """Moves blobs from one side to the other, which is a copy of `identity`.
+    """Moves blobs on a course.
 
     `sound` collects the blobs of the target that were read to their end.
     """
 
-    def __init__(
-        self, source: Side, target: Side, *, identity: str, tally: Tally, progress: Progress
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._identity = identity
-        self._tally = tally
-        self._progress = progress
+    def __init__(self, course: Course) -> None:
+        self._source, self._target, self._identity, self._tally, self._progress = course
         self.sound: set[Digest] = set()
 
     async def move(self, *, verify: bool) -> list[Key]:

@@ -17,9 +17,8 @@ from typing import NamedTuple
 from portside.operations.check import Tally as CheckTally
 from portside.operations.check import check
 from portside.operations.collect import expire_uploads
-from portside.operations.copy.blobs import Progress
 from portside.operations.copy.passes import Passes
-from portside.operations.copy.sides import Side, Tally
+from portside.operations.copy.sides import Course, Progress, Side, Tally
 from portside.spec.errors import RegistryError
 from portside.stores.copying import NotItsCopy
 
@@ -133,11 +132,7 @@ class Move:
         before = self._clock() + SKEW * 1_000_000
         await expire_uploads(self._target.metadata, self._target.blobs, before)
         return Passes(
-            self._source,
-            self._target,
-            identity=source.identity,
-            tally=self._tally,
-            progress=self._progress,
+            Course(self._source, self._target, source.identity, self._tally, self._progress)
         )
 
     async def _catch_up(self, passes: Passes) -> None:

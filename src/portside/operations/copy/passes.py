@@ -7,9 +7,9 @@ change meanwhile: what a pass saw too early or too late, the next one puts right
 
 from __future__ import annotations
 
-from portside.operations.copy.blobs import BlobMover, Progress
+from portside.operations.copy.blobs import BlobMover
 from portside.operations.copy.differences import compared
-from portside.operations.copy.sides import Side, Tally
+from portside.operations.copy.sides import Course
 from portside.stores.copying import BLOBS, TABLES, Key, Row, Table
 
 BATCH = 500
@@ -20,17 +20,11 @@ HEAVY_BATCH = 16
 
 
 class Passes:
-    """Passes from one side to the other, which is a copy of `identity`."""
+    """Passes on one course."""
 
-    def __init__(
-        self, source: Side, target: Side, *, identity: str, tally: Tally, progress: Progress
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._identity = identity
-        self._tally = tally
-        self._progress = progress
-        self.blobs = BlobMover(source, target, identity=identity, tally=tally, progress=progress)
+    def __init__(self, course: Course) -> None:
+        self._source, self._target, self._identity, self._tally, self._progress = course
+        self.blobs = BlobMover(course)
 
     async def run(self, *, verify: bool = False) -> int:
         """Go through everything once; gives how many things were moved.

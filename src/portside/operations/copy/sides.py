@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from portside.operations.collect import CollectableBlobs
@@ -19,6 +20,10 @@ class Side(NamedTuple):
 
     metadata: MovableMetadata
     blobs: CollectableBlobs
+
+
+Progress = Callable[[], object]
+"""Called whenever something was moved."""
 
 
 class Tally:
@@ -40,3 +45,13 @@ class Tally:
     def moved(self) -> int:
         """How many things were not in the target as they are in the source."""
         return self.rows + self.dropped + self.blobs
+
+
+class Course(NamedTuple):
+    """From where to where: the target is a copy of the source, whose `identity` that is."""
+
+    source: Side
+    target: Side
+    identity: str
+    tally: Tally
+    progress: Progress

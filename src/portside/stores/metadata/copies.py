@@ -13,7 +13,7 @@ from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.judging import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.standing import read_standing
-from portside.stores.metadata.tables import ACCESS, DROP_BLOB, IS_HELD, NOTE_ACCESS, SQL
+from portside.stores.metadata.tables import ACCESS, DROP_BLOB, IS_HELD, NOTE_ACCESS, SQL, read_on
 from portside.stores.metadata.writer import Transaction
 
 # The switch is lifted within a transaction, which nobody else sees, for there is one at a time.
@@ -31,15 +31,12 @@ class SqliteCopies:
         self._database = database
 
     async def list_rows(self, table: Table, after: Key | None, limit: int) -> list[Row]:
-        """Read on behind the key, part by part."""
-        sql = SQL[table.name]
-        key = sql.start if after is None else after
-        rows: list[Row] = []
-        for part in sql.parts:
-            if len(rows) < limit:
-                parameters = (*key[: part.columns], limit - len(rows))
-                rows += self._database.list(*_bound(part.sql, parameters))
-        return rows
+        """Read on behind the key."""
+
+        async def ask(sql: str, parameters: Sequence[Any]) -> list[Row]:
+            return self._database.list(*_bound(sql, parameters))
+
+        return await read_on(table, after, limit, ask)
 
     async def read_whole(self, table: Table, keys: Sequence[Key]) -> list[Row]:
         """Read row by row."""

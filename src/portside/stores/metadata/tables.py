@@ -9,6 +9,9 @@ in that repository and then those of the next ones, so that each part is read by
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
 import msgspec
 
 from portside.stores.copying import TABLES, Key, Row, Table
@@ -217,6 +220,21 @@ DROP_BLOB = """
     DELETE FROM blobs
     WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM repository_blobs WHERE digest = $2)
 """
+
+
+Ask = Callable[[str, Sequence[Any]], Awaitable[list[Row]]]
+"""Runs a query with its parameters, and gives its rows."""
+
+
+async def read_on(table: Table, after: Key | None, limit: int, ask: Ask) -> list[Row]:
+    """Read at most `limit` rows behind a key, part by part."""
+    sql = SQL[table.name]
+    key = sql.start if after is None else after
+    rows: list[Row] = []
+    for part in sql.parts:
+        if len(rows) < limit:
+            rows += await ask(part.sql, (*key[: part.columns], limit - len(rows)))
+    return rows
 
 
 def texts_of(row: Row) -> list[str]:

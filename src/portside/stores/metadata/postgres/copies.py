@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
@@ -24,6 +25,7 @@ from portside.stores.metadata.tables import (
     IS_HELD,
     NOTE_ACCESS,
     SQL,
+    read_on,
     texts_of,
 )
 
@@ -49,15 +51,12 @@ class PostgresCopies:
         self._database = database
 
     async def list_rows(self, table: Table, after: Key | None, limit: int) -> list[Row]:
-        """Read on behind the key, part by part."""
-        sql = SQL[table.name]
-        key = sql.start if after is None else after
-        rows: list[Row] = []
-        for part in sql.parts:
-            if len(rows) < limit:
-                parameters = (*key[: part.columns], limit - len(rows))
-                rows += map(tuple, await self._database.list(part.sql, *parameters))
-        return rows
+        """Read on behind the key."""
+
+        async def ask(sql: str, parameters: Sequence[Any]) -> list[Row]:
+            return list(map(tuple, await self._database.list(sql, *parameters)))
+
+        return await read_on(table, after, limit, ask)
 
     async def read_whole(self, table: Table, keys: Sequence[Key]) -> list[Row]:
         """Read row by row."""
