@@ -51,7 +51,7 @@ def serve(data: Path, s3: S3, *options: str) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Served]:
     """Serve with two workers, with redirects for blobs of more than five bytes."""
-    large = ("--redirect", "large", "--redirect-above", "5")
+    large = ("--redirect", "large", "--redirect-above", "5", "--redirect-life", "77")
     yield from serve(tmp_path_factory.mktemp("objects") / "data", s3, *large)
 
 
@@ -71,6 +71,7 @@ class TestRedirects:
         answer = served.client.get(path)
         assert answer.status_code == 307
         assert answer.headers["location"].startswith(served.way.url)
+        assert "X-Amz-Expires=77&" in answer.headers["location"]
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["docker-content-digest"] == digest_of(content)
         assert httpx.get(answer.headers["location"]).content == content

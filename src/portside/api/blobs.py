@@ -33,9 +33,6 @@ _FOREVER = (b"cache-control", b"max-age=31536000")
 _ACCEPT_RANGES = (b"accept-ranges", b"bytes")
 _ACCEPT_NO_RANGES = (b"accept-ranges", b"none")
 
-SIGNED_FOR = 600
-"""Seconds: a client follows at once, and one that resumes later asks the registry again."""
-
 
 async def head_blob(call: Call) -> Response:
     """Tell the size; a Range is ignored, as a HEAD has no content to take a part of."""
@@ -60,7 +57,7 @@ async def get_blob(call: Call) -> Response:
         return Answer(304, _fields(digest))
     parts = _wanted(call, size)
     # No object store answers several ranges at once.
-    if len(parts) < 2:  # noqa: PLR2004
+    if len(parts) <= 1:
         elsewhere = await _signed(registry.redirects, digest, size)
         if elsewhere is not None:
             return _redirect(digest, elsewhere)
@@ -86,7 +83,7 @@ async def _signed(redirects: Redirects | None, digest: Digest, size: int) -> str
     """Give the URL at which the client finds the blob, if it is to be sent there."""
     if redirects is None or size <= redirects.above:
         return None
-    return await redirects.blobs.sign(digest, SIGNED_FOR)
+    return await redirects.blobs.sign(digest, redirects.life)
 
 
 def _redirect(digest: Digest, url: str) -> Response:

@@ -28,10 +28,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirects:
-    """Pulls of blobs with more than `above` bytes are sent on to where the bytes are."""
+    """Pulls of blobs with more than `above` bytes are sent on to where the bytes are.
+
+    The URLs are good for `life` seconds.
+    """
 
     blobs: SignedBlobs
     above: int
+    life: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

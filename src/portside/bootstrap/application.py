@@ -134,7 +134,7 @@ def _make_redirects(settings: Settings, stores: Stores) -> Redirects | None:
     if settings.redirect is Redirect.NEVER or not isinstance(stores.blobs, ObjectBlobs):
         return None
     above = settings.redirect_above if settings.redirect is Redirect.LARGE else -1
-    return Redirects(blobs=stores.blobs, above=above)
+    return Redirects(blobs=stores.blobs, above=above, life=settings.redirect_life)
 
 
 async def _tell_when_serving(

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
-from msgspec import Meta
-
+from portside.config.describing import DAY, LARGEST, ROOM, TEN_YEARS, described
+from portside.config.keeping import KeepingSettings
 from portside.spec.dialects import Dialect
 
 
-def described(description: str, unit: str, **bounds: Any) -> Meta:
-    """Annotate a setting with what a person needs to know of it."""
-    return Meta(description=description, extra={"unit": unit}, **bounds)
-
-
-class Redirect(enum.StrEnum):
-    """Which pulls of blobs the object store answers itself."""
-
-    ALWAYS = "always"
-    NEVER = "never"
-    LARGE = "large"
-
-
-DAY = 24 * 3600
-"""Seconds: nobody who is asked to wait for longer is there any more."""
-
-TEN_YEARS = 3650 * DAY
-"""Seconds: longer than anything is kept, and short enough to be reckoned with in microseconds."""
-
-LARGEST = 2**63 - 1
-"""What file systems and SQLite count bytes with."""
-
-ROOM = 1 << 30
-"""Bytes: what one request can be let take of the memory of most machines."""
-
-
-class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to serve, what to keep, and how much of everything."""
+class ServingSettings(KeepingSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to serve, and how much of everything."""
 
     listen: Annotated[
         str,
@@ -48,86 +20,6 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "HOST:PORT",
         ),
     ] = "127.0.0.1:5000"
-    data: Annotated[
-        str, described("Directory that holds everything; it is made if it is not there.", "path")
-    ] = "data"
-    database: Annotated[
-        str,
-        described(
-            "PostgreSQL database that holds everything but the blobs, such as"
-            " postgresql://user@host/name; a password is better kept in PGPASSWORD or ~/.pgpass."
-            " Empty: an SQLite file in the data directory.",
-            "URL",
-        ),
-    ] = ""
-    database_connections: Annotated[
-        int,
-        described(
-            "Most connections to PostgreSQL of one worker; all workers of all nodes share what"
-            " the server allows.",
-            "connections",
-            ge=1,
-            le=1000,
-        ),
-    ] = 10
-    database_connect_timeout: Annotated[
-        float,
-        described(
-            "Time that a request waits for a connection to PostgreSQL.", "seconds", gt=0, le=DAY
-        ),
-    ] = 5.0
-    database_statement_timeout: Annotated[
-        float,
-        described(
-            "Time that a request waits for PostgreSQL to answer, and for what others keep locked.",
-            "seconds",
-            gt=0,
-            le=DAY,
-        ),
-    ] = 30.0
-    storage: Annotated[
-        str,
-        described(
-            "What holds the blobs, such as s3://bucket/prefix, az://container/prefix,"
-            " gs://bucket/prefix or file:///directory. Empty: the data directory.",
-            "URL",
-        ),
-    ] = ""
-    storage_http: Annotated[
-        bool,
-        described(
-            "Use an object store without TLS although it is not on this machine; credentials and"
-            " blobs then travel in the clear.",
-            "on or off",
-        ),
-    ] = False
-    redirect: Annotated[
-        Redirect,
-        described(
-            "Which pulls of blobs are sent on to the object store by a signed URL: all, none, or"
-            " those above redirect-above. Clients must be able to reach the store.",
-            "always or never or large",
-        ),
-    ] = Redirect.ALWAYS
-    redirect_above: Annotated[
-        int,
-        described(
-            "Size above which a blob is large, for redirect.",
-            "bytes",
-            ge=0,
-            le=LARGEST,
-        ),
-    ] = 1024 * 1024
-    upload_memory: Annotated[
-        int,
-        described(
-            "Memory of one worker for uploads to an object store. Each that is larger than 1 MiB"
-            " takes 32 MiB of it, and waits while none is left; one at a time is always let in.",
-            "bytes",
-            ge=0,
-            le=1 << 50,
-        ),
-    ] = 512 * 1024 * 1024
     workers: Annotated[
         int,
         described(

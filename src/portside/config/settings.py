@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from portside.config.serving import DAY, TEN_YEARS, ServingSettings, described
+from portside.config.describing import DAY, TEN_YEARS, described
+from portside.config.serving import ServingSettings
 from portside.spec.dialects import Dialect
 from portside.spec.schemes import AuthScheme
 
