@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,13 +104,15 @@ def running_s3(root: Path) -> Iterator[S3]:
     """
     (root / "s3.json").write_text(json.dumps(IDENTITIES))
     for attempt in range(TRIES):
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         folder = root / f"weed-{attempt}"
         folder.mkdir()
-        process = _start(folder, root / "s3.json", ports)
-        try:
+        with _alone():
+            ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+            process = _start(folder, root / "s3.json", ports)
             server = S3(*(f"http://127.0.0.1:{ports[name]}" for name in SHOWN))
-            if _answers(server, process):
+            does_answer = _answers(server, process)
+        try:
+            if does_answer:
                 yield server
                 return
         finally:
@@ -115,6 +120,14 @@ def running_s3(root: Path) -> Iterator[S3]:
             process.wait(START_DEADLINE)
             _sweep(ports)
     raise RuntimeError((folder / "log").read_text())
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep others from choosing ports: what two find free at once, one of them does not get."""
+    with (Path(tempfile.gettempdir()) / "portside-seaweedfs.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _start(folder: Path, identities: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
@@ -139,7 +152,20 @@ def _answers(server: S3, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _sweep(ports: dict[str, int]) -> None:
-    """Remove the sockets that it leaves in the one directory that it knows for them."""
+    """Remove the sockets that it leaves in the one directory that it knows for them.
+
+    Where it did not get a port, the socket of that number is another server's, and in use.
+    """
     for port in ports.values():
         for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
-            left.unlink(missing_ok=True)
+            if not _is_served(left):
+                left.unlink(missing_ok=True)
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
