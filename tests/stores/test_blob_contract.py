@@ -15,40 +15,10 @@ from portside.spec.uploads import UploadId
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.marks import Mark
+from support.blobs import finish, read_part, stage
 from support.content import make_blob
 
 SHA256 = Algorithm.SHA256
-
-
-async def stage(
-    blobs: CollectableBlobs, upload: UploadId, offset: int, content: bytes, *, keep: bool = True
-) -> int:
-    """Append content to an upload; gives the offset."""
-    async with blobs.hold(upload) as staging:
-        await staging.resume(offset, SHA256)
-        for start in range(0, len(content), 700_000):
-            await staging.write(content[start : start + 700_000])
-        reached = await staging.flush()
-        if keep:
-            staging.keep()
-        return reached
-
-
-async def place(
-    blobs: CollectableBlobs, upload: UploadId, offset: int, algorithm: Algorithm
-) -> Digest:
-    """Make an upload the blob of its digest."""
-    async with blobs.hold(upload) as staging:
-        await staging.resume(offset, SHA256)
-        digest = await staging.finish(algorithm)
-        await asyncio.to_thread(await staging.place(digest))
-        await blobs.discard(upload)
-        return digest
-
-
-async def read(blobs: CollectableBlobs, digest: Digest, part: ByteRange) -> bytes:
-    """Read a part whole."""
-    return b"".join([piece async for piece in blobs.read(digest, part)])
 
 
 class TestUploads:
@@ -64,14 +34,16 @@ class TestUploads:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            middle = await stage(blobs, upload, 0, content[: size // 3])
-            offset = await stage(blobs, upload, middle, content[size // 3 :])
+            middle = await stage(blobs, upload, 0, content[: size // 3], keep=True)
+            offset = await stage(blobs, upload, middle, content[size // 3 :], keep=True)
             assert offset == size
-            digest = await place(blobs, upload, offset, algorithm)
+            digest = await finish(blobs, upload, offset, algorithm)
             assert digest == Digest.of(content, algorithm)
             assert await blobs.stat(digest) == size
-            assert await read(blobs, digest, ByteRange(0, size)) == content
-            assert await read(blobs, digest, ByteRange(size // 2, size)) == content[size // 2 :]
+            assert await read_part(blobs, digest, ByteRange(0, size)) == content
+            assert (
+                await read_part(blobs, digest, ByteRange(size // 2, size)) == content[size // 2 :]
+            )
 
         runner.run(go())
 
@@ -82,10 +54,10 @@ class TestUploads:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"kept")
+            await stage(blobs, upload, 0, b"kept", keep=True)
             await stage(blobs, upload, 4, b"forgotten", keep=False)
-            await stage(blobs, upload, 4, b" too")
-            digest = await place(blobs, upload, 8, SHA256)
+            await stage(blobs, upload, 4, b" too", keep=True)
+            digest = await finish(blobs, upload, 8, SHA256)
             assert digest == Digest.of(b"kept too")
 
         runner.run(go())
@@ -98,9 +70,9 @@ class TestUploads:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"first")
-            await stage(other, upload, 5, b"second")
-            digest = await place(blobs, upload, 11, SHA256)
+            await stage(blobs, upload, 0, b"first", keep=True)
+            await stage(other, upload, 5, b"second", keep=True)
+            digest = await finish(blobs, upload, 11, SHA256)
             assert digest == Digest.of(b"firstsecond")
 
         runner.run(go())
@@ -127,7 +99,7 @@ class TestUploads:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"four")
+            await stage(blobs, upload, 0, b"four", keep=True)
             async with blobs.hold(upload) as staging:
                 with pytest.raises(Unavailable):
                     await staging.resume(5, SHA256)
@@ -141,15 +113,15 @@ class TestUploads:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"begun")
+            await stage(blobs, upload, 0, b"begun", keep=True)
             async with blobs.hold(upload) as staging:
                 await staging.resume(5, SHA256)
                 await staging.write(b" and ended")
                 digest = await staging.finish(SHA256)
                 await asyncio.to_thread(await staging.place(digest))
-            await stage(blobs, upload, 5, b" otherwise")
-            assert await read(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
-            other = await place(blobs, upload, 15, SHA256)
+            await stage(blobs, upload, 5, b" otherwise", keep=True)
+            assert await read_part(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
+            other = await finish(blobs, upload, 15, SHA256)
             assert other == Digest.of(b"begun otherwise")
             assert list(blobs.strays()) == []
 
@@ -179,7 +151,7 @@ class TestUploads:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"x")
+            await stage(blobs, upload, 0, b"x", keep=True)
             assert await blobs.list_stale_uploads(0) == []
             assert await blobs.list_stale_uploads(2**60) == [upload]
             for _ in range(2):
@@ -199,7 +171,7 @@ class TestBlobs:
             digest = Digest.of(b"unknown")
             assert await blobs.stat(digest) is None
             with pytest.raises(BlobUnknown):
-                await read(blobs, digest, ByteRange(0, 1))
+                await read_part(blobs, digest, ByteRange(0, 1))
             await asyncio.to_thread(blobs.remove(digest))
 
         runner.run(go())
@@ -210,8 +182,8 @@ class TestBlobs:
         async def go() -> None:
             for _ in range(3):
                 upload = UploadId.fresh()
-                await stage(blobs, upload, 0, b"content")
-                digest = await place(blobs, upload, 7, SHA256)
+                await stage(blobs, upload, 0, b"content", keep=True)
+                digest = await finish(blobs, upload, 7, SHA256)
                 assert blobs.verify(digest)
             assert list(blobs.objects()) == [(digest, 7)]
             await asyncio.to_thread(blobs.remove(digest))
@@ -226,8 +198,8 @@ class TestBlobs:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await stage(blobs, upload, 0, content)
-            digest = await place(blobs, upload, len(content), SHA256)
+            await stage(blobs, upload, 0, content, keep=True)
+            digest = await finish(blobs, upload, len(content), SHA256)
             pieces = []
             async for piece in blobs.read(digest, ByteRange(0, len(content))):
                 pieces.append(piece)

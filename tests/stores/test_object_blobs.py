@@ -19,13 +19,13 @@ from obstore.store import MemoryStore, ObjectStore
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
-from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.objects.inventory import YOUNG
 from portside.stores.blobs.objects.keys import blob_key, fresh_chunk_key, lease_key
 from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs
+from support.blobs import finish, read, stage
 from support.content import make_blob
 from support.s3 import S3
 
@@ -67,30 +67,6 @@ def keys(store: ObjectStore, prefix: str) -> list[str]:
     return sorted(entry["path"] for page in obstore.list(store, prefix) for entry in page)
 
 
-async def append(blobs: ObjectBlobs, upload: UploadId, offset: int, content: bytes) -> int:
-    """Append content to an upload in a hold of its own; gives the offset."""
-    async with blobs.hold(upload) as staging:
-        await staging.resume(offset, SHA256)
-        for start in range(0, len(content), 700_000):
-            await staging.write(content[start : start + 700_000])
-        return await staging.flush()
-
-
-async def finish(blobs: ObjectBlobs, upload: UploadId, offset: int) -> Digest:
-    """Make an upload the blob of its digest."""
-    async with blobs.hold(upload) as staging:
-        await staging.resume(offset, SHA256)
-        digest = await staging.finish(SHA256)
-        await asyncio.to_thread(await staging.place(digest))
-        await blobs.discard(upload)
-        return digest
-
-
-async def read(blobs: ObjectBlobs, digest: Digest, size: int) -> bytes:
-    """Read a blob whole."""
-    return b"".join([piece async for piece in blobs.read(digest, ByteRange(0, size))])
-
-
 class TestManyNodes:
     """Requests of one upload reach different nodes."""
 
@@ -104,7 +80,7 @@ class TestManyNodes:
             upload = UploadId.fresh()
             offset = 0
             for part in (content[:1], content[1:7_000_000], content[7_000_000:]):
-                offset = await append(node(), upload, offset, part)
+                offset = await stage(node(), upload, offset, part)
             digest = await finish(node(), upload, offset)
             assert digest == Digest.of(content)
             assert await read(node(), digest, len(content)) == content
@@ -161,14 +137,14 @@ class TestManyNodes:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await append(node(), upload, 0, b"begun")
+            await stage(node(), upload, 0, b"begun")
             dead = Lease(object_store, lease_key(upload), life=LIFE, clock=clock)
             assert await dead.try_acquire()
             clock.now += LIFE - 1
             with pytest.raises(UploadBusy):
-                await append(node(), upload, 5, b" too early")
+                await stage(node(), upload, 5, b" too early")
             clock.now += 1
-            assert await append(node(), upload, 5, b" and on") == 12
+            assert await stage(node(), upload, 5, b" and on") == 12
             with pytest.raises(Unavailable):
                 dead.check()
             with pytest.raises(Unavailable):
@@ -203,12 +179,12 @@ class TestManyNodes:
         async def go() -> None:
             slow, quick = node(), node()
             upload = UploadId.fresh()
-            await append(slow, upload, 0, b"begun")
+            await stage(slow, upload, 0, b"begun")
             async with slow.hold(upload) as staging:
                 await staging.resume(5, SHA256)
                 await staging.write(b" slowly")
                 clock.now += LIFE
-                assert await append(quick, upload, 5, b" quickly") == 13
+                assert await stage(quick, upload, 5, b" quickly") == 13
                 with pytest.raises(Unavailable):
                     await staging.flush()
             assert await finish(quick, upload, 13) == Digest.of(b"begun quickly")
@@ -243,10 +219,10 @@ class TestChunks:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await append(node(), upload, 0, b"kept")
+            await stage(node(), upload, 0, b"kept")
             for offset, content in ((4, b"beyond"), (0, b"ends elsewhere"), (2, b"x")):
                 obstore.put(object_store, fresh_chunk_key(upload, offset), content)
-            assert await append(node(), upload, 4, b" too") == 8
+            assert await stage(node(), upload, 4, b" too") == 8
             assert await finish(node(), upload, 8) == Digest.of(b"kept too")
             assert keys(object_store, "uploads") == []
 
@@ -259,7 +235,7 @@ class TestChunks:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await append(node(), upload, 0, b"begun")
+            await stage(node(), upload, 0, b"begun")
             async with node().hold(upload) as late:
                 await late.resume(5, SHA256)
                 await late.write(b" slowly")
@@ -304,7 +280,7 @@ class TestChunks:
                 await staging.write(content[:5_500_000])
                 reached = await staging.flush()
             assert reached == 5_500_000
-            assert await append(node(), upload, reached, content[reached:]) == len(content)
+            assert await stage(node(), upload, reached, content[reached:]) == len(content)
             assert await finish(node(), upload, len(content)) == Digest.of(content)
 
         runner.run(go())
@@ -321,7 +297,7 @@ class TestChunks:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await append(node(), upload, 0, b"kept")
+            await stage(node(), upload, 0, b"kept")
             before = keys(object_store, f"uploads/{upload}")
 
             async def fail() -> None:
@@ -344,7 +320,7 @@ class TestChunks:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await append(node(SMALL), upload, 0, content)
+            await stage(node(SMALL), upload, 0, content)
             assert len(keys(object_store, f"uploads/{upload}")) > 2
             digest = await finish(node(SMALL), upload, len(content))
             assert digest == Digest.of(content)
@@ -358,7 +334,7 @@ class TestChunks:
 
         async def go() -> None:
             upload = UploadId.fresh()
-            await append(node(SMALL), upload, 0, content)
+            await stage(node(SMALL), upload, 0, content)
             digest = await finish(node(SMALL), upload, len(content))
             assert node().verify(digest)
 
@@ -372,7 +348,7 @@ class TestChunks:
 
         async def go() -> None:
             blobs, upload = node(SMALL), UploadId.fresh()
-            await append(blobs, upload, 0, content)
+            await stage(blobs, upload, 0, content)
             async with blobs.hold(upload) as staging:
                 await staging.resume(len(content), SHA256)
                 digest = await staging.finish(SHA256)
@@ -393,7 +369,7 @@ class TestChunks:
 
         async def go() -> None:
             blobs, upload = node(SMALL), UploadId.fresh()
-            await append(blobs, upload, 0, content)
+            await stage(blobs, upload, 0, content)
             async with blobs.hold(upload) as staging:
                 await staging.resume(len(content), SHA256)
                 digest = await staging.finish(SHA256)
@@ -425,7 +401,7 @@ class TestBlobs:
             blobs, upload = node(), UploadId.fresh()
             key = blob_key(Digest.of(b"content"))
             obstore.put(object_store, key, damaged)
-            offset = await append(blobs, upload, 0, b"content") if staged else 0
+            offset = await stage(blobs, upload, 0, b"content") if staged else 0
             async with blobs.hold(upload) as staging:
                 await staging.resume(offset, SHA256)
                 await staging.write(b"content"[offset:])

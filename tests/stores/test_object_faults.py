@@ -15,7 +15,6 @@ from portside.operations.push import Chunk, Receiver
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.names import RepositoryName
-from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.objects.keys import lease_key
 from portside.stores.blobs.objects.leases import Lease
@@ -24,6 +23,7 @@ from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import Patience, open_store
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteMetadata
+from support.blobs import read
 from support.content import make_blob
 from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
@@ -92,11 +92,6 @@ def methods(way: Faulty) -> list[str]:
         kind = "uploads" if "/uploads/" in target else "blobs" if "/blobs/" in target else "bucket"
         named.append(f"{method} {kind}")
     return named
-
-
-async def read(blobs: ObjectBlobs, digest: Digest, size: int) -> bytes:
-    """Read a blob whole."""
-    return b"".join([piece async for piece in blobs.read(digest, ByteRange(0, size))])
 
 
 class TestCost:
