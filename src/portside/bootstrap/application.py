@@ -108,20 +108,11 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
         max_blob_bytes=settings.max_blob_bytes,
         clock=now,
     )
-    limits = Limits(
-        max_manifest_bytes=settings.max_manifest_bytes,
-        max_header_bytes=settings.max_header_bytes,
-        max_tags_per_push=settings.max_tags_per_push,
-        max_ranges=settings.max_ranges,
-        page_limit=settings.page_limit,
-        max_referrers_bytes=settings.max_referrers_bytes,
-        body_timeout=settings.body_timeout,
-    )
     return Registry(
         metadata=stores.metadata,
         blobs=stores.blobs,
         receiver=receiver,
-        limits=limits,
+        limits=settings.select(Limits),
         dialect=settings.dialect,
         allow_delete=settings.delete,
         allow_sparse_indexes=settings.sparse_indexes,

@@ -4,9 +4,9 @@ The command line, the environment and the TOML file are three spellings of the s
 `--page-limit`, `PORTSIDE_PAGE_LIMIT` and `page-limit = …`.
 """
 
-from portside.config.keeping import Redirect
+from portside.config.addresses import SettingsInvalid
 from portside.config.listing import Setting, check_values, list_settings, make_settings
-from portside.config.settings import Settings, SettingsInvalid
+from portside.config.settings import Redirect, Settings
 
 __all__ = [
     "Redirect",

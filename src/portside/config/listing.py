@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from functools import cache
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from portside.config.settings import Settings, SettingsInvalid, shortened
+from portside.config.addresses import SettingsInvalid, check_networks, check_url, shortened
+from portside.config.settings import Settings
 
 
 class Setting(NamedTuple):
@@ -111,25 +111,10 @@ def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
         if "\0" in str(value):
             raise SettingsInvalid(f"{name.replace('_', '-')} must be text without a NUL")
     _ = settings.address, settings.root
-    _check_networks(settings.trusted_proxies)
+    check_networks(settings.trusted_proxies)
     for name in ("public_url", "token_realm"):
-        _check_url(name, getattr(settings, name))
+        check_url(name, getattr(settings, name))
     return settings
-
-
-def _check_url(name: str, value: str) -> None:
-    if value and not (value.startswith(("http://", "https://")) and '"' not in value):
-        shape = f"{name.replace('_', '-')} must be a URL such as https://registry.example"
-        raise SettingsInvalid(f"{shape}, not {shortened(value)}")
-
-
-def _check_networks(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            shape = f"trusted-proxies must be addresses or networks such as 10.0.0.0/8: {error}"
-            raise SettingsInvalid(shape) from error
 
 
 def _explain(message: str, given: dict[str, Any], *, as_text: bool) -> str:

@@ -1,33 +1,334 @@
-"""All settings: those of what is served, and those of who may."""
+"""All settings of a registry, each declared once."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
+import enum
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Any, TypeVar
 
-from portside.config.describing import DAY, TEN_YEARS, described
-from portside.config.serving import ServingSettings
+import msgspec
+from msgspec import Meta
+
+from portside.config.addresses import SettingsInvalid, parse_address, without_password
 from portside.spec.dialects import Dialect
 from portside.spec.schemes import AuthScheme
 
-# RFC 3986, section 3.2.2: brackets tell the colons of an address from the one before the port.
-# RFC 1035, section 2.3.1, with the underscore that some networks have in names.
-_LABEL = r"[A-Za-z0-9_-]{1,63}"
-_ADDRESS = re.compile(
-    rf"(?:(?P<host>{_LABEL}(?:\.{_LABEL})*)\.?|\[(?P<address>[^\[\]]+)\]):(?P<port>[0-9]{{1,5}})"
-)
+Part = TypeVar("Part")
+
+DAY = 24 * 3600
+"""Seconds: nobody who is asked to wait for longer is there any more."""
+
+TEN_YEARS = 3650 * DAY
+"""Seconds: longer than anything is kept, and short enough to be reckoned with in microseconds."""
+
+LARGEST = 2**63 - 1
+"""What file systems and SQLite count bytes with."""
+
+ROOM = 1 << 30
+"""Bytes: what one request can be let take of the memory of most machines."""
 
 
-class SettingsInvalid(Exception):
-    """A setting has a value that it cannot have; the message is for the person who set it."""
+def described(description: str, unit: str, **bounds: Any) -> Meta:
+    """Annotate a setting with what a person needs to know of it."""
+    return Meta(description=description, extra={"unit": unit}, **bounds)
 
 
-class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Redirect(enum.StrEnum):
+    """Which pulls of blobs the object store answers itself."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    LARGE = "large"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a registry is started with."""
 
+    data: Annotated[
+        str, described("Directory that holds everything; it is made if it is not there.", "path")
+    ] = "data"
+    database: Annotated[
+        str,
+        described(
+            "PostgreSQL database that holds everything but the blobs, such as"
+            " postgresql://user@host/name; a password is better kept in PGPASSWORD or ~/.pgpass."
+            " Empty: an SQLite file in the data directory.",
+            "URL",
+        ),
+    ] = ""
+    database_connections: Annotated[
+        int,
+        described(
+            "Most connections to PostgreSQL of one worker; all workers of all nodes share what"
+            " the server allows.",
+            "connections",
+            ge=1,
+            le=1000,
+        ),
+    ] = 10
+    database_connect_timeout: Annotated[
+        float,
+        described(
+            "Time that a request waits for a connection to PostgreSQL.", "seconds", gt=0, le=DAY
+        ),
+    ] = 5.0
+    database_statement_timeout: Annotated[
+        float,
+        described(
+            "Time that a request waits for PostgreSQL to answer, and for what others keep locked.",
+            "seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 30.0
+    storage: Annotated[
+        str,
+        described(
+            "What holds the blobs, such as s3://bucket/prefix, az://container/prefix,"
+            " gs://bucket/prefix or file:///directory. Empty: the data directory.",
+            "URL",
+        ),
+    ] = ""
+    storage_http: Annotated[
+        bool,
+        described(
+            "Use an object store without TLS although it is not on this machine; credentials and"
+            " blobs then travel in the clear.",
+            "on or off",
+        ),
+    ] = False
+    redirect: Annotated[
+        Redirect,
+        described(
+            "Which pulls of blobs are sent on to the object store by a signed URL: all, none, or"
+            " those above redirect-above. Clients must be able to reach the store.",
+            "always or never or large",
+        ),
+    ] = Redirect.ALWAYS
+    redirect_above: Annotated[
+        int,
+        described(
+            "Size above which a blob is large, for redirect.",
+            "bytes",
+            ge=0,
+            le=LARGEST,
+        ),
+    ] = 1024 * 1024
+    redirect_life: Annotated[
+        int,
+        described(
+            "Time for which a signed URL is good. A client follows at once, and one that resumes"
+            " later asks the registry again.",
+            "seconds",
+            ge=1,
+            le=7 * DAY,
+        ),
+    ] = 600
+    upload_memory: Annotated[
+        int,
+        described(
+            "Memory of one worker for uploads to an object store. Each that is larger than 1 MiB"
+            " takes 32 MiB of it, and waits while none is left; one at a time is always let in.",
+            "bytes",
+            ge=0,
+            le=1 << 50,
+        ),
+    ] = 512 * 1024 * 1024
+    listen: Annotated[
+        str,
+        described(
+            "Address and port to serve on. Port 0 takes a free one. The default is reachable from"
+            " this machine only.",
+            "HOST:PORT",
+        ),
+    ] = "127.0.0.1:5000"
+    workers: Annotated[
+        int,
+        described(
+            "Processes that serve requests. Two use two cores; more than the machine has cores is"
+            " no faster.",
+            "processes",
+            ge=1,
+            le=256,
+        ),
+    ] = 2
+    dialect: Annotated[
+        Dialect,
+        described(
+            "Which description the answers follow: that of today's clients, or that of Azure"
+            " Container Registry of 2017.",
+            "oci or acr-2017",
+        ),
+    ] = Dialect.OCI
+    tls_certificate: Annotated[
+        str, described("PEM file with the certificate chain. Empty: plain HTTP.", "path")
+    ] = ""
+    tls_key: Annotated[
+        str,
+        described(
+            "PEM file with the certificate's private key, not encrypted: RSA of 2048, 3072 or 4096"
+            " bits, P-256, P-384 or Ed25519. Empty: plain HTTP.",
+            "path",
+        ),
+    ] = ""
+    max_manifest_bytes: Annotated[
+        int,
+        described(
+            "Largest manifest that is accepted. The distribution-spec asks for 4 MiB at least.",
+            "bytes",
+            ge=1,
+            le=ROOM,
+        ),
+    ] = 4 * 1024 * 1024
+    max_blob_bytes: Annotated[
+        int,
+        described(
+            "Largest blob that is accepted. 0: no limit but the disk, as blobs are streamed.",
+            "bytes",
+            ge=0,
+            le=LARGEST,
+        ),
+    ] = 0
+    reserve_bytes: Annotated[
+        int,
+        described(
+            "Space on the disk that uploads leave free, so that a full registry can still be"
+            " deleted from. 0: none.",
+            "bytes",
+            ge=0,
+            le=1 << 50,
+        ),
+    ] = 64 * 1024 * 1024
+    max_header_bytes: Annotated[
+        int,
+        described(
+            "Most bytes of path, query and header fields of a request. A hundred tags of full"
+            " length in a query need 14,000.",
+            "bytes",
+            ge=1024,
+            le=256 * 1024,
+        ),
+    ] = 32 * 1024
+    max_tags_per_push: Annotated[
+        int,
+        described(
+            "Most tags in one manifest push. The distribution-spec asks for 10 at least.",
+            "tags",
+            ge=1,
+            le=10_000,
+        ),
+    ] = 100
+    max_ranges: Annotated[
+        int,
+        described(
+            "Most ranges in one request for a blob; above it, the whole blob is sent. 0: ranges"
+            " are ignored.",
+            "ranges",
+            ge=0,
+            le=1000,
+        ),
+    ] = 16
+    page_limit: Annotated[
+        int,
+        described(
+            "Most entries in one page of a list, and the size of a page where a client names none.",
+            "entries",
+            ge=1,
+            le=1_000_000,
+        ),
+    ] = 10_000
+    max_referrers_bytes: Annotated[
+        int,
+        described(
+            "Most bytes in one page of referrers: clients need to accept an index of 4 MiB only.",
+            "bytes",
+            ge=1024,
+            le=ROOM,
+        ),
+    ] = 3 * 1024 * 1024
+    sparse_indexes: Annotated[
+        bool,
+        described(
+            "Accept an index although manifests that it lists are not in the repository.",
+            "on or off",
+        ),
+    ] = False
+    delete: Annotated[
+        bool,
+        described("Let clients delete. Off: every DELETE of content answers 405.", "on or off"),
+    ] = True
+    upload_expiry: Annotated[
+        int,
+        described(
+            "Time after which an upload session that nobody uses ends. A week, as in other"
+            " registries.",
+            "seconds",
+            ge=1,
+            le=TEN_YEARS,
+        ),
+    ] = 7 * 24 * 3600
+    upload_sweep_interval: Annotated[
+        int,
+        described(
+            "Time between two looks for upload sessions that have expired.",
+            "seconds",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 3600
+    upload_hold_timeout: Annotated[
+        float,
+        described(
+            "Time that a request waits for another one that writes to the same upload session.",
+            "seconds",
+            ge=0,
+            le=DAY,
+        ),
+    ] = 5.0
+    body_timeout: Annotated[
+        float,
+        described(
+            "Time that a client may be silent within a request body; what arrived is kept.",
+            "seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 60.0
+    header_timeout: Annotated[
+        float,
+        described(
+            "Time that a client may take to send the head of a request.",
+            "seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 30.0
+    shutdown_timeout: Annotated[
+        int,
+        described(
+            "Time that requests in flight are given to finish after SIGTERM.",
+            "seconds",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 30
+    backlog: Annotated[
+        int,
+        described(
+            "Connections that may wait to be accepted, in all workers together.",
+            "connections",
+            ge=128,
+            le=65535,
+        ),
+    ] = 1024
+    access_log: Annotated[
+        bool,
+        described(
+            "Write one line for each request to standard error, as a JSON object.", "on or off"
+        ),
+    ] = False
     open: Annotated[
         bool,
         described(
@@ -153,6 +454,10 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = ()
 
+    def select(self, part: Callable[..., Part]) -> Part:
+        """Return a struct of an inner layer, filled with the settings of the same names."""
+        return part(**{name: getattr(self, name) for name in signature(part).parameters})
+
     @property
     def root(self) -> Path:
         """The data directory as an absolute path; raises SettingsInvalid."""
@@ -175,36 +480,12 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def shown_database(self) -> str:
         """The database without its secrets; raises SettingsInvalid."""
-        parts = self._database_parts()
-        host = parts.netloc.rpartition("@")[2]
-        return f"{parts.scheme}://{host}{parts.path}"
-
-    def _database_parts(self) -> SplitResult:
-        """Split the URL of the database; what is wrong with it is said without showing it."""
-        try:
-            parts = urlsplit(self.database)
-            is_known = parts.scheme in {"postgresql", "postgres"}
-        except ValueError:
-            is_known = False
-        # A password that is not encoded ends the host early, and the rest must not be shown; nor
-        # must one that no host follows, and which would be taken for a port.
-        is_whole = is_known and "@" not in parts.path + parts.query + parts.fragment
-        if not is_whole or not _are_hosts(parts.netloc.rpartition("@")[2]):
-            shape = (
-                "database must be postgresql://USER@HOST/NAME, with /, #, ? and @ in a password"
-                " written as %2F, %23, %3F and %40"
-            )
-            raise SettingsInvalid(shape)
-        return parts
+        return without_password(self.database)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of `listen`; raises SettingsInvalid."""
-        written = _ADDRESS.fullmatch(self.listen)
-        if written is None or int(written["port"]) > 65535 or not _is_host(written):  # noqa: PLR2004
-            shape = "listen must be HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000"
-            raise SettingsInvalid(f"{shape}, not {shortened(self.listen)}")
-        return written["host"] or written["address"], int(written["port"])
+        return parse_address(self.listen)
 
     @property
     def scheme(self) -> AuthScheme:
@@ -217,26 +498,3 @@ class Settings(ServingSettings, frozen=True, kw_only=True, forbid_unknown_fields
     def requires_credentials(self) -> bool:
         """Whether the settings alone, without any user, close the registry."""
         return bool(self.anonymous or self.htpasswd or self.access)
-
-
-def _are_hosts(written: str) -> bool:
-    """Tell whether each host of a list that has a port has one that is a number."""
-    ports = (host.rpartition("]")[2].partition(":") for host in written.split(","))
-    return all(port.isdecimal() for _, colon, port in ports if colon)
-
-
-def _is_host(written: re.Match[str]) -> bool:
-    """Tell whether what stands in brackets is an address of IPv6, and a name no longer than one."""
-    if written["address"] is None:
-        return len(written["host"]) <= 253  # noqa: PLR2004  # RFC 1035, section 2.3.4
-    try:
-        ipaddress.IPv6Address(written["address"])
-    except ValueError:
-        return False
-    return True
-
-
-def shortened(value: object) -> str:
-    """Write a value that is wrong into a message of one line."""
-    written = repr(value)
-    return written if len(written) <= 80 else f"{written[:80]}…"  # noqa: PLR2004

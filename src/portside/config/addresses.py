@@ -1,0 +1,90 @@
+"""Addresses and URLs within settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+# RFC 3986, section 3.2.2: brackets tell the colons of an address from the one before the port.
+# RFC 1035, section 2.3.1, with the underscore that some networks have in names.
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+_ADDRESS = re.compile(
+    rf"(?:(?P<host>{_LABEL}(?:\.{_LABEL})*)\.?|\[(?P<address>[^\[\]]+)\]):(?P<port>[0-9]{{1,5}})"
+)
+
+
+class SettingsInvalid(Exception):
+    """A setting has a value that it cannot have; the message is for the person who set it."""
+
+
+def parse_address(listen: str) -> tuple[str, int]:
+    """Return the host and the port of HOST:PORT; raises SettingsInvalid."""
+    written = _ADDRESS.fullmatch(listen)
+    if written is None or int(written["port"]) > 65535 or not _is_host(written):  # noqa: PLR2004
+        shape = "listen must be HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000"
+        raise SettingsInvalid(f"{shape}, not {shortened(listen)}")
+    return written["host"] or written["address"], int(written["port"])
+
+
+def without_password(database: str) -> str:
+    """Return the URL of a database without its secrets.
+
+    Raises SettingsInvalid, whose message does not show them either.
+    """
+    try:
+        parts = urlsplit(database)
+        is_known = parts.scheme in {"postgresql", "postgres"}
+    except ValueError:
+        is_known = False
+    # A password with an unencoded "/" or "#" ends the host early, and what follows must not be
+    # shown. Neither must a password without a host, which looks like a port.
+    is_whole = is_known and "@" not in parts.path + parts.query + parts.fragment
+    hosts = parts.netloc.rpartition("@")[2] if is_whole else ""
+    if not is_whole or not _are_hosts(hosts):
+        shape = (
+            "database must be postgresql://USER@HOST/NAME, with /, #, ? and @ in a password"
+            " written as %2F, %23, %3F and %40"
+        )
+        raise SettingsInvalid(shape)
+    return f"{parts.scheme}://{hosts}{parts.path}"
+
+
+def check_url(name: str, value: str) -> None:
+    """Refuse a setting that is not empty and not an HTTP URL; raises SettingsInvalid."""
+    if value and not (value.startswith(("http://", "https://")) and '"' not in value):
+        shape = f"{name.replace('_', '-')} must be a URL such as https://registry.example"
+        raise SettingsInvalid(f"{shape}, not {shortened(value)}")
+
+
+def check_networks(texts: tuple[str, ...]) -> None:
+    """Refuse trusted proxies that are not addresses or networks; raises SettingsInvalid."""
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            shape = f"trusted-proxies must be addresses or networks such as 10.0.0.0/8: {error}"
+            raise SettingsInvalid(shape) from error
+
+
+def _are_hosts(written: str) -> bool:
+    """Tell whether each host of a list that has a port has one that is a number."""
+    ports = (host.rpartition("]")[2].partition(":") for host in written.split(","))
+    return all(port.isdecimal() for _, colon, port in ports if colon)
+
+
+def _is_host(written: re.Match[str]) -> bool:
+    """Tell whether what stands in brackets is an address of IPv6, and a name no longer than one."""
+    if written["address"] is None:
+        return len(written["host"]) <= 253  # noqa: PLR2004  # RFC 1035, section 2.3.4
+    try:
+        ipaddress.IPv6Address(written["address"])
+    except ValueError:
+        return False
+    return True
+
+
+def shortened(value: object) -> str:
+    """Write a value that is wrong into a message of one line."""
+    written = repr(value)
+    return written if len(written) <= 80 else f"{written[:80]}…"  # noqa: PLR2004
