@@ -135,6 +135,16 @@ def acr_client(acr_registry: RunningRegistry) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests and fixtures on asyncio's own event loop.
+
+    Every test has a loop of its own, shared with its async fixtures: no async fixture may have a
+    wider scope than one test.
+    """
+    return "asyncio"
+
+
 @pytest.fixture
 def repository() -> str:
     """Name a repository that no other test uses."""

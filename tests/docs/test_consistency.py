@@ -8,16 +8,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "topics" / "consistency.md"
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def names_in(path: Path) -> set[str]:
     """List the tests of a file as pytest names them."""
     names = set()
     for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, FUNCTION):
             names.add(node.name)
         elif isinstance(node, ast.ClassDef):
-            inner = [item.name for item in node.body if isinstance(item, ast.FunctionDef)]
+            inner = [item.name for item in node.body if isinstance(item, FUNCTION)]
             names.update(f"{node.name}::{name}" for name in inner)
     return names
 
