@@ -98,10 +98,3 @@ def test_dependencies() -> None:
     declared = {re.split(r"[<>=]", item)[0] for item in project["dependencies"]}
     page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text("utf-8")
     assert declared == set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
-
-
-def test_links() -> None:
-    """Every relative link in the documentation leads to a file."""
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
