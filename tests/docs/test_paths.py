@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.pages import PAGES, ROOT
+from support.pages import PAGES, ROOT, path_of
 
 PACKAGE = ROOT / "src" / "portside"
 
@@ -19,11 +19,6 @@ FILE = re.compile(r"[\w./*-]+\.(?:py|sql)")
 
 
 PROMISES = [ROOT / "SECURITY.md", ROOT / "docs" / "topics" / "consistency.md"]
-
-
-def path_of(page: Path) -> str:
-    """Return the path of a page within the repository."""
-    return page.relative_to(ROOT).as_posix()
 
 
 def names_in(path: Path) -> set[str]:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
@@ -23,6 +20,7 @@ from portside.auth.access_file import parse_access_file
 from portside.cli.commands import commands
 from portside.cli.registry import read_settings
 from portside.config import Settings, list_settings, make_settings
+from support.spoken import check_command, spoken_commands
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "howto" / "scale-out.md"
@@ -32,14 +30,6 @@ FOLDER = PAGE.with_suffix("")
 VARIABLES = {setting.variable for setting in list_settings()}
 OPTIONS = {option for command in commands.commands.values() for option in command.params}
 PATHS = {item.path for item in OPERATOR_PATHS}
-
-SPOKEN = (
-    r"^\$ portside (.+)$",
-    r"`portside ([^`]+)`",
-    r" exec \S+ portside (.+)$",
-    r" exec .* -- portside (.+)$",
-)
-"""How commands of Portside stand in the page and in comments."""
 
 API_VERSIONS = {
     "ServiceAccount": "v1",
@@ -69,27 +59,6 @@ def settings_of(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return read_settings(commands.commands["serve"].make_context("serve", []).params)
-
-
-def check_command(words: list[str]) -> None:
-    """Find the command that the words behind `portside` begin with, and parse its options."""
-    command: click.Command = commands
-    while isinstance(command, click.Group):
-        assert words, "a command is missing"
-        member = command.get_command(click.Context(command), words[0])
-        assert member is not None, words
-        command, words = member, words[1:]
-    known = {option for parameter in command.params for option in parameter.opts}
-    used = {word.partition("=")[0] for word in words if word.startswith("--")}
-    assert used <= known, (command.name, used - known)
-
-
-def spoken_commands(text: str) -> Iterator[list[str]]:
-    """Give the words behind `portside` in the blocks, code and comments of a text."""
-    joined = text.replace("\\\n", " ")
-    for pattern in SPOKEN:
-        for line in re.findall(pattern, joined, re.MULTILINE):
-            yield shlex.split(line, comments=True)
 
 
 class TestWords:
