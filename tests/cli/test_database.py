@@ -38,14 +38,14 @@ def url(postgresql: Server) -> str:
 def execute(url: str, sql: str) -> None:
     """Change the database behind the registry's back."""
 
-    async def go() -> None:
+    async def connect_and_execute() -> None:
         connection = await asyncpg.connect(url)
         try:
             await connection.execute(sql)
         finally:
             await connection.close()
 
-    asyncio.run(go())
+    asyncio.run(connect_and_execute())
 
 
 class TestMigrate:

@@ -6,10 +6,12 @@ import asyncio
 import logging
 from pathlib import Path
 
+import pytest
+
 from portside.bootstrap import open_stores
 from portside.bootstrap.preparing import prepare
 from portside.bootstrap.sweeping import sweep
-from portside.config import make_settings
+from portside.config import Settings, make_settings
 
 
 class Counter(logging.Handler):
@@ -28,23 +30,25 @@ class Counter(logging.Handler):
             self.enough.set()
 
 
-def test_the_sweeper_survives(data: Path) -> None:
-    """Whatever goes wrong in a look for expired uploads is logged, and the next look comes."""
+@pytest.fixture
+def settings(data: Path) -> Settings:
+    """Make a registry that is swept every second."""
     settings = make_settings({"data": str(data), "upload_sweep_interval": 1})
     prepare(settings)
+    return settings
 
-    async def look_twice() -> None:
-        counter = Counter()
-        logger = logging.getLogger("portside.bootstrap.sweeping")
-        logger.addHandler(counter)
-        stores = open_stores(settings)
-        stores.close()
-        sweeping = asyncio.create_task(sweep(settings, stores))
-        try:
-            async with asyncio.timeout(20):
-                await counter.enough.wait()
-        finally:
-            sweeping.cancel()
-            logger.removeHandler(counter)
 
-    asyncio.run(look_twice())
+async def test_the_sweeper_survives(settings: Settings) -> None:
+    """Whatever goes wrong in a look for expired uploads is logged, and the next look comes."""
+    counter = Counter()
+    logger = logging.getLogger("portside.bootstrap.sweeping")
+    logger.addHandler(counter)
+    stores = open_stores(settings)
+    stores.close()
+    sweeping = asyncio.create_task(sweep(settings, stores))
+    try:
+        async with asyncio.timeout(20):
+            await counter.enough.wait()
+    finally:
+        sweeping.cancel()
+        logger.removeHandler(counter)

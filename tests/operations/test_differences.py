@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portside.operations.copy.differences import Pair, pairs
+from portside.operations.copy.differences import pairs
 from portside.stores.copying import Key, Row
 
 TABLES = st.dictionaries(
@@ -28,13 +27,9 @@ def key_of(row: Row) -> Key:
 
 
 @given(TABLES, TABLES)
-def test_side_by_side(source: dict[Key, int], target: dict[Key, int]) -> None:
+async def test_side_by_side(source: dict[Key, int], target: dict[Key, int]) -> None:
     """What the pairs say of a side is that side, and the pairs have the order of keys."""
-
-    async def collect() -> list[Pair]:
-        return [pair async for pair in pairs(stream(source), stream(target), key_of)]
-
-    found = asyncio.run(collect())
+    found = [pair async for pair in pairs(stream(source), stream(target), key_of)]
     assert {key_of(left): left[2] for left, _ in found if left is not None} == source
     assert {key_of(right): right[2] for _, right in found if right is not None} == target
     keys = [key_of(left or right or ()) for left, right in found]

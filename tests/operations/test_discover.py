@@ -56,37 +56,39 @@ def small_batches() -> Iterator[None]:
     limit=st.integers(1, 20),
     last=st.sampled_from([*NAMES, "", "b", "b/", "z"]),
 )
-def test_pages(metadata: SqliteMetadata, shown: frozenset[str], limit: int, last: str) -> None:
+async def test_pages(
+    metadata: SqliteMetadata, shown: frozenset[str], limit: int, last: str
+) -> None:
     """A page holds the next names that may be shown, and says whether there are more of these."""
-    page = asyncio.run(find_repositories(metadata, PageRequest(limit, last), shown.__contains__))
+    page = await find_repositories(metadata, PageRequest(limit, last), shown.__contains__)
     expected = [name for name in NAMES if name in shown and name > last]
     assert page.items == expected[:limit]
     assert page.more is (len(expected) > limit)
 
 
 @given(shown=st.frozensets(st.sampled_from(NAMES)), limit=st.integers(1, 5))
-def test_all_pages(metadata: SqliteMetadata, shown: frozenset[str], limit: int) -> None:
+async def test_all_pages(metadata: SqliteMetadata, shown: frozenset[str], limit: int) -> None:
     """Page after page the list is whole, without the others' names."""
     found: list[str] = []
     while True:
         request = PageRequest(limit, found[-1] if found else "")
-        page = asyncio.run(find_repositories(metadata, request, shown.__contains__))
+        page = await find_repositories(metadata, request, shown.__contains__)
         found += page.items
         if not page.more:
             break
     assert found == sorted(shown)
 
 
-def test_open_registry(metadata: SqliteMetadata) -> None:
+async def test_open_registry(metadata: SqliteMetadata) -> None:
     """Where everybody may see everything, nothing is left out."""
-    page = asyncio.run(find_repositories(metadata, PageRequest(100), None))
+    page = await find_repositories(metadata, PageRequest(100), None)
     assert (page.items, page.more) == (NAMES, False)
 
 
-def test_nothing_asked_for(metadata: SqliteMetadata) -> None:
+async def test_nothing_asked_for(metadata: SqliteMetadata) -> None:
     """A page of no names tells nothing, not even whether there are any."""
     pages = [
-        asyncio.run(find_repositories(metadata, PageRequest(0), shows))
+        await find_repositories(metadata, PageRequest(0), shows)
         for shows in (None, lambda _: False, lambda _: True)
     ]
     assert all((list(page.items), page.more) == ([], False) for page in pages)

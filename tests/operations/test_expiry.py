@@ -54,31 +54,25 @@ async def open_sessions(metadata: SqliteMetadata, number: int) -> list[UploadSes
     return opened
 
 
-def test_more_than_a_page(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+async def test_more_than_a_page(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
     """One sweep ends all sessions; one that is in use stays, and is not counted."""
-
-    async def go() -> None:
-        opened = await open_sessions(metadata, STALE_PAGE + 20)
-        async with blobs.hold(opened[0].id) as staging:
-            await staging.resume(0, Algorithm.SHA256)
-            assert await expire_uploads(metadata, blobs, LATE) == len(opened) - 1
-            assert await metadata.list_stale_uploads(LATE) == [opened[0]]
-
-    asyncio.run(go())
+    opened = await open_sessions(metadata, STALE_PAGE + 20)
+    async with blobs.hold(opened[0].id) as staging:
+        await staging.resume(0, Algorithm.SHA256)
+        assert await expire_uploads(metadata, blobs, LATE) == len(opened) - 1
+        assert await metadata.list_stale_uploads(LATE) == [opened[0]]
 
 
-def test_what_is_used_again_is_not_counted(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+async def test_what_is_used_again_is_not_counted(
+    blobs: LocalBlobs, metadata: SqliteMetadata
+) -> None:
     """A session that is young, and a time before which there is nothing, count for nothing."""
-
-    async def go() -> None:
-        await open_sessions(metadata, 3)
-        assert await expire_uploads(metadata, blobs, 1) == 0
-        assert len(await metadata.list_stale_uploads(LATE)) == 3
-
-    asyncio.run(go())
+    await open_sessions(metadata, 3)
+    assert await expire_uploads(metadata, blobs, 1) == 0
+    assert len(await metadata.list_stale_uploads(LATE)) == 3
 
 
-def test_leftovers(tmp_path: Path, blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+async def test_leftovers(tmp_path: Path, blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
     """What crashes left beside uploads goes when it is old; the session beside it stays."""
     uploads = tmp_path / "uploads"
     names = [f"{'0' * 32}.copy", f"{'0' * 32}.placing", ".probe-1", "0" * 32]
@@ -87,7 +81,7 @@ def test_leftovers(tmp_path: Path, blobs: LocalBlobs, metadata: SqliteMetadata) 
         os.utime(uploads / name, (1, 1))
     (uploads / f"{'1' * 32}.copy").touch()
 
-    assert asyncio.run(expire_uploads(metadata, blobs, 2_000_000)) == len(names)
+    assert await expire_uploads(metadata, blobs, 2_000_000) == len(names)
     assert [path.name for path in uploads.iterdir()] == [f"{'1' * 32}.copy"]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -53,13 +51,6 @@ class Clock:
 def clock() -> Clock:
     """Give a clock that stands still."""
     return Clock()
-
-
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    """Give the event loop of the test."""
-    with asyncio.Runner() as runner:
-        yield runner
 
 
 def now() -> int:
@@ -161,7 +152,7 @@ class Shelf(Protocol):
         """Open its access store."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all that was opened."""
         ...
 
@@ -188,38 +179,43 @@ class SqliteShelf:
         """Open the file."""
         return SqliteAccess(self._open())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the file."""
         self._opened.close()
 
 
-@cache
-def newest_schema(server: Server) -> str:
-    """Make a database for others to be copied from, so that each is migrated already."""
-    url = server.make_database()
+TEMPLATES: dict[Server, str] = {}
+"""By server, a database that has the newest schema, which others are made from."""
 
-    async def make() -> None:
+
+async def newest_schema(server: Server) -> str:
+    """Return the name of a database of the server to make others from, already migrated."""
+    if server not in TEMPLATES:
+        url = server.make_database()
         database = postgres.Database(Terms(url=url), clock=Clock())
         await migrate(database)
         await database.close()
-
-    asyncio.run(make())
-    return urlsplit(url).path.removeprefix("/")
+        TEMPLATES[server] = urlsplit(url).path.removeprefix("/")
+    return TEMPLATES[server]
 
 
 class PostgresShelf:
     """A database of a server."""
 
-    def __init__(self, server: Server, clock: Clock, runner: asyncio.Runner) -> None:
-        self.terms = Terms(url=server.make_database(newest_schema(server)), connections=5)
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.terms = Terms(url=url, connections=5)
         self._clock = clock
-        self._runner = runner
-        self._opened = ExitStack()
+        self._opened = AsyncExitStack()
+
+    @classmethod
+    async def create(cls, server: Server, clock: Clock) -> PostgresShelf:
+        """Make an empty database."""
+        return cls(server.make_database(await newest_schema(server)), clock)
 
     def open(self) -> postgres.Database:
         """Open connections of another process."""
         database = postgres.Database(self.terms, clock=self._clock)
-        self._opened.callback(lambda: self._runner.run(database.close()))
+        self._opened.push_async_callback(database.close)
         return database
 
     def metadata(self) -> PostgresMetadata:
@@ -232,23 +228,23 @@ class PostgresShelf:
         """Open an access store in which nothing is believed for a while."""
         return PostgresAccess(self.open(), freshness=0)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up."""
-        self._opened.close()
+        await self._opened.aclose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def shelf(
-    tmp_path: Path, clock: Clock, runner: asyncio.Runner, request: pytest.FixtureRequest
-) -> Iterator[Shelf]:
+async def shelf(
+    tmp_path: Path, clock: Clock, request: pytest.FixtureRequest
+) -> AsyncIterator[Shelf]:
     """Make an empty database of each kind."""
     shelf: Shelf
     if request.param == "sqlite":
         shelf = SqliteShelf(tmp_path, clock)
     else:
-        shelf = PostgresShelf(request.getfixturevalue("postgresql"), clock, runner)
+        shelf = await PostgresShelf.create(request.getfixturevalue("postgresql"), clock)
     yield shelf
-    shelf.close()
+    await shelf.close()
 
 
 @pytest.fixture

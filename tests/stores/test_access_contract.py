@@ -76,253 +76,192 @@ def unchanged(identity: StoredIdentity) -> StoredIdentity:
 class TestIdentities:
     """Users and tokens."""
 
-    def test_life(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_life(self, access: AccessStore) -> None:
         """An identity is read as it was kept, until it is removed, with its passwords."""
+        await fill(access)
+        for identity in (ALICE, BOB, ROBOT):
+            assert await access.get_identity(identity.name) == identity
+        assert await access.list_identities(USER) == [ALICE, BOB]
+        assert await access.list_identities(TOKEN) == [ROBOT]
+        assert await access.remove_identity("alice", USER)
+        assert await access.get_identity("alice") is None
+        assert not await access.remove_identity("alice", USER)
+        assert await access.add_identity(replace(ALICE, passwords=()))
+        again = await access.get_identity("alice")
+        assert again is not None
+        assert again.passwords == ()
 
-        async def go() -> None:
-            await fill(access)
-            for identity in (ALICE, BOB, ROBOT):
-                assert await access.get_identity(identity.name) == identity
-            assert await access.list_identities(USER) == [ALICE, BOB]
-            assert await access.list_identities(TOKEN) == [ROBOT]
-            assert await access.remove_identity("alice", USER)
-            assert await access.get_identity("alice") is None
-            assert not await access.remove_identity("alice", USER)
-            assert await access.add_identity(replace(ALICE, passwords=()))
-            again = await access.get_identity("alice")
-            assert again is not None
-            assert again.passwords == ()
-
-        runner.run(go())
-
-    def test_names(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_names(self, access: AccessStore) -> None:
         """A name is one identity's, of either kind, and is not another one's in another case."""
+        await fill(access)
+        assert not await access.add_identity(replace(ALICE, kind=TOKEN, passwords=()))
+        assert await access.get_identity("alice") == ALICE
+        for name in ("Alice", "alice ", "alic", "alic_", "%", "alice\0", ""):
+            assert await access.get_identity(name) is None
 
-        async def go() -> None:
-            await fill(access)
-            assert not await access.add_identity(replace(ALICE, kind=TOKEN, passwords=()))
-            assert await access.get_identity("alice") == ALICE
-            for name in ("Alice", "alice ", "alic", "alic_", "%", "alice\0", ""):
-                assert await access.get_identity(name) is None
-
-        runner.run(go())
-
-    def test_kind(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_kind(self, access: AccessStore) -> None:
         """A user is neither changed nor removed as a token, and a token not as a user."""
+        await fill(access)
+        for name, kind in (("alice", TOKEN), ("robot", USER), ("nobody", USER)):
+            assert not await access.remove_identity(name, kind)
+            assert await access.change_identity(name, kind, never) is None
+        assert await access.get_identity("alice") == ALICE
+        assert await access.get_identity("robot") == ROBOT
 
-        async def go() -> None:
-            await fill(access)
-            for name, kind in (("alice", TOKEN), ("robot", USER), ("nobody", USER)):
-                assert not await access.remove_identity(name, kind)
-                assert await access.change_identity(name, kind, never) is None
-            assert await access.get_identity("alice") == ALICE
-            assert await access.get_identity("robot") == ROBOT
-
-        runner.run(go())
-
-    def test_scope_map_must_exist(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_scope_map_must_exist(self, access: AccessStore) -> None:
         """No identity names a scope map that is not there."""
+        assert not await access.add_identity(ROBOT)
+        assert await access.get_identity("robot") is None
+        await fill(access)
+        changed = await access.change_identity(
+            "robot", TOKEN, lambda robot: replace(robot, scope_map="none", passwords=())
+        )
+        assert changed is None
+        assert await access.get_identity("robot") == ROBOT
 
-        async def go() -> None:
-            assert not await access.add_identity(ROBOT)
-            assert await access.get_identity("robot") is None
-            await fill(access)
-            changed = await access.change_identity(
-                "robot", TOKEN, lambda robot: replace(robot, scope_map="none", passwords=())
-            )
-            assert changed is None
-            assert await access.get_identity("robot") == ROBOT
-
-        runner.run(go())
-
-    def test_change(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_change(self, access: AccessStore) -> None:
         """A change is kept whole: status, end, scope map and passwords."""
         passwords = (StoredPassword(2, "other", 30),)
 
         def change(robot: StoredIdentity) -> StoredIdentity:
             return replace(robot, enabled=True, expires=None, scope_map=None, passwords=passwords)
 
-        async def go() -> None:
-            await fill(access)
-            expected = change(ROBOT)
-            assert await access.change_identity("robot", TOKEN, change) == expected
-            assert await access.get_identity("robot") == expected
-            assert await access.get_identity("alice") == ALICE
+        await fill(access)
+        expected = change(ROBOT)
+        assert await access.change_identity("robot", TOKEN, change) == expected
+        assert await access.get_identity("robot") == expected
+        assert await access.get_identity("alice") == ALICE
 
-        runner.run(go())
-
-    def test_changes_at_the_same_time(
-        self, runner: asyncio.Runner, access: AccessStore, other: AccessStore
-    ) -> None:
+    async def test_changes_at_the_same_time(self, access: AccessStore, other: AccessStore) -> None:
         """Changes from two processes come one after another, and none is lost."""
 
         def later(robot: StoredIdentity) -> StoredIdentity:
             assert robot.expires is not None
             return replace(robot, expires=robot.expires + 1)
 
-        async def go() -> None:
-            await fill(access)
-            both = [store.change_identity("robot", TOKEN, later) for store in (access, other) * 10]
-            assert None not in await asyncio.gather(*both)
-            found = await access.get_identity("robot")
-            assert found == replace(ROBOT, expires=99 + 20)
+        await fill(access)
+        both = [store.change_identity("robot", TOKEN, later) for store in (access, other) * 10]
+        assert None not in await asyncio.gather(*both)
+        found = await access.get_identity("robot")
+        assert found == replace(ROBOT, expires=99 + 20)
 
-        runner.run(go())
-
-    def test_name_and_kind_stay(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_name_and_kind_stay(self, access: AccessStore) -> None:
         """A change that renames an identity changes nobody else."""
+        await fill(access)
+        stolen = replace(ROBOT, name="alice", kind=USER, created=1, enabled=True)
+        changed = await access.change_identity("robot", TOKEN, lambda _: stolen)
+        assert changed == replace(ROBOT, enabled=True)
+        assert await access.get_identity("robot") == changed
+        assert await access.get_identity("alice") == ALICE
 
-        async def go() -> None:
-            await fill(access)
-            stolen = replace(ROBOT, name="alice", kind=USER, created=1, enabled=True)
-            changed = await access.change_identity("robot", TOKEN, lambda _: stolen)
-            assert changed == replace(ROBOT, enabled=True)
-            assert await access.get_identity("robot") == changed
-            assert await access.get_identity("alice") == ALICE
-
-        runner.run(go())
-
-    def test_closing(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_closing(self, access: AccessStore) -> None:
         """The first identity closes the registry, and nothing opens it."""
-
-        async def go() -> None:
-            assert not (await access.access_state()).closed
-            await access.add_scope_map(EMPTY)
-            await access.add_key(KEY)
-            await access.add_failure("here", "alice", forget_before=0)
-            assert not await access.add_identity(ROBOT)
-            assert not (await access.access_state()).closed
-            await access.add_identity(ALICE)
-            assert (await access.access_state()).closed
-            await access.remove_identity("alice", USER)
-            assert await access.list_identities(USER) == []
-            assert (await access.access_state()).closed
-
-        runner.run(go())
+        assert not (await access.access_state()).closed
+        await access.add_scope_map(EMPTY)
+        await access.add_key(KEY)
+        await access.add_failure("here", "alice", forget_before=0)
+        assert not await access.add_identity(ROBOT)
+        assert not (await access.access_state()).closed
+        await access.add_identity(ALICE)
+        assert (await access.access_state()).closed
+        await access.remove_identity("alice", USER)
+        assert await access.list_identities(USER) == []
+        assert (await access.access_state()).closed
 
 
 class TestScopeMaps:
     """Scope maps."""
 
-    def test_life(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_life(self, access: AccessStore) -> None:
         """A scope map is read as it was kept, with its rules or without any."""
+        for scope_map in (PULL, EMPTY):
+            assert await access.add_scope_map(scope_map)
+            assert await access.get_scope_map(scope_map.name) == scope_map
+        assert await access.list_scope_maps() == [EMPTY, PULL]
+        assert not await access.add_scope_map(replace(EMPTY, name="pull"))
+        assert await access.get_scope_map("pull") == PULL
+        assert await access.remove_scope_map("pull") == []
+        assert await access.remove_scope_map("pull") is None
+        assert await access.get_scope_map("pull") is None
+        assert await access.list_scope_maps() == [EMPTY]
 
-        async def go() -> None:
-            for scope_map in (PULL, EMPTY):
-                assert await access.add_scope_map(scope_map)
-                assert await access.get_scope_map(scope_map.name) == scope_map
-            assert await access.list_scope_maps() == [EMPTY, PULL]
-            assert not await access.add_scope_map(replace(EMPTY, name="pull"))
-            assert await access.get_scope_map("pull") == PULL
-            assert await access.remove_scope_map("pull") == []
-            assert await access.remove_scope_map("pull") is None
-            assert await access.get_scope_map("pull") is None
-            assert await access.list_scope_maps() == [EMPTY]
-
-        runner.run(go())
-
-    def test_change(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_change(self, access: AccessStore) -> None:
         """A change is kept whole, and its name stays."""
 
         def change(found: ScopeMap) -> ScopeMap:
             return replace(found, name="empty", created=1, description="new", rules=found.rules[:1])
 
-        async def go() -> None:
-            await fill(access)
-            await access.add_scope_map(EMPTY)
-            expected = replace(PULL, description="new", rules=PULL.rules[:1])
-            assert await access.change_scope_map("pull", change) == expected
-            assert await access.get_scope_map("pull") == expected
-            assert await access.get_scope_map("empty") == EMPTY
-            assert await access.change_scope_map("none", never) is None
+        await fill(access)
+        await access.add_scope_map(EMPTY)
+        expected = replace(PULL, description="new", rules=PULL.rules[:1])
+        assert await access.change_scope_map("pull", change) == expected
+        assert await access.get_scope_map("pull") == expected
+        assert await access.get_scope_map("empty") == EMPTY
+        assert await access.change_scope_map("none", never) is None
 
-        runner.run(go())
-
-    def test_in_use(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_in_use(self, access: AccessStore) -> None:
         """A scope map stays as long as a token names it, and says which ones do."""
-
-        async def go() -> None:
-            await fill(access)
-            await access.add_identity(replace(ROBOT, name="automaton", passwords=()))
-            assert await access.remove_scope_map("pull") == ["automaton", "robot"]
-            assert await access.get_scope_map("pull") == PULL
-            await access.remove_identity("automaton", TOKEN)
-            await access.change_identity(
-                "robot", TOKEN, lambda robot: replace(robot, scope_map=None)
-            )
-            assert await access.remove_scope_map("pull") == []
-
-        runner.run(go())
+        await fill(access)
+        await access.add_identity(replace(ROBOT, name="automaton", passwords=()))
+        assert await access.remove_scope_map("pull") == ["automaton", "robot"]
+        assert await access.get_scope_map("pull") == PULL
+        await access.remove_identity("automaton", TOKEN)
+        await access.change_identity("robot", TOKEN, lambda robot: replace(robot, scope_map=None))
+        assert await access.remove_scope_map("pull") == []
 
 
 class TestKeys:
     """Signing keys."""
 
-    def test_life(self, runner: asyncio.Runner, access: AccessStore) -> None:
+    async def test_life(self, access: AccessStore) -> None:
         """The newest key comes first; those that are removed are gone."""
+        assert await access.list_keys() == []
+        for key in (KEY, NEXT_KEY):
+            assert await access.add_key(key)
+        assert await access.list_keys() == [NEXT_KEY, KEY]
+        await access.remove_keys([KEY.id, "unknown"])
+        assert await access.list_keys() == [NEXT_KEY]
+        await access.remove_keys([])
+        assert await access.list_keys() == [NEXT_KEY]
 
-        async def go() -> None:
-            assert await access.list_keys() == []
-            for key in (KEY, NEXT_KEY):
-                assert await access.add_key(key)
-            assert await access.list_keys() == [NEXT_KEY, KEY]
-            await access.remove_keys([KEY.id, "unknown"])
-            assert await access.list_keys() == [NEXT_KEY]
-            await access.remove_keys([])
-            assert await access.list_keys() == [NEXT_KEY]
-
-        runner.run(go())
-
-    def test_first(self, runner: asyncio.Runner, access: AccessStore, other: AccessStore) -> None:
+    async def test_first(self, access: AccessStore, other: AccessStore) -> None:
         """Of many that add a first key at the same time one does."""
-
-        async def go() -> None:
-            keys = [SigningKey(f"key-{number}", "PEM", number) for number in range(8)]
-            stores = (access, other) * 4
-            adding = [
-                store.add_key(key, only_first=True) for store, key in zip(stores, keys, strict=True)
-            ]
-            added = await asyncio.gather(*adding)
-            assert sorted(added) == [False] * 7 + [True]
-            assert await other.list_keys() == [keys[added.index(True)]]
-
-        runner.run(go())
+        keys = [SigningKey(f"key-{number}", "PEM", number) for number in range(8)]
+        stores = (access, other) * 4
+        adding = [
+            store.add_key(key, only_first=True) for store, key in zip(stores, keys, strict=True)
+        ]
+        added = await asyncio.gather(*adding)
+        assert sorted(added) == [False] * 7 + [True]
+        assert await other.list_keys() == [keys[added.index(True)]]
 
 
 class TestFailures:
     """Failed attempts."""
 
-    def test_counting(self, runner: asyncio.Runner, access: AccessStore, clock: Clock) -> None:
+    async def test_counting(self, access: AccessStore, clock: Clock) -> None:
         """Failures count for their source, their name and their time."""
+        for source, name in (("here", "alice"), ("here", "bob"), ("there", "alice")) * 2:
+            await access.add_failure(source, name, forget_before=0)
+        now = clock.now
+        assert await access.count_failures("here", "alice", 0) == 2
+        assert await access.count_failures("here", None, 0) == 4
+        assert await access.count_failures("there", None, now) == 2
+        assert await access.count_failures("there", "bob", 0) == 0
+        assert await access.count_failures("nowhere", None, 0) == 0
+        assert await access.count_failures("here", "alice", now) == 2
+        assert await access.count_failures("here", "alice", now + 1) == 0
 
-        async def go() -> None:
-            for source, name in (("here", "alice"), ("here", "bob"), ("there", "alice")) * 2:
-                await access.add_failure(source, name, forget_before=0)
-            now = clock.now
-            assert await access.count_failures("here", "alice", 0) == 2
-            assert await access.count_failures("here", None, 0) == 4
-            assert await access.count_failures("there", None, now) == 2
-            assert await access.count_failures("there", "bob", 0) == 0
-            assert await access.count_failures("nowhere", None, 0) == 0
-            assert await access.count_failures("here", "alice", now) == 2
-            assert await access.count_failures("here", "alice", now + 1) == 0
-
-        runner.run(go())
-
-    def test_forgetting(self, runner: asyncio.Runner, access: AccessStore, clock: Clock) -> None:
+    async def test_forgetting(self, access: AccessStore, clock: Clock) -> None:
         """With a new failure old ones are forgotten, whoever made them."""
-
-        async def go() -> None:
-            await access.add_failure("here", "alice", forget_before=0)
-            first = clock.now
-            clock.now += 10
-            await access.add_failure("there", "bob", forget_before=first)
-            assert await access.count_failures("here", None, 0) == 1
-            await access.add_failure("there", "bob", forget_before=first + 1)
-            assert await access.count_failures("here", None, 0) == 0
-            assert await access.count_failures("there", None, 0) == 2
-
-        runner.run(go())
+        await access.add_failure("here", "alice", forget_before=0)
+        first = clock.now
+        clock.now += 10
+        await access.add_failure("there", "bob", forget_before=first)
+        assert await access.count_failures("here", None, 0) == 1
+        await access.add_failure("there", "bob", forget_before=first + 1)
+        assert await access.count_failures("here", None, 0) == 0
+        assert await access.count_failures("there", None, 0) == 2
 
 
 Act = Callable[[AccessStore], Awaitable[object]]
@@ -376,39 +315,30 @@ class TestVersion:
     """How every process learns that something has changed."""
 
     @pytest.mark.parametrize("kind", CHANGES)
-    def test_changes(
-        self, runner: asyncio.Runner, access: AccessStore, other: AccessStore, kind: str
-    ) -> None:
+    async def test_changes(self, access: AccessStore, other: AccessStore, kind: str) -> None:
         """Each change is a new version, which other processes see as soon as it is made."""
-
-        async def go() -> None:
-            await fill(access)
-            await access.add_scope_map(replace(EMPTY, name="unused"))
-            seen: set[int] = set()
-            for store in (access, other):
-                seen.add((await store.access_state()).version)
-            assert len(seen) == 1
-            await CHANGES[kind](access)
-            states = [await store.access_state() for store in (access, other)]
-            assert states[0] == states[1]
-            assert states[0].version not in seen
-
-        runner.run(go())
+        await fill(access)
+        await access.add_scope_map(replace(EMPTY, name="unused"))
+        seen: set[int] = set()
+        for store in (access, other):
+            seen.add((await store.access_state()).version)
+        assert len(seen) == 1
+        await CHANGES[kind](access)
+        states = [await store.access_state() for store in (access, other)]
+        assert states[0] == states[1]
+        assert states[0].version not in seen
 
     @pytest.mark.parametrize("kind", NO_CHANGES)
-    def test_no_changes(self, runner: asyncio.Runner, access: AccessStore, kind: str) -> None:
+    async def test_no_changes(self, access: AccessStore, kind: str) -> None:
         """What only reads, is refused, or notes a failure makes no process look again."""
 
         async def states() -> AccessState:
             return await access.access_state()
 
-        async def go() -> None:
-            await fill(access)
-            before = await states()
-            await NO_CHANGES[kind](access)
-            assert await states() == before
-
-        runner.run(go())
+        await fill(access)
+        before = await states()
+        await NO_CHANGES[kind](access)
+        assert await states() == before
 
     def test_every_method(self) -> None:
         """Every method of the store is in one of the two lists above."""
@@ -417,29 +347,23 @@ class TestVersion:
         named = {name for code in codes for name in code.co_names}
         assert methods <= named
 
-    def test_two_processes(
-        self, runner: asyncio.Runner, access: AccessStore, other: AccessStore
-    ) -> None:
+    async def test_two_processes(self, access: AccessStore, other: AccessStore) -> None:
         """What one process writes, another reads at once."""
+        await fill(access)
+        assert await other.get_identity("robot") == ROBOT
+        assert await other.get_scope_map("pull") == PULL
+        assert await other.list_keys() == [KEY]
+        assert (await other.access_state()).closed
+        await other.add_failure("here", "alice", forget_before=0)
+        assert await access.count_failures("here", "alice", 0) == 1
+        await other.remove_identity("robot", TOKEN)
+        assert await access.get_identity("robot") is None
+        assert await other.remove_scope_map("pull") == []
+        assert await access.list_scope_maps() == []
 
-        async def go() -> None:
-            await fill(access)
-            assert await other.get_identity("robot") == ROBOT
-            assert await other.get_scope_map("pull") == PULL
-            assert await other.list_keys() == [KEY]
-            assert (await other.access_state()).closed
-            await other.add_failure("here", "alice", forget_before=0)
-            assert await access.count_failures("here", "alice", 0) == 1
-            await other.remove_identity("robot", TOKEN)
-            assert await access.get_identity("robot") is None
-            assert await other.remove_scope_map("pull") == []
-            assert await access.list_scope_maps() == []
-
-        runner.run(go())
-
-    def test_restart(self, runner: asyncio.Runner, access: AccessStore, shelf: Shelf) -> None:
+    async def test_restart(self, access: AccessStore, shelf: Shelf) -> None:
         """Everything is there for a process that starts later."""
-        runner.run(fill(access))
+        await fill(access)
         again = shelf.access()
-        assert runner.run(again.list_identities(USER)) == [ALICE, BOB]
-        assert runner.run(again.access_state()) == runner.run(access.access_state())
+        assert await again.list_identities(USER) == [ALICE, BOB]
+        assert await again.access_state() == await access.access_state()

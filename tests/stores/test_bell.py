@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import stat
@@ -30,40 +29,29 @@ def databases(tmp_path: Path) -> Iterator[tuple[Database, Database]]:
     second.close()
 
 
-def test_is_heard_at_once(databases: tuple[Database, Database], runner: asyncio.Runner) -> None:
+async def test_is_heard_at_once(databases: tuple[Database, Database]) -> None:
     """A change by one is the next answer of the other, however little time has passed."""
     first, second = databases
     state = SqliteAccessState(second, elapsed=lambda: 0.0)
     access = SqliteAccess(first)
-
-    async def go() -> None:
-        for number in range(3):
-            before = await state.access_state()
-            assert await state.access_state() is before
-            assert await access.add_identity(StoredIdentity(f"a{number}", IdentityKind.USER, 1))
-            after = await state.access_state()
-            assert (after.version, after.closed) == (before.version + 1, True)
-
-    runner.run(go())
+    for number in range(3):
+        before = await state.access_state()
+        assert await state.access_state() is before
+        assert await access.add_identity(StoredIdentity(f"a{number}", IdentityKind.USER, 1))
+        after = await state.access_state()
+        assert (after.version, after.closed) == (before.version + 1, True)
 
 
-def test_is_not_needed_for_long(
-    databases: tuple[Database, Database], runner: asyncio.Runner
-) -> None:
+async def test_is_not_needed_for_long(databases: tuple[Database, Database]) -> None:
     """A change whose process died before it could ring is seen a second later."""
     now = 0.0
     state = SqliteAccessState(databases[1], elapsed=lambda: now)
-
-    async def go() -> None:
-        nonlocal now
-        before = await state.access_state()
-        with closing(sqlite3.connect(databases[0].file)) as connection, connection:
-            connection.execute("UPDATE access_state SET version = version + 1")
-        assert await state.access_state() is before
-        now = LONGEST_SILENCE
-        assert (await state.access_state()).version == before.version + 1
-
-    runner.run(go())
+    before = await state.access_state()
+    with closing(sqlite3.connect(databases[0].file)) as connection, connection:
+        connection.execute("UPDATE access_state SET version = version + 1")
+    assert await state.access_state() is before
+    now = LONGEST_SILENCE
+    assert (await state.access_state()).version == before.version + 1
 
 
 def test_number_comes_round(tmp_path: Path) -> None:

@@ -26,191 +26,135 @@ class TestUploads:
 
     @pytest.mark.parametrize("algorithm", Algorithm)
     @pytest.mark.parametrize("size", [0, 1, 5_000_000])
-    def test_whole(
-        self, runner: asyncio.Runner, blobs: CollectableBlobs, size: int, algorithm: Algorithm
-    ) -> None:
+    async def test_whole(self, blobs: CollectableBlobs, size: int, algorithm: Algorithm) -> None:
         """What was staged in several holds is placed whole, under the right digest."""
         content = make_blob(size, "whole")
+        upload = UploadId.fresh()
+        middle = await stage(blobs, upload, 0, content[: size // 3], keep=True)
+        offset = await stage(blobs, upload, middle, content[size // 3 :], keep=True)
+        assert offset == size
+        digest = await finish(blobs, upload, offset, algorithm)
+        assert digest == Digest.of(content, algorithm)
+        assert await blobs.stat(digest) == size
+        assert await read_part(blobs, digest, ByteRange(0, size)) == content
+        assert await read_part(blobs, digest, ByteRange(size // 2, size)) == content[size // 2 :]
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            middle = await stage(blobs, upload, 0, content[: size // 3], keep=True)
-            offset = await stage(blobs, upload, middle, content[size // 3 :], keep=True)
-            assert offset == size
-            digest = await finish(blobs, upload, offset, algorithm)
-            assert digest == Digest.of(content, algorithm)
-            assert await blobs.stat(digest) == size
-            assert await read_part(blobs, digest, ByteRange(0, size)) == content
-            assert (
-                await read_part(blobs, digest, ByteRange(size // 2, size)) == content[size // 2 :]
-            )
-
-        runner.run(go())
-
-    def test_what_was_not_acknowledged_is_dropped(
-        self, runner: asyncio.Runner, blobs: CollectableBlobs
-    ) -> None:
+    async def test_what_was_not_acknowledged_is_dropped(self, blobs: CollectableBlobs) -> None:
         """Bytes behind the offset never become part of the blob."""
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, b"kept", keep=True)
+        await stage(blobs, upload, 4, b"forgotten", keep=False)
+        await stage(blobs, upload, 4, b" too", keep=True)
+        digest = await finish(blobs, upload, 8, SHA256)
+        assert digest == Digest.of(b"kept too")
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"kept", keep=True)
-            await stage(blobs, upload, 4, b"forgotten", keep=False)
-            await stage(blobs, upload, 4, b" too", keep=True)
-            digest = await finish(blobs, upload, 8, SHA256)
-            assert digest == Digest.of(b"kept too")
-
-        runner.run(go())
-
-    def test_another_process(
-        self, runner: asyncio.Runner, make_blobs: Callable[[], CollectableBlobs]
-    ) -> None:
+    async def test_another_process(self, make_blobs: Callable[[], CollectableBlobs]) -> None:
         """A store that did not receive the first bytes hashes them again."""
         blobs, other = make_blobs(), make_blobs()
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, b"first", keep=True)
+        await stage(other, upload, 5, b"second", keep=True)
+        digest = await finish(blobs, upload, 11, SHA256)
+        assert digest == Digest.of(b"firstsecond")
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"first", keep=True)
-            await stage(other, upload, 5, b"second", keep=True)
-            digest = await finish(blobs, upload, 11, SHA256)
-            assert digest == Digest.of(b"firstsecond")
-
-        runner.run(go())
-
-    def test_holds_exclude_each_other(
-        self, runner: asyncio.Runner, blobs: CollectableBlobs
-    ) -> None:
+    async def test_holds_exclude_each_other(self, blobs: CollectableBlobs) -> None:
         """One request at a time; another one waits, and then gives up."""
+        upload = UploadId.fresh()
+        async with blobs.hold(upload) as staging:
+            await staging.resume(0, SHA256)
+            with pytest.raises(UploadBusy):
+                async with blobs.hold(upload):
+                    pass
+        async with blobs.hold(upload):
+            pass
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            async with blobs.hold(upload) as staging:
-                await staging.resume(0, SHA256)
-                with pytest.raises(UploadBusy):
-                    async with blobs.hold(upload):
-                        pass
-            async with blobs.hold(upload):
-                pass
-
-        runner.run(go())
-
-    def test_lost_bytes(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
+    async def test_lost_bytes(self, blobs: CollectableBlobs) -> None:
         """An upload with fewer bytes than were acknowledged cannot go on."""
-
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"four", keep=True)
-            async with blobs.hold(upload) as staging:
-                with pytest.raises(Unavailable):
-                    await staging.resume(5, SHA256)
-
-        runner.run(go())
-
-    def test_a_blob_does_not_change_with_its_upload(
-        self, runner: asyncio.Runner, blobs: CollectableBlobs
-    ) -> None:
-        """An upload that was placed by a commit that failed goes on without touching the blob."""
-
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"begun", keep=True)
-            async with blobs.hold(upload) as staging:
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, b"four", keep=True)
+        async with blobs.hold(upload) as staging:
+            with pytest.raises(Unavailable):
                 await staging.resume(5, SHA256)
-                await staging.write(b" and ended")
-                digest = await staging.finish(SHA256)
-                await asyncio.to_thread(await staging.place(digest))
-            await stage(blobs, upload, 5, b" otherwise", keep=True)
-            assert await read_part(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
-            other = await finish(blobs, upload, 15, SHA256)
-            assert other == Digest.of(b"begun otherwise")
-            assert list(blobs.strays()) == []
 
-        runner.run(go())
+    async def test_a_blob_does_not_change_with_its_upload(self, blobs: CollectableBlobs) -> None:
+        """An upload that was placed by a commit that failed goes on without touching the blob."""
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, b"begun", keep=True)
+        async with blobs.hold(upload) as staging:
+            await staging.resume(5, SHA256)
+            await staging.write(b" and ended")
+            digest = await staging.finish(SHA256)
+            await asyncio.to_thread(await staging.place(digest))
+        await stage(blobs, upload, 5, b" otherwise", keep=True)
+        assert await read_part(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
+        other = await finish(blobs, upload, 15, SHA256)
+        assert other == Digest.of(b"begun otherwise")
+        assert list(blobs.strays()) == []
 
     @pytest.mark.parametrize("is_placed", [True, False])
-    def test_a_fresh_one_goes_with_its_hold(
-        self, runner: asyncio.Runner, blobs: CollectableBlobs, is_placed: bool
+    async def test_a_fresh_one_goes_with_its_hold(
+        self, blobs: CollectableBlobs, is_placed: bool
     ) -> None:
         """Nothing is staged any more, whether it became a blob or not."""
+        async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+            await staging.resume(0, SHA256)
+            await staging.write(b"content")
+            digest = await staging.finish(SHA256)
+            assert digest == Digest.of(b"content")
+            if is_placed:
+                await asyncio.to_thread(await staging.place(digest))
+        assert list(blobs.staged()) == []
+        assert list(blobs.objects()) == ([(digest, 7)] if is_placed else [])
 
-        async def go() -> None:
-            async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
-                await staging.resume(0, SHA256)
-                await staging.write(b"content")
-                digest = await staging.finish(SHA256)
-                assert digest == Digest.of(b"content")
-                if is_placed:
-                    await asyncio.to_thread(await staging.place(digest))
-            assert list(blobs.staged()) == []
-            assert list(blobs.objects()) == ([(digest, 7)] if is_placed else [])
-
-        runner.run(go())
-
-    def test_stale(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
+    async def test_stale(self, blobs: CollectableBlobs) -> None:
         """Uploads are listed by the time of their last byte, and can be dropped, even twice."""
-
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(blobs, upload, 0, b"x", keep=True)
-            assert await blobs.list_stale_uploads(0) == []
-            assert await blobs.list_stale_uploads(2**60) == [upload]
-            for _ in range(2):
-                await blobs.discard(upload)
-            assert list(blobs.staged()) == []
-
-        runner.run(go())
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, b"x", keep=True)
+        assert await blobs.list_stale_uploads(0) == []
+        assert await blobs.list_stale_uploads(2**60) == [upload]
+        for _ in range(2):
+            await blobs.discard(upload)
+        assert list(blobs.staged()) == []
 
 
 class TestBlobs:
     """Placed bytes."""
 
-    def test_unknown(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
+    async def test_unknown(self, blobs: CollectableBlobs) -> None:
         """What is not there has no size and cannot be read; to remove it is no error."""
+        digest = Digest.of(b"unknown")
+        assert await blobs.stat(digest) is None
+        with pytest.raises(BlobUnknown):
+            await read_part(blobs, digest, ByteRange(0, 1))
+        await asyncio.to_thread(blobs.remove(digest))
 
-        async def go() -> None:
-            digest = Digest.of(b"unknown")
-            assert await blobs.stat(digest) is None
-            with pytest.raises(BlobUnknown):
-                await read_part(blobs, digest, ByteRange(0, 1))
-            await asyncio.to_thread(blobs.remove(digest))
-
-        runner.run(go())
-
-    def test_placed_again(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
+    async def test_placed_again(self, blobs: CollectableBlobs) -> None:
         """The same content can be placed again, which repairs what is there."""
+        for _ in range(3):
+            upload = UploadId.fresh()
+            await stage(blobs, upload, 0, b"content", keep=True)
+            digest = await finish(blobs, upload, 7, SHA256)
+            assert blobs.verify(digest)
+        assert list(blobs.objects()) == [(digest, 7)]
+        await asyncio.to_thread(blobs.remove(digest))
+        assert list(blobs.objects()) == []
+        assert list(blobs.strays()) == []
 
-        async def go() -> None:
-            for _ in range(3):
-                upload = UploadId.fresh()
-                await stage(blobs, upload, 0, b"content", keep=True)
-                digest = await finish(blobs, upload, 7, SHA256)
-                assert blobs.verify(digest)
-            assert list(blobs.objects()) == [(digest, 7)]
-            await asyncio.to_thread(blobs.remove(digest))
-            assert list(blobs.objects()) == []
-            assert list(blobs.strays()) == []
-
-        runner.run(go())
-
-    def test_read_while_removed(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
+    async def test_read_while_removed(self, blobs: CollectableBlobs) -> None:
         """A reader that has begun gets all of it."""
         content = make_blob(1_000_000, "read")
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, content, keep=True)
+        digest = await finish(blobs, upload, len(content), SHA256)
+        pieces = []
+        async for piece in blobs.read(digest, ByteRange(0, len(content))):
+            pieces.append(piece)
+            await asyncio.to_thread(blobs.remove(digest))
+        assert b"".join(pieces) == content
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(blobs, upload, 0, content, keep=True)
-            digest = await finish(blobs, upload, len(content), SHA256)
-            pieces = []
-            async for piece in blobs.read(digest, ByteRange(0, len(content))):
-                pieces.append(piece)
-                await asyncio.to_thread(blobs.remove(digest))
-            assert b"".join(pieces) == content
-
-        runner.run(go())
-
-    def test_probe(self, runner: asyncio.Runner, blobs: CollectableBlobs) -> None:
+    async def test_probe(self, blobs: CollectableBlobs) -> None:
         """A store that works says so."""
-        runner.run(blobs.probe())
+        await blobs.probe()
 
 
 class TestMarks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sqlite3
 from collections.abc import Callable
@@ -91,106 +90,87 @@ def light(table: Table, rows: list[Row]) -> list[Row]:
     return [row[: len(table.key) + len(table.values)] for row in rows]
 
 
-def test_pages(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_pages(shelf: Shelf) -> None:
     """Rows come in the order of keys and each once, however long a page is."""
     metadata = shelf.metadata()
-
-    async def go() -> None:
-        await fill(metadata, shelf.access())
-        contents = [image(number) for number in range(5)]
-        for repository in (B, RepositoryName("a-b"), RepositoryName("a/b")):
-            for content in contents:
-                await add(metadata, repository, content)
-            listing = parsed(index(*contents))
-            tags = [Tag(f"t{number}") for number in range(5)]
-            await metadata.put_manifest(
-                repository, listing, tags=tags, condition=None, check_children=False
-            )
-        for table in TABLES:
-            whole = await all_rows(metadata, table)
-            assert whole, table.name
-            keys = [table.key_of(row) for row in whole]
-            assert keys == sorted(set(keys))
-            for limit in (1, 3):
-                assert await all_rows(metadata, table, limit) == whole
-
-    runner.run(go())
+    await fill(metadata, shelf.access())
+    contents = [image(number) for number in range(5)]
+    for repository in (B, RepositoryName("a-b"), RepositoryName("a/b")):
+        for content in contents:
+            await add(metadata, repository, content)
+        listing = parsed(index(*contents))
+        tags = [Tag(f"t{number}") for number in range(5)]
+        await metadata.put_manifest(
+            repository, listing, tags=tags, condition=None, check_children=False
+        )
+    for table in TABLES:
+        whole = await all_rows(metadata, table)
+        assert whole, table.name
+        keys = [table.key_of(row) for row in whole]
+        assert keys == sorted(set(keys))
+        for limit in (1, 3):
+            assert await all_rows(metadata, table, limit) == whole
 
 
-def test_what_is_written_is_read(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_what_is_written_is_read(shelf: Shelf) -> None:
     """A copy holds what was written, written twice too; changed rows change."""
     metadata = shelf.metadata()
-
-    async def go() -> None:
-        for _ in range(2):
-            await write_all(metadata)
-            for table in TABLES[1:]:
-                assert await all_rows(metadata, table) == light(table, ROWS[table.name])
-        assert await all_rows(metadata, TABLES[0]) == [(1, 1)]
-        manifests = BY_NAME["manifests"]
-        keys = [("a", "sha256:m"), ("a", "sha256:none")]
-        assert await metadata.read_whole(manifests, keys) == ROWS["manifests"]
-        changed = ("a", "v1", "sha256:m", 14, 99)
-        await put(metadata, BY_NAME["tags"], [changed])
-        assert await all_rows(metadata, BY_NAME["tags"]) == [changed]
-
-    runner.run(go())
+    for _ in range(2):
+        await write_all(metadata)
+        for table in TABLES[1:]:
+            assert await all_rows(metadata, table) == light(table, ROWS[table.name])
+    assert await all_rows(metadata, TABLES[0]) == [(1, 1)]
+    manifests = BY_NAME["manifests"]
+    keys = [("a", "sha256:m"), ("a", "sha256:none")]
+    assert await metadata.read_whole(manifests, keys) == ROWS["manifests"]
+    changed = ("a", "v1", "sha256:m", 14, 99)
+    await put(metadata, BY_NAME["tags"], [changed])
+    assert await all_rows(metadata, BY_NAME["tags"]) == [changed]
 
 
-def test_rows_are_dropped(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_rows_are_dropped(shelf: Shelf) -> None:
     """Every row can be dropped, the last ones first; bytes go only behind the last link."""
     metadata = shelf.metadata()
     removed: list[str] = []
-
-    async def go() -> None:
-        await write_all(metadata)
-        blob = Digest(BLOB)
-        await metadata.drop_blob(SOURCE, blob, remove=lambda: removed.append("too early"))
-        for table in reversed(TABLES[1:]):
-            if table is BLOBS:
-                await metadata.drop_blob(SOURCE, blob, remove=lambda: removed.append("bytes"))
-            else:
-                keys = [table.key_of(row) for row in ROWS[table.name]]
-                await metadata.drop_rows(SOURCE, table, keys)
-            assert await all_rows(metadata, table) == []
-        assert removed == ["bytes"]
-
-    runner.run(go())
+    await write_all(metadata)
+    blob = Digest(BLOB)
+    await metadata.drop_blob(SOURCE, blob, remove=lambda: removed.append("too early"))
+    for table in reversed(TABLES[1:]):
+        if table is BLOBS:
+            await metadata.drop_blob(SOURCE, blob, remove=lambda: removed.append("bytes"))
+        else:
+            keys = [table.key_of(row) for row in ROWS[table.name]]
+            await metadata.drop_rows(SOURCE, table, keys)
+        assert await all_rows(metadata, table) == []
+    assert removed == ["bytes"]
 
 
-def test_rows_that_need_others(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_rows_that_need_others(shelf: Shelf) -> None:
     """A row is left out while what it needs is not there, and is no error."""
     metadata = shelf.metadata()
     dependent = ("scope_map_rules", "passwords", "repository_blobs", "manifests", "tags")
-
-    async def go() -> None:
-        await metadata.begin_copy(SOURCE)
-        for name in (*dependent, "manifest_references"):
-            await put(metadata, BY_NAME[name], ROWS[name])
-            assert await all_rows(metadata, BY_NAME[name]) == []
-        await put(metadata, BY_NAME["identities"], ROWS["identities"])
-        assert (await all_rows(metadata, BY_NAME["identities"]))[0][-1] is None
-
-    runner.run(go())
+    await metadata.begin_copy(SOURCE)
+    for name in (*dependent, "manifest_references"):
+        await put(metadata, BY_NAME[name], ROWS[name])
+        assert await all_rows(metadata, BY_NAME[name]) == []
+    await put(metadata, BY_NAME["identities"], ROWS["identities"])
+    assert (await all_rows(metadata, BY_NAME["identities"]))[0][-1] is None
 
 
-def test_bytes_come_before_their_row(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_bytes_come_before_their_row(shelf: Shelf) -> None:
     """A blob whose bytes cannot be placed has no row."""
     metadata = shelf.metadata()
 
     def fail() -> None:
         raise RuntimeError
 
-    async def go() -> None:
-        await metadata.begin_copy(SOURCE)
-        with pytest.raises(RuntimeError):
-            await metadata.put_blob(SOURCE, ROWS["blobs"][0], place=fail)
-        assert await all_rows(metadata, BLOBS) == []
-        # The switch is set as before.
-        with pytest.raises(ReadOnly):
-            await add_blob(metadata, A, Digest.of(b""))
-
-    runner.run(go())
+    await metadata.begin_copy(SOURCE)
+    with pytest.raises(RuntimeError):
+        await metadata.put_blob(SOURCE, ROWS["blobs"][0], place=fail)
+    assert await all_rows(metadata, BLOBS) == []
+    # The switch is set as before.
+    with pytest.raises(ReadOnly):
+        await add_blob(metadata, A, Digest.of(b""))
 
 
 def writes(metadata: CheckableStore, source: str) -> list[Callable[[], Any]]:
@@ -206,7 +186,7 @@ def writes(metadata: CheckableStore, source: str) -> list[Callable[[], Any]]:
     ]
 
 
-def test_only_a_copy_is_written_to(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_only_a_copy_is_written_to(shelf: Shelf) -> None:
     """Nothing is written into what is no copy, the copy of another, or a copy no longer."""
     metadata = shelf.metadata()
 
@@ -215,65 +195,50 @@ def test_only_a_copy_is_written_to(runner: asyncio.Runner, shelf: Shelf) -> None
             with pytest.raises(NotItsCopy):
                 await write()
 
-    async def go() -> None:
-        await refused(SOURCE)
-        await write_all(metadata)
-        await refused("another")
-        with pytest.raises(NotItsCopy):
-            await metadata.begin_copy("another")
-        await metadata.end_copy(SOURCE)
-        await refused(SOURCE)
-        with pytest.raises(NotItsCopy):
-            await metadata.begin_copy(SOURCE)
-        assert not (await metadata.standing()).read_only
-
-    runner.run(go())
+    await refused(SOURCE)
+    await write_all(metadata)
+    await refused("another")
+    with pytest.raises(NotItsCopy):
+        await metadata.begin_copy("another")
+    await metadata.end_copy(SOURCE)
+    await refused(SOURCE)
+    with pytest.raises(NotItsCopy):
+        await metadata.begin_copy(SOURCE)
+    assert not (await metadata.standing()).read_only
 
 
-def test_a_copy_stays_as_it_is(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_a_copy_stays_as_it_is(shelf: Shelf) -> None:
     """Nobody else changes a copy, until somebody takes it for a registry of its own."""
     metadata = shelf.metadata()
-
-    async def go() -> None:
-        await write_all(metadata)
-        standing = await shelf.metadata().standing()
-        assert (standing.copy_of, standing.read_only) == (SOURCE, True)
-        with pytest.raises(ReadOnly):
-            await add_blob(shelf.metadata(), A, Digest.of(b""))
-        await metadata.set_read_only(read_only=False)
+    await write_all(metadata)
+    standing = await shelf.metadata().standing()
+    assert (standing.copy_of, standing.read_only) == (SOURCE, True)
+    with pytest.raises(ReadOnly):
         await add_blob(shelf.metadata(), A, Digest.of(b""))
-        assert (await metadata.standing()).copy_of is None
+    await metadata.set_read_only(read_only=False)
+    await add_blob(shelf.metadata(), A, Digest.of(b""))
+    assert (await metadata.standing()).copy_of is None
 
-    runner.run(go())
 
-
-def test_access_is_heard_of(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_access_is_heard_of(shelf: Shelf) -> None:
     """A process that serves a copy learns of users that come to it, and that it is closed."""
     metadata, access = shelf.metadata(), shelf.access()
-
-    async def go() -> None:
-        before = await access.access_state()
-        await write_all(metadata)
-        after = await access.access_state()
-        assert not before.closed
-        assert after.closed
-        assert after.version > before.version
-        found = await access.get_identity("robot")
-        assert found is not None
-        assert found.scope_map == "pull"
-
-    runner.run(go())
+    before = await access.access_state()
+    await write_all(metadata)
+    after = await access.access_state()
+    assert not before.closed
+    assert after.closed
+    assert after.version > before.version
+    found = await access.get_identity("robot")
+    assert found is not None
+    assert found.scope_map == "pull"
 
 
-def test_following(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_following(shelf: Shelf) -> None:
     """A registry that is read-only can become a copy of what took its place; others cannot."""
     metadata = shelf.metadata()
-
-    async def go() -> None:
-        await metadata.follow(SOURCE)
-        assert (await metadata.standing()).copy_of is None
-        await metadata.set_read_only(read_only=True)
-        await metadata.follow(SOURCE)
-        await write_all(metadata)
-
-    runner.run(go())
+    await metadata.follow(SOURCE)
+    assert (await metadata.standing()).copy_of is None
+    await metadata.set_read_only(read_only=True)
+    await metadata.follow(SOURCE)
+    await write_all(metadata)

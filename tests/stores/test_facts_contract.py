@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.uploads import UploadEvent, UploadId, UploadSession
@@ -15,7 +13,7 @@ from support.content import image, index
 A = RepositoryName("a")
 
 
-def test_everything_is_told(runner: asyncio.Runner, shelf: Shelf, clock: Clock) -> None:
+async def test_everything_is_told(shelf: Shelf, clock: Clock) -> None:
     """Each row is a fact, manifests with what they refer to and whether that is there."""
     metadata = shelf.metadata()
     content = image(1, annotations={"key": "value"})
@@ -27,16 +25,10 @@ def test_everything_is_told(runner: asyncio.Runner, shelf: Shelf, clock: Clock) 
         created=clock.now,
         updated=clock.now,
     )
-
-    async def fill() -> None:
-        await add(metadata, A, content)
-        await metadata.put_manifest(
-            A, sparse, tags=[Tag("all")], condition=None, check_children=False
-        )
-        await metadata.open_upload(session)
-        await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5), origin=0)
-
-    runner.run(fill())
+    await add(metadata, A, content)
+    await metadata.put_manifest(A, sparse, tags=[Tag("all")], condition=None, check_children=False)
+    await metadata.open_upload(session)
+    await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5), origin=0)
     blobs = sorted(str(Digest.of(blob)) for blob in content.blobs)
     assert list(metadata.integrity_problems()) == []
     assert list(metadata.repository_names()) == ["a"]

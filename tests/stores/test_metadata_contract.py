@@ -61,158 +61,123 @@ async def add(metadata: MetadataStore, repository: RepositoryName, content: Cont
 class TestBlobs:
     """Links, and what happens with the last of them."""
 
-    def test_order_of_a_commit(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
+    async def test_order_of_a_commit(self, metadata: MetadataStore) -> None:
         """Bytes that cannot be placed leave no row; others are placed before the row is seen."""
 
         def fail() -> None:
             raise Unavailable("no disk")
 
-        async def go() -> None:
-            with pytest.raises(Unavailable):
-                await metadata.commit_blob(A, BLOB, 4, session=None, place=fail)
-            with pytest.raises(BlobUnknown):
-                await metadata.get_blob_size(A, BLOB)
-            with pytest.raises(NameUnknown):
-                await metadata.list_tags(A, PageRequest(1))
-            placed: list[bool] = []
+        with pytest.raises(Unavailable):
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=fail)
+        with pytest.raises(BlobUnknown):
+            await metadata.get_blob_size(A, BLOB)
+        with pytest.raises(NameUnknown):
+            await metadata.list_tags(A, PageRequest(1))
+        placed: list[bool] = []
 
-            def place() -> None:
-                placed.append(True)
+        def place() -> None:
+            placed.append(True)
 
-            await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
-            assert placed
-            assert await metadata.get_blob_size(A, BLOB) == 4
+        await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+        assert placed
+        assert await metadata.get_blob_size(A, BLOB) == 4
 
-        runner.run(go())
-
-    def test_bytes_go_with_the_last_link(
-        self, runner: asyncio.Runner, metadata: MetadataStore
-    ) -> None:
+    async def test_bytes_go_with_the_last_link(self, metadata: MetadataStore) -> None:
         """The bytes are removed once, after the last repository let go."""
         removed: list[Digest] = []
 
         def remove() -> None:
             removed.append(BLOB)
 
-        async def go() -> None:
-            await add_blob(metadata, A, BLOB)
-            await metadata.mount_blob(B, BLOB, A, size=4)
+        await add_blob(metadata, A, BLOB)
+        await metadata.mount_blob(B, BLOB, A, size=4)
+        await metadata.unlink_blob(A, BLOB, remove=remove)
+        assert removed == []
+        with pytest.raises(BlobUnknown):
             await metadata.unlink_blob(A, BLOB, remove=remove)
-            assert removed == []
-            with pytest.raises(BlobUnknown):
-                await metadata.unlink_blob(A, BLOB, remove=remove)
-            await metadata.unlink_blob(B, BLOB, remove=remove)
-            assert removed == [BLOB]
-            assert await metadata.drop_stray(BLOB, remove=remove)
-            assert removed == [BLOB, BLOB]
-            await add_blob(metadata, A, BLOB)
-            assert not await metadata.drop_stray(BLOB, remove=pytest.fail)
+        await metadata.unlink_blob(B, BLOB, remove=remove)
+        assert removed == [BLOB]
+        assert await metadata.drop_stray(BLOB, remove=remove)
+        assert removed == [BLOB, BLOB]
+        await add_blob(metadata, A, BLOB)
+        assert not await metadata.drop_stray(BLOB, remove=pytest.fail)
 
-        runner.run(go())
-
-    def test_in_use(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
+    async def test_in_use(self, metadata: MetadataStore) -> None:
         """A blob that a manifest needs stays."""
         content = image(1)
+        await add(metadata, A, content)
+        with pytest.raises(BlobInUse):
+            await metadata.unlink_blob(A, Digest.of(content.blobs[0]), remove=pytest.fail)
 
-        async def go() -> None:
-            await add(metadata, A, content)
-            with pytest.raises(BlobInUse):
-                await metadata.unlink_blob(A, Digest.of(content.blobs[0]), remove=pytest.fail)
-
-        runner.run(go())
-
-    def test_a_failing_job_does_not_disturb_others(
-        self, runner: asyncio.Runner, metadata: MetadataStore
-    ) -> None:
+    async def test_a_failing_job_does_not_disturb_others(self, metadata: MetadataStore) -> None:
         """Jobs that share a transaction succeed and fail each for itself."""
-
-        async def go() -> None:
-            jobs = [add_blob(metadata, A, Digest.of(b"%d" % number)) for number in range(20)]
-            bad = [metadata.mount_blob(B, Digest.of(b"none"), A, size=4) for _ in range(20)]
-            mixed = [job for pair in zip(jobs, bad, strict=True) for job in pair]
-            results = await asyncio.gather(*mixed, return_exceptions=True)
-            assert results[::2] == [None] * 20
-            assert all(isinstance(result, BlobUnknown) for result in results[1::2])
-            for number in range(20):
-                assert await metadata.get_blob_size(A, Digest.of(b"%d" % number)) == 4
-
-        runner.run(go())
+        jobs = [add_blob(metadata, A, Digest.of(b"%d" % number)) for number in range(20)]
+        bad = [metadata.mount_blob(B, Digest.of(b"none"), A, size=4) for _ in range(20)]
+        mixed = [job for pair in zip(jobs, bad, strict=True) for job in pair]
+        results = await asyncio.gather(*mixed, return_exceptions=True)
+        assert results[::2] == [None] * 20
+        assert all(isinstance(result, BlobUnknown) for result in results[1::2])
+        for number in range(20):
+            assert await metadata.get_blob_size(A, Digest.of(b"%d" % number)) == 4
 
 
 class TestManifests:
     """All or nothing."""
 
-    def test_nothing_of_a_refused_push(
-        self, runner: asyncio.Runner, metadata: MetadataStore
-    ) -> None:
+    async def test_nothing_of_a_refused_push(self, metadata: MetadataStore) -> None:
         """A refused manifest leaves no manifest, no tag and no repository."""
         manifest = parsed(image(1))
-
-        async def go() -> None:
-            with pytest.raises(ManifestBlobUnknown) as caught:
-                await metadata.put_manifest(
-                    A, manifest, tags=[Tag("v1")], condition=None, check_children=True
-                )
-            assert len(caught.value.details) == 3
-            with pytest.raises(ManifestUnknown):
-                await metadata.get_manifest(A, Tag("v1"))
-            with pytest.raises(NameUnknown):
-                await metadata.list_tags(A, PageRequest(1))
-
-        runner.run(go())
-
-    def test_conditions(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
-        """A condition is judged in the transaction that moves the tag."""
-
-        async def go() -> None:
-            manifest = await add(metadata, A, image(1))
-            never = TagCondition(none_match=("*",))
-            with pytest.raises(PreconditionFailed):
-                await metadata.put_manifest(
-                    A, manifest, tags=[Tag("v1")], condition=never, check_children=True
-                )
+        with pytest.raises(ManifestBlobUnknown) as caught:
             await metadata.put_manifest(
-                A, manifest, tags=[Tag("v2")], condition=never, check_children=True
+                A, manifest, tags=[Tag("v1")], condition=None, check_children=True
             )
+        assert len(caught.value.details) == 3
+        with pytest.raises(ManifestUnknown):
+            await metadata.get_manifest(A, Tag("v1"))
+        with pytest.raises(NameUnknown):
+            await metadata.list_tags(A, PageRequest(1))
 
-        runner.run(go())
+    async def test_conditions(self, metadata: MetadataStore) -> None:
+        """A condition is judged in the transaction that moves the tag."""
+        manifest = await add(metadata, A, image(1))
+        never = TagCondition(none_match=("*",))
+        with pytest.raises(PreconditionFailed):
+            await metadata.put_manifest(
+                A, manifest, tags=[Tag("v1")], condition=never, check_children=True
+            )
+        await metadata.put_manifest(
+            A, manifest, tags=[Tag("v2")], condition=never, check_children=True
+        )
 
-    def test_sparse(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
+    async def test_sparse(self, metadata: MetadataStore) -> None:
         """Children are looked for unless they may be missing."""
         manifest = parsed(index(image(1)))
 
         async def put(*, check: bool) -> None:
             await metadata.put_manifest(A, manifest, tags=[], condition=None, check_children=check)
 
-        async def go() -> None:
-            with pytest.raises(ManifestBlobUnknown):
-                await put(check=True)
-            await put(check=False)
-
-        runner.run(go())
+        with pytest.raises(ManifestBlobUnknown):
+            await put(check=True)
+        await put(check=False)
 
 
 class TestReferrers:
     """Pages that are limited in bytes."""
 
-    def test_every_field_counts(self, runner: asyncio.Runner, metadata: MetadataStore) -> None:
+    async def test_every_field_counts(self, metadata: MetadataStore) -> None:
         """A page has as many entries as fit as JSON: long types count as annotations do."""
         subject = image("subject")
         long = f"a/{'b' * 250}"
         referrers = [artifact(number, long, subject=subject.descriptor) for number in range(4)]
-
-        async def go() -> None:
-            for content in referrers:
-                await add(metadata, A, content)
-            digest, request = Digest(subject.digest), PageRequest(10)
-            page = await metadata.list_referrers(A, digest, None, request, 1200)
-            assert (len(page.items), page.more) == (2, True)
-            page = await metadata.list_referrers(A, digest, None, request, 1)
-            assert (len(page.items), page.more) == (1, True)
-            page = await metadata.list_referrers(A, digest, None, request, 10_000)
-            assert (len(page.items), page.more) == (4, False)
-
-        runner.run(go())
+        for content in referrers:
+            await add(metadata, A, content)
+        digest, request = Digest(subject.digest), PageRequest(10)
+        page = await metadata.list_referrers(A, digest, None, request, 1200)
+        assert (len(page.items), page.more) == (2, True)
+        page = await metadata.list_referrers(A, digest, None, request, 1)
+        assert (len(page.items), page.more) == (1, True)
+        page = await metadata.list_referrers(A, digest, None, request, 10_000)
+        assert (len(page.items), page.more) == (4, False)
 
 
 class TestUploads:
@@ -228,53 +193,43 @@ class TestUploads:
             updated=clock.now,
         )
 
-    def test_life(self, runner: asyncio.Runner, metadata: MetadataStore, clock: Clock) -> None:
+    async def test_life(self, metadata: MetadataStore, clock: Clock) -> None:
         """A session is found in its repository until it is closed, and is stale when it is old."""
         session = self.session(clock)
-
-        async def go() -> None:
-            await metadata.open_upload(session)
-            assert await metadata.get_upload(A, session.id) == session
-            with pytest.raises(BlobUploadUnknown):
-                await metadata.get_upload(B, session.id)
-            clock.now += 10
-            advanced = session.after(UploadEvent.RECEIVE, offset=5)
-            await metadata.advance_upload(advanced, origin=0)
-            found = await metadata.get_upload(A, session.id)
-            assert (found.offset, found.updated) == (5, clock.now)
-            assert await metadata.list_stale_uploads(clock.now) == []
-            assert await metadata.list_stale_uploads(clock.now + 1) == [found]
+        await metadata.open_upload(session)
+        assert await metadata.get_upload(A, session.id) == session
+        with pytest.raises(BlobUploadUnknown):
+            await metadata.get_upload(B, session.id)
+        clock.now += 10
+        advanced = session.after(UploadEvent.RECEIVE, offset=5)
+        await metadata.advance_upload(advanced, origin=0)
+        found = await metadata.get_upload(A, session.id)
+        assert (found.offset, found.updated) == (5, clock.now)
+        assert await metadata.list_stale_uploads(clock.now) == []
+        assert await metadata.list_stale_uploads(clock.now + 1) == [found]
+        await metadata.close_upload(found)
+        with pytest.raises(BlobUploadUnknown):
             await metadata.close_upload(found)
-            with pytest.raises(BlobUploadUnknown):
-                await metadata.close_upload(found)
-            with pytest.raises(BlobUploadUnknown):
-                await metadata.advance_upload(found, origin=5)
-            assert not await metadata.has_upload(session.id)
+        with pytest.raises(BlobUploadUnknown):
+            await metadata.advance_upload(found, origin=5)
+        assert not await metadata.has_upload(session.id)
 
-        runner.run(go())
-
-    def test_a_session_ends_once(
-        self, runner: asyncio.Runner, metadata: MetadataStore, clock: Clock
-    ) -> None:
+    async def test_a_session_ends_once(self, metadata: MetadataStore, clock: Clock) -> None:
         """A commit by a session that has ended is refused, and its blob is not there."""
         session = self.session(clock)
-
-        async def go() -> None:
-            await metadata.open_upload(session)
-            for digest, ends in ((BLOB, True), (Digest.of(b"other"), False)):
-                commit = metadata.commit_blob(A, digest, 4, session=session, place=lambda: None)
-                if ends:
+        await metadata.open_upload(session)
+        for digest, ends in ((BLOB, True), (Digest.of(b"other"), False)):
+            commit = metadata.commit_blob(A, digest, 4, session=session, place=lambda: None)
+            if ends:
+                await commit
+            else:
+                with pytest.raises(BlobUploadUnknown):
                     await commit
-                else:
-                    with pytest.raises(BlobUploadUnknown):
-                        await commit
-                    with pytest.raises(BlobUnknown):
-                        await metadata.get_blob_size(A, digest)
+                with pytest.raises(BlobUnknown):
+                    await metadata.get_blob_size(A, digest)
 
-        runner.run(go())
-
-    def test_a_request_that_lost_its_hold_is_refused(
-        self, runner: asyncio.Runner, metadata: MetadataStore, clock: Clock
+    async def test_a_request_that_lost_its_hold_is_refused(
+        self, metadata: MetadataStore, clock: Clock
     ) -> None:
         """A session that another request moved is neither moved nor ended, and no blob is made."""
         session = self.session(clock)
@@ -282,25 +237,22 @@ class TestUploads:
         def moved(offset: int) -> UploadSession:
             return session.after(UploadEvent.RECEIVE, offset=offset)
 
-        async def go() -> None:
-            await metadata.open_upload(session)
-            await metadata.advance_upload(moved(5), origin=0)
-            late = (
-                metadata.advance_upload(moved(9), origin=0),
-                metadata.advance_upload(moved(5), origin=0),
-                metadata.close_upload(session),
-                metadata.commit_blob(A, BLOB, 4, session=session, place=pytest.fail),
-            )
-            for request in late:
-                with pytest.raises(UploadBusy, match="another request moved"):
-                    await request
-            assert (await metadata.get_upload(A, session.id)).offset == 5
-            with pytest.raises(BlobUnknown):
-                await metadata.get_blob_size(A, BLOB)
-            await metadata.commit_blob(A, BLOB, 4, session=moved(5), place=lambda: None)
-            assert await metadata.get_blob_size(A, BLOB) == 4
-
-        runner.run(go())
+        await metadata.open_upload(session)
+        await metadata.advance_upload(moved(5), origin=0)
+        late = (
+            metadata.advance_upload(moved(9), origin=0),
+            metadata.advance_upload(moved(5), origin=0),
+            metadata.close_upload(session),
+            metadata.commit_blob(A, BLOB, 4, session=session, place=pytest.fail),
+        )
+        for request in late:
+            with pytest.raises(UploadBusy, match="another request moved"):
+                await request
+        assert (await metadata.get_upload(A, session.id)).offset == 5
+        with pytest.raises(BlobUnknown):
+            await metadata.get_blob_size(A, BLOB)
+        await metadata.commit_blob(A, BLOB, 4, session=moved(5), place=lambda: None)
+        assert await metadata.get_blob_size(A, BLOB) == 4
 
 
 class TestSchema:

@@ -70,316 +70,242 @@ def keys(store: ObjectStore, prefix: str) -> list[str]:
 class TestManyNodes:
     """Requests of one upload reach different nodes."""
 
-    def test_every_request_on_another_node(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    async def test_every_request_on_another_node(
+        self, node: Node, object_store: ObjectStore
     ) -> None:
         """The chunks of three nodes become one blob on a fourth, and nothing else stays."""
         content = make_blob(9_000_000, "nodes")
+        upload = UploadId.fresh()
+        offset = 0
+        for part in (content[:1], content[1:7_000_000], content[7_000_000:]):
+            offset = await stage(node(), upload, offset, part)
+        digest = await finish(node(), upload, offset)
+        assert digest == Digest.of(content)
+        assert await read(node(), digest, len(content)) == content
+        assert keys(object_store, "uploads") == []
+        assert keys(object_store, "blobs") == [blob_key(digest)]
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            offset = 0
-            for part in (content[:1], content[1:7_000_000], content[7_000_000:]):
-                offset = await stage(node(), upload, offset, part)
-            digest = await finish(node(), upload, offset)
-            assert digest == Digest.of(content)
-            assert await read(node(), digest, len(content)) == content
-            assert keys(object_store, "uploads") == []
-            assert keys(object_store, "blobs") == [blob_key(digest)]
-
-        runner.run(go())
-
-    def test_one_holder(self, runner: asyncio.Runner, node: Node) -> None:
+    async def test_one_holder(self, node: Node) -> None:
         """Whoever comes second waits, and then gives up; when the first is done, it gets in."""
+        first, second = node(), node()
+        upload = UploadId.fresh()
+        async with first.hold(upload):
+            assert second.is_held(upload)
+            with pytest.raises(UploadBusy):
+                async with second.hold(upload):
+                    pass
+        assert not second.is_held(upload)
+        async with second.hold(upload):
+            pass
 
-        async def go() -> None:
-            first, second = node(), node()
-            upload = UploadId.fresh()
-            async with first.hold(upload):
-                assert second.is_held(upload)
-                with pytest.raises(UploadBusy):
-                    async with second.hold(upload):
-                        pass
-            assert not second.is_held(upload)
-            async with second.hold(upload):
+    async def test_several_at_once(self, node: Node) -> None:
+        """Of several that try at the same moment, never two hold the upload."""
+        upload = UploadId.fresh()
+        inside = 0
+        most = 0
+
+        async def one() -> None:
+            nonlocal inside, most
+            try:
+                async with node().hold(upload):
+                    inside += 1
+                    most = max(most, inside)
+                    await asyncio.sleep(0)
+                    inside -= 1
+            except UploadBusy:
                 pass
 
-        runner.run(go())
+        await asyncio.gather(*(one() for _ in range(4)))
+        assert most == 1
 
-    def test_several_at_once(self, runner: asyncio.Runner, node: Node) -> None:
-        """Of several that try at the same moment, never two hold the upload."""
-
-        async def go() -> None:
-            upload = UploadId.fresh()
-            inside = 0
-            most = 0
-
-            async def one() -> None:
-                nonlocal inside, most
-                try:
-                    async with node().hold(upload):
-                        inside += 1
-                        most = max(most, inside)
-                        await asyncio.sleep(0)
-                        inside -= 1
-                except UploadBusy:
-                    pass
-
-            await asyncio.gather(*(one() for _ in range(4)))
-            assert most == 1
-
-        runner.run(go())
-
-    def test_a_dead_holder_is_waited_for_until_its_lease_expires(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore, clock: Clock
+    async def test_a_dead_holder_is_waited_for_until_its_lease_expires(
+        self, node: Node, object_store: ObjectStore, clock: Clock
     ) -> None:
         """A node that was killed leaves its lease behind."""
+        upload = UploadId.fresh()
+        await stage(node(), upload, 0, b"begun")
+        dead = Lease(object_store, lease_key(upload), life=LIFE, clock=clock)
+        assert await dead.try_acquire()
+        clock.now += LIFE - 1
+        with pytest.raises(UploadBusy):
+            await stage(node(), upload, 5, b" too early")
+        clock.now += 1
+        assert await stage(node(), upload, 5, b" and on") == 12
+        with pytest.raises(Unavailable):
+            dead.check()
+        with pytest.raises(Unavailable):
+            await dead.renew()
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(node(), upload, 0, b"begun")
-            dead = Lease(object_store, lease_key(upload), life=LIFE, clock=clock)
-            assert await dead.try_acquire()
-            clock.now += LIFE - 1
-            with pytest.raises(UploadBusy):
-                await stage(node(), upload, 5, b" too early")
-            clock.now += 1
-            assert await stage(node(), upload, 5, b" and on") == 12
-            with pytest.raises(Unavailable):
-                dead.check()
-            with pytest.raises(Unavailable):
-                await dead.renew()
-
-        runner.run(go())
-
-    def test_a_renewed_lease_does_not_expire(
-        self, runner: asyncio.Runner, object_store: ObjectStore, clock: Clock
+    async def test_a_renewed_lease_does_not_expire(
+        self, object_store: ObjectStore, clock: Clock
     ) -> None:
         """A long body is not interrupted."""
+        key = lease_key(UploadId.fresh())
+        lease = Lease(object_store, key, life=LIFE, clock=clock)
+        assert await lease.try_acquire()
+        for _ in range(3):
+            clock.now += LIFE - 1
+            await lease.renew()
+            other = Lease(object_store, key, life=LIFE, clock=clock)
+            assert not await other.try_acquire()
+        await lease.release()
+        assert await other.try_acquire()
 
-        async def go() -> None:
-            key = lease_key(UploadId.fresh())
-            lease = Lease(object_store, key, life=LIFE, clock=clock)
-            assert await lease.try_acquire()
-            for _ in range(3):
-                clock.now += LIFE - 1
-                await lease.renew()
-                other = Lease(object_store, key, life=LIFE, clock=clock)
-                assert not await other.try_acquire()
-            await lease.release()
-            assert await other.try_acquire()
-
-        runner.run(go())
-
-    def test_a_holder_that_was_too_slow_acknowledges_nothing(
-        self, runner: asyncio.Runner, node: Node, clock: Clock
+    async def test_a_holder_that_was_too_slow_acknowledges_nothing(
+        self, node: Node, clock: Clock
     ) -> None:
         """What it wrote does not count, even if it comes to the store in the end."""
+        slow, quick = node(), node()
+        upload = UploadId.fresh()
+        await stage(slow, upload, 0, b"begun")
+        async with slow.hold(upload) as staging:
+            await staging.resume(5, SHA256)
+            await staging.write(b" slowly")
+            clock.now += LIFE
+            assert await stage(quick, upload, 5, b" quickly") == 13
+            with pytest.raises(Unavailable):
+                await staging.flush()
+        assert await finish(quick, upload, 13) == Digest.of(b"begun quickly")
 
-        async def go() -> None:
-            slow, quick = node(), node()
-            upload = UploadId.fresh()
-            await stage(slow, upload, 0, b"begun")
-            async with slow.hold(upload) as staging:
-                await staging.resume(5, SHA256)
-                await staging.write(b" slowly")
-                clock.now += LIFE
-                assert await stage(quick, upload, 5, b" quickly") == 13
-                with pytest.raises(Unavailable):
-                    await staging.flush()
-            assert await finish(quick, upload, 13) == Digest.of(b"begun quickly")
-
-        runner.run(go())
-
-    def test_a_release_leaves_the_lease_of_another(
-        self, runner: asyncio.Runner, object_store: ObjectStore, clock: Clock
+    async def test_a_release_leaves_the_lease_of_another(
+        self, object_store: ObjectStore, clock: Clock
     ) -> None:
         """Whoever comes back too late takes nothing away from who took over."""
-
-        async def go() -> None:
-            key = lease_key(UploadId.fresh())
-            late = Lease(object_store, key, life=LIFE, clock=clock)
-            heir = Lease(object_store, key, life=LIFE, clock=clock)
-            assert await late.try_acquire()
-            clock.now += LIFE
-            assert await heir.try_acquire()
-            await late.release()
-            await heir.renew()
-
-        runner.run(go())
+        key = lease_key(UploadId.fresh())
+        late = Lease(object_store, key, life=LIFE, clock=clock)
+        heir = Lease(object_store, key, life=LIFE, clock=clock)
+        assert await late.try_acquire()
+        clock.now += LIFE
+        assert await heir.try_acquire()
+        await late.release()
+        await heir.renew()
 
 
 class TestChunks:
     """Staged objects."""
 
-    def test_what_nobody_acknowledged_is_no_part_of_it(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    async def test_what_nobody_acknowledged_is_no_part_of_it(
+        self, node: Node, object_store: ObjectStore
     ) -> None:
         """Chunks beyond the offset, and those that end elsewhere, go when the upload ends."""
+        upload = UploadId.fresh()
+        await stage(node(), upload, 0, b"kept")
+        for offset, content in ((4, b"beyond"), (0, b"ends elsewhere"), (2, b"x")):
+            obstore.put(object_store, fresh_chunk_key(upload, offset), content)
+        assert await stage(node(), upload, 4, b" too") == 8
+        assert await finish(node(), upload, 8) == Digest.of(b"kept too")
+        assert keys(object_store, "uploads") == []
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(node(), upload, 0, b"kept")
-            for offset, content in ((4, b"beyond"), (0, b"ends elsewhere"), (2, b"x")):
-                obstore.put(object_store, fresh_chunk_key(upload, offset), content)
-            assert await stage(node(), upload, 4, b" too") == 8
-            assert await finish(node(), upload, 8) == Digest.of(b"kept too")
-            assert keys(object_store, "uploads") == []
-
-        runner.run(go())
-
-    def test_what_is_acknowledged_late_is_there(
-        self, runner: asyncio.Runner, node: Node, clock: Clock
-    ) -> None:
+    async def test_what_is_acknowledged_late_is_there(self, node: Node, clock: Clock) -> None:
         """A request that resumes does not drop what the one before it was about to acknowledge."""
+        upload = UploadId.fresh()
+        await stage(node(), upload, 0, b"begun")
+        async with node().hold(upload) as late:
+            await late.resume(5, SHA256)
+            await late.write(b" slowly")
+            assert await late.flush() == 12
+            clock.now += LIFE
+            async with node().hold(upload) as heir:
+                await heir.resume(5, SHA256)
+        assert await finish(node(), upload, 12) == Digest.of(b"begun slowly")
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(node(), upload, 0, b"begun")
-            async with node().hold(upload) as late:
-                await late.resume(5, SHA256)
-                await late.write(b" slowly")
-                assert await late.flush() == 12
-                clock.now += LIFE
-                async with node().hold(upload) as heir:
-                    await heir.resume(5, SHA256)
-            assert await finish(node(), upload, 12) == Digest.of(b"begun slowly")
-
-        runner.run(go())
-
-    def test_of_two_chunks_for_one_offset_the_placed_one_is_hashed(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    async def test_of_two_chunks_for_one_offset_the_placed_one_is_hashed(
+        self, node: Node, object_store: ObjectStore
     ) -> None:
         """A running digest of the other one would make a wrong blob."""
+        for byte in "0f":
+            blobs, upload = node(), UploadId.fresh()
+            async with blobs.hold(upload) as staging:
+                await staging.resume(0, SHA256)
+                await staging.write(b"acknowledged")
+                await staging.flush()
+                staging.keep()
+            other = fresh_chunk_key(upload, 0)
+            obstore.put(object_store, f"{other[:-16]}{byte * 16}", b"left over :(")
+            digest = await finish(blobs, upload, 12)
+            assert blobs.verify(digest)
 
-        async def go() -> None:
-            for byte in "0f":
-                blobs, upload = node(), UploadId.fresh()
-                async with blobs.hold(upload) as staging:
-                    await staging.resume(0, SHA256)
-                    await staging.write(b"acknowledged")
-                    await staging.flush()
-                    staging.keep()
-                other = fresh_chunk_key(upload, 0)
-                obstore.put(object_store, f"{other[:-16]}{byte * 16}", b"left over :(")
-                digest = await finish(blobs, upload, 12)
-                assert blobs.verify(digest)
-
-        runner.run(go())
-
-    def test_a_body_that_is_cut_off_keeps_what_arrived(
-        self, runner: asyncio.Runner, node: Node
-    ) -> None:
+    async def test_a_body_that_is_cut_off_keeps_what_arrived(self, node: Node) -> None:
         """The client asks where the session stands, and goes on from there on another node."""
         content = make_blob(8_000_000, "cut")
-
-        async def go() -> None:
-            upload = UploadId.fresh()
-            async with node().hold(upload) as staging:
-                await staging.resume(0, SHA256)
-                await staging.write(content[:5_500_000])
-                reached = await staging.flush()
-            assert reached == 5_500_000
-            assert await stage(node(), upload, reached, content[reached:]) == len(content)
-            assert await finish(node(), upload, len(content)) == Digest.of(content)
-
-        runner.run(go())
+        upload = UploadId.fresh()
+        async with node().hold(upload) as staging:
+            await staging.resume(0, SHA256)
+            await staging.write(content[:5_500_000])
+            reached = await staging.flush()
+        assert reached == 5_500_000
+        assert await stage(node(), upload, reached, content[reached:]) == len(content)
+        assert await finish(node(), upload, len(content)) == Digest.of(content)
 
     @pytest.mark.parametrize("end", [RuntimeError, asyncio.CancelledError])
-    def test_a_hold_that_fails_leaves_nothing_new(
-        self,
-        runner: asyncio.Runner,
-        node: Node,
-        object_store: ObjectStore,
-        end: type[BaseException],
+    async def test_a_hold_that_fails_leaves_nothing_new(
+        self, node: Node, object_store: ObjectStore, end: type[BaseException]
     ) -> None:
         """Bytes that were not flushed go, and the lease too."""
+        upload = UploadId.fresh()
+        await stage(node(), upload, 0, b"kept")
+        before = keys(object_store, f"uploads/{upload}")
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(node(), upload, 0, b"kept")
-            before = keys(object_store, f"uploads/{upload}")
+        async def fail() -> None:
+            async with node().hold(upload) as staging:
+                await staging.resume(4, SHA256)
+                await staging.write(make_blob(6_000_000, "gone"))
+                raise end
 
-            async def fail() -> None:
-                async with node().hold(upload) as staging:
-                    await staging.resume(4, SHA256)
-                    await staging.write(make_blob(6_000_000, "gone"))
-                    raise end
+        with pytest.raises(end):
+            await fail()
+        assert keys(object_store, f"uploads/{upload}") == before
 
-            with pytest.raises(end):
-                await fail()
-            assert keys(object_store, f"uploads/{upload}") == before
-
-        runner.run(go())
-
-    def test_a_long_body_becomes_several_chunks_and_one_blob(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    async def test_a_long_body_becomes_several_chunks_and_one_blob(
+        self, node: Node, object_store: ObjectStore
     ) -> None:
         """A store takes so many parts for an object, and copies so many bytes at once."""
         content = make_blob(20_000_000, "long")
+        upload = UploadId.fresh()
+        await stage(node(SMALL), upload, 0, content)
+        assert len(keys(object_store, f"uploads/{upload}")) > 2
+        digest = await finish(node(SMALL), upload, len(content))
+        assert digest == Digest.of(content)
+        assert node().verify(digest)
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(node(SMALL), upload, 0, content)
-            assert len(keys(object_store, f"uploads/{upload}")) > 2
-            digest = await finish(node(SMALL), upload, len(content))
-            assert digest == Digest.of(content)
-            assert node().verify(digest)
-
-        runner.run(go())
-
-    def test_one_chunk_too_large_to_copy(self, runner: asyncio.Runner, node: Node) -> None:
+    async def test_one_chunk_too_large_to_copy(self, node: Node) -> None:
         """It is read and written again."""
         content = make_blob(5_500_000, "large")
+        upload = UploadId.fresh()
+        await stage(node(SMALL), upload, 0, content)
+        digest = await finish(node(SMALL), upload, len(content))
+        assert node().verify(digest)
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            await stage(node(SMALL), upload, 0, content)
-            digest = await finish(node(SMALL), upload, len(content))
-            assert node().verify(digest)
-
-        runner.run(go())
-
-    def test_removed_between_the_join_and_the_transaction(
-        self, runner: asyncio.Runner, node: Node
-    ) -> None:
+    async def test_removed_between_the_join_and_the_transaction(self, node: Node) -> None:
         """It is not acknowledged, and can be placed again."""
         content = make_blob(5_500_000, "removed")
+        blobs, upload = node(SMALL), UploadId.fresh()
+        await stage(blobs, upload, 0, content)
+        async with blobs.hold(upload) as staging:
+            await staging.resume(len(content), SHA256)
+            digest = await staging.finish(SHA256)
+            place = await staging.place(digest)
+            await asyncio.to_thread(blobs.remove(digest))
+            with pytest.raises(Unavailable, match="try again"):
+                await asyncio.to_thread(place)
+        assert await finish(node(SMALL), upload, len(content)) == digest
+        assert node().verify(digest)
 
-        async def go() -> None:
-            blobs, upload = node(SMALL), UploadId.fresh()
-            await stage(blobs, upload, 0, content)
-            async with blobs.hold(upload) as staging:
-                await staging.resume(len(content), SHA256)
-                digest = await staging.finish(SHA256)
-                place = await staging.place(digest)
-                await asyncio.to_thread(blobs.remove(digest))
-                with pytest.raises(Unavailable, match="try again"):
-                    await asyncio.to_thread(place)
-            assert await finish(node(SMALL), upload, len(content)) == digest
-            assert node().verify(digest)
-
-        runner.run(go())
-
-    def test_staged_bytes_that_changed_become_no_blob(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    async def test_staged_bytes_that_changed_become_no_blob(
+        self, node: Node, object_store: ObjectStore
     ) -> None:
         """Chunks are verified once more while they are joined."""
         content = make_blob(5_500_000, "changed")
-
-        async def go() -> None:
-            blobs, upload = node(SMALL), UploadId.fresh()
-            await stage(blobs, upload, 0, content)
-            async with blobs.hold(upload) as staging:
-                await staging.resume(len(content), SHA256)
-                digest = await staging.finish(SHA256)
-                (chunk,) = (key for key in keys(object_store, "uploads") if "lease" not in key)
-                obstore.put(object_store, chunk, bytes(len(content)))
-                with pytest.raises(Unavailable, match="no longer the content"):
-                    await staging.place(digest)
-            assert keys(object_store, "blobs") == []
-
-        runner.run(go())
+        blobs, upload = node(SMALL), UploadId.fresh()
+        await stage(blobs, upload, 0, content)
+        async with blobs.hold(upload) as staging:
+            await staging.resume(len(content), SHA256)
+            digest = await staging.finish(SHA256)
+            (chunk,) = (key for key in keys(object_store, "uploads") if "lease" not in key)
+            obstore.put(object_store, chunk, bytes(len(content)))
+            with pytest.raises(Unavailable, match="no longer the content"):
+                await staging.place(digest)
+        assert keys(object_store, "blobs") == []
 
 
 class TestBlobs:
@@ -387,59 +313,40 @@ class TestBlobs:
 
     @pytest.mark.parametrize("damaged", [b"cont", b"CONTENT"])
     @pytest.mark.parametrize("staged", [True, False])
-    def test_a_damaged_one_is_healed(
-        self,
-        runner: asyncio.Runner,
-        node: Node,
-        object_store: ObjectStore,
-        damaged: bytes,
-        staged: bool,
+    async def test_a_damaged_one_is_healed(
+        self, node: Node, object_store: ObjectStore, damaged: bytes, staged: bool
     ) -> None:
         """The next push of the blob repairs it, whatever is wrong with it."""
+        blobs, upload = node(), UploadId.fresh()
+        key = blob_key(Digest.of(b"content"))
+        obstore.put(object_store, key, damaged)
+        offset = await stage(blobs, upload, 0, b"content") if staged else 0
+        async with blobs.hold(upload) as staging:
+            await staging.resume(offset, SHA256)
+            await staging.write(b"content"[offset:])
+            digest = await staging.finish(SHA256)
+            await asyncio.to_thread(await staging.place(digest))
+        assert bytes(obstore.get(object_store, key).bytes()) == b"content"
 
-        async def go() -> None:
-            blobs, upload = node(), UploadId.fresh()
-            key = blob_key(Digest.of(b"content"))
-            obstore.put(object_store, key, damaged)
-            offset = await stage(blobs, upload, 0, b"content") if staged else 0
-            async with blobs.hold(upload) as staging:
-                await staging.resume(offset, SHA256)
-                await staging.write(b"content"[offset:])
-                digest = await staging.finish(SHA256)
-                await asyncio.to_thread(await staging.place(digest))
-            assert bytes(obstore.get(object_store, key).bytes()) == b"content"
-
-        runner.run(go())
-
-    def test_a_blob_can_be_taken_back(self, runner: asyncio.Runner, node: Node) -> None:
+    async def test_a_blob_can_be_taken_back(self, node: Node) -> None:
         """By whoever knows that no row speaks for it."""
+        blobs = node()
+        async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+            await staging.resume(0, SHA256)
+            await staging.write(b"content")
+            digest = await staging.finish(SHA256)
+            undo = await asyncio.to_thread(await staging.place(digest))
+            assert undo is not None
+            await asyncio.to_thread(undo)
+            assert await blobs.stat(digest) is None
 
-        async def go() -> None:
-            blobs = node()
-            async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
-                await staging.resume(0, SHA256)
-                await staging.write(b"content")
-                digest = await staging.finish(SHA256)
-                undo = await asyncio.to_thread(await staging.place(digest))
-                assert undo is not None
-                await asyncio.to_thread(undo)
-                assert await blobs.stat(digest) is None
-
-        runner.run(go())
-
-    def test_a_short_object_is_no_blob(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
-    ) -> None:
+    async def test_a_short_object_is_no_blob(self, node: Node, object_store: ObjectStore) -> None:
         """A reader is told, instead of being left with too few bytes."""
-
-        async def go() -> None:
-            digest = Digest.of(b"content")
-            obstore.put(object_store, blob_key(digest), b"cont")
-            with pytest.raises(Unavailable):
-                await read(node(), digest, 7)
-            assert node().verify(digest) is False
-
-        runner.run(go())
+        digest = Digest.of(b"content")
+        obstore.put(object_store, blob_key(digest), b"cont")
+        with pytest.raises(Unavailable):
+            await read(node(), digest, 7)
+        assert node().verify(digest) is False
 
     def test_strays(self, node: Node, object_store: ObjectStore) -> None:
         """What no registry has put there is named."""
@@ -451,32 +358,24 @@ class TestBlobs:
         obstore.delete(object_store, stray.path)
         assert not node().is_stray(stray)
 
-    def test_a_probe_that_crashed_goes(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
-    ) -> None:
+    async def test_a_probe_that_crashed_goes(self, node: Node, object_store: ObjectStore) -> None:
         """When it is old."""
         obstore.put(object_store, "probes/0123456789abcdef", b"portside")
-        assert runner.run(node().drop_leftovers(0)) == []
-        assert runner.run(node().drop_leftovers(2**60)) == [8]
+        assert await node().drop_leftovers(0) == []
+        assert await node().drop_leftovers(2**60) == [8]
         assert keys(object_store, "probes") == []
 
-    def test_an_upload_with_a_lease_alone_is_stale(
-        self, runner: asyncio.Runner, node: Node, clock: Clock, object_store: ObjectStore
+    async def test_an_upload_with_a_lease_alone_is_stale(
+        self, node: Node, clock: Clock, object_store: ObjectStore
     ) -> None:
         """A node that was killed before the first chunk leaves a lease that nobody asks for."""
-
-        async def go() -> None:
-            upload = UploadId.fresh()
-            assert await Lease(
-                object_store, lease_key(upload), life=LIFE, clock=clock
-            ).try_acquire()
-            clock.now += LIFE
-            assert await node().list_stale_uploads(2**60) == [upload]
-            async with node().hold(upload):
-                await node().discard(upload)
-            assert await node().list_stale_uploads(2**60) == []
-
-        runner.run(go())
+        upload = UploadId.fresh()
+        assert await Lease(object_store, lease_key(upload), life=LIFE, clock=clock).try_acquire()
+        clock.now += LIFE
+        assert await node().list_stale_uploads(2**60) == [upload]
+        async with node().hold(upload):
+            await node().discard(upload)
+        assert await node().list_stale_uploads(2**60) == []
 
     def test_a_chunk_without_a_lease_is_in_use_while_it_is_young(
         self, node: Node, clock: Clock, object_store: ObjectStore
@@ -502,32 +401,28 @@ class TestS3:
         """Use the server."""
         return make_s3(request.node.name)
 
-    def test_a_signed_url_needs_no_credentials(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
+    async def test_a_signed_url_needs_no_credentials(
+        self, node: Node, object_store: ObjectStore
     ) -> None:
         """Anybody can read the blob by it, a range too, and nothing else."""
+        digest = Digest.of(b"content")
+        obstore.put(object_store, blob_key(digest), b"content")
+        url = await node().sign(digest, 60)
+        assert url is not None
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url)).content == b"content"
+            assert (await client.get(url, headers={"Range": "bytes=1-3"})).content == b"ont"
+            assert (await client.get(url.partition("?")[0])).status_code == 403
 
-        async def go() -> str:
-            digest = Digest.of(b"content")
-            obstore.put(object_store, blob_key(digest), b"content")
-            url = await node().sign(digest, 60)
-            assert url is not None
-            return url
-
-        url = runner.run(go())
-        assert httpx.get(url).content == b"content"
-        assert httpx.get(url, headers={"Range": "bytes=1-3"}).content == b"ont"
-        assert httpx.get(url.partition("?")[0]).status_code == 403
-
-    def test_no_bucket(self, runner: asyncio.Runner, make_s3: Callable[..., ObjectStore]) -> None:
+    async def test_no_bucket(self, make_s3: Callable[..., ObjectStore]) -> None:
         """A registry whose bucket is not there says so when it is tried."""
         blobs = ObjectBlobs(make_s3("x", bucket="missing"), hold_timeout=0.1, clock=lambda: 0)
         with pytest.raises(Unavailable, match=r"trying the object store: .*\(NoSuchBucket\)$"):
-            runner.run(blobs.probe())
+            await blobs.probe()
         blobs.close()
 
 
-def test_a_store_that_is_down(runner: asyncio.Runner) -> None:
+async def test_a_store_that_is_down() -> None:
     """Every request says so, in one line without a signature."""
     store = obstore.store.S3Store(
         "bucket",
@@ -539,22 +434,18 @@ def test_a_store_that_is_down(runner: asyncio.Runner) -> None:
         retry_config={"max_retries": 0},
     )
     blobs = ObjectBlobs(store, hold_timeout=0.1, clock=lambda: 0)
-
-    async def go() -> None:
-        with pytest.raises(Unavailable, match=r"reading a blob: [^\n?]+$"):
-            await blobs.stat(Digest.of(b""))
-        with pytest.raises(Unavailable):
-            async with blobs.hold(UploadId.fresh()):
-                pass
-
-    runner.run(go())
+    with pytest.raises(Unavailable, match=r"reading a blob: [^\n?]+$"):
+        await blobs.stat(Digest.of(b""))
+    with pytest.raises(Unavailable):
+        async with blobs.hold(UploadId.fresh()):
+            pass
     blobs.close()
 
 
-def test_memory_has_no_signed_urls(runner: asyncio.Runner) -> None:
+async def test_memory_has_no_signed_urls() -> None:
     """Nor has a directory: whoever asks streams the blob instead."""
     blobs = ObjectBlobs(MemoryStore(), hold_timeout=0.1, clock=lambda: 0)
-    assert runner.run(blobs.sign(Digest.of(b""), 60)) is None
+    assert await blobs.sign(Digest.of(b""), 60) is None
     blobs.close()
 
 

@@ -97,130 +97,100 @@ def methods(way: Faulty) -> list[str]:
 class TestCost:
     """Requests to the store."""
 
-    def test_a_small_blob_in_one_request(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
-    ) -> None:
+    async def test_a_small_blob_in_one_request(self, receiver: Receiver, way: Faulty) -> None:
         """It is put, and that is all."""
         content = make_blob(300_000, "small")
-        runner.run(receiver.push(REPOSITORY, Digest.of(content), body(content)))
+        await receiver.push(REPOSITORY, Digest.of(content), body(content))
         assert methods(way) == ["PUT blobs"]
 
-    def test_a_large_blob_in_one_request(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, s3: S3
+    async def test_a_large_blob_in_one_request(
+        self, receiver: Receiver, way: Faulty, s3: S3
     ) -> None:
         """It goes through the node once; the store copies it, and removes what was staged."""
         content = make_blob(PART + 300_000, "large")
-        runner.run(receiver.push(REPOSITORY, Digest.of(content), body(content)))
+        await receiver.push(REPOSITORY, Digest.of(content), body(content))
         assert methods(way) == [
             *("POST uploads", "PUT uploads", "PUT uploads", "POST uploads"),
             *("PUT blobs", "HEAD blobs", "POST bucket"),
         ]
         assert s3.list_unfinished() == []
 
-    def test_a_small_blob_by_a_session(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
-    ) -> None:
+    async def test_a_small_blob_by_a_session(self, receiver: Receiver, way: Faulty) -> None:
         """A lease, a look for what is there already, and the blob."""
         content = make_blob(300_000, "session")
-
-        async def go() -> None:
-            session = await receiver.open(REPOSITORY, SHA256)
-            await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(content))
-
-        runner.run(go())
+        session = await receiver.open(REPOSITORY, SHA256)
+        await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(content))
         assert methods(way) == [
             *("PUT uploads", "GET bucket", "PUT blobs", "GET bucket", "POST bucket")
         ]
 
-    def test_a_blob_that_is_refused_is_not_staged(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
+    async def test_a_blob_that_is_refused_is_not_staged(
+        self, receiver: Receiver, way: Faulty
     ) -> None:
         """A wrong digest costs nothing."""
         with pytest.raises(Exception, match="have the digest"):
-            runner.run(receiver.push(REPOSITORY, Digest.of(b"other"), body(b"content")))
+            await receiver.push(REPOSITORY, Digest.of(b"other"), body(b"content"))
         assert methods(way) == []
 
 
 class TestErrors:
     """Answers that are none."""
 
-    def test_one_error_is_not_noticed(
-        self, runner: asyncio.Runner, receiver: Receiver, blobs: ObjectBlobs, way: Faulty
+    async def test_one_error_is_not_noticed(
+        self, receiver: Receiver, blobs: ObjectBlobs, way: Faulty
     ) -> None:
         """Requests are sent again."""
         content = make_blob(PART + 1, "once")
         digest = Digest.of(content)
+        for where in ("uploads HTTP", "partNumber", "uploadId", "PUT", "HEAD"):
+            way.fail(503, 1, where=where)
+        await receiver.push(REPOSITORY, digest, body(content))
+        way.fail(500, 1, where="GET")
+        assert await read(blobs, digest, len(content)) == content
 
-        async def go() -> None:
-            for where in ("uploads HTTP", "partNumber", "uploadId", "PUT", "HEAD"):
-                way.fail(503, 1, where=where)
-            await receiver.push(REPOSITORY, digest, body(content))
-            way.fail(500, 1, where="GET")
-            assert await read(blobs, digest, len(content)) == content
-
-        runner.run(go())
-
-    def test_what_was_acknowledged_stays(
-        self,
-        runner: asyncio.Runner,
-        receiver: Receiver,
-        metadata: SqliteMetadata,
-        way: Faulty,
-        blobs: ObjectBlobs,
+    async def test_what_was_acknowledged_stays(
+        self, receiver: Receiver, metadata: SqliteMetadata, way: Faulty, blobs: ObjectBlobs
     ) -> None:
         """A request that fails moves nothing; it can be sent again when the store is back."""
         content = make_blob(400_000, "stays")
         digest = Digest.of(content)
-
-        async def go() -> None:
-            session = await receiver.open(REPOSITORY, SHA256)
-            await receiver.append(REPOSITORY, session.id, body(content[:100_000]))
-            way.fail(503, ENDLESS, where="/0000")
-            with pytest.raises(Unavailable):
-                await receiver.append(REPOSITORY, session.id, body(content[100_000:]))
-            way.heal()
-            assert (await metadata.get_upload(REPOSITORY, session.id)).offset == 100_000
+        session = await receiver.open(REPOSITORY, SHA256)
+        await receiver.append(REPOSITORY, session.id, body(content[:100_000]))
+        way.fail(503, ENDLESS, where="/0000")
+        with pytest.raises(Unavailable):
             await receiver.append(REPOSITORY, session.id, body(content[100_000:]))
-            way.fail(500, ENDLESS, where="/blobs/")
-            with pytest.raises(Unavailable):
-                await receiver.finish(REPOSITORY, session.id, digest, body(b""))
-            with pytest.raises(Unavailable):
-                await blobs.stat(digest)
-            way.heal()
+        way.heal()
+        assert (await metadata.get_upload(REPOSITORY, session.id)).offset == 100_000
+        await receiver.append(REPOSITORY, session.id, body(content[100_000:]))
+        way.fail(500, ENDLESS, where="/blobs/")
+        with pytest.raises(Unavailable):
             await receiver.finish(REPOSITORY, session.id, digest, body(b""))
-            assert await read(blobs, digest, len(content)) == content
+        with pytest.raises(Unavailable):
+            await blobs.stat(digest)
+        way.heal()
+        await receiver.finish(REPOSITORY, session.id, digest, body(b""))
+        assert await read(blobs, digest, len(content)) == content
 
-        runner.run(go())
-
-    def test_an_answer_that_is_cut_off(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, blobs: ObjectBlobs
+    async def test_an_answer_that_is_cut_off(
+        self, receiver: Receiver, way: Faulty, blobs: ObjectBlobs
     ) -> None:
         """A reader gets every byte, or an error; here, the rest is asked for."""
         content = make_blob(3_000_000, "cut")
         digest = Digest.of(content)
-
-        async def go() -> None:
-            await receiver.push(REPOSITORY, digest, body(content))
-            way.cut(1, after=1_000_000, where="GET")
-            assert await read(blobs, digest, len(content)) == content
-            way.cut(ENDLESS, after=500, where="GET")
-            with pytest.raises(Unavailable):
-                await read(blobs, digest, len(content))
-
-        runner.run(go())
+        await receiver.push(REPOSITORY, digest, body(content))
+        way.cut(1, after=1_000_000, where="GET")
+        assert await read(blobs, digest, len(content)) == content
+        way.cut(ENDLESS, after=500, where="GET")
+        with pytest.raises(Unavailable):
+            await read(blobs, digest, len(content))
 
 
 class TestStalls:
     """A store that says nothing."""
 
     @pytest.mark.parametrize("request_kind", ["push", "pull"])
-    def test_ends_in_time(
-        self,
-        runner: asyncio.Runner,
-        receiver: Receiver,
-        way: Faulty,
-        blobs: ObjectBlobs,
-        request_kind: str,
+    async def test_ends_in_time(
+        self, receiver: Receiver, way: Faulty, blobs: ObjectBlobs, request_kind: str
     ) -> None:
         """Whoever waits is told to try again, and can."""
         content = make_blob(100_000, request_kind)
@@ -232,16 +202,13 @@ class TestStalls:
             else:
                 await read(blobs, digest, len(content))
 
-        async def go() -> None:
-            await receiver.push(REPOSITORY, digest, body(content))
-            way.stall()
-            async with asyncio.timeout(10):
-                with pytest.raises(Unavailable):
-                    await ask()
-            way.heal()
-            await ask()
-
-        runner.run(go())
+        await receiver.push(REPOSITORY, digest, body(content))
+        way.stall()
+        async with asyncio.timeout(10):
+            with pytest.raises(Unavailable):
+                await ask()
+        way.heal()
+        await ask()
 
 
 class TestLostAnswers:
@@ -256,43 +223,33 @@ class TestLostAnswers:
 
         return make
 
-    def test_a_lease_is_ours_all_the_same(
-        self, runner: asyncio.Runner, lease: Callable[[UploadId], Lease], way: Faulty
+    async def test_a_lease_is_ours_all_the_same(
+        self, lease: Callable[[UploadId], Lease], way: Faulty
     ) -> None:
         """The condition of the request that is sent again fails because of the one before it."""
+        upload = UploadId.fresh()
+        held = lease(upload)
+        way.lose(1, where="PUT")
+        assert await held.try_acquire()
+        way.lose(1, where="PUT")
+        await held.renew()
+        assert not await lease(upload).try_acquire()
+        await held.renew()
+        await held.release()
+        other = lease(upload)
+        assert await other.try_acquire()
 
-        async def go() -> None:
-            upload = UploadId.fresh()
-            held = lease(upload)
-            way.lose(1, where="PUT")
-            assert await held.try_acquire()
-            way.lose(1, where="PUT")
-            await held.renew()
-            assert not await lease(upload).try_acquire()
-            await held.renew()
-            await held.release()
-            other = lease(upload)
-            assert await other.try_acquire()
-
-        runner.run(go())
-
-    def test_a_push(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, blobs: ObjectBlobs
-    ) -> None:
+    async def test_a_push(self, receiver: Receiver, way: Faulty, blobs: ObjectBlobs) -> None:
         """Every kind of request is lost once, and the blob is whole."""
         content = make_blob(PART + 1, "lost")
         digest = Digest.of(content)
-
-        async def go() -> None:
-            session = await receiver.open(REPOSITORY, SHA256)
-            for where in ("/lease", "partNumber", "list-type", "?delete"):
-                way.lose(1, where=where)
-            await receiver.append(REPOSITORY, session.id, body(content))
-            way.lose(1, where="PUT /registry/test_a_push/blobs")
-            await receiver.finish(REPOSITORY, session.id, digest, body(b""))
-            assert await read(blobs, digest, len(content)) == content
-
-        runner.run(go())
+        session = await receiver.open(REPOSITORY, SHA256)
+        for where in ("/lease", "partNumber", "list-type", "?delete"):
+            way.lose(1, where=where)
+        await receiver.append(REPOSITORY, session.id, body(content))
+        way.lose(1, where="PUT /registry/test_a_push/blobs")
+        await receiver.finish(REPOSITORY, session.id, digest, body(b""))
+        assert await read(blobs, digest, len(content)) == content
 
 
 class TestLeasesThatStay:
@@ -309,48 +266,31 @@ class TestLeasesThatStay:
                     continue
                 return
 
-    def test_one_that_nobody_knew_of(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
-    ) -> None:
+    async def test_one_that_nobody_knew_of(self, receiver: Receiver, way: Faulty) -> None:
         """The store leased the upload, and never said so."""
-
-        async def go() -> None:
-            session = await receiver.open(REPOSITORY, SHA256)
-            way.lose(ENDLESS, where="/lease")
-            with pytest.raises(Unavailable):
-                await receiver.append(REPOSITORY, session.id, body(b"content"))
-            way.heal()
-            await self.append_at_last(receiver, session)
-
-        runner.run(go())
-
-    def test_one_that_could_not_be_removed(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty
-    ) -> None:
-        """The request is answered all the same, and the upload goes on when the store works."""
-
-        async def go() -> None:
-            session = await receiver.open(REPOSITORY, SHA256)
-            way.fail(500, ENDLESS, where="?delete")
+        session = await receiver.open(REPOSITORY, SHA256)
+        way.lose(ENDLESS, where="/lease")
+        with pytest.raises(Unavailable):
             await receiver.append(REPOSITORY, session.id, body(b"content"))
-            with pytest.raises(UploadBusy):
-                await receiver.append(REPOSITORY, session.id, body(b"content"))
-            way.heal()
-            await self.append_at_last(receiver, session)
+        way.heal()
+        await self.append_at_last(receiver, session)
 
-        runner.run(go())
+    async def test_one_that_could_not_be_removed(self, receiver: Receiver, way: Faulty) -> None:
+        """The request is answered all the same, and the upload goes on when the store works."""
+        session = await receiver.open(REPOSITORY, SHA256)
+        way.fail(500, ENDLESS, where="?delete")
+        await receiver.append(REPOSITORY, session.id, body(b"content"))
+        with pytest.raises(UploadBusy):
+            await receiver.append(REPOSITORY, session.id, body(b"content"))
+        way.heal()
+        await self.append_at_last(receiver, session)
 
 
 class TestUnfinished:
     """Multipart uploads, which only the store could end if the registry did not."""
 
-    def test_none_stays(
-        self,
-        runner: asyncio.Runner,
-        receiver: Receiver,
-        metadata: SqliteMetadata,
-        blobs: ObjectBlobs,
-        s3: S3,
+    async def test_none_stays(
+        self, receiver: Receiver, metadata: SqliteMetadata, blobs: ObjectBlobs, s3: S3
     ) -> None:
         """Neither of a client that goes away, nor of a session that is cancelled or expires."""
         content = make_blob(PART + 100_000, "unfinished")
@@ -359,42 +299,35 @@ class TestUnfinished:
             yield content
             raise asyncio.CancelledError
 
-        async def go() -> None:
-            with pytest.raises(asyncio.CancelledError):
-                await receiver.push(REPOSITORY, Digest.of(content), Chunk(stop()))
-            cancelled = await receiver.open(REPOSITORY, SHA256)
-            with pytest.raises(asyncio.CancelledError):
-                await receiver.append(REPOSITORY, cancelled.id, Chunk(stop()))
-            await receiver.append(REPOSITORY, cancelled.id, body(content))
-            await receiver.cancel(REPOSITORY, cancelled.id)
-            assert list(blobs.staged()) == []
-            expired = await receiver.open(REPOSITORY, SHA256)
-            await receiver.append(REPOSITORY, expired.id, body(content))
-            assert list(blobs.staged()) == [(expired.id, len(content))]
-            await expire_uploads(metadata, blobs, 2**60)
-            assert list(blobs.staged()) == []
-
-        runner.run(go())
+        with pytest.raises(asyncio.CancelledError):
+            await receiver.push(REPOSITORY, Digest.of(content), Chunk(stop()))
+        cancelled = await receiver.open(REPOSITORY, SHA256)
+        with pytest.raises(asyncio.CancelledError):
+            await receiver.append(REPOSITORY, cancelled.id, Chunk(stop()))
+        await receiver.append(REPOSITORY, cancelled.id, body(content))
+        await receiver.cancel(REPOSITORY, cancelled.id)
+        assert list(blobs.staged()) == []
+        expired = await receiver.open(REPOSITORY, SHA256)
+        await receiver.append(REPOSITORY, expired.id, body(content))
+        assert list(blobs.staged()) == [(expired.id, len(content))]
+        await expire_uploads(metadata, blobs, 2**60)
+        assert list(blobs.staged()) == []
         assert s3.list_unfinished() == []
 
-    def test_none_stays_of_a_join_that_fails(
-        self, runner: asyncio.Runner, receiver: Receiver, way: Faulty, s3: S3
+    async def test_none_stays_of_a_join_that_fails(
+        self, receiver: Receiver, way: Faulty, s3: S3
     ) -> None:
         """Two chunks cannot be joined while the store fails, and can afterwards."""
         content = make_blob(2 * PART + 100_000, "join")
-
-        async def go() -> None:
-            session = await receiver.open(REPOSITORY, SHA256)
-            await receiver.append(REPOSITORY, session.id, body(content[:PART]))
-            await receiver.append(REPOSITORY, session.id, body(content[PART:]))
-            way.fail(500, ENDLESS, where="partNumber=2")
-            with pytest.raises(Unavailable):
-                await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(b""))
-            way.heal()
-            assert s3.list_unfinished() == []
+        session = await receiver.open(REPOSITORY, SHA256)
+        await receiver.append(REPOSITORY, session.id, body(content[:PART]))
+        await receiver.append(REPOSITORY, session.id, body(content[PART:]))
+        way.fail(500, ENDLESS, where="partNumber=2")
+        with pytest.raises(Unavailable):
             await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(b""))
-
-        runner.run(go())
+        way.heal()
+        assert s3.list_unfinished() == []
+        await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(b""))
 
 
 def test_a_way_that_fails_shows_what_passed(s3: S3) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
 import asyncpg
@@ -68,11 +68,11 @@ class Shelves:
 
 
 @pytest.fixture
-def shelf(postgresql: Server, clock: Clock, runner: asyncio.Runner) -> Iterator[PostgresShelf]:
+async def shelf(postgresql: Server, clock: Clock) -> AsyncIterator[PostgresShelf]:
     """Make an empty database."""
-    shelf = PostgresShelf(postgresql, clock, runner)
+    shelf = await PostgresShelf.create(postgresql, clock)
     yield shelf
-    shelf.close()
+    await shelf.close()
 
 
 @pytest.fixture
@@ -114,9 +114,7 @@ class TestEverything:
     """All writers at once, over a few objects."""
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_nothing_dangles(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata], seed: int
-    ) -> None:
+    async def test_nothing_dangles(self, nodes: list[PostgresMetadata], seed: int) -> None:
         """After pushes, mounts, deletes and moved tags, each thing has all that it needs."""
         chance = random.Random(seed)
         shelves = Shelves()
@@ -159,10 +157,7 @@ class TestEverything:
                     continue
                 done[kind] = done.get(kind, 0) + 1
 
-        async def go() -> None:
-            await asyncio.gather(*(client() for _ in range(10)))
-
-        runner.run(go())
+        await asyncio.gather(*(client() for _ in range(10)))
         assert unexpected == []
         assert problems(nodes[0], shelves) == []
         assert set(done) == set(KINDS)
@@ -172,104 +167,84 @@ class TestOrders:
     """Pairs that exclude one another: one of the two orders explains what came of it."""
 
     @pytest.mark.parametrize("turn", range(10))
-    def test_a_manifest_and_the_end_of_its_blob(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata], turn: int
+    async def test_a_manifest_and_the_end_of_its_blob(
+        self, nodes: list[PostgresMetadata], turn: int
     ) -> None:
         """Either the manifest is there and its blob in use, or the blob is gone first."""
         content, shelves = image(turn), Shelves()
         manifest, digest = parsed(content), Digest.of(content.blobs[0])
-
-        async def go() -> None:
-            for blob in content.blobs:
-                await push(nodes[0], shelves, A, Digest.of(blob))
-            put, unlinked = await asyncio.gather(
-                nodes[1].put_manifest(A, manifest, tags=[], condition=None, check_children=True),
-                nodes[2].unlink_blob(A, digest, remove=shelves.remove(digest)),
-                return_exceptions=True,
-            )
-            assert (put is None) != (unlinked is None)
-            assert put is None or isinstance(put, ManifestBlobUnknown)
-
-        runner.run(go())
+        for blob in content.blobs:
+            await push(nodes[0], shelves, A, Digest.of(blob))
+        put, unlinked = await asyncio.gather(
+            nodes[1].put_manifest(A, manifest, tags=[], condition=None, check_children=True),
+            nodes[2].unlink_blob(A, digest, remove=shelves.remove(digest)),
+            return_exceptions=True,
+        )
+        assert (put is None) != (unlinked is None)
+        assert put is None or isinstance(put, ManifestBlobUnknown)
         assert problems(nodes[0], shelves) == []
 
     @pytest.mark.parametrize("turn", range(10))
-    def test_an_index_and_the_end_of_its_manifest(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata], turn: int
+    async def test_an_index_and_the_end_of_its_manifest(
+        self, nodes: list[PostgresMetadata], turn: int
     ) -> None:
         """Either the index is there and its manifest in use, or the manifest is gone first."""
         content, shelves = image(turn), Shelves()
         child, parent = parsed(content), parsed(index(content))
-
-        async def go() -> None:
-            for blob in content.blobs:
-                await push(nodes[0], shelves, A, Digest.of(blob))
-            await nodes[0].put_manifest(A, child, tags=[], condition=None, check_children=True)
-            put, deleted = await asyncio.gather(
-                nodes[1].put_manifest(A, parent, tags=[], condition=None, check_children=True),
-                nodes[2].delete_manifest(A, child.digest),
-                return_exceptions=True,
-            )
-            assert (put is None) != (deleted is None)
-            assert isinstance(put or deleted, ManifestBlobUnknown | ManifestInUse)
-
-        runner.run(go())
+        for blob in content.blobs:
+            await push(nodes[0], shelves, A, Digest.of(blob))
+        await nodes[0].put_manifest(A, child, tags=[], condition=None, check_children=True)
+        put, deleted = await asyncio.gather(
+            nodes[1].put_manifest(A, parent, tags=[], condition=None, check_children=True),
+            nodes[2].delete_manifest(A, child.digest),
+            return_exceptions=True,
+        )
+        assert (put is None) != (deleted is None)
+        assert isinstance(put or deleted, ManifestBlobUnknown | ManifestInUse)
         assert problems(nodes[0], shelves) == []
 
     @pytest.mark.parametrize("turn", range(10))
-    def test_a_mount_and_the_end_of_its_source(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata], turn: int
+    async def test_a_mount_and_the_end_of_its_source(
+        self, nodes: list[PostgresMetadata], turn: int
     ) -> None:
         """A mount finds its source, and the bytes stay, or it comes too late, and they are gone."""
         digest, shelves = Digest.of(b"%d" % turn), Shelves()
-
-        async def go() -> None:
-            await push(nodes[0], shelves, A, digest)
-            mounted, unlinked = await asyncio.gather(
-                nodes[1].mount_blob(B, digest, A, size=4),
-                nodes[2].unlink_blob(A, digest, remove=shelves.remove(digest)),
-                return_exceptions=True,
-            )
-            assert unlinked is None
-            assert mounted is None or isinstance(mounted, BlobUnknown)
-            assert (digest in shelves.held) == (mounted is None)
-
-        runner.run(go())
+        await push(nodes[0], shelves, A, digest)
+        mounted, unlinked = await asyncio.gather(
+            nodes[1].mount_blob(B, digest, A, size=4),
+            nodes[2].unlink_blob(A, digest, remove=shelves.remove(digest)),
+            return_exceptions=True,
+        )
+        assert unlinked is None
+        assert mounted is None or isinstance(mounted, BlobUnknown)
+        assert (digest in shelves.held) == (mounted is None)
         assert problems(nodes[0], shelves) == []
 
-    def test_one_of_many_creates_a_tag(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata]
-    ) -> None:
+    async def test_one_of_many_creates_a_tag(self, nodes: list[PostgresMetadata]) -> None:
         """Of those that push a tag only if there is none, one does, and the tag is its."""
         shelves = Shelves()
         contents = [image(number) for number in range(9)]
+        for content in contents:
+            for blob in content.blobs:
+                await push(nodes[0], shelves, A, Digest.of(blob))
+        manifests = [parsed(content) for content in contents]
+        never = TagCondition(none_match=("*",))
+        results = await asyncio.gather(
+            *(
+                nodes[number % NODES].put_manifest(
+                    A, manifest, tags=[Tag("v1")], condition=never, check_children=True
+                )
+                for number, manifest in enumerate(manifests)
+            ),
+            return_exceptions=True,
+        )
+        (winner,) = [number for number, result in enumerate(results) if result is None]
+        others = [result for result in results if result is not None]
+        assert all(isinstance(result, PreconditionFailed) for result in others)
+        found = await nodes[0].get_manifest(A, Tag("v1"))
+        assert found.digest == str(manifests[winner].digest)
 
-        async def go() -> None:
-            for content in contents:
-                for blob in content.blobs:
-                    await push(nodes[0], shelves, A, Digest.of(blob))
-            manifests = [parsed(content) for content in contents]
-            never = TagCondition(none_match=("*",))
-            results = await asyncio.gather(
-                *(
-                    nodes[number % NODES].put_manifest(
-                        A, manifest, tags=[Tag("v1")], condition=never, check_children=True
-                    )
-                    for number, manifest in enumerate(manifests)
-                ),
-                return_exceptions=True,
-            )
-            (winner,) = [number for number, result in enumerate(results) if result is None]
-            others = [result for result in results if result is not None]
-            assert all(isinstance(result, PreconditionFailed) for result in others)
-            found = await nodes[0].get_manifest(A, Tag("v1"))
-            assert found.digest == str(manifests[winner].digest)
-
-        runner.run(go())
-
-    def test_the_last_of_a_chain_of_moves(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata]
-    ) -> None:
+    async def test_the_last_of_a_chain_of_moves(self, nodes: list[PostgresMetadata]) -> None:
         """Moves that each name the digest they move from form one chain, with no link twice."""
         shelves = Shelves()
         contents = [image(number) for number in range(8)]
@@ -287,35 +262,30 @@ class TestOrders:
                     )
                     moves.append((current, str(target.digest)))
 
-        async def go() -> None:
-            for content in contents:
-                for blob in content.blobs:
-                    await push(nodes[0], shelves, A, Digest.of(blob))
-            first = manifests[0]
-            await nodes[0].put_manifest(
-                A, first, tags=[Tag("v1")], condition=None, check_children=True
-            )
-            await asyncio.gather(*(mover(nodes[n % NODES], n) for n in range(6)))
-            last = (await nodes[0].get_manifest(A, Tag("v1"))).digest
-            # A walk that uses every move once exists if each digest is left as often as it is
-            # reached, but for the first and the last.
-            balance = {digest: 0 for move in moves for digest in move}
-            balance.setdefault(last, 0)
-            balance[str(first.digest)] = balance.get(str(first.digest), 0) + 1
-            balance[last] -= 1
-            for start, end in moves:
-                balance[start] -= 1
-                balance[end] += 1
-            assert set(balance.values()) == {0}
-
-        runner.run(go())
+        for content in contents:
+            for blob in content.blobs:
+                await push(nodes[0], shelves, A, Digest.of(blob))
+        first = manifests[0]
+        await nodes[0].put_manifest(A, first, tags=[Tag("v1")], condition=None, check_children=True)
+        await asyncio.gather(*(mover(nodes[n % NODES], n) for n in range(6)))
+        last = (await nodes[0].get_manifest(A, Tag("v1"))).digest
+        # A walk that uses every move once exists if each digest is left as often as it is
+        # reached, but for the first and the last.
+        balance = {digest: 0 for move in moves for digest in move}
+        balance.setdefault(last, 0)
+        balance[str(first.digest)] = balance.get(str(first.digest), 0) + 1
+        balance[last] -= 1
+        for start, end in moves:
+            balance[start] -= 1
+            balance[end] += 1
+        assert set(balance.values()) == {0}
 
 
 class TestWaiting:
     """Who waits for whom."""
 
-    def test_a_commit_goes_on_without_its_request(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata]
+    async def test_a_commit_goes_on_without_its_request(
+        self, nodes: list[PostgresMetadata]
     ) -> None:
         """A request that is cancelled while bytes are placed leaves a whole blob."""
         shelves = Shelves()
@@ -326,73 +296,54 @@ class TestWaiting:
             go_on.wait(10)
             shelves.held.add(BLOB)
 
-        async def go() -> None:
-            commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
-            pushing = asyncio.create_task(commit)
-            await asyncio.to_thread(placing.wait, 10)
-            pushing.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await pushing
-            # Whoever wants the same digest waits until the thread is done.
-            dropping = asyncio.create_task(nodes[1].drop_stray(BLOB, remove=shelves.remove(BLOB)))
-            go_on.set()
-            assert not await dropping
-            assert await nodes[1].get_blob_size(A, BLOB) == 4
-
-        runner.run(go())
+        commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
+        pushing = asyncio.create_task(commit)
+        await asyncio.to_thread(placing.wait, 10)
+        pushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pushing
+        # Whoever wants the same digest waits until the thread is done.
+        dropping = asyncio.create_task(nodes[1].drop_stray(BLOB, remove=shelves.remove(BLOB)))
+        go_on.set()
+        assert not await dropping
+        assert await nodes[1].get_blob_size(A, BLOB) == 4
         assert problems(nodes[0], shelves) == []
 
-    def test_quiet(self, runner: asyncio.Runner, nodes: list[PostgresMetadata]) -> None:
+    async def test_quiet(self, nodes: list[PostgresMetadata]) -> None:
         """While it is quiet nobody changes the blob, and afterwards everybody does."""
         shelves = Shelves()
-
-        async def begin() -> asyncio.Task[None]:
-            return asyncio.create_task(push(nodes[0], shelves, A, BLOB))
-
-        async def wait(task: asyncio.Task[None]) -> None:
-            await asyncio.wait({task}, timeout=0.2)
-
         with nodes[1].quiet(BLOB):
-            pushing = runner.run(begin())
-            runner.run(wait(pushing))
+            pushing = asyncio.create_task(push(nodes[0], shelves, A, BLOB))
+            await asyncio.wait({pushing}, timeout=0.2)
             assert not pushing.done()
             assert nodes[1].blob_fact(str(BLOB)) is None
             assert shelves.held == set()
             # Nobody else waits, and so nobody waits for one another.
-            runner.run(push(nodes[0], shelves, A, Digest.of(b"other")))
-
-        async def finish() -> None:
-            await pushing
-
-        runner.run(finish())
+            await push(nodes[0], shelves, A, Digest.of(b"other"))
+        await pushing
         assert problems(nodes[1], shelves) == []
 
-    def test_different_blobs_do_not_wait(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata]
-    ) -> None:
+    async def test_different_blobs_do_not_wait(self, nodes: list[PostgresMetadata]) -> None:
         """While the bytes of one blob are placed, another one of the same repository goes on."""
         go_on = threading.Event()
 
         def place() -> None:
             go_on.wait(10)
 
-        async def go() -> None:
-            await push(nodes[0], Shelves(), A, Digest.of(b"first"))
-            commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
-            slow = asyncio.create_task(commit)
-            await push(nodes[1], Shelves(), A, Digest.of(b"other"))
-            assert not slow.done()
-            go_on.set()
-            await slow
-
-        runner.run(go())
+        await push(nodes[0], Shelves(), A, Digest.of(b"first"))
+        commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
+        slow = asyncio.create_task(commit)
+        await push(nodes[1], Shelves(), A, Digest.of(b"other"))
+        assert not slow.done()
+        go_on.set()
+        await slow
 
 
 class TestNewRepository:
     """A repository that comes with its first blob."""
 
-    def test_no_push_waits_for_the_bytes_of_another(
-        self, runner: asyncio.Runner, nodes: list[PostgresMetadata]
+    async def test_no_push_waits_for_the_bytes_of_another(
+        self, nodes: list[PostgresMetadata]
     ) -> None:
         """While a large blob is placed, others are pushed to the same repository."""
         is_placing, may_end = threading.Event(), threading.Event()
@@ -401,68 +352,57 @@ class TestNewRepository:
             is_placing.set()
             assert may_end.wait(30)
 
-        async def go() -> None:
-            large = asyncio.create_task(
-                nodes[0].commit_blob(A, BLOB, QUICK + 1, session=None, place=place)
-            )
-            assert await asyncio.to_thread(is_placing.wait, 30)
-            other = Digest.of(b"other")
-            async with asyncio.timeout(20):
-                await nodes[1].commit_blob(A, other, 5, session=None, place=lambda: None)
-            assert await nodes[1].get_blob_size(A, other) == 5
-            may_end.set()
-            await large
-            assert await nodes[1].get_blob_size(A, BLOB) == QUICK + 1
-
-        runner.run(go())
+        large = asyncio.create_task(
+            nodes[0].commit_blob(A, BLOB, QUICK + 1, session=None, place=place)
+        )
+        assert await asyncio.to_thread(is_placing.wait, 30)
+        other = Digest.of(b"other")
+        async with asyncio.timeout(20):
+            await nodes[1].commit_blob(A, other, 5, session=None, place=lambda: None)
+        assert await nodes[1].get_blob_size(A, other) == 5
+        may_end.set()
+        await large
+        assert await nodes[1].get_blob_size(A, BLOB) == QUICK + 1
 
 
 class TestDeadlock:
     """Transactions that the server breaks off."""
 
     @pytest.mark.parametrize("rounds", [1, 2])
-    def test_once_more(self, runner: asyncio.Runner, shelf: PostgresShelf, rounds: int) -> None:
+    async def test_once_more(self, shelf: PostgresShelf, rounds: int) -> None:
         """Of two that wait for one another both are done in the end, if once more is enough."""
         database = shelf.open()
         tries: list[str] = []
         first = "INSERT INTO blobs VALUES ('x', 1, 1) ON CONFLICT DO NOTHING"
         second = "INSERT INTO blobs VALUES ('y', 1, 1) ON CONFLICT DO NOTHING"
+        together = asyncio.Barrier(2)
 
-        async def go() -> None:
-            together = asyncio.Barrier(2)
+        async def job(transaction: Transaction, sqls: tuple[str, str]) -> None:
+            tries.append(sqls[0])
+            await transaction.execute(sqls[0])
+            if len(tries) <= 2:
+                await together.wait()
+            if rounds == 2 and tries.count(sqls[0]) == 2:
+                raise asyncpg.DeadlockDetectedError("again")
+            await transaction.execute(sqls[1])
 
-            async def job(transaction: Transaction, sqls: tuple[str, str]) -> None:
-                tries.append(sqls[0])
-                await transaction.execute(sqls[0])
-                if len(tries) <= 2:
-                    await together.wait()
-                if rounds == 2 and tries.count(sqls[0]) == 2:
-                    raise asyncpg.DeadlockDetectedError("again")
-                await transaction.execute(sqls[1])
-
-            results = await asyncio.gather(
-                database.write(lambda transaction: job(transaction, (first, second))),
-                database.write(lambda transaction: job(transaction, (second, first))),
-                return_exceptions=True,
-            )
-            assert len(tries) == 3
-            failed = [result for result in results if result is not None]
-            assert all(isinstance(result, Unavailable) for result in failed)
-            assert len(failed) == rounds - 1
-
-        runner.run(go())
+        results = await asyncio.gather(
+            database.write(lambda transaction: job(transaction, (first, second))),
+            database.write(lambda transaction: job(transaction, (second, first))),
+            return_exceptions=True,
+        )
+        assert len(tries) == 3
+        failed = [result for result in results if result is not None]
+        assert all(isinstance(result, Unavailable) for result in failed)
+        assert len(failed) == rounds - 1
 
 
 class TestBlobsOfNobody:
     """What is refused leaves nothing."""
 
-    def test_unknown(self, runner: asyncio.Runner, nodes: list[PostgresMetadata]) -> None:
+    async def test_unknown(self, nodes: list[PostgresMetadata]) -> None:
         """Deletes of what is not there take nothing along."""
-
-        async def go() -> None:
-            with pytest.raises(BlobUnknown):
-                await nodes[0].unlink_blob(A, BLOB, remove=pytest.fail)
-            with pytest.raises(ManifestUnknown):
-                await nodes[0].delete_manifest(A, BLOB)
-
-        runner.run(go())
+        with pytest.raises(BlobUnknown):
+            await nodes[0].unlink_blob(A, BLOB, remove=pytest.fail)
+        with pytest.raises(ManifestUnknown):
+            await nodes[0].delete_manifest(A, BLOB)

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -33,11 +33,11 @@ BLOB = Digest.of(b"blob")
 
 
 @pytest.fixture
-def shelf(postgresql: Server, clock: Clock, runner: asyncio.Runner) -> Iterator[PostgresShelf]:
+async def shelf(postgresql: Server, clock: Clock) -> AsyncIterator[PostgresShelf]:
     """Make an empty database."""
-    shelf = PostgresShelf(postgresql, clock, runner)
+    shelf = await PostgresShelf.create(postgresql, clock)
     yield shelf
-    shelf.close()
+    await shelf.close()
 
 
 @pytest.fixture
@@ -50,58 +50,48 @@ def server() -> Iterator[Server]:
 class TestAway:
     """A server that cannot be reached."""
 
-    def test_restart(self, runner: asyncio.Runner, server: Server, clock: Clock) -> None:
+    async def test_restart(self, server: Server, clock: Clock) -> None:
         """All that was acknowledged is there when the server is back, and nobody starts again."""
-        shelf = PostgresShelf(server, clock, runner)
+        shelf = await PostgresShelf.create(server, clock)
         metadata = shelf.metadata()
+        manifest = await add(metadata, A, image(1))
+        # More connections than one are open when the server goes.
+        await asyncio.gather(*(metadata.get_manifest(A, Tag("v1")) for _ in range(5)))
+        server.stop()
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await metadata.get_manifest(A, Tag("v1"))
+            with pytest.raises(Unavailable):
+                await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
+            with pytest.raises(Unavailable):
+                await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
+            with pytest.raises(Unavailable):
+                await metadata.probe()
+        server.start()
+        await metadata.probe()
+        found = await metadata.get_manifest(A, Tag("v1"))
+        assert found.digest == str(manifest.digest)
+        await add(metadata, A, image(2))
+        await shelf.close()
 
-        async def go() -> None:
-            manifest = await add(metadata, A, image(1))
-            # More connections than one are open when the server goes.
-            await asyncio.gather(*(metadata.get_manifest(A, Tag("v1")) for _ in range(5)))
-            server.stop()
-            for _ in range(2):
-                with pytest.raises(Unavailable):
-                    await metadata.get_manifest(A, Tag("v1"))
-                with pytest.raises(Unavailable):
-                    await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
-                with pytest.raises(Unavailable):
-                    await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
-                with pytest.raises(Unavailable):
-                    await metadata.probe()
-            server.start()
-            await metadata.probe()
-            found = await metadata.get_manifest(A, Tag("v1"))
-            assert found.digest == str(manifest.digest)
-            await add(metadata, A, image(2))
-
-        runner.run(go())
-        shelf.close()
-
-    def test_in_the_middle(self, runner: asyncio.Runner, server: Server, clock: Clock) -> None:
+    async def test_in_the_middle(self, server: Server, clock: Clock) -> None:
         """A commit whose server goes while the bytes are placed is not acknowledged, nor there."""
-        shelf = PostgresShelf(server, clock, runner)
+        shelf = await PostgresShelf.create(server, clock)
         metadata = shelf.metadata()
+        with pytest.raises(Unavailable):
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=server.stop)
+        server.start()
+        with pytest.raises(Unavailable):
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=server.stop)
+        server.start()
+        assert await metadata.list_linking(BLOB, 9) == []
+        await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+        assert await metadata.get_blob_size(A, BLOB) == 4
+        await shelf.close()
 
-        async def go() -> None:
-            with pytest.raises(Unavailable):
-                await metadata.commit_blob(A, BLOB, 4, session=None, place=server.stop)
-            server.start()
-            with pytest.raises(Unavailable):
-                await metadata.commit_blob(A, BLOB, 4, session=None, place=server.stop)
-            server.start()
-            assert await metadata.list_linking(BLOB, 9) == []
-            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-            assert await metadata.get_blob_size(A, BLOB) == 4
-
-        runner.run(go())
-        shelf.close()
-
-    def test_while_bytes_are_removed(
-        self, runner: asyncio.Runner, server: Server, clock: Clock
-    ) -> None:
+    async def test_while_bytes_are_removed(self, server: Server, clock: Clock) -> None:
         """Nobody commits a blob whose bytes a node removes that has lost its locks meanwhile."""
-        shelf = PostgresShelf(server, clock, runner)
+        shelf = await PostgresShelf.create(server, clock)
         metadata, other = shelf.metadata(), shelf.metadata()
         lost, go_on = threading.Event(), threading.Event()
 
@@ -114,58 +104,45 @@ class TestAway:
         async def commit() -> None:
             await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
 
-        async def go() -> None:
+        await commit()
+        removing = asyncio.create_task(metadata.unlink_blob(A, BLOB, remove=remove))
+        await asyncio.to_thread(lost.wait, 30)
+        with pytest.raises(Unavailable, match="being removed"):
             await commit()
-            removing = asyncio.create_task(metadata.unlink_blob(A, BLOB, remove=remove))
-            await asyncio.to_thread(lost.wait, 30)
-            with pytest.raises(Unavailable, match="being removed"):
-                await commit()
-            assert other.blob_fact(str(BLOB)) is None
-            go_on.set()
-            await removing
-            await commit()
-            # One whose node ended in the middle is over after a time.
-            database = shelf.open()
-            await other.unlink_blob(A, BLOB, remove=lambda: None)
-            await database.execute("INSERT INTO removals VALUES ($1, now())", str(BLOB))
-            await commit()
-            assert await database.find("SELECT 1 FROM removals") is None
+        assert other.blob_fact(str(BLOB)) is None
+        go_on.set()
+        await removing
+        await commit()
+        # One whose node ended in the middle is over after a time.
+        database = shelf.open()
+        await other.unlink_blob(A, BLOB, remove=lambda: None)
+        await database.execute("INSERT INTO removals VALUES ($1, now())", str(BLOB))
+        await commit()
+        assert await database.find("SELECT 1 FROM removals") is None
+        await shelf.close()
 
-        runner.run(go())
-        shelf.close()
-
-    def test_a_removal_that_failed(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_a_removal_that_failed(self, shelf: PostgresShelf) -> None:
         """Bytes whose removal failed may go later: nobody commits the blob until that is over."""
         metadata = shelf.metadata()
 
         def remove() -> None:
             raise Unavailable("the object store does not answer")
 
-        async def go() -> None:
-            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-            await metadata.unlink_blob(A, BLOB, remove=remove)
-            with pytest.raises(Unavailable, match="being removed"):
-                await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
-            assert metadata.blob_fact(str(BLOB)) is None
+        await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+        await metadata.unlink_blob(A, BLOB, remove=remove)
+        with pytest.raises(Unavailable, match="being removed"):
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
+        assert metadata.blob_fact(str(BLOB)) is None
 
-        runner.run(go())
-
-    def test_a_removal_that_begins_late(
-        self,
-        runner: asyncio.Runner,
-        shelf: PostgresShelf,
-        monkeypatch: pytest.MonkeyPatch,
+    async def test_a_removal_that_begins_late(
+        self, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Bytes are left where a removal could end when somebody may have pushed them again."""
         metadata = shelf.metadata()
         monkeypatch.setattr(pool, "REMOVING", pool.LEASE + 1)
-
-        async def go() -> None:
-            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-            await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
-            assert metadata.blob_fact(str(BLOB)) is None
-
-        runner.run(go())
+        await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+        await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
+        assert metadata.blob_fact(str(BLOB)) is None
 
     @pytest.mark.parametrize(
         ("url", "place"),
@@ -176,59 +153,41 @@ class TestAway:
             ("mysql://portside@127.0.0.1/none", None),
         ],
     )
-    def test_never_there(
-        self, runner: asyncio.Runner, clock: Clock, url: str, place: str | None
-    ) -> None:
+    async def test_never_there(self, clock: Clock, url: str, place: str | None) -> None:
         """Of a server that is not there one line says where it was looked for, and soon."""
-
-        async def go() -> None:
-            metadata = PostgresMetadata(Database(Terms(url=url), clock=clock))
-            for _ in range(2):
-                with pytest.raises(Unavailable) as caught:
-                    await metadata.probe()
-                detail = str(caught.value.details[0])
-                assert "\n" not in detail
-                if place is not None:
-                    assert detail.startswith(f"the database at {place}: ")
-
         began = time.monotonic()
-        runner.run(go())
+        metadata = PostgresMetadata(Database(Terms(url=url), clock=clock))
+        for _ in range(2):
+            with pytest.raises(Unavailable) as caught:
+                await metadata.probe()
+            detail = str(caught.value.details[0])
+            assert "\n" not in detail
+            if place is not None:
+                assert detail.startswith(f"the database at {place}: ")
         assert time.monotonic() - began < 2
 
-    def test_silent(self, runner: asyncio.Runner, clock: Clock) -> None:
+    async def test_silent(self, clock: Clock) -> None:
         """A server that accepts and says nothing is given up after the time for connecting."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            url = f"postgresql://portside@127.0.0.1:{port}/none?sslmode=disable"
+            terms = Terms(url=url, connect_timeout=0.2)
+            metadata = PostgresMetadata(Database(terms, clock=clock))
+            with pytest.raises(Unavailable, match="in time"):
+                await metadata.probe()
 
-        async def go() -> None:
-            with socket.create_server(("127.0.0.1", 0)) as silent:
-                port = silent.getsockname()[1]
-                url = f"postgresql://portside@127.0.0.1:{port}/none?sslmode=disable"
-                terms = Terms(url=url, connect_timeout=0.2)
-                metadata = PostgresMetadata(Database(terms, clock=clock))
-                with pytest.raises(Unavailable, match="in time"):
-                    await metadata.probe()
-
-        runner.run(go())
-
-    def test_all_connections_taken(
-        self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock
-    ) -> None:
+    async def test_all_connections_taken(self, shelf: PostgresShelf, clock: Clock) -> None:
         """A request that gets no connection in time is refused, and the next one served."""
         terms = Terms(url=shelf.terms.url, connections=1, connect_timeout=0.2)
         database = Database(terms, clock=clock)
-
-        async def go() -> None:
-            async with database.connected():
-                with pytest.raises(Unavailable):
-                    await database.find("SELECT 1")
-            assert await database.find("SELECT 1") is not None
-            await database.close()
-
-        runner.run(go())
+        async with database.connected():
+            with pytest.raises(Unavailable):
+                await database.find("SELECT 1")
+        assert await database.find("SELECT 1") is not None
+        await database.close()
 
     @pytest.mark.parametrize("connections", [2, 10])
-    def test_slow_places(
-        self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock, connections: int
-    ) -> None:
+    async def test_slow_places(self, shelf: PostgresShelf, clock: Clock, connections: int) -> None:
         """While more bytes are placed than there are connections, others read and write."""
         terms = Terms(url=shelf.terms.url, connections=connections, connect_timeout=0.5)
         database = Database(terms, clock=clock)
@@ -242,21 +201,18 @@ class TestAway:
             digest = Digest.of(str(number).encode())
             await metadata.commit_blob(A, digest, 1, session=None, place=place)
 
-        async def go() -> None:
-            await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-            pushes = [asyncio.create_task(push(number)) for number in range(2 * connections)]
-            for _ in range(10):
-                assert await metadata.get_blob_size(A, BLOB) == 4
-                await metadata.probe()
-            assert not any(task.done() for task in pushes)
-            pushes.pop().cancel()
-            go_on.set()
-            await asyncio.gather(*pushes)
-            await database.close()
+        await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+        pushes = [asyncio.create_task(push(number)) for number in range(2 * connections)]
+        for _ in range(10):
+            assert await metadata.get_blob_size(A, BLOB) == 4
+            await metadata.probe()
+        assert not any(task.done() for task in pushes)
+        pushes.pop().cancel()
+        go_on.set()
+        await asyncio.gather(*pushes)
+        await database.close()
 
-        runner.run(go())
-
-    def test_no_turn(self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock) -> None:
+    async def test_no_turn(self, shelf: PostgresShelf, clock: Clock) -> None:
         """A push that gets no turn in time is refused, and the next one goes on."""
         terms = Terms(url=shelf.terms.url, connections=2, statement_timeout=0.3)
         database = Database(terms, clock=clock)
@@ -267,33 +223,24 @@ class TestAway:
             placing.set()
             go_on.wait(30)
 
-        async def go() -> None:
-            slow = asyncio.create_task(metadata.commit_blob(A, BLOB, 4, session=None, place=place))
-            await asyncio.to_thread(placing.wait, 30)
-            other = Digest.of(b"other")
-            with pytest.raises(Unavailable, match="slow"):
-                await metadata.commit_blob(A, other, 5, session=None, place=pytest.fail)
-            go_on.set()
-            await slow
-            await metadata.commit_blob(A, other, 5, session=None, place=lambda: None)
-            await database.close()
+        slow = asyncio.create_task(metadata.commit_blob(A, BLOB, 4, session=None, place=place))
+        await asyncio.to_thread(placing.wait, 30)
+        other = Digest.of(b"other")
+        with pytest.raises(Unavailable, match="slow"):
+            await metadata.commit_blob(A, other, 5, session=None, place=pytest.fail)
+        go_on.set()
+        await slow
+        await metadata.commit_blob(A, other, 5, session=None, place=lambda: None)
+        await database.close()
 
-        runner.run(go())
-
-    def test_slow_statement(
-        self, runner: asyncio.Runner, shelf: PostgresShelf, clock: Clock
-    ) -> None:
+    async def test_slow_statement(self, shelf: PostgresShelf, clock: Clock) -> None:
         """A statement that takes too long is given up, and its locks with it."""
         terms = Terms(url=shelf.terms.url, connections=1, statement_timeout=0.2)
         database = Database(terms, clock=clock)
-
-        async def go() -> None:
-            with pytest.raises(Unavailable, match="in time"):
-                await database.find("SELECT pg_sleep(5)")
-            assert await database.find("SELECT 1") is not None
-            await database.close()
-
-        runner.run(go())
+        with pytest.raises(Unavailable, match="in time"):
+            await database.find("SELECT pg_sleep(5)")
+        assert await database.find("SELECT 1") is not None
+        await database.close()
 
 
 @pytest.mark.parametrize(
@@ -317,8 +264,8 @@ def test_translation(error: Exception, kind: type[Unavailable]) -> None:
 class TestFull:
     """No room."""
 
-    def test_placed_bytes_are_taken_back(
-        self, runner: asyncio.Runner, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
+    async def test_placed_bytes_are_taken_back(
+        self, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Bytes whose row found no room go, unless the blob is known by another push."""
         metadata = shelf.metadata()
@@ -331,59 +278,46 @@ class TestFull:
         async def full(*_: object) -> None:
             raise asyncpg.DiskFullError("no space left on device")
 
-        async def go() -> None:
-            database = metadata._database  # noqa: SLF001  # the commit is to fail
-            real = database._once  # noqa: SLF001
+        database = metadata._database  # noqa: SLF001  # the commit is to fail
+        real = database._once  # noqa: SLF001
 
-            async def once(connection: object, job: Callable[..., object], blob: Digest) -> object:
-                monkeypatch.setattr(database, "_once", real)
-                return await real(connection, lambda transaction: then(job, transaction), blob)  # type: ignore[arg-type]
+        async def once(connection: object, job: Callable[..., object], blob: Digest) -> object:
+            monkeypatch.setattr(database, "_once", real)
+            return await real(connection, lambda transaction: then(job, transaction), blob)  # type: ignore[arg-type]
 
-            async def then(job: Callable[..., object], transaction: object) -> None:
-                await job(transaction)  # type: ignore[misc]
-                await full()
+        async def then(job: Callable[..., object], transaction: object) -> None:
+            await job(transaction)  # type: ignore[misc]
+            await full()
 
-            monkeypatch.setattr(database, "_once", once)
-            with pytest.raises(StorageFull):
-                await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
-            assert undone == [BLOB]
-            await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-            monkeypatch.setattr(database, "_once", once)
-            with pytest.raises(StorageFull):
-                await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
-            assert undone == [BLOB]
-
-        runner.run(go())
+        monkeypatch.setattr(database, "_once", once)
+        with pytest.raises(StorageFull):
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+        assert undone == [BLOB]
+        await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+        monkeypatch.setattr(database, "_once", once)
+        with pytest.raises(StorageFull):
+            await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+        assert undone == [BLOB]
 
 
 class TestSchema:
     """Numbered steps."""
 
-    def test_all_nodes_at_once(
-        self, runner: asyncio.Runner, postgresql: Server, clock: Clock
-    ) -> None:
+    async def test_all_nodes_at_once(self, postgresql: Server, clock: Clock) -> None:
         """Of nodes that start together one takes each step, and all find it taken."""
         terms = Terms(url=postgresql.make_database())
         databases = [Database(terms, clock=clock) for _ in range(6)]
-
-        async def go() -> None:
-            with pytest.raises(SchemaTooOld, match="portside migrate"):
-                await migrations.require_newest(databases[0])
-            taken = await asyncio.gather(*map(migrations.migrate, databases))
-            assert sum(taken) == len(migrations.steps())
-            assert await migrations.migrate(databases[0]) == 0
+        with pytest.raises(SchemaTooOld, match="portside migrate"):
             await migrations.require_newest(databases[0])
-            for database in databases:
-                await database.close()
+        taken = await asyncio.gather(*map(migrations.migrate, databases))
+        assert sum(taken) == len(migrations.steps())
+        assert await migrations.migrate(databases[0]) == 0
+        await migrations.require_newest(databases[0])
+        for database in databases:
+            await database.close()
 
-        runner.run(go())
-
-    def test_half_way(
-        self,
-        runner: asyncio.Runner,
-        postgresql: Server,
-        clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
+    async def test_half_way(
+        self, postgresql: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who comes while a node has taken some of the steps waits until it has taken all."""
         terms = Terms(url=postgresql.make_database(), connections=1)
@@ -398,91 +332,71 @@ class TestSchema:
             return taken
 
         monkeypatch.setattr(migrations, "_take_step", pausing)
+        migrating = asyncio.create_task(migrations.migrate(one))
+        await half_way.wait()
+        assert await migrations.read_version(other) == 1
+        looking = asyncio.create_task(migrations.require_newest(other))
+        done, _ = await asyncio.wait({looking}, timeout=0.2)
+        assert not done
+        go_on.set()
+        assert await migrating == len(migrations.steps())
+        await looking
+        for database in (one, other):
+            await database.close()
 
-        async def go() -> None:
-            migrating = asyncio.create_task(migrations.migrate(one))
-            await half_way.wait()
-            assert await migrations.read_version(other) == 1
-            looking = asyncio.create_task(migrations.require_newest(other))
-            done, _ = await asyncio.wait({looking}, timeout=0.2)
-            assert not done
-            go_on.set()
-            assert await migrating == len(migrations.steps())
-            await looking
-            for database in (one, other):
-                await database.close()
-
-        runner.run(go())
-
-    def test_a_step_that_fails(
-        self,
-        runner: asyncio.Runner,
-        postgresql: Server,
-        clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
+    async def test_a_step_that_fails(
+        self, postgresql: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A step is taken as a whole or not at all, and can be taken again."""
         database = Database(Terms(url=postgresql.make_database()), clock=clock)
         good = migrations.steps()
         bad = {**good, 2: f"{good[2]}; SELECT 1 / 0"}
+        monkeypatch.setattr(migrations, "steps", lambda: bad)
+        with pytest.raises(Unavailable, match="division by zero"):
+            await migrations.migrate(database)
+        assert await migrations.read_version(database) == 1
+        monkeypatch.setattr(migrations, "steps", lambda: good)
+        assert await migrations.migrate(database) == len(good) - 1
+        await database.close()
 
-        async def go() -> None:
-            monkeypatch.setattr(migrations, "steps", lambda: bad)
-            with pytest.raises(Unavailable, match="division by zero"):
-                await migrations.migrate(database)
-            assert await migrations.read_version(database) == 1
-            monkeypatch.setattr(migrations, "steps", lambda: good)
-            assert await migrations.migrate(database) == len(good) - 1
-            await database.close()
-
-        runner.run(go())
-
-    def test_newer(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_newer(self, shelf: PostgresShelf) -> None:
         """A database of a newer version is refused in one line."""
         database = shelf.open()
-
-        async def go() -> None:
-            await database.execute("INSERT INTO schema_version (version) VALUES (99)")
-            for refuse in (migrations.migrate, migrations.require_newest):
-                with pytest.raises(SchemaTooNew) as caught:
-                    await refuse(database)
-                assert "\n" not in str(caught.value.details[0])
-
-        runner.run(go())
+        await database.execute("INSERT INTO schema_version (version) VALUES (99)")
+        for refuse in (migrations.migrate, migrations.require_newest):
+            with pytest.raises(SchemaTooNew) as caught:
+                await refuse(database)
+            assert "\n" not in str(caught.value.details[0])
 
 
 class TestAccessState:
     """How soon a change of access is seen."""
 
-    def test_freshness(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_freshness(self, shelf: PostgresShelf) -> None:
         """The process that makes a change sees it at once, and others when the time is over."""
         time_now = [0.0]
         here, there = (
             PostgresAccess(shelf.open(), freshness=0.2, elapsed=lambda: time_now[0])
             for _ in range(2)
         )
-
-        async def go() -> None:
-            before = await here.access_state()
-            assert await there.access_state() == before
-            assert await here.access_state() is before
-            await here.add_identity(StoredIdentity("alice", IdentityKind.USER, 1))
-            assert (await here.access_state()).closed
-            assert await there.access_state() == before
-            time_now[0] += 0.2
-            after = await there.access_state()
-            assert after == await here.access_state()
-            assert after.closed
-            time_now[0] += 1
-            assert await there.access_state() is after
-
-        runner.run(go())
+        before = await here.access_state()
+        assert await there.access_state() == before
+        assert await here.access_state() is before
+        await here.add_identity(StoredIdentity("alice", IdentityKind.USER, 1))
+        assert (await here.access_state()).closed
+        assert await there.access_state() == before
+        time_now[0] += 0.2
+        after = await there.access_state()
+        assert after == await here.access_state()
+        assert after.closed
+        time_now[0] += 1
+        assert await there.access_state() is after
 
 
 class TestPrice:
     """How many statements an operation takes."""
 
-    def test_queries(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_queries(self, shelf: PostgresShelf) -> None:
         """A pull takes one, and a blob that is pushed in one request four, two of them its own."""
         metadata = shelf.metadata()
         seen: list[str] = []
@@ -490,84 +404,69 @@ class TestPrice:
         async def count(connection: object) -> None:
             connection.add_query_logger(lambda record: seen.append(record.query))  # type: ignore[attr-defined]
 
-        async def go() -> None:
-            await add(metadata, A, image(1))
-            lender = metadata._database._lender  # noqa: SLF001  # to look at what it sends
-            assert lender is not None
-            for holder in lender.pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001
-                if holder._con is not None:  # noqa: SLF001
-                    await count(holder._con)  # noqa: SLF001
+        await add(metadata, A, image(1))
+        lender = metadata._database._lender  # noqa: SLF001  # to look at what it sends
+        assert lender is not None
+        for holder in lender.pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001
+            if holder._con is not None:  # noqa: SLF001
+                await count(holder._con)  # noqa: SLF001
+        await asyncio.sleep(0)
+        seen.clear()
+        for expected, asked in (
+            (1, metadata.get_manifest(A, Tag("v1"))),
+            (1, metadata.get_blob_size(A, Digest.of(image(1).blobs[0]))),
+            (4, metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)),
+            (1, metadata.list_tags(A, PageRequest(10))),
+        ):
+            await asked
+            # The loggers are called after the answer is there.
             await asyncio.sleep(0)
+            assert 1 <= len(seen) <= expected, seen
             seen.clear()
-            for expected, asked in (
-                (1, metadata.get_manifest(A, Tag("v1"))),
-                (1, metadata.get_blob_size(A, Digest.of(image(1).blobs[0]))),
-                (4, metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)),
-                (1, metadata.list_tags(A, PageRequest(10))),
-            ):
-                await asked
-                # The loggers are called after the answer is there.
-                await asyncio.sleep(0)
-                assert 1 <= len(seen) <= expected, seen
-                seen.clear()
 
-        runner.run(go())
-
-    def test_lists_use_indexes(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_lists_use_indexes(self, shelf: PostgresShelf) -> None:
         """Each list can be read from an index in its order: no whole table, and nothing sorted."""
         database = shelf.open()
         lists = [(TAGS, ("a", "", 9)), (REPOSITORIES, ("", 9)), (REFERRERS, ("a", "", None, "", 9))]
-
-        async def go() -> None:
-            for sql, parameters in lists:
-                async with database.connected() as connection, connection.transaction():
-                    # Tables of a few rows are read as a whole otherwise.
-                    for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
-                        await connection.execute(f"SET LOCAL enable_{way} = off")
-                    rows = await connection.fetch(f"EXPLAIN {sql}", *parameters)
-                plan = " ".join(row[0] for row in rows)
-                assert "Seq Scan" not in plan, plan
-                assert "Sort" not in plan, plan
-
-        runner.run(go())
+        for sql, parameters in lists:
+            async with database.connected() as connection, connection.transaction():
+                # Tables of a few rows are read as a whole otherwise.
+                for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+                    await connection.execute(f"SET LOCAL enable_{way} = off")
+                rows = await connection.fetch(f"EXPLAIN {sql}", *parameters)
+            plan = " ".join(row[0] for row in rows)
+            assert "Seq Scan" not in plan, plan
+            assert "Sort" not in plan, plan
 
 
 class TestTexts:
     """What PostgreSQL cannot hold."""
 
-    def test_nul(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_nul(self, shelf: PostgresShelf) -> None:
         """A NUL in what somebody asks for is no failure of the database."""
         metadata, access = shelf.metadata(), shelf.access()
+        await add(metadata, A, image(1))
+        after = PageRequest(10, "v1\0")
+        assert (await metadata.list_tags(A, after)).items == []
+        before = PageRequest(10, "v\0zzz")
+        assert (await metadata.list_tags(A, before)).items == ["v1"]
+        assert (await metadata.list_repositories(PageRequest(10, "\0"))).items == ["a"]
+        page = await metadata.list_referrers(A, BLOB, "a/\0", PageRequest(10), 1000)
+        assert page.items == []
+        for name in ("nul\0", "\ud800"):
+            assert await access.get_identity(name) is None
+        for name in ("nul\0", "long" * 1000, "\ud800"):
+            await access.add_failure("here", name, forget_before=0)
+            assert await access.count_failures("here", name, 0) == 1
 
-        async def go() -> None:
-            await add(metadata, A, image(1))
-            after = PageRequest(10, "v1\0")
-            assert (await metadata.list_tags(A, after)).items == []
-            before = PageRequest(10, "v\0zzz")
-            assert (await metadata.list_tags(A, before)).items == ["v1"]
-            assert (await metadata.list_repositories(PageRequest(10, "\0"))).items == ["a"]
-            page = await metadata.list_referrers(A, BLOB, "a/\0", PageRequest(10), 1000)
-            assert page.items == []
-            for name in ("nul\0", "\ud800"):
-                assert await access.get_identity(name) is None
-            for name in ("nul\0", "long" * 1000, "\ud800"):
-                await access.add_failure("here", name, forget_before=0)
-                assert await access.count_failures("here", name, 0) == 1
-
-        runner.run(go())
-
-    def test_order(self, runner: asyncio.Runner, shelf: PostgresShelf) -> None:
+    async def test_order(self, shelf: PostgresShelf) -> None:
         """Lists are in ASCII order, whatever the locale of the database is."""
         metadata = shelf.metadata()
         names = ["_b", "a", "A", "B", "b", "a-b", "a.b", "ab", "10", "9"]
-
-        async def go() -> None:
-            manifest = await add(metadata, A, image(1))
-            tags = [Tag(name) for name in names]
-            await metadata.put_manifest(A, manifest, tags=tags, condition=None, check_children=True)
-            page = await metadata.list_tags(A, PageRequest(100))
-            assert page.items == sorted([*names, "v1"])
-            page = await metadata.list_tags(A, PageRequest(3, "a"))
-            assert page.items == ["a-b", "a.b", "ab"]
-
-        runner.run(go())
+        manifest = await add(metadata, A, image(1))
+        tags = [Tag(name) for name in names]
+        await metadata.put_manifest(A, manifest, tags=tags, condition=None, check_children=True)
+        page = await metadata.list_tags(A, PageRequest(100))
+        assert page.items == sorted([*names, "v1"])
+        page = await metadata.list_tags(A, PageRequest(3, "a"))
+        assert page.items == ["a-b", "a.b", "ab"]

@@ -35,121 +35,85 @@ async def pid_of(database: Database) -> int:
     return pid
 
 
-def test_the_same_is_used_again(runner: asyncio.Runner, database: Database) -> None:
+async def test_the_same_is_used_again(database: Database) -> None:
     """One who asks alone needs one connection."""
-
-    async def go() -> None:
-        assert len({await pid_of(database) for _ in range(5)}) == 1
-        await database.close()
-
-    runner.run(go())
+    assert len({await pid_of(database) for _ in range(5)}) == 1
+    await database.close()
 
 
-def test_many_share_few(runner: asyncio.Runner, database: Database) -> None:
+async def test_many_share_few(database: Database) -> None:
     """Everybody is served, in turn."""
-
-    async def go() -> None:
-        found = await asyncio.gather(*(pid_of(database) for _ in range(MANY)))
-        assert len(found) == MANY
-        assert len(set(found)) <= 2
-        await database.close()
-
-    runner.run(go())
+    found = await asyncio.gather(*(pid_of(database) for _ in range(MANY)))
+    assert len(found) == MANY
+    assert len(set(found)) <= 2
+    await database.close()
 
 
-def test_an_interrupted_one_is_cleared(
-    runner: asyncio.Runner, database: Database, clock: Clock
-) -> None:
+async def test_an_interrupted_one_is_cleared(database: Database, clock: Clock) -> None:
     """Requests that are cancelled within a statement, or while they wait, keep nothing."""
     watcher = Database(database.terms, clock=clock)
-
-    async def go() -> None:
-        for _ in range(3):
-            asked = [asyncio.create_task(database.find("SELECT pg_sleep(60)")) for _ in range(4)]
-            while await watcher.find(SLEEPING) != (2,):
-                assert not any(task.done() for task in asked)
-            for task in asked:
-                task.cancel()
-            await asyncio.wait(asked)
-            assert len(await asyncio.gather(*(pid_of(database) for _ in range(MANY)))) == MANY
-        await database.close()
-        await watcher.close()
-
-    runner.run(go())
-
-
-def test_a_transaction_is_not_handed_on(runner: asyncio.Runner, database: Database) -> None:
-    """Whoever forgets one does harm to nobody else."""
-
-    async def go() -> None:
-        async with database.connected() as connection:
-            await connection.execute("BEGIN")
-        async with database.connected() as connection:
-            assert not connection.is_in_transaction()
-        await database.close()
-
-    runner.run(go())
-
-
-def test_one_that_was_cut_off_is_replaced(runner: asyncio.Runner, database: Database) -> None:
-    """A connection that ends while it is at hand is noticed."""
-
-    async def go() -> None:
-        first = await pid_of(database)
-        async with database.connected(), database.connected() as other:
-            await other.execute("SELECT 1")
-        await database.list(f"SELECT pg_terminate_backend({first})")
-        assert first not in {await pid_of(database) for _ in range(3)}
+    for _ in range(3):
+        asked = [asyncio.create_task(database.find("SELECT pg_sleep(60)")) for _ in range(4)]
+        while await watcher.find(SLEEPING) != (2,):
+            assert not any(task.done() for task in asked)
+        for task in asked:
+            task.cancel()
+        await asyncio.wait(asked)
         assert len(await asyncio.gather(*(pid_of(database) for _ in range(MANY)))) == MANY
-        await database.close()
+    await database.close()
+    await watcher.close()
 
-    runner.run(go())
+
+async def test_a_transaction_is_not_handed_on(database: Database) -> None:
+    """Whoever forgets one does harm to nobody else."""
+    async with database.connected() as connection:
+        await connection.execute("BEGIN")
+    async with database.connected() as connection:
+        assert not connection.is_in_transaction()
+    await database.close()
 
 
-def test_the_pool_sees_each_in_time(runner: asyncio.Runner, postgresql: Server) -> None:
+async def test_one_that_was_cut_off_is_replaced(database: Database) -> None:
+    """A connection that ends while it is at hand is noticed."""
+    first = await pid_of(database)
+    async with database.connected(), database.connected() as other:
+        await other.execute("SELECT 1")
+    await database.list(f"SELECT pg_terminate_backend({first})")
+    assert first not in {await pid_of(database) for _ in range(3)}
+    assert len(await asyncio.gather(*(pid_of(database) for _ in range(MANY)))) == MANY
+    await database.close()
+
+
+async def test_the_pool_sees_each_in_time(postgresql: Server) -> None:
     """It replaces those that have served for long, and only those that it gets back."""
     elapsed = [0.0]
-
-    async def go() -> None:
-        pool = asyncpg.create_pool(postgresql.make_database(), min_size=0, max_size=1)
-        await pool
-        lender = Lender(pool, connections=1, patience=5, elapsed=lambda: elapsed[0])
-        for now, idle in ((0.0, 0), (AT_HAND, 0), (AT_HAND + 1, 1), (AT_HAND + 2, 0)):
-            loan = await lender.lend()
-            elapsed[0] = now
-            await lender.take_back(loan, was_interrupted=False)
-            assert pool.get_idle_size() == idle
-        await lender.close()
-
-    runner.run(go())
+    pool = asyncpg.create_pool(postgresql.make_database(), min_size=0, max_size=1)
+    await pool
+    lender = Lender(pool, connections=1, patience=5, elapsed=lambda: elapsed[0])
+    for now, idle in ((0.0, 0), (AT_HAND, 0), (AT_HAND + 1, 1), (AT_HAND + 2, 0)):
+        loan = await lender.lend()
+        elapsed[0] = now
+        await lender.take_back(loan, was_interrupted=False)
+        assert pool.get_idle_size() == idle
+    await lender.close()
 
 
-def test_close_waits_for_what_is_lent(runner: asyncio.Runner, database: Database) -> None:
-    """And hangs up, so that it can be used in another loop."""
-
-    async def go() -> int:
-        async with database.connected() as connection:
-            closing = asyncio.create_task(database.close())
-            await asyncio.sleep(0)
-            assert await connection.fetchval("SELECT 1") == 1
-            assert not closing.done()
-        await closing
-        return await pid_of(database)
-
-    assert runner.run(go())
-    runner.run(database.close())
+async def test_close_waits_for_what_is_lent(database: Database) -> None:
+    """And hangs up; the database can be used again."""
+    async with database.connected() as connection:
+        closing = asyncio.create_task(database.close())
+        await asyncio.sleep(0)
+        assert await connection.fetchval("SELECT 1") == 1
+        assert not closing.done()
+    await closing
+    assert await pid_of(database)
+    await database.close()
 
 
-def test_a_refused_one_frees_its_place(
-    runner: asyncio.Runner, postgresql: Server, clock: Clock
-) -> None:
+async def test_a_refused_one_frees_its_place(postgresql: Server, clock: Clock) -> None:
     """A server that cannot be reached is asked again by each who comes, for as long as it takes."""
     database = Database(Terms(url=postgresql.url("none"), connections=1), clock=clock)
-
-    async def go() -> None:
-        for _ in range(3):
-            with pytest.raises(Unavailable, match="does not exist"):
-                await database.find(PID)
-        await database.close()
-
-    runner.run(go())
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="does not exist"):
+            await database.find(PID)
+    await database.close()

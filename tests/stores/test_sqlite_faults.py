@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -48,22 +47,18 @@ class TestReading:
 
     def test_is_replaced(self, database: Database) -> None:
         """The next read opens a fresh one, whichever way of reading it was that failed."""
-        for read in (
-            database.find,
-            database.list,
-            lambda sql: list(database.each(sql)),
-        ):
+        for read in (database.find, database.list, lambda sql: list(database.each(sql))):
             database.reader.close()
             with pytest.raises(Unavailable):
                 read(NAMES)
             assert not read(NAMES)
 
-    def test_a_snapshot_is_one_state(self, database: Database, runner: asyncio.Runner) -> None:
+    async def test_a_snapshot_is_one_state(self, database: Database) -> None:
         """What is written between two reads of a snapshot is not seen in it."""
         add = "INSERT INTO repositories (name, created) VALUES ('a', 1)"
         with database.snapshot():
             assert database.list(NAMES) == []
-            runner.run(database.write(lambda transaction: transaction.execute(add).rowcount))
+            await database.write(lambda transaction: transaction.execute(add).rowcount)
             assert database.list(NAMES) == []
         assert database.list(NAMES) == [("a",)]
 
@@ -71,31 +66,31 @@ class TestReading:
 class TestFile:
     """The file that is not what it was."""
 
-    def test_is_not_made_by_a_read(self, database: Database, runner: asyncio.Runner) -> None:
+    async def test_is_not_made_by_a_read(self, database: Database) -> None:
         """A database that was moved away is not replaced by an empty one."""
         database.file.unlink()
         with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
             database.find(NAMES)
         with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
-            runner.run(database.write(lambda _: None))
+            await database.write(lambda _: None)
         assert not database.file.exists()
 
-    def test_garbage(self, database: Database, runner: asyncio.Runner) -> None:
+    async def test_garbage(self, database: Database) -> None:
         """The file is named, and what to do."""
         database.file.write_bytes(b"garbage" * 1000)
         said = f"{database.file}: file is not a database; stop the registry and restore a backup"
         with pytest.raises(Unavailable, match=said):
             database.find(NAMES)
         with pytest.raises(Unavailable, match=said):
-            runner.run(database.write(lambda transaction: transaction.execute(NAMES)))
+            await database.write(lambda transaction: transaction.execute(NAMES))
 
-    def test_lock(self, database: Database, runner: asyncio.Runner) -> None:
+    async def test_lock(self, database: Database) -> None:
         """A lock that cannot be opened is an error of the registry's own kind, which names it."""
         lock = database.file.with_name("portside.db.lock")
         lock.unlink()
         lock.mkdir()
         with pytest.raises(Unavailable, match=r"portside.db.lock: "):
-            runner.run(database.write(lambda _: None))
+            await database.write(lambda _: None)
 
 
 class TestFullDisk:
@@ -129,9 +124,7 @@ class TestUndo:
     """Bytes that were placed for a transaction for which there was no room."""
 
     @pytest.mark.parametrize("is_known", [True, False])
-    def test_only_new_bytes_go(
-        self, database: Database, runner: asyncio.Runner, is_known: bool
-    ) -> None:
+    async def test_only_new_bytes_go(self, database: Database, is_known: bool) -> None:
         """Those of a blob that was known before stay: they are what its row speaks for."""
         metadata = SqliteMetadata(database)
         begun, end = threading.Event(), threading.Event()
@@ -148,24 +141,21 @@ class TestUndo:
             digest = Digest.of(name.encode())
             return metadata.commit_blob(REPOSITORY, digest, 4, session=None, place=place)
 
-        async def go() -> None:
-            if is_known:
-                await commit("blob", lambda: None)
-            # What is asked for while the writer is busy becomes one transaction.
-            first = asyncio.create_task(commit("first", wait))
-            await asyncio.to_thread(begun.wait)
-            both = asyncio.gather(
-                commit("blob", lambda: lambda: undone.append("blob")),
-                commit("other", fill),
-                return_exceptions=True,
-            )
-            await asyncio.sleep(0)
-            end.set()
-            await first
-            assert [type(outcome) for outcome in await both] == [StorageFull, StorageFull]
-            assert undone == ([] if is_known else ["blob"])
-
-        runner.run(go())
+        if is_known:
+            await commit("blob", lambda: None)
+        # What is asked for while the writer is busy becomes one transaction.
+        first = asyncio.create_task(commit("first", wait))
+        await asyncio.to_thread(begun.wait)
+        both = asyncio.gather(
+            commit("blob", lambda: lambda: undone.append("blob")),
+            commit("other", fill),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        end.set()
+        await first
+        assert [type(outcome) for outcome in await both] == [StorageFull, StorageFull]
+        assert undone == ([] if is_known else ["blob"])
 
 
 class TestTable:
@@ -181,16 +171,12 @@ class TestTable:
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_steps_are_taken_once(tmp_path: Path, clock: Clock, version: int) -> None:
+async def test_steps_are_taken_once(tmp_path: Path, clock: Clock, version: int) -> None:
     """Two processes that start at once do not take the same step twice."""
     first = Database(tmp_path, clock=clock)
     if version:
         first.create()
     with closing(first), closing(Database(tmp_path, clock=clock)) as second:
-
-        async def create() -> None:
-            await asyncio.gather(asyncio.to_thread(first.create), asyncio.to_thread(second.create))
-
-        asyncio.run(create())
+        await asyncio.gather(asyncio.to_thread(first.create), asyncio.to_thread(second.create))
         assert first.list(NAMES) == []
-        assert os.path.exists(tmp_path / "portside.db.lock")
+        assert first.file.with_name("portside.db.lock").exists()

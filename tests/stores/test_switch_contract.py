@@ -73,52 +73,44 @@ async def fill(metadata: CheckableStore, access: AccessStore) -> None:
     await access.add_key(KEY)
 
 
-def test_nothing_changes(runner: asyncio.Runner, shelf: Shelf, clock: Clock) -> None:
+async def test_nothing_changes(shelf: Shelf, clock: Clock) -> None:
     """Every change is refused, in every process; all that reads goes on, and so does all later."""
     metadata, access = shelf.metadata(), shelf.access()
     other = shelf.metadata()
     opened = session(clock)
-
-    async def go() -> None:
-        await fill(metadata, access)
-        await metadata.open_upload(opened)
-        before = await access.access_state()
-        assert not (await metadata.set_read_only(read_only=True)).read_only
-        assert (await other.standing()).read_only
-        for change in changes(other, access, opened):
-            with pytest.raises(ReadOnly):
-                await change()
-        assert await access.access_state() == before
-        assert (await metadata.get_manifest(A, Tag("v1"))).payload == CONTENT.manifest
-        assert (await metadata.list_tags(A, PageRequest(5))).items == ["v1"]
-        with pytest.raises(BlobUnknown):
-            await metadata.get_blob_size(B, KNOWN)
-        assert (await metadata.set_read_only(read_only=False)).read_only
-        for change in changes(other, access, opened)[:2]:
+    await fill(metadata, access)
+    await metadata.open_upload(opened)
+    before = await access.access_state()
+    assert not (await metadata.set_read_only(read_only=True)).read_only
+    assert (await other.standing()).read_only
+    for change in changes(other, access, opened):
+        with pytest.raises(ReadOnly):
             await change()
+    assert await access.access_state() == before
+    assert (await metadata.get_manifest(A, Tag("v1"))).payload == CONTENT.manifest
+    assert (await metadata.list_tags(A, PageRequest(5))).items == ["v1"]
+    with pytest.raises(BlobUnknown):
+        await metadata.get_blob_size(B, KNOWN)
+    assert (await metadata.set_read_only(read_only=False)).read_only
+    for change in changes(other, access, opened)[:2]:
+        await change()
 
-    runner.run(go())
 
-
-def test_what_goes_on(runner: asyncio.Runner, shelf: Shelf, clock: Clock) -> None:
+async def test_what_goes_on(shelf: Shelf, clock: Clock) -> None:
     """A registry that is read-only is ready, counts failed logins, and lets sessions end."""
     metadata, access = shelf.metadata(), shelf.access()
     opened = session(clock)
-
-    async def go() -> None:
-        await metadata.open_upload(opened)
-        await metadata.set_read_only(read_only=True)
-        await metadata.probe()
-        await access.add_failure("127.0.0.1", "alice", forget_before=0)
-        assert await access.count_failures("127.0.0.1", None, 0) == 1
-        await metadata.close_upload(opened)
-        assert not await metadata.has_upload(opened.id)
-        assert await metadata.drop_stray(LOOSE, remove=lambda: None)
-
-    runner.run(go())
+    await metadata.open_upload(opened)
+    await metadata.set_read_only(read_only=True)
+    await metadata.probe()
+    await access.add_failure("127.0.0.1", "alice", forget_before=0)
+    assert await access.count_failures("127.0.0.1", None, 0) == 1
+    await metadata.close_upload(opened)
+    assert not await metadata.has_upload(opened.id)
+    assert await metadata.drop_stray(LOOSE, remove=lambda: None)
 
 
-def test_setting_waits(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_setting_waits(shelf: Shelf) -> None:
     """What is under way when the switch is set is committed first, and seen when it is set."""
     writer, setter = shelf.metadata(), shelf.metadata()
     placing, go_on = threading.Event(), threading.Event()
@@ -127,49 +119,38 @@ def test_setting_waits(runner: asyncio.Runner, shelf: Shelf) -> None:
         placing.set()
         assert go_on.wait(10)
 
-    async def go() -> None:
-        writing = asyncio.ensure_future(writer.commit_blob(A, KNOWN, 4, session=None, place=place))
-        await asyncio.to_thread(placing.wait, 10)
-        setting = asyncio.ensure_future(setter.set_read_only(read_only=True))
-        late = asyncio.ensure_future(add_blob(shelf.metadata(), A, LOOSE))
-        done, _ = await asyncio.wait([setting, writing], timeout=0.05)
-        assert not done
-        go_on.set()
-        await setting
-        assert await setter.get_blob_size(A, KNOWN) == 4
-        await writing
-        # Whether it came before or after, it is whole.
-        (result,) = await asyncio.gather(late, return_exceptions=True)
-        found = setter.blob_fact(LOOSE)
-        assert (found is None) == isinstance(result, ReadOnly)
-        with pytest.raises(ReadOnly):
-            await add_blob(writer, B, KNOWN)
-
-    runner.run(go())
+    writing = asyncio.ensure_future(writer.commit_blob(A, KNOWN, 4, session=None, place=place))
+    await asyncio.to_thread(placing.wait, 10)
+    setting = asyncio.ensure_future(setter.set_read_only(read_only=True))
+    late = asyncio.ensure_future(add_blob(shelf.metadata(), A, LOOSE))
+    done, _ = await asyncio.wait([setting, writing], timeout=0.05)
+    assert not done
+    go_on.set()
+    await setting
+    assert await setter.get_blob_size(A, KNOWN) == 4
+    await writing
+    # Whether it came before or after, it is whole.
+    (result,) = await asyncio.gather(late, return_exceptions=True)
+    found = setter.blob_fact(LOOSE)
+    assert (found is None) == isinstance(result, ReadOnly)
+    with pytest.raises(ReadOnly):
+        await add_blob(writer, B, KNOWN)
 
 
-def test_identities_differ(runner: asyncio.Runner, shelf: Shelf) -> None:
+async def test_identities_differ(shelf: Shelf) -> None:
     """A store is told from others by its identity, which stays the same."""
     metadata = shelf.metadata()
-
-    async def go() -> None:
-        standing = await metadata.standing()
-        assert len(standing.identity) == 32
-        assert (standing.copy_of, standing.read_only) == (None, False)
-        await metadata.set_read_only(read_only=True)
-        assert (await shelf.metadata().standing()).identity == standing.identity
-
-    runner.run(go())
+    standing = await metadata.standing()
+    assert len(standing.identity) == 32
+    assert (standing.copy_of, standing.read_only) == (None, False)
+    await metadata.set_read_only(read_only=True)
+    assert (await shelf.metadata().standing()).identity == standing.identity
 
 
-def test_the_blob_store_is_noted_once(runner: asyncio.Runner, metadata: CheckableStore) -> None:
+async def test_the_blob_store_is_noted_once(metadata: CheckableStore) -> None:
     """Whoever notes another one later is not heard, even if nothing else may change."""
-
-    async def go() -> None:
-        assert (await metadata.standing()).storage is None
-        await metadata.set_read_only(read_only=True)
-        await metadata.note_storage("first")
-        await metadata.note_storage("second")
-        assert (await metadata.standing()).storage == "first"
-
-    runner.run(go())
+    assert (await metadata.standing()).storage is None
+    await metadata.set_read_only(read_only=True)
+    await metadata.note_storage("first")
+    await metadata.note_storage("second")
+    assert (await metadata.standing()).storage == "first"

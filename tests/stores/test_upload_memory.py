@@ -87,75 +87,43 @@ class TestShares:
     """So many at once, and the others in their turn."""
 
     @pytest.mark.parametrize(("shares", "most"), [(0, 1), (1.9, 1), (3, 3)])
-    def test_no_more_than_there_is_memory_for(
-        self, runner: asyncio.Runner, node: Node, shares: float, most: int
+    async def test_no_more_than_there_is_memory_for(
+        self, node: Node, shares: float, most: int
     ) -> None:
         """All of them succeed; one is let in however little there is."""
         pushes = Pushes(node(shares))
-        runner.run(pushes.push_all("many"))
+        await pushes.push_all("many")
         assert pushes.most == most
 
-    def test_a_small_one_needs_none(self, runner: asyncio.Runner, node: Node) -> None:
+    async def test_a_small_one_needs_none(self, node: Node) -> None:
         """It passes those that wait."""
+        blobs = node(1)
+        async with taken(blobs):
+            pushes = Pushes(blobs)
+            await pushes.push_all("small", size=BATCH - 1)
+            assert pushes.most > 1
 
-        async def go() -> None:
-            blobs = node(1)
-            async with taken(blobs):
-                pushes = Pushes(blobs)
-                await pushes.push_all("small", size=BATCH - 1)
-                assert pushes.most > 1
-
-        runner.run(go())
-
-    def test_one_that_waits_too_long(
-        self, runner: asyncio.Runner, node: Node, object_store: ObjectStore
-    ) -> None:
+    async def test_one_that_waits_too_long(self, node: Node, object_store: ObjectStore) -> None:
         """It is told to try again, leaves nothing, and can when there is memory."""
-
-        async def go() -> None:
-            blobs = node(1, patience=0.01)
-            async with taken(blobs):
-                with pytest.raises(Unavailable, match="too many uploads at once; try again"):
-                    await Pushes(blobs).push_all("late", count=1)
-                assert await obstore.list(object_store).collect_async() == []
-            await Pushes(blobs).push_all("late", count=1)
-
-        runner.run(go())
+        blobs = node(1, patience=0.01)
+        async with taken(blobs):
+            with pytest.raises(Unavailable, match="too many uploads at once; try again"):
+                await Pushes(blobs).push_all("late", count=1)
+            assert await obstore.list(object_store).collect_async() == []
+        await Pushes(blobs).push_all("late", count=1)
 
     @pytest.mark.parametrize("end", [RuntimeError, asyncio.CancelledError])
-    def test_one_that_fails(
-        self, runner: asyncio.Runner, node: Node, end: type[BaseException]
-    ) -> None:
+    async def test_one_that_fails(self, node: Node, end: type[BaseException]) -> None:
         """Its share comes back."""
-
-        async def go() -> None:
-            blobs = node(1, patience=0.01)
-            with pytest.raises(end):
-                async with taken(blobs):
-                    raise end
-            await Pushes(blobs).push_all("after", count=1)
-
-        runner.run(go())
+        blobs = node(1, patience=0.01)
+        with pytest.raises(end):
+            async with taken(blobs):
+                raise end
+        await Pushes(blobs).push_all("after", count=1)
 
     @pytest.mark.parametrize("is_joined", [True, False])
-    def test_staged_bytes_that_are_read_again(
-        self, runner: asyncio.Runner, node: Node, is_joined: bool
-    ) -> None:
+    async def test_staged_bytes_that_are_read_again(self, node: Node, is_joined: bool) -> None:
         """To join chunks, and to hash those of another node, takes a share although none came."""
-
-        async def go() -> None:
-            blobs, upload = node(1, patience=0.01), UploadId.fresh()
-            for number in range(2):
-                async with blobs.hold(upload) as staging:
-                    await staging.resume(number * 5, SHA256)
-                    await staging.write(b"bytes")
-                    await staging.flush()
-                    staging.keep()
-            wanted = SHA256 if is_joined else Algorithm.SHA512
-            async with taken(blobs):
-                with pytest.raises(Unavailable, match="too many uploads"):
-                    await finish(blobs, upload, wanted)
-            assert await finish(blobs, upload, wanted) == Digest.of(b"bytesbytes", wanted)
 
         async def finish(blobs: ObjectBlobs, upload: UploadId, algorithm: Algorithm) -> Digest:
             async with blobs.hold(upload) as staging:
@@ -165,48 +133,51 @@ class TestShares:
                     await asyncio.to_thread(await staging.place(digest))
                 return digest
 
-        runner.run(go())
+        blobs, upload = node(1, patience=0.01), UploadId.fresh()
+        for number in range(2):
+            async with blobs.hold(upload) as staging:
+                await staging.resume(number * 5, SHA256)
+                await staging.write(b"bytes")
+                await staging.flush()
+                staging.keep()
+        wanted = SHA256 if is_joined else Algorithm.SHA512
+        async with taken(blobs):
+            with pytest.raises(Unavailable, match="too many uploads"):
+                await finish(blobs, upload, wanted)
+        assert await finish(blobs, upload, wanted) == Digest.of(b"bytesbytes", wanted)
 
 
 class TestCancellation:
     """Clients that go away while they wait."""
 
-    def test_a_push(self, runner: asyncio.Runner, node: Node) -> None:
+    async def test_a_push(self, node: Node) -> None:
         """Neither is a share lost, nor is there one more."""
+        blobs = node(1)
+        pushes = Pushes(blobs)
+        async with taken(blobs):
+            waiting = [asyncio.create_task(pushes.push(bytes(2 * BATCH))) for _ in range(3)]
+            # Up to the memory, none of them waits for anything else.
+            await asyncio.sleep(0)
+            for task in waiting:
+                task.cancel()
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
+        await pushes.push_all("after", count=3)
+        assert pushes.most == 1
 
-        async def go() -> None:
-            blobs = node(1)
-            pushes = Pushes(blobs)
-            async with taken(blobs):
-                waiting = [asyncio.create_task(pushes.push(bytes(2 * BATCH))) for _ in range(3)]
-                # Up to the memory, none of them waits for anything else.
-                await asyncio.sleep(0)
-                for task in waiting:
-                    task.cancel()
-                ends = await asyncio.gather(*waiting, return_exceptions=True)
-            assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
-            await pushes.push_all("after", count=3)
-            assert pushes.most == 1
-
-        runner.run(go())
-
-    def test_at_the_moment_of_its_turn(self, runner: asyncio.Runner) -> None:
+    async def test_at_the_moment_of_its_turn(self) -> None:
         """The share goes to the next one."""
-
-        async def go() -> None:
-            memory = UploadMemory(1, share=1, patience=60)
-            await memory.take()
-            first, second = (asyncio.create_task(memory.take()) for _ in range(2))
-            await asyncio.sleep(0)
-            memory.give_back()
-            first.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await first
-            await second
-            third = asyncio.create_task(memory.take())
-            await asyncio.sleep(0)
-            assert not third.done()
-            memory.give_back()
-            await third
-
-        runner.run(go())
+        memory = UploadMemory(1, share=1, patience=60)
+        await memory.take()
+        first, second = (asyncio.create_task(memory.take()) for _ in range(2))
+        await asyncio.sleep(0)
+        memory.give_back()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+        third = asyncio.create_task(memory.take())
+        await asyncio.sleep(0)
+        assert not third.done()
+        memory.give_back()
+        await third
