@@ -70,15 +70,6 @@ class Load:
                     assert worker.ledger.differences(client) == [], url
 
 
-def assert_sound(cluster: Cluster) -> None:
-    """Check what is stored: nothing is wrong but what a crash may leave, and that is collected."""
-    code, found, _ = cluster.home.run("check")
-    if code:
-        wrong = [line for line in found.splitlines()[:-1] if not line.startswith("stray ")]
-        assert wrong == []
-        assert_home_sound(cluster.home)
-
-
 @pytest.mark.long
 def test_nodes_are_killed(mortal: Cluster) -> None:
     """The others go on without one, and with it when it is back."""
@@ -90,7 +81,7 @@ def test_nodes_are_killed(mortal: Cluster) -> None:
             node.start()
             load.go_on()
     assert load.interruptions > 0
-    assert_sound(mortal)
+    assert_home_sound(mortal.home)
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -138,4 +129,4 @@ def test_the_blob_store_stalls(mortal: Cluster, way: Faulty) -> None:
         load.is_interrupted()
         way.heal()
     assert all(node.is_running for node in mortal.nodes)
-    assert_sound(mortal)
+    assert_home_sound(mortal.home)

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from support.homes import Home
+
+SUMMARY = re.compile(r"(?P<count>No|\d+) problems? in \d+ manifests, .*")
+"""The last line that `portside check` prints: it comes only if everything was looked at."""
+
+
+def find_problems(home: Home) -> list[str]:
+    """Return the problems that `portside check` names, one a line.
+
+    The exit status, the number in the summary and the lines have to say the same, so a check that
+    ended early or printed nothing is not taken for a sound store.
+    """
+    code, printed, errors = home.run("check")
+    assert errors == "", printed
+    assert printed, f"`portside check` printed nothing, and exited with {code}"
+    *problems, last = printed.splitlines()
+    summary = SUMMARY.fullmatch(last)
+    assert summary is not None, printed
+    assert summary["count"] == (str(len(problems)) if problems else "No"), printed
+    assert code == (1 if problems else 0), printed
+    return problems
 
 
 def assert_sound(data: Path) -> None:
@@ -14,11 +35,9 @@ def assert_sound(data: Path) -> None:
 
 def assert_home_sound(home: Home) -> None:
     """Check the store: nothing is wrong once what a crash may leave is collected."""
-    _, found, _ = home.run("check")
-    wrong = [line for line in found.splitlines()[:-1] if not line.startswith("stray ")]
+    wrong = [line for line in find_problems(home) if not line.startswith("stray ")]
     assert wrong == []
     code, printed, errors = home.run("collect")
     assert code == 0, errors
-    code, found, _ = home.run("check")
-    left = [line for line in found.splitlines()[:-1] if not line.startswith("stray upload")]
+    left = [line for line in find_problems(home) if not line.startswith("stray upload")]
     assert left == [], printed
