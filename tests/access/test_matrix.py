@@ -147,6 +147,11 @@ class Closed:
         return factory.access_token(ANONYMOUS, grants, now=start, life=60)
 
 
+BEARER = pytest.mark.parametrize("closed", [AuthScheme.BEARER], indirect=True)
+BASIC = pytest.mark.parametrize("closed", [AuthScheme.BASIC], indirect=True)
+"""Markers of tests about one scheme; a test without one is run under both."""
+
+
 @pytest.fixture(scope="module", params=[AuthScheme.BEARER, AuthScheme.BASIC])
 def closed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -230,21 +235,16 @@ def test_basic(closed: Closed, client: httpx.Client, who: Who) -> None:
     check(closed, client, basic(who.name), actions=actions)
 
 
+@BEARER
 @pytest.mark.parametrize("who", [who for who in STORED if who.may_log_in], ids=lambda who: who.name)
 def test_bearer(closed: Closed, client: httpx.Client, who: Who) -> None:
-    """A token gives the same; a registry that asks for Basic alone gives and takes none."""
-    if closed.scheme is AuthScheme.BASIC:
-        answer = closed.client.get("/oauth2/token", auth=(who.name, PASSWORD))
-        assert answer.status_code == 404
-        check(closed, client, f"Bearer {closed.forged()}", actions=None)
-    else:
-        check(closed, client, f"Bearer {closed.token(who)}", actions=who.allowed)
+    """A token allows what the scope map of its identity says."""
+    check(closed, client, f"Bearer {closed.token(who)}", actions=who.allowed)
 
 
+@BEARER
 def test_bearer_without_scope(closed: Closed, client: httpx.Client) -> None:
-    """A token that lacks what its identity could have got is told so, and not denied."""
-    if closed.scheme is AuthScheme.BASIC:
-        return
+    """A token without the scope that its identity may have is asked for it, and not denied."""
     who = next(who for who in STORED if who.name == "all")
     authorization = f"Bearer {closed.token(who, everything=False)}"
     check(closed, client, authorization, actions=NOTHING, otherwise=401)
@@ -321,8 +321,15 @@ class TestForgedTokens:
                 assert answer.status_code == 401, (kind, endpoint.operation)
                 check_challenge(closed, endpoint, answer)
 
+    @BEARER
     def test_the_forger_can_do_it_right(self, closed: Closed, client: httpx.Client) -> None:
-        """With the right key and aims the same token counts; the policy gives it nothing."""
-        if closed.scheme is AuthScheme.BEARER:
-            token = closed.forged()
-            check(closed, client, f"Bearer {token}", actions=NOTHING, otherwise=401)
+        """With the right key and audience the same token is valid; the policy allows it nothing."""
+        check(closed, client, f"Bearer {closed.forged()}", actions=NOTHING, otherwise=401)
+
+
+@BASIC
+def test_no_bearer_under_basic(closed: Closed, client: httpx.Client) -> None:
+    """A registry that asks for Basic alone issues no token, and accepts none."""
+    answer = closed.client.get("/oauth2/token", auth=("all", PASSWORD))
+    assert answer.status_code == 404
+    check(closed, client, f"Bearer {closed.forged()}", actions=None)
