@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,14 +15,30 @@ from portside.stores.blobs.leftovers import is_in_use
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
 from support.waiting import until
-from support.wire import OCTETS, assert_error, open_upload, push, put_manifest
+from support.wire import OCTETS, assert_error, open_upload, push, push_blob, put_manifest
+
+ROUNDS = 5
+"""Times that two requests race in a repository that neither has been in before."""
 
 
-def send_half(registry: RunningRegistry, method: str, target: str, content: bytes) -> None:
-    """Announce all of the content, send half of it, and close the connection."""
+@contextmanager
+def half_sent(
+    registry: RunningRegistry, method: str, target: str, content: bytes
+) -> Iterator[socket.socket]:
+    """Announce all of the content and send half of it; hang up at the end of the block."""
     head = f"{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
-    with socket.create_connection((registry.host, registry.port)) as connection:
+    with socket.create_connection((registry.host, registry.port), 20) as connection:
         connection.sendall(head.encode() + content[: len(content) // 2])
+        yield connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """End the request where it is, and return what the registry sends until it hangs up too."""
+    connection.shutdown(socket.SHUT_WR)
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+    return received
 
 
 def offset(client: httpx.Client, location: str) -> int:
@@ -41,7 +59,8 @@ class TestCutOff:
         content = make_blob(3_000_000, repository)
         location = open_upload(client, repository)
         target = f"{location}?digest={digest_of(content)}"
-        send_half(registry, method, target, content)
+        with half_sent(registry, method, target, content):
+            pass
         until(lambda: offset(client, location) > 0)
         start = offset(client, location)
         assert 0 < start <= len(content) // 2
@@ -63,17 +82,20 @@ class TestCutOff:
         target = f"/v2/{repository}/blobs/uploads/?digest={digest_of(content)}"
         staged = registry.data / "uploads"
         before = set(staged.iterdir())
-        send_half(registry, "POST", target, content)
+        with half_sent(registry, "POST", target, content):
+            until(lambda: not set(staged.iterdir()) <= before)
         until(lambda: set(staged.iterdir()) <= before)
         assert client.get(f"/v2/{repository}/blobs/{digest_of(content)}").status_code == 404
 
     def test_manifest(
         self, registry: RunningRegistry, client: httpx.Client, repository: str
     ) -> None:
-        """A manifest that is cut off is not stored."""
+        """A manifest that is cut off is not stored, even if what arrived is a manifest as well."""
         content = image(repository)
         push(client, repository, content)
-        send_half(registry, "PUT", f"/v2/{repository}/manifests/half", content.manifest)
+        padded = content.manifest.ljust(2 * len(content.manifest))
+        with half_sent(registry, "PUT", f"/v2/{repository}/manifests/half", padded) as connection:
+            assert b" 201 " not in read_to_end(connection)
         assert client.get(f"/v2/{repository}/manifests/half").status_code == 404
 
     def test_silence(self, data: Path, repository: str) -> None:
@@ -198,26 +220,27 @@ class TestAtOnce:
             until(lambda: client.get(location).headers["Range"] == "0-4")
 
     def test_delete_and_push(self, registry: RunningRegistry, repository: str) -> None:
-        """A manifest is never left without its blobs, whoever deletes them meanwhile."""
+        """A manifest is never left without its blobs, whatever is deleted at the same time."""
         content = image(repository, layers=1)
-        layer = f"/v2/{repository}/blobs/{digest_of(content.blobs[1])}"
+        digest = digest_of(content.blobs[1])
 
-        def delete(_: int) -> None:
+        def delete(layer: str) -> int:
             with httpx.Client(base_url=registry.url, timeout=30) as client:
-                assert client.delete(layer).status_code in {202, 404, 405}
+                return client.delete(layer).status_code
 
-        def try_push(_: int) -> None:
+        def put(name: str) -> int:
             with httpx.Client(base_url=registry.url, timeout=30) as client:
+                return put_manifest(client, name, content, "v1").status_code
+
+        with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=registry.url) as client:
+            for number in range(ROUNDS):
+                name = f"{repository}/{number}"
+                layer = f"/v2/{name}/blobs/{digest}"
                 for blob in content.blobs:
-                    location = open_upload(client, repository)
-                    query = {"digest": digest_of(blob)}
-                    assert client.put(location, params=query, content=blob).status_code == 201
-                assert put_manifest(client, repository, content, "v1").status_code in {201, 400}
-
-        with ThreadPoolExecutor(4) as pool:
-            for number in range(15):
-                for done in (pool.submit(delete, number), pool.submit(try_push, number)):
-                    done.result()
-        with httpx.Client(base_url=registry.url) as client:
-            if client.head(f"/v2/{repository}/manifests/v1").status_code == 200:
-                assert client.get(layer).content == content.blobs[1]
+                    push_blob(client, name, blob)
+                deleting, putting = pool.submit(delete, layer), pool.submit(put, name)
+                outcome = (deleting.result(), putting.result())
+                assert outcome in {(202, 400), (405, 201)}
+                left = 200 if outcome == (405, 201) else 404
+                assert client.get(f"/v2/{name}/manifests/v1").status_code == left
+                assert client.get(layer).status_code == left
