@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import workers_of
 from support.server import run_portside, running_registry, serve_command, start_registry
 from support.waiting import until
 
@@ -31,11 +32,6 @@ def start_time(tmp_path_factory: pytest.TempPathFactory) -> float:
     measured = time.monotonic() - began
     assert registry.stop() == 0
     return measured
-
-
-def workers_of(pid: int) -> list[int]:
-    """List the children of a process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:

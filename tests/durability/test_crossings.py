@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
-import time
+import termios
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -19,54 +20,52 @@ import pytest
 
 from support.checks import assert_sound
 from support.content import OCI_MANIFEST, descriptor, digest_of, image, make_blob
+from support.processes import Stillness, workers_of
 from support.server import RunningRegistry, running_registry, start_registry
+from support.waiting import until
 from support.wire import OCTETS, open_upload, push, push_blob
 
 MIB = 1024 * 1024
-PATIENCE = 10.0
 
-Request = Callable[[httpx.Client], httpx.Response]
+Send = Callable[..., None]
 
 
 @contextmanager
-def one_batch(registry: RunningRegistry) -> Iterator[Callable[[Request], Future[httpx.Response]]]:
+def one_batch(registry: RunningRegistry, answers: list[int]) -> Iterator[Send]:
     """Send requests one after another whose writes end up in one batch, in that order.
 
-    The writer of the one worker waits for the lock with a first job; what comes meanwhile waits in
-    its queue, and is taken together when the lock is free.
+    The writer of the one worker waits for the lock with a first job; writes that arrive while it
+    does wait in its queue, and are taken together when the lock is free. Each request is sent when
+    the one before it is in the queue: when the worker has read it, and is still.
+
+    The statuses of the answers are added to `answers` at the end of the block.
     """
-    lock = os.open(registry.data / "portside.db.lock", os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with ThreadPoolExecutor(8) as pool:
+    (worker,) = workers_of(registry.process.pid)
+    sent: list[HTTPConnection] = []
+    with ExitStack() as stack:
 
-        def send(request: Request) -> Future[httpx.Response]:
-            def run() -> httpx.Response:
-                with httpx.Client(base_url=registry.url, timeout=30) as client:
-                    return request(client)
+        def send(method: str, target: str, content: bytes = b"") -> None:
+            connection = HTTPConnection(registry.host, registry.port, timeout=30)
+            stack.enter_context(closing(connection))
+            connection.request(method, target, content)
+            until(lambda: not unacknowledged(connection.sock))
+            until(Stillness(worker).has_come)
+            sent.append(connection)
 
-            before = connections_of(registry)
-            sent = pool.submit(run)
-            deadline = time.monotonic() + PATIENCE
-            while connections_of(registry) <= before:
-                assert time.monotonic() < deadline
-            # The request is with the worker; another one that is answered shows that it was read.
-            for _ in range(20):
-                httpx.get(f"{registry.url}/healthz")
-            return sent
-
-        send(lambda client: client.post("/v2/first/blobs/uploads/"))
+        lock = os.open(registry.data / "portside.db.lock", os.O_RDWR)
         try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            send("POST", "/v2/first/blobs/uploads/")
             yield send
         finally:
             os.close(lock)
+        answers += [connection.getresponse().status for connection in sent[1:]]
 
 
-def connections_of(registry: RunningRegistry) -> int:
-    """Count the open connections to the registry's port."""
-    port = f":{registry.port:04X}"
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    fields = (line.split() for line in lines)
-    return sum(entry[1].endswith(port) and entry[3] == "01" for entry in fields)
+def unacknowledged(connection: socket.socket) -> int:
+    """Count the bytes that the system of the other end has not received."""
+    count = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+    return int(struct.unpack("i", count)[0])
 
 
 class TestOneBatch:
@@ -84,11 +83,11 @@ class TestOneBatch:
         with httpx.Client(base_url=registry.url, timeout=30) as client:
             digest = push_blob(client, "a", content)
             location = open_upload(client, "b")
-            with one_batch(registry) as send:
-                deleted = send(lambda other: other.delete(f"/v2/a/blobs/{digest}"))
-                query = {"digest": digest}
-                pushed = send(lambda other: other.put(location, params=query, content=content))
-            assert (deleted.result().status_code, pushed.result().status_code) == (202, 201)
+            statuses: list[int] = []
+            with one_batch(registry, statuses) as send:
+                send("DELETE", f"/v2/a/blobs/{digest}")
+                send("PUT", f"{location}?digest={digest}", content)
+            assert statuses == [202, 201]
             assert client.get(f"/v2/b/blobs/{digest}").content == content
             assert client.get(f"/v2/a/blobs/{digest}").status_code == 404
         assert registry.stop() == 0
@@ -100,11 +99,11 @@ class TestOneBatch:
         with httpx.Client(base_url=registry.url, timeout=30) as client:
             digest = push_blob(client, "a", content)
             location = open_upload(client, "b")
-            with one_batch(registry) as send:
-                query = {"digest": digest}
-                pushed = send(lambda other: other.put(location, params=query, content=content))
-                deleted = send(lambda other: other.delete(f"/v2/a/blobs/{digest}"))
-            assert (deleted.result().status_code, pushed.result().status_code) == (202, 201)
+            statuses: list[int] = []
+            with one_batch(registry, statuses) as send:
+                send("PUT", f"{location}?digest={digest}", content)
+                send("DELETE", f"/v2/a/blobs/{digest}")
+            assert statuses == [201, 202]
             assert client.get(f"/v2/b/blobs/{digest}").content == content
         assert registry.stop() == 0
         assert_sound(registry.data)
