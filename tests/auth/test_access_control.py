@@ -32,8 +32,8 @@ from portside.auth.rulebook import RuleBook
 from portside.auth.tokens.keys import KeyRing, load_keys, make_key, rotate_keys
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import ALL, Action
+from portside.spec.errors import TooManyRequests
 from portside.spec.patterns import RepositoryPattern
-from portside.spec.refusals import TooManyRequests
 from portside.stores.access import (
     IdentityKind,
     ScopeMap,

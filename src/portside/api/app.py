@@ -16,8 +16,15 @@ from portside.api.errors import error_answer
 from portside.api.heads import check_head
 from portside.api.registry import Registry
 from portside.spec.endpoints import Endpoint
-from portside.spec.errors import BodyIncomplete, BodyTimeout, RegistryError, Unavailable, Unknown
-from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
+from portside.spec.errors import (
+    BodyIncomplete,
+    BodyTimeout,
+    EndpointUnknown,
+    MethodNotAllowed,
+    RegistryError,
+    Unavailable,
+    Unknown,
+)
 from portside.spec.routes import Match, match
 
 Handler = Callable[[Call], Awaitable[Response]]

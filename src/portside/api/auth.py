@@ -18,8 +18,8 @@ from portside.auth.credentials import (
 from portside.auth.snapshot import Snapshot
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import Action
+from portside.spec.errors import Denied, Unauthorized
 from portside.spec.names import RepositoryName
-from portside.spec.refusals import Denied, Unauthorized
 from portside.spec.schemes import AuthScheme
 from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 

@@ -6,7 +6,7 @@ import msgspec
 
 from portside.api.answers import Answer, headers
 from portside.api.locations import upload_location
-from portside.spec import errors, http_errors, refusals
+from portside.spec import errors
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import Endpoint
 from portside.spec.media_types import JSON
@@ -48,11 +48,11 @@ def _explaining_headers(error: errors.RegistryError, status: int) -> dict[str, s
                 "range": session.received,
                 "docker_upload_uuid": session.id,
             }
-        case http_errors.MethodNotAllowed(allowed=allowed):
+        case errors.MethodNotAllowed(allowed=allowed):
             return {"allow": ", ".join(allowed)}
-        case refusals.Unauthorized() | refusals.Denied() if status == refusals.Unauthorized.status:
+        case errors.Unauthorized() | errors.Denied() if status == errors.Unauthorized.status:
             return {"www_authenticate": error.challenge}
-        case refusals.TooManyRequests() | errors.Unavailable() | errors.UploadBusy():
+        case errors.TooManyRequests() | errors.Unavailable() | errors.UploadBusy():
             return {"retry_after": str(getattr(error, "seconds", 1))}
         case _:
             return {}

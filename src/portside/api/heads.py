@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
-from portside.spec.http_errors import (
+from portside.spec.errors import (
     ContentEncodingUnsupported,
     HeadersTooLarge,
     HostInvalid,

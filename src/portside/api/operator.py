@@ -18,8 +18,7 @@ from portside.api.openapi import describe
 from portside.api.paths import OPERATOR_PATHS
 from portside.api.registry import Registry
 from portside.api.token_server import TokenServer
-from portside.spec.errors import RegistryError, Unavailable
-from portside.spec.http_errors import EndpointUnknown, MethodNotAllowed
+from portside.spec.errors import EndpointUnknown, MethodNotAllowed, RegistryError, Unavailable
 
 PROBE_TIMEOUT = 5.0
 """Seconds after which a database or a blob store that does not answer counts as broken."""

@@ -22,8 +22,7 @@ from portside.auth.credentials import (
 from portside.auth.granting import grant
 from portside.auth.snapshot import Snapshot
 from portside.auth.tokens.own import TokenInvalid
-from portside.spec.http_errors import EndpointUnknown
-from portside.spec.refusals import FormTooLarge, GrantTypeUnsupported, Unauthorized
+from portside.spec.errors import EndpointUnknown, FormTooLarge, GrantTypeUnsupported, Unauthorized
 from portside.spec.schemes import AuthScheme
 from portside.spec.scopes import parse_scopes
 

@@ -23,7 +23,7 @@ from portside.auth.snapshot import Snapshot, Version
 from portside.auth.tokens.foreign import ForeignTokens
 from portside.auth.tokens.keys import load_keys
 from portside.auth.tokens.own import ISSUER, OwnToken, TokenFactory, TokenInvalid, claimed_issuer
-from portside.spec.refusals import TooManyRequests
+from portside.spec.errors import TooManyRequests
 from portside.stores.access import AccessStore
 
 TOKEN_USERS = frozenset({TOKEN_USER, ""})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from portside.spec.refusals import TooManyRequests
+from portside.spec.errors import TooManyRequests
 from portside.stores.access import AccessStore
 
 ALL_NAMES = 10

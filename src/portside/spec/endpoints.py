@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portside.spec import errors, http_errors, refusals
+from portside.spec import errors
 from portside.spec.actions import Action
 from portside.spec.dialects import Dialect
 from portside.spec.parameters import (
@@ -26,19 +26,19 @@ from portside.spec.parameters import (
 
 ERRORS_OF_ALL: tuple[type[errors.RegistryError], ...] = (
     errors.NameInvalid,
-    refusals.Unauthorized,
-    refusals.Denied,
-    refusals.TooManyRequests,
-    http_errors.HeadersTooLarge,
-    http_errors.HostInvalid,
-    http_errors.TransferEncodingUnsupported,
+    errors.Unauthorized,
+    errors.Denied,
+    errors.TooManyRequests,
+    errors.HeadersTooLarge,
+    errors.HostInvalid,
+    errors.TransferEncodingUnsupported,
     errors.Unknown,
     errors.Unavailable,
 )
 """What any endpoint can answer."""
 
 _WRITES = (errors.StorageFull,)
-_BODY = (errors.BodyTimeout, errors.BodyIncomplete, http_errors.ContentEncodingUnsupported)
+_BODY = (errors.BodyTimeout, errors.BodyIncomplete, errors.ContentEncodingUnsupported)
 _FIND_BLOB = (errors.DigestInvalid, errors.BlobUnknown, errors.PreconditionFailed)
 _FIND_MANIFEST = (errors.DigestInvalid, errors.ManifestUnknown, errors.PreconditionFailed)
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
@@ -83,8 +83,8 @@ class Endpoint:
             return status
         if status >= 500:  # noqa: PLR2004  # a server error is outside every description
             return status
-        if status == refusals.Denied.status:
-            return refusals.Unauthorized.status
+        if status == errors.Denied.status:
+            return errors.Unauthorized.status
         return 400 if 400 in self.described else 404  # noqa: PLR2004
 
 

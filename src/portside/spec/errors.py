@@ -17,14 +17,18 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      +-- BlobUploadInvalid
      |    +-- UploadBusy, BodyTimeout, BodyIncomplete
      +-- SizeInvalid
-     |    +-- BlobTooLarge
+     |    +-- BlobTooLarge, FormTooLarge
      +-- RangeInvalid
      |    +-- RangeNotSatisfiable, OffsetMismatch
      +-- PaginationNumberInvalid
      +-- PreconditionFailed
      +-- Unsupported
      |    +-- DeleteDisabled, BlobInUse, ManifestInUse
-     |    +-- those of `http_errors`
+     |    +-- EndpointUnknown, MethodNotAllowed
+     |    +-- HeadersTooLarge, HostInvalid
+     |    +-- ContentEncodingUnsupported, TransferEncodingUnsupported
+     |    +-- GrantTypeUnsupported
+     +-- Unauthorized, Denied, TooManyRequests
      +-- Unavailable
      |    +-- StorageFull, ReadOnly
      +-- Unknown
@@ -42,7 +46,7 @@ class RegistryError(Exception):
     """A request that cannot be answered as asked; the root of the tree.
 
     `details` explains the case at hand, one entry for each error of the body: names, digests and
-    offsets, and what the client can do.
+    offsets, and what the client can do. A class without a `message` is a family, and never raised.
     """
 
     code: ClassVar[str]
@@ -146,11 +150,10 @@ class BlobUploadUnknown(RegistryError):
 
 
 class BlobUploadInvalid(RegistryError):
-    """The upload session cannot take this request (code-2)."""
+    """A request that an upload session cannot take (code-2); a family."""
 
     code = "BLOB_UPLOAD_INVALID"
     status = 400
-    message = "upload request invalid"
 
 
 class UploadBusy(BlobUploadInvalid):
@@ -186,6 +189,13 @@ class BlobTooLarge(SizeInvalid):
 
     status = 413
     message = "blob is larger than the registry accepts"
+
+
+class FormTooLarge(SizeInvalid):
+    """A request to the token server is larger than any that makes sense."""
+
+    status = 413
+    message = "the form is larger than the token server accepts"
 
 
 class RangeInvalid(RegistryError):
@@ -239,11 +249,10 @@ class PreconditionFailed(RegistryError):
 
 
 class Unsupported(RegistryError):
-    """The operation is not supported here (code-13)."""
+    """An operation that is not supported here (code-13); a family."""
 
     code = "UNSUPPORTED"
     status = 405
-    message = "the operation is unsupported"
 
 
 class DeleteDisabled(Unsupported):
@@ -262,6 +271,100 @@ class ManifestInUse(Unsupported):
     """An index of the repository lists the manifest, so that it may not be deleted."""
 
     message = "manifest is listed by an index of the repository"
+
+
+class MethodNotAllowed(Unsupported):
+    """The endpoint exists, but not with this method; `allowed` are the methods it has."""
+
+    message = "the endpoint does not support this method"
+
+    def __init__(self, allowed: tuple[str, ...], *details: str) -> None:
+        super().__init__(*details)
+        self.allowed = allowed
+
+
+class EndpointUnknown(Unsupported):
+    """No endpoint has this path."""
+
+    status = 404
+    message = "the registry has no such endpoint"
+
+
+class HeadersTooLarge(Unsupported):
+    """The request's header fields are larger than the limit (RFC 6585, section 5)."""
+
+    status = 431
+    message = "request header fields are too large"
+
+
+class HostInvalid(Unsupported):
+    """The request does not name one host (RFC 9112, section 3.2)."""
+
+    status = 400
+    message = "a request must have one Host header"
+
+
+class ContentEncodingUnsupported(Unsupported):
+    """The body is encoded; its digest is that of the bytes as they are (RFC 9110, 15.5.16)."""
+
+    status = 415
+    message = "content encodings are not supported"
+
+
+class TransferEncodingUnsupported(Unsupported):
+    """The body is transferred in a way that the registry does not know (RFC 9112, 6.1)."""
+
+    status = 501
+    message = "transfer encodings other than chunked are not supported"
+
+
+class GrantTypeUnsupported(Unsupported):
+    """A token was asked for in a way that the token server does not know (RFC 6749, 5.2)."""
+
+    status = 400
+    message = "the grant type is not supported"
+
+
+class Unauthorized(RegistryError):
+    """The request needs credentials, or other ones (code-11).
+
+    `challenge` is the WWW-Authenticate header that tells the client how to get them.
+    """
+
+    code = "UNAUTHORIZED"
+    status = 401
+    message = "authentication required"
+
+    def __init__(self, challenge: str, *details: str) -> None:
+        super().__init__(*details)
+        self.challenge = challenge
+
+
+class Denied(RegistryError):
+    """The identity is known, and may not do this (code-12).
+
+    `challenge` is for dialects that know no status but 401 for this.
+    """
+
+    code = "DENIED"
+    status = 403
+    message = "requested access to the resource is denied"
+
+    def __init__(self, challenge: str, *details: str) -> None:
+        super().__init__(*details)
+        self.challenge = challenge
+
+
+class TooManyRequests(RegistryError):
+    """Too many failed attempts to authenticate; `seconds` is how long to wait (code-14)."""
+
+    code = "TOOMANYREQUESTS"
+    status = 429
+    message = "too many requests"
+
+    def __init__(self, seconds: int, *details: str) -> None:
+        super().__init__(*details)
+        self.seconds = seconds
 
 
 class Unavailable(RegistryError):
