@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.names import RepositoryName, Tag
-from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.inspection import BlobFact, ReferenceFact, UploadFact
 from stores.conftest import Clock, Shelf
 from stores.test_metadata_contract import add, parsed
@@ -28,7 +28,7 @@ async def test_everything_is_told(shelf: Shelf, clock: Clock) -> None:
     await add(metadata, A, content)
     await metadata.put_manifest(A, sparse, tags=[Tag("all")], condition=None, check_children=False)
     await metadata.open_upload(session)
-    await metadata.advance_upload(session.after(UploadEvent.RECEIVE, offset=5), origin=0)
+    await metadata.advance_upload(session.at(5), origin=0)
     blobs = sorted(str(Digest.of(blob)) for blob in content.blobs)
     assert list(metadata.integrity_problems()) == []
     assert list(metadata.repository_names()) == ["a"]

@@ -25,7 +25,7 @@ from portside.spec.errors import (
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
-from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
@@ -201,7 +201,7 @@ class TestUploads:
         with pytest.raises(BlobUploadUnknown):
             await metadata.get_upload(B, session.id)
         clock.now += 10
-        advanced = session.after(UploadEvent.RECEIVE, offset=5)
+        advanced = session.at(5)
         await metadata.advance_upload(advanced, origin=0)
         found = await metadata.get_upload(A, session.id)
         assert (found.offset, found.updated) == (5, clock.now)
@@ -235,7 +235,7 @@ class TestUploads:
         session = self.session(clock)
 
         def moved(offset: int) -> UploadSession:
-            return session.after(UploadEvent.RECEIVE, offset=offset)
+            return session.at(offset)
 
         await metadata.open_upload(session)
         await metadata.advance_upload(moved(5), origin=0)

@@ -12,7 +12,7 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUnknown, ReadOnly
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
-from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.access import AccessStore, IdentityKind, StoredIdentity
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_access_contract import ALICE, EMPTY, KEY, NEXT_KEY, PULL, ROBOT
@@ -52,7 +52,7 @@ def changes(
         lambda: metadata.delete_manifest(A, digest),
         lambda: metadata.delete_tag(A, Tag("v1")),
         lambda: metadata.open_upload(opened),
-        lambda: metadata.advance_upload(opened.after(UploadEvent.RECEIVE, offset=1), origin=0),
+        lambda: metadata.advance_upload(opened.at(1), origin=0),
         lambda: access.add_identity(StoredIdentity("new", IdentityKind.USER, 1)),
         lambda: access.change_identity("alice", IdentityKind.USER, lambda found: found),
         lambda: access.remove_identity("alice", IdentityKind.USER),

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
-from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.inspection import CheckableBlobs
 from portside.stores.interfaces import BlobLinkStore, BlobStore, Remove, UploadStore
 
@@ -50,7 +50,7 @@ async def _expire(
         session = await uploads.get_upload(stale.repository, stale.id)
         if session.updated >= before:
             return False
-        await uploads.close_upload(session.after(UploadEvent.EXPIRE))
+        await uploads.close_upload(session)
         await blobs.discard(session.id)
         return True
 

@@ -23,7 +23,7 @@ from portside.spec.errors import (
 )
 from portside.spec.names import RepositoryName
 from portside.spec.ranges import ByteRange
-from portside.spec.uploads import UploadEvent, UploadId, UploadSession
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import (
     BlobLinkStore,
     BlobStore,
@@ -123,15 +123,15 @@ class Receiver:
         """
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
-            finished = session.after(UploadEvent.FINISH, offset=session.offset + received)
-            await self._commit(repository, digest, finished.offset, staging, session=session)
+            size = session.offset + received
+            await self._commit(repository, digest, size, staging, session=session)
             await self._discard(upload)
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Give up a session (end-14); raises BlobUploadUnknown and UploadBusy."""
         async with self._blobs.hold(upload):
             session = await self._uploads.get_upload(repository, upload)
-            await self._uploads.close_upload(session.after(UploadEvent.CANCEL))
+            await self._uploads.close_upload(session)
             await self._discard(upload)
 
     async def _continue(
@@ -176,8 +176,7 @@ class Receiver:
         """Make what arrived durable, then say so; in this order, the offset never lies."""
         if received == 0:
             return session
-        offset = await staging.flush()
-        advanced = session.after(UploadEvent.RECEIVE, offset=offset)
+        advanced = session.at(await staging.flush())
         try:
             await self._uploads.advance_upload(advanced, origin=session.offset)
         except StorageFull:

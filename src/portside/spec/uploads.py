@@ -1,22 +1,13 @@
-r"""The life of an upload session, as one state machine.
+"""Upload sessions: blobs that arrive over several requests.
 
-A session is opened by POST (end-4a). PATCH (end-5) and PUT (end-6) append bytes at its offset,
-which is what the registry holds durably; whatever cuts a request off, the session stays where it
-was, or further on, and never behind what was acknowledged. It ends in one of three ways, and after
-each of them it is unknown:
-
-                 receive              finish
-      OPENED ------------> RECEIVING ---------> FINISHED
-        |   \\               |  ^ |  \\
-        |    \\   receive    +--+ |   +-- cancel --> CANCELLED
-        |     \\                  |
-        |      +-- finish, cancel, expire lead to the same ends
-        +------------------------+-- expire --> EXPIRED
+A session is opened by POST (end-4a). PATCH (end-5) and PUT (end-6) append bytes at its offset, the
+number of bytes that the registry holds durably. Whatever cuts a request off, the offset never falls
+behind what was acknowledged. A session ends when its blob is made (PUT), when it is cancelled
+(DELETE, end-14) or when it expires; it is unknown from then on.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 import secrets
 from typing import Self
@@ -27,38 +18,6 @@ from portside.spec.digests import Algorithm
 from portside.spec.errors import BlobUploadUnknown, OffsetMismatch
 from portside.spec.names import RepositoryName
 from portside.spec.ranges import ByteRange
-
-
-class UploadState(enum.Enum):
-    """Where a session stands."""
-
-    OPENED = enum.auto()
-    RECEIVING = enum.auto()
-    FINISHED = enum.auto()
-    CANCELLED = enum.auto()
-    EXPIRED = enum.auto()
-
-
-class UploadEvent(enum.Enum):
-    """What can happen to a session."""
-
-    RECEIVE = enum.auto()
-    FINISH = enum.auto()
-    CANCEL = enum.auto()
-    EXPIRE = enum.auto()
-
-
-TRANSITIONS: dict[tuple[UploadState, UploadEvent], UploadState] = {
-    (UploadState.OPENED, UploadEvent.RECEIVE): UploadState.RECEIVING,
-    (UploadState.OPENED, UploadEvent.FINISH): UploadState.FINISHED,
-    (UploadState.OPENED, UploadEvent.CANCEL): UploadState.CANCELLED,
-    (UploadState.OPENED, UploadEvent.EXPIRE): UploadState.EXPIRED,
-    (UploadState.RECEIVING, UploadEvent.RECEIVE): UploadState.RECEIVING,
-    (UploadState.RECEIVING, UploadEvent.FINISH): UploadState.FINISHED,
-    (UploadState.RECEIVING, UploadEvent.CANCEL): UploadState.CANCELLED,
-    (UploadState.RECEIVING, UploadEvent.EXPIRE): UploadState.EXPIRED,
-}
-"""Every step there is; what is not in the table ends in BLOB_UPLOAD_UNKNOWN."""
 
 
 class UploadId(str):
@@ -99,19 +58,10 @@ class UploadSession(msgspec.Struct, frozen=True):
     created: int
     updated: int
     offset: int = 0
-    state: UploadState = UploadState.OPENED
 
-    def after(self, event: UploadEvent, *, offset: int | None = None) -> UploadSession:
-        """Take one step of the table; `offset` is where a RECEIVE has come to.
-
-        Raises BlobUploadUnknown if a session in this state has no such step.
-        """
-        state = TRANSITIONS.get((self.state, event))
-        if state is None:
-            over = f"upload session {self.id} is {self.state.name.lower()}"
-            raise BlobUploadUnknown(over)
-        reached = self.offset if offset is None else offset
-        return msgspec.structs.replace(self, state=state, offset=reached)
+    def at(self, offset: int) -> UploadSession:
+        """Return the session as it is once it holds `offset` bytes."""
+        return msgspec.structs.replace(self, offset=offset)
 
     def check_chunk(self, chunk: ByteRange | None) -> None:
         """Accept a chunk that starts at the offset; one without a range always does.

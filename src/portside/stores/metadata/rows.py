@@ -12,7 +12,7 @@ from portside.spec.actions import parse_actions
 from portside.spec.digests import Algorithm
 from portside.spec.names import RepositoryName
 from portside.spec.patterns import RepositoryPattern
-from portside.spec.uploads import UploadId, UploadSession, UploadState
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.access import (
     IdentityKind,
     ScopeMap,
@@ -45,7 +45,6 @@ def session_from_row(row: Iterable[Any]) -> UploadSession:
         created=created,
         updated=updated,
         offset=received,
-        state=UploadState.RECEIVING if received else UploadState.OPENED,
     )
 
 
