@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 AZURITE := 3.37.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help run install test check bench format clean
+.PHONY: help run install test check bench reference format clean
 
 help:
 	@echo "make run      serve on 127.0.0.1:5000, data in ./data"
 	@echo "make install  build $(BIN)/portside, nothing else"
 	@echo "make test     run every test, with real clients"
 	@echo "make check    lint, types, import directions"
+	@echo "make reference  write the tables of docs/reference/settings.md"
 	@echo "make bench    measure side by side with Debian's docker-registry"
 
 run: install
@@ -40,6 +41,9 @@ bench: $(VENV)/.tested-with
 	scripts/need docker-registry wrk apache2-utils:ab curl openssl \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	$(BIN)/python -m bench
+
+reference: $(VENV)/.installed
+	$(BIN)/python -m scripts.settings_reference
 
 $(VENV)/bin/python:
 	scripts/make-venv $(PYTHON) $(VENV)

@@ -16,6 +16,7 @@ from portside.cli.commands import commands
 from portside.config import Setting, list_settings
 from portside.spec import errors
 from portside.spec.endpoints import ENDPOINTS
+from scripts.settings_reference import renewed
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -38,12 +39,20 @@ def error_classes(root: type[errors.RegistryError]) -> Iterator[type[errors.Regi
 
 @pytest.mark.parametrize("setting", list_settings(), ids=lambda setting: setting.name)
 def test_settings(setting: Setting) -> None:
-    """Each setting is documented with its spellings, default, unit, values and reason."""
-    (row,) = [row for row in rows("settings.md") if f"`{setting.variable}`" in row]
-    option, _, *rest = [cell.strip() for cell in row.strip("|").split(" | ")]
-    assert f"`--{setting.option}`" in option
-    assert rest == [setting.shown_default, setting.unit, setting.expected, setting.description]
-    assert setting.description.endswith(".")
+    """Each setting is documented under its heading, in sentences."""
+    page = (REFERENCE / "settings.md").read_text("utf-8")
+    section = page.partition(f"\n## {setting.group}\n")[2].partition("\n## ")[0]
+    assert f"`--{setting.option}`" in section
+    assert f"`{setting.variable}`" in section
+    assert not setting.summary.endswith(".")
+    for sentences in filter(None, (setting.details, setting.off)):
+        assert sentences.endswith(".")
+
+
+def test_settings_are_current() -> None:
+    """The tables of settings say what the declarations say."""
+    page = (REFERENCE / "settings.md").read_text("utf-8")
+    assert page == renewed(page), "run `make reference`"
 
 
 def test_no_other_settings() -> None:

@@ -14,6 +14,7 @@ from portside.auth.registrar import RegistrarError
 from portside.auth.rulebook import RuleBook, Rules
 from portside.auth.rules import Rule
 from portside.bootstrap import Stores, now
+from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_json
 from portside.cli.registry import opened_registry, read_settings, registry_command
 from portside.config import Settings
@@ -54,7 +55,7 @@ class Subject(NamedTuple):
     obstacle: str = ""
 
 
-@click.group("access")
+@click.group("access", cls=CommandGroup)
 def access() -> None:
     """Find out who may do what."""
 

@@ -17,7 +17,7 @@ from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores, now, opened_stores
 from portside.cli.announcement import drop_output
 from portside.cli.failures import CertificateInvalid, ServerError
-from portside.cli.options import settings_options
+from portside.cli.options import CommandGroup, settings_options
 from portside.cli.registry import (
     BLOBS,
     REGISTRY,
@@ -50,7 +50,7 @@ GROUPS = {
 """Groups of commands, and large commands, with the modules that hold them, in which `-` is `_`."""
 
 
-class Commands(click.Group):
+class Commands(CommandGroup):
     """All commands; a group is imported when somebody asks for it, and the others are not."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

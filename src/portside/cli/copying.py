@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from portside.bootstrap import Stores, connected_stores, now
-from portside.cli.options import read_file
+from portside.cli.options import Command, read_file
 from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
 from portside.config import SettingsInvalid, make_settings
 from portside.operations.copy.moving import Ending, Move
@@ -21,7 +21,7 @@ EVERY = 10.0
 """Seconds between two lines that say how far the copy is."""
 
 
-@click.command("copy-store")
+@click.command("copy-store", cls=Command)
 @click.option(
     "--to",
     "target_file",
@@ -73,7 +73,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
         sys.exit(1)
 
 
-@click.command("read-only")
+@click.command("read-only", cls=Command)
 @click.argument("state", type=click.Choice(["on", "off"]), required=False)
 @registry_command()
 async def read_only(*, state: str | None, **given: Any) -> None:

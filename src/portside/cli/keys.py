@@ -8,12 +8,13 @@ import click
 
 from portside.auth.tokens.keys import rotate_keys
 from portside.bootstrap import now
+from portside.cli.options import CommandGroup
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import opened_registry, read_settings, registry_command
 from portside.stores.access import SigningKey
 
 
-@click.group("keys")
+@click.group("keys", cls=CommandGroup)
 def keys() -> None:
     """Manage the keys that sign the registry's tokens."""
 

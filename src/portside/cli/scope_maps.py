@@ -8,6 +8,7 @@ import click
 
 from portside.auth.registrar import RegistrarError, check_spelling, parse_scope_rules
 from portside.auth.registrations import ScopeMapChange
+from portside.cli.options import CommandGroup
 from portside.cli.output import (
     iso_time,
     json_option,
@@ -23,7 +24,7 @@ from portside.stores.access import ScopeMap, ScopeRule
 RULE = "PATTERN:ACTIONS"
 
 
-@click.group("scope-map")
+@click.group("scope-map", cls=CommandGroup)
 def scope_map() -> None:
     """Manage scope maps: lists of what tokens may do in which repositories.
 

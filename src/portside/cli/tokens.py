@@ -12,6 +12,7 @@ import click
 from portside.auth.registrar import PASSWORD_NUMBERS, RegistrarError
 from portside.auth.registrations import MadePassword, Registration, TokenChange
 from portside.bootstrap import now
+from portside.cli.options import CommandGroup
 from portside.cli.output import (
     iso_time,
     json_option,
@@ -54,7 +55,7 @@ def parse_expiry(text: str, since: int) -> int:
         raise RegistrarError(f"{text[:80]!r} is no time; write it as {END}") from error
 
 
-@click.group("token")
+@click.group("token", cls=CommandGroup)
 def token() -> None:
     """Manage tokens: names with two passwords for programs, limited by a scope map."""
 

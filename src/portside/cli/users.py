@@ -12,7 +12,7 @@ import click
 
 from portside.auth.registrar import RegistrarError, check_name
 from portside.auth.registrations import Registration
-from portside.cli.options import settings_options
+from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import (
     REGISTRY,
@@ -32,7 +32,7 @@ FIRST = "This is the first identity: the registry asks for credentials from now 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group("user")
+@click.group("user", cls=CommandGroup)
 def user() -> None:
     """Manage users: people with a name and a password."""
 

@@ -6,9 +6,10 @@ The command line, the environment and the TOML file are three spellings of the s
 
 from portside.config.addresses import SettingsInvalid
 from portside.config.listing import Setting, check_values, list_settings, make_settings
-from portside.config.settings import Redirect, Settings
+from portside.config.settings import Group, Redirect, Settings
 
 __all__ = [
+    "Group",
     "Redirect",
     "Setting",
     "Settings",

@@ -1,70 +1,95 @@
-"""Settings as a list, for whoever reads or documents them."""
+"""Settings as a list, and made from values that a person wrote."""
 
 from __future__ import annotations
 
+import enum
 from functools import cache
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from portside.config.addresses import SettingsInvalid, check_networks, check_url, shortened
-from portside.config.settings import Settings
+from portside.config.settings import Group, Settings
 
 
 class Setting(NamedTuple):
-    """One field of Settings, for whoever lists them."""
+    """One field of Settings, described."""
 
     name: str
     type: Any
     default: Any
+    group: Group
+    summary: str
+    details: str
     unit: str
-    description: str
+    off: str
     least: float | None
     above: float | None
     most: float | None
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it may be given several times."""
-        return get_origin(self.type) is tuple
-
-    @property
-    def shown_default(self) -> str:
-        """The default, in words."""
-        if self.type is bool:
-            return "on" if self.default else "off"
-        return (
-            str(self.default or "none")
-            if isinstance(self.default, str | tuple)
-            else str(self.default)
-        )
-
-    @property
-    def expected(self) -> str:
-        """What its values are, in words."""
-        nouns = {int: "a whole number", float: "a number", str: f"text ({self.unit})"}
-        noun = nouns.get(self.type, self.unit)
-        bounds = [
-            f"{self.least} or more" if self.least is not None else "",
-            f"more than {self.above}" if self.above is not None else "",
-            f"{self.most} or less" if self.most is not None else "",
-        ]
-        return ", ".join(filter(None, (noun, *bounds)))
+    pattern: str | None
 
     @property
     def option(self) -> str:
-        """The spelling in the TOML file, and with two hyphens before it on the command line."""
+        """The key in the TOML file; on the command line, two hyphens precede it."""
         return self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """The spelling in the environment."""
+        """The environment variable."""
         return f"PORTSIDE_{self.name.upper()}"
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is either on or off."""
+        return self.type is bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it can be given several times."""
+        return get_origin(self.type) is tuple
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it can have, if they can be listed."""
+        if self.is_flag:
+            return ("on", "off")
+        is_enum = isinstance(self.type, type) and issubclass(self.type, enum.Enum)
+        return tuple(str(choice) for choice in self.type) if is_enum else ()
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person would write it; empty if there is none."""
+        if self.is_flag:
+            return "on" if self.default else "off"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return "" if self.default == () else str(self.default)
+
+    @property
+    def bounds(self) -> str:
+        """The smallest and the largest number that it can be; empty if it is not a number."""
+        if self.most is None:
+            return ""
+        if self.above is not None:
+            return f"above {self.above} and up to {self.most}"
+        return f"from {self.least} to {self.most}"
+
+    @property
+    def expected(self) -> str:
+        """A description of its values for error messages."""
+        if self.choices:
+            *others, last = self.choices
+            return f"{', '.join(others)} or {last}"
+        if self.bounds:
+            return f"a {'whole ' if self.type is int else ''}number {self.bounds}"
+        if self.pattern is not None:
+            return f"a {self.unit} that matches {self.pattern}"
+        return f"a {'list of strings' if self.is_list else 'string'} ({self.unit})"
 
 
 @cache
 def list_settings() -> tuple[Setting, ...]:
-    """List every setting in the order in which they stand above."""
+    """Return every setting, in the order of the declarations."""
     hints = get_type_hints(Settings, include_extras=True)
     defaults = Settings()
     found = []
@@ -75,20 +100,21 @@ def list_settings() -> tuple[Setting, ...]:
                 name,
                 kind,
                 getattr(defaults, name),
-                meta.extra["unit"],
-                meta.description,
+                summary=meta.description,
                 least=meta.ge,
                 above=meta.gt,
                 most=meta.le,
+                pattern=meta.pattern,
+                **meta.extra,
             )
         )
     return tuple(found)
 
 
 def make_settings(given: dict[str, Any]) -> Settings:
-    """Make settings of values by field name, as text or as what TOML gives.
+    """Return settings made from values by field name, which are text or what TOML reads.
 
-    Raises SettingsInvalid with a message that names the setting.
+    Raises SettingsInvalid, whose message names the setting.
     """
     settings = check_values(given, as_text=True)
     if bool(settings.tls_certificate) != bool(settings.tls_key):
@@ -98,10 +124,9 @@ def make_settings(given: dict[str, Any]) -> Settings:
 
 
 def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
-    """Make settings of some values, each of which is looked at by itself.
+    """Return settings made from values that are checked one by one, and not against each other.
 
-    `as_text` lets a number be written as text, and one of another type that has the same value.
-    Raises SettingsInvalid.
+    `as_text` accepts numbers written as text, and `2.0` for `2`. Raises SettingsInvalid.
     """
     try:
         settings = msgspec.convert(given, Settings, strict=not as_text)
@@ -109,7 +134,7 @@ def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
         raise SettingsInvalid(_explain(str(error), given, as_text=as_text)) from error
     for name, value in given.items():
         if "\0" in str(value):
-            raise SettingsInvalid(f"{name.replace('_', '-')} must be text without a NUL")
+            raise SettingsInvalid(f"{name.replace('_', '-')} must not contain a NUL character")
     _ = settings.address, settings.root
     check_networks(settings.trusted_proxies)
     for name in ("public_url", "token_realm"):
@@ -118,11 +143,11 @@ def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
 
 
 def _explain(message: str, given: dict[str, Any], *, as_text: bool) -> str:
-    """Say what the setting may be that "Expected `int` >= 1 - at `$.workers`" is about."""
+    """Return what is expected, given a message such as "Expected `int` >= 1 - at `$.workers`"."""
     _, _, place = message.partition(" - at `$.")
     name = place.rstrip("`").partition("[")[0]
     wrong = next((setting for setting in list_settings() if setting.name == name), None)
     if wrong is None:
         return message
-    expected = wrong.expected if as_text or wrong.type is not bool else "true or false"
+    expected = wrong.expected if as_text or not wrong.is_flag else "true or false"
     return f"{wrong.option} must be {expected}, not {shortened(given[name])}"

@@ -1,4 +1,8 @@
-"""All settings of a registry, each declared once."""
+"""All settings of a registry, each declared once.
+
+A declaration holds the type, the default, the bounds, the unit, the heading to list it under, a
+summary for `--help`, the details for the reference, and how to turn off what it sets.
+"""
 
 from __future__ import annotations
 
@@ -18,100 +22,101 @@ from portside.spec.schemes import AuthScheme
 Part = TypeVar("Part")
 
 DAY = 24 * 3600
-"""Seconds: nobody who is asked to wait for longer is there any more."""
+"""Seconds; the upper bound of every timeout: no client or operator waits longer."""
 
 TEN_YEARS = 3650 * DAY
-"""Seconds: longer than anything is kept, and short enough to be reckoned with in microseconds."""
+"""Seconds; the upper bound of every retention, small enough to count in microseconds."""
 
 LARGEST = 2**63 - 1
-"""What file systems and SQLite count bytes with."""
+"""Bytes; the largest size that file systems and SQLite can count."""
 
 ROOM = 1 << 30
-"""Bytes: what one request can be let take of the memory of most machines."""
+"""Bytes; the most memory that one request can be allowed to take."""
 
 
-def described(description: str, unit: str, **bounds: Any) -> Meta:
-    """Annotate a setting with what a person needs to know of it."""
-    return Meta(description=description, extra={"unit": unit}, **bounds)
+class Group(enum.StrEnum):
+    """The headings under which settings are listed, in order."""
+
+    STORAGE = "Storage"
+    DATABASE = "Database"
+    NETWORK = "Network and TLS"
+    ACCESS = "Access control"
+    LOGINS = "Logins and tokens"
+    CONTENT = "Content"
+    UPLOADS = "Uploads"
+    LIMITS = "Limits and timeouts"
+    PROCESSES = "Processes and logging"
 
 
 class Redirect(enum.StrEnum):
-    """Which pulls of blobs the object store answers itself."""
+    """Which pulls of blobs are redirected to the object store."""
 
     ALWAYS = "always"
     NEVER = "never"
     LARGE = "large"
 
 
+def described(
+    group: Group, summary: str, details: str = "", *, unit: str = "", off: str = "", **bounds: Any
+) -> Meta:
+    """Annotate a setting with all that a person needs to know about it.
+
+    The summary is a phrase, details and `off` are sentences; `off` says how to turn the feature or
+    the limit off.
+    """
+    extra = {"group": group, "details": details, "unit": unit, "off": off}
+    return Meta(description=summary, extra=extra, **bounds)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a registry is started with."""
 
     data: Annotated[
-        str, described("Directory that holds everything; it is made if it is not there.", "path")
-    ] = "data"
-    database: Annotated[
         str,
         described(
-            "PostgreSQL database that holds everything but the blobs, such as"
-            " postgresql://user@host/name; a password is better kept in PGPASSWORD or ~/.pgpass."
-            " Empty: an SQLite file in the data directory.",
-            "URL",
+            Group.STORAGE,
+            "Data directory",
+            "Holds the SQLite database and the blobs, unless they are stored elsewhere."
+            " It is created if it does not exist.",
+            unit="path",
         ),
-    ] = ""
-    database_connections: Annotated[
-        int,
-        described(
-            "Most connections to PostgreSQL of one worker; all workers of all nodes share what"
-            " the server allows.",
-            "connections",
-            ge=1,
-            le=1000,
-        ),
-    ] = 10
-    database_connect_timeout: Annotated[
-        float,
-        described(
-            "Time that a request waits for a connection to PostgreSQL.", "seconds", gt=0, le=DAY
-        ),
-    ] = 5.0
-    database_statement_timeout: Annotated[
-        float,
-        described(
-            "Time that a request waits for PostgreSQL to answer, and for what others keep locked.",
-            "seconds",
-            gt=0,
-            le=DAY,
-        ),
-    ] = 30.0
+    ] = "data"
     storage: Annotated[
         str,
         described(
-            "What holds the blobs, such as s3://bucket/prefix, az://container/prefix,"
-            " gs://bucket/prefix or file:///directory. Empty: the data directory.",
-            "URL",
+            Group.STORAGE,
+            "Where to store blobs, if not in --data",
+            "The URL of an object store (`s3://bucket/prefix`, `az://container/prefix` or"
+            " `gs://bucket/prefix`) or of a directory (`file:///srv/blobs`).",
+            unit="URL",
         ),
     ] = ""
     storage_http: Annotated[
         bool,
         described(
-            "Use an object store without TLS although it is not on this machine; credentials and"
-            " blobs then travel in the clear.",
-            "on or off",
+            Group.STORAGE,
+            "Allow plain HTTP to a remote object store",
+            "Credentials and blobs then cross the network unencrypted. An object store on this"
+            " machine can always be used without TLS.",
         ),
     ] = False
     redirect: Annotated[
         Redirect,
         described(
-            "Which pulls of blobs are sent on to the object store by a signed URL: all, none, or"
-            " those above redirect-above. Clients must be able to reach the store.",
-            "always or never or large",
+            Group.STORAGE,
+            "Blob pulls to redirect to the object store",
+            "Redirected clients download directly from the object store with a signed URL, so they"
+            " must be able to reach it. `large` redirects pulls of blobs above `redirect-above`.",
+            off="`never` sends every blob through the registry.",
         ),
     ] = Redirect.ALWAYS
     redirect_above: Annotated[
         int,
         described(
-            "Size above which a blob is large, for redirect.",
-            "bytes",
+            Group.STORAGE,
+            "Size above which a blob is large",
+            "Applies to `redirect = large`.",
+            unit="bytes",
             ge=0,
             le=LARGEST,
         ),
@@ -119,284 +124,193 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redirect_life: Annotated[
         int,
         described(
-            "Time for which a signed URL is good. A client follows at once, and one that resumes"
-            " later asks the registry again.",
-            "seconds",
+            Group.STORAGE,
+            "Lifetime of a signed URL",
+            "Clients follow a redirect at once; a client that resumes a download later asks the"
+            " registry again.",
+            unit="seconds",
             ge=1,
             le=7 * DAY,
         ),
     ] = 600
-    upload_memory: Annotated[
-        int,
-        described(
-            "Memory of one worker for uploads to an object store. Each that is larger than 1 MiB"
-            " takes 32 MiB of it, and waits while none is left; one at a time is always let in.",
-            "bytes",
-            ge=0,
-            le=1 << 50,
-        ),
-    ] = 512 * 1024 * 1024
-    listen: Annotated[
-        str,
-        described(
-            "Address and port to serve on. Port 0 takes a free one. The default is reachable from"
-            " this machine only.",
-            "HOST:PORT",
-        ),
-    ] = "127.0.0.1:5000"
-    workers: Annotated[
-        int,
-        described(
-            "Processes that serve requests. Two use two cores; more than the machine has cores is"
-            " no faster.",
-            "processes",
-            ge=1,
-            le=256,
-        ),
-    ] = 2
-    dialect: Annotated[
-        Dialect,
-        described(
-            "Which description the answers follow: that of today's clients, or that of Azure"
-            " Container Registry of 2017.",
-            "oci or acr-2017",
-        ),
-    ] = Dialect.OCI
-    tls_certificate: Annotated[
-        str, described("PEM file with the certificate chain. Empty: plain HTTP.", "path")
-    ] = ""
-    tls_key: Annotated[
-        str,
-        described(
-            "PEM file with the certificate's private key, not encrypted: RSA of 2048, 3072 or 4096"
-            " bits, P-256, P-384 or Ed25519. Empty: plain HTTP.",
-            "path",
-        ),
-    ] = ""
-    max_manifest_bytes: Annotated[
-        int,
-        described(
-            "Largest manifest that is accepted. The distribution-spec asks for 4 MiB at least.",
-            "bytes",
-            ge=1,
-            le=ROOM,
-        ),
-    ] = 4 * 1024 * 1024
-    max_blob_bytes: Annotated[
-        int,
-        described(
-            "Largest blob that is accepted. 0: no limit but the disk, as blobs are streamed.",
-            "bytes",
-            ge=0,
-            le=LARGEST,
-        ),
-    ] = 0
     reserve_bytes: Annotated[
         int,
         described(
-            "Space on the disk that uploads leave free, so that a full registry can still be"
-            " deleted from. 0: none.",
-            "bytes",
+            Group.STORAGE,
+            "Disk space that uploads leave free",
+            "Keeps enough space to delete content from a registry whose disk is full.",
+            unit="bytes",
+            off="`0` reserves nothing.",
             ge=0,
             le=1 << 50,
         ),
     ] = 64 * 1024 * 1024
-    max_header_bytes: Annotated[
-        int,
+    database: Annotated[
+        str,
         described(
-            "Most bytes of path, query and header fields of a request. A hundred tags of full"
-            " length in a query need 14,000.",
-            "bytes",
-            ge=1024,
-            le=256 * 1024,
+            Group.DATABASE,
+            "PostgreSQL database, if not SQLite",
+            "Holds all metadata. Example: `postgresql://user@host/name`. Keep the password in"
+            " `PGPASSWORD` or `~/.pgpass`. Empty: an SQLite file in the data directory.",
+            unit="URL",
         ),
-    ] = 32 * 1024
-    max_tags_per_push: Annotated[
+    ] = ""
+    database_connections: Annotated[
         int,
         described(
-            "Most tags in one manifest push. The distribution-spec asks for 10 at least.",
-            "tags",
+            Group.DATABASE,
+            "PostgreSQL connections per worker",
+            "The sum over all workers of all nodes must stay below the server's `max_connections`.",
+            unit="connections",
             ge=1,
-            le=10_000,
-        ),
-    ] = 100
-    max_ranges: Annotated[
-        int,
-        described(
-            "Most ranges in one request for a blob; above it, the whole blob is sent. 0: ranges"
-            " are ignored.",
-            "ranges",
-            ge=0,
             le=1000,
         ),
-    ] = 16
-    page_limit: Annotated[
-        int,
-        described(
-            "Most entries in one page of a list, and the size of a page where a client names none.",
-            "entries",
-            ge=1,
-            le=1_000_000,
-        ),
-    ] = 10_000
-    max_referrers_bytes: Annotated[
-        int,
-        described(
-            "Most bytes in one page of referrers: clients need to accept an index of 4 MiB only.",
-            "bytes",
-            ge=1024,
-            le=ROOM,
-        ),
-    ] = 3 * 1024 * 1024
-    sparse_indexes: Annotated[
-        bool,
-        described(
-            "Accept an index although manifests that it lists are not in the repository.",
-            "on or off",
-        ),
-    ] = False
-    delete: Annotated[
-        bool,
-        described("Let clients delete. Off: every DELETE of content answers 405.", "on or off"),
-    ] = True
-    upload_expiry: Annotated[
-        int,
-        described(
-            "Time after which an upload session that nobody uses ends. A week, as in other"
-            " registries.",
-            "seconds",
-            ge=1,
-            le=TEN_YEARS,
-        ),
-    ] = 7 * 24 * 3600
-    upload_sweep_interval: Annotated[
-        int,
-        described(
-            "Time between two looks for upload sessions that have expired.",
-            "seconds",
-            ge=1,
-            le=DAY,
-        ),
-    ] = 3600
-    upload_hold_timeout: Annotated[
+    ] = 10
+    database_connect_timeout: Annotated[
         float,
         described(
-            "Time that a request waits for another one that writes to the same upload session.",
-            "seconds",
-            ge=0,
-            le=DAY,
-        ),
-    ] = 5.0
-    body_timeout: Annotated[
-        float,
-        described(
-            "Time that a client may be silent within a request body; what arrived is kept.",
-            "seconds",
+            Group.DATABASE,
+            "How long to wait for a connection",
+            "A request that gets no connection to PostgreSQL in this time fails.",
+            unit="seconds",
             gt=0,
             le=DAY,
         ),
-    ] = 60.0
-    header_timeout: Annotated[
+    ] = 5.0
+    database_statement_timeout: Annotated[
         float,
         described(
-            "Time that a client may take to send the head of a request.",
-            "seconds",
+            Group.DATABASE,
+            "How long to wait for a statement",
+            "Includes the time that PostgreSQL waits for locks held by other requests.",
+            unit="seconds",
             gt=0,
             le=DAY,
         ),
     ] = 30.0
-    shutdown_timeout: Annotated[
-        int,
+    listen: Annotated[
+        str,
         described(
-            "Time that requests in flight are given to finish after SIGTERM.",
-            "seconds",
-            ge=1,
-            le=DAY,
+            Group.NETWORK,
+            "Address to listen on",
+            "The default accepts connections from this machine only. Port 0 picks a free port. IPv6"
+            " addresses are written in brackets: `[::1]:5000`.",
+            unit="HOST:PORT",
         ),
-    ] = 30
-    backlog: Annotated[
-        int,
+    ] = "127.0.0.1:5000"
+    tls_certificate: Annotated[
+        str,
         described(
-            "Connections that may wait to be accepted, in all workers together.",
-            "connections",
-            ge=128,
-            le=65535,
+            Group.NETWORK,
+            "PEM file with the certificate chain",
+            "Requires `tls-key`. Empty: plain HTTP.",
+            unit="path",
         ),
-    ] = 1024
-    access_log: Annotated[
-        bool,
+    ] = ""
+    tls_key: Annotated[
+        str,
         described(
-            "Write one line for each request to standard error, as a JSON object.", "on or off"
+            Group.NETWORK,
+            "PEM file with the unencrypted private key",
+            "RSA with 2048, 3072 or 4096 bits, P-256, P-384 or Ed25519. Requires"
+            " `tls-certificate`.",
+            unit="path",
         ),
-    ] = False
+    ] = ""
+    public_url: Annotated[
+        str,
+        described(
+            Group.NETWORK,
+            "URL under which clients reach the registry",
+            "Example: `https://registry.example`. Set it behind a proxy that terminates TLS. Empty:"
+            " derived from the Host header.",
+            unit="URL",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        described(
+            Group.NETWORK,
+            "Proxies whose X-Forwarded-For is trusted",
+            "An address or a network, such as `10.0.0.0/8`. Can be given several times.",
+            unit="address",
+        ),
+    ] = ()
     open: Annotated[
         bool,
         described(
-            "Let everybody push, pull and delete, on whatever address, and whatever users there"
-            " are. Off: a registry that has no access control serves this machine only.",
-            "on or off",
+            Group.ACCESS,
+            "Allow everyone to push, pull and delete",
+            "Turns access control off on any address, even if users exist. Without it, a registry"
+            " that has no access control listens on this machine only.",
         ),
     ] = False
     anonymous: Annotated[
         tuple[str, ...],
         described(
-            "What is allowed without credentials, such as public/*:pull; may be given several"
-            " times, and in the environment separated by spaces.",
-            "PATTERN:ACTIONS",
+            Group.ACCESS,
+            "What is allowed without credentials",
+            "Example: `public/*:pull`. Can be given several times; in the environment, separate"
+            " values with spaces.",
+            unit="PATTERN:ACTIONS",
         ),
     ] = ()
     htpasswd: Annotated[
         str,
         described(
-            "Apache htpasswd file with bcrypt hashes, read again when it changes. Empty: none.",
-            "path",
+            Group.ACCESS,
+            "Apache htpasswd file with bcrypt hashes",
+            "Reloaded when it changes.",
+            unit="path",
         ),
     ] = ""
     access: Annotated[
         str,
         described(
-            "TOML file with groups, rules and trusted issuers, read again when it changes. Empty:"
-            " every user may do everything.",
-            "path",
+            Group.ACCESS,
+            "TOML file with groups, rules and issuers",
+            "Reloaded when it changes. Empty: every user may do everything.",
+            unit="path",
         ),
     ] = ""
     auth_scheme: Annotated[
         AuthScheme,
         described(
-            "What clients are asked for: bearer (tokens, of this registry's token server) or basic"
-            " (names and passwords alone). auto: basic in the dialect acr-2017, else bearer.",
-            "auto or bearer or basic",
+            Group.LOGINS,
+            "Authentication scheme",
+            "`bearer` sends clients to the token server for a token; `basic` asks for a name and a"
+            " password with every request. `auto` is `basic` in the dialect `acr-2017`, otherwise"
+            " `bearer`.",
         ),
     ] = AuthScheme.AUTO
-    public_url: Annotated[
-        str,
-        described(
-            "How clients reach the registry, such as https://registry.example. Empty: as the Host"
-            " header says, which is wrong behind a proxy that ends TLS.",
-            "URL",
-        ),
-    ] = ""
     service: Annotated[
         str,
         described(
-            "Name of the registry in challenges, and the audience of its tokens.",
-            "text",
+            Group.LOGINS,
+            "Service name in challenges and tokens",
+            "The audience of the tokens that the registry issues: up to 255 letters, digits, and"
+            " `.`, `_`, `:` or `-`.",
+            unit="name",
             pattern="^[A-Za-z0-9._:-]{1,255}$",
         ),
     ] = "portside"
     token_realm: Annotated[
         str,
         described(
-            "Token server that challenges name, for one of the trusted issuers. Empty: this"
-            " registry's own.",
-            "URL",
+            Group.LOGINS,
+            "External token server",
+            "The URL named in challenges, for tokens of a trusted issuer. Empty: the token server"
+            " of this registry.",
+            unit="URL",
         ),
     ] = ""
     access_token_life: Annotated[
         int,
         described(
-            "Time for which an access token is good. Clients expect a minute at least.",
-            "seconds",
+            Group.LOGINS,
+            "Lifetime of an access token",
+            "Clients expect at least 60 seconds.",
+            unit="seconds",
             ge=60,
             le=DAY,
         ),
@@ -404,9 +318,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     refresh_token_life: Annotated[
         int,
         described(
-            "Time for which a login with a refresh token is good; with its password, it ends at"
-            " once.",
-            "seconds",
+            Group.LOGINS,
+            "Lifetime of a refresh token",
+            "A refresh token expires earlier if its password is changed or removed.",
+            unit="seconds",
             ge=60,
             le=TEN_YEARS,
         ),
@@ -414,9 +329,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     credential_life: Annotated[
         float,
         described(
-            "Time for which a verified password or token is remembered, so that not every request"
-            " costs a slow hash; a change is seen at once all the same. 0: not at all.",
-            "seconds",
+            Group.LOGINS,
+            "How long to cache verified credentials",
+            "Saves a slow password hash on most requests. Changes to users and tokens take effect"
+            " at once all the same.",
+            unit="seconds",
+            off="`0` turns the cache off.",
             ge=0,
             le=DAY,
         ),
@@ -424,9 +342,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     password_cost: Annotated[
         int,
         described(
-            "Work of a password's bcrypt hash, doubled by each step. 12 takes a quarter of a"
-            " second.",
-            "steps",
+            Group.LOGINS,
+            "bcrypt cost of new passwords",
+            "Each step doubles the work. 12 takes about a quarter of a second.",
+            unit="steps",
             ge=4,
             le=16,
         ),
@@ -434,25 +353,239 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     login_failures: Annotated[
         int,
         described(
-            "Failed logins of one name from one address, within the window, after which more are"
-            " refused; ten times as many for all names together. 0: no limit.",
-            "failures",
+            Group.LOGINS,
+            "Failed logins before more are refused",
+            "Counted per name and client address, within `login-window`. An address may fail ten"
+            " times as often over all names.",
+            unit="failures",
+            off="`0` turns the limit off.",
             ge=0,
             le=1_000_000,
         ),
     ] = 10
     login_window: Annotated[
         int,
-        described("Time after which a failed login no longer counts.", "seconds", ge=1, le=DAY),
-    ] = 60
-    trusted_proxies: Annotated[
-        tuple[str, ...],
         described(
-            "Addresses or networks of proxies whose X-Forwarded-For is believed, such as"
-            " 10.0.0.0/8; may be given several times.",
-            "address",
+            Group.LOGINS,
+            "How long a failed login counts",
+            unit="seconds",
+            ge=1,
+            le=DAY,
         ),
-    ] = ()
+    ] = 60
+    dialect: Annotated[
+        Dialect,
+        described(
+            Group.CONTENT,
+            "API description that responses follow",
+            "`oci` is what current clients expect. `acr-2017` returns the status codes of the 2017"
+            " description of Azure Container Registry, for clients generated from it.",
+        ),
+    ] = Dialect.OCI
+    delete: Annotated[
+        bool,
+        described(
+            Group.CONTENT,
+            "Allow clients to delete",
+            "Otherwise, every DELETE of content is answered with 405.",
+        ),
+    ] = True
+    sparse_indexes: Annotated[
+        bool,
+        described(
+            Group.CONTENT,
+            "Accept indexes with missing manifests",
+            "Otherwise, every manifest that an image index lists must be in the repository before"
+            " the index is pushed.",
+        ),
+    ] = False
+    upload_expiry: Annotated[
+        int,
+        described(
+            Group.UPLOADS,
+            "When an idle upload session expires",
+            "A week is usual among registries.",
+            unit="seconds",
+            ge=1,
+            le=TEN_YEARS,
+        ),
+    ] = 7 * 24 * 3600
+    upload_sweep_interval: Annotated[
+        int,
+        described(
+            Group.UPLOADS,
+            "How often to remove expired upload sessions",
+            unit="seconds",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 3600
+    upload_hold_timeout: Annotated[
+        float,
+        described(
+            Group.UPLOADS,
+            "How long to wait for a busy upload session",
+            "A session is busy while another request writes to it.",
+            unit="seconds",
+            ge=0,
+            le=DAY,
+        ),
+    ] = 5.0
+    upload_memory: Annotated[
+        int,
+        described(
+            Group.UPLOADS,
+            "Memory per worker, with an object store",
+            "An upload larger than 1 MiB takes 32 MiB, and waits until they are free. One upload at"
+            " a time always proceeds.",
+            unit="bytes",
+            ge=0,
+            le=1 << 50,
+        ),
+    ] = 512 * 1024 * 1024
+    max_manifest_bytes: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Largest manifest accepted",
+            "The distribution-spec asks for at least 4 MiB.",
+            unit="bytes",
+            ge=1,
+            le=ROOM,
+        ),
+    ] = 4 * 1024 * 1024
+    max_blob_bytes: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Largest blob accepted; 0: no limit",
+            "Blobs are streamed, so that by default only the disk limits their size.",
+            unit="bytes",
+            off="`0` turns the limit off.",
+            ge=0,
+            le=LARGEST,
+        ),
+    ] = 0
+    max_header_bytes: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Most bytes in the head of a request",
+            "Counts the path, the query and the header fields. A query with a hundred tags of full"
+            " length takes 14,000.",
+            unit="bytes",
+            ge=1024,
+            le=256 * 1024,
+        ),
+    ] = 32 * 1024
+    max_tags_per_push: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Most tags in one manifest push",
+            "The distribution-spec asks for at least 10.",
+            unit="tags",
+            ge=1,
+            le=10_000,
+        ),
+    ] = 100
+    max_ranges: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Most ranges in one blob request",
+            "A request with more ranges gets the whole blob.",
+            unit="ranges",
+            off="`0` ignores ranges: every request gets the whole blob.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 16
+    page_limit: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Most entries in one page of a list",
+            "Also the page size for clients that do not ask for one.",
+            unit="entries",
+            ge=1,
+            le=1_000_000,
+        ),
+    ] = 10_000
+    max_referrers_bytes: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Most bytes in one page of referrers",
+            "Clients need not accept an index larger than 4 MiB.",
+            unit="bytes",
+            ge=1024,
+            le=ROOM,
+        ),
+    ] = 3 * 1024 * 1024
+    body_timeout: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "How long a client may pause within a body",
+            "The bytes that arrived before are kept, and the client can resume.",
+            unit="seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 60.0
+    header_timeout: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "How long a client may take to send a head",
+            "The head of a request is its request line and header fields.",
+            unit="seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 30.0
+    workers: Annotated[
+        int,
+        described(
+            Group.PROCESSES,
+            "Worker processes",
+            "More workers than CPU cores do not make the registry faster.",
+            unit="processes",
+            ge=1,
+            le=256,
+        ),
+    ] = 2
+    backlog: Annotated[
+        int,
+        described(
+            Group.PROCESSES,
+            "Connections that may wait to be accepted",
+            "Shared by all workers.",
+            unit="connections",
+            ge=128,
+            le=65535,
+        ),
+    ] = 1024
+    shutdown_timeout: Annotated[
+        int,
+        described(
+            Group.PROCESSES,
+            "How long requests may run after SIGTERM",
+            "Requests that take longer are cut off.",
+            unit="seconds",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 30
+    access_log: Annotated[
+        bool,
+        described(
+            Group.PROCESSES,
+            "Log every request to standard error",
+            "One line for each request, as a JSON object.",
+        ),
+    ] = False
 
     def select(self, part: Callable[..., Part]) -> Part:
         """Return a struct of an inner layer, filled with the settings of the same names."""
