@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "howto" / "scale-out.md"
 CONSISTENCY = ROOT / "docs" / "topics" / "consistency.md"
 FOLDER = PAGE.with_suffix("")
+IMAGE = ROOT / "Dockerfile"
 
 VARIABLES = {setting.variable for setting in list_settings()}
 OPTIONS = {option for command in commands.commands.values() for option in command.params}
@@ -65,11 +66,13 @@ class TestWords:
     """Settings, commands and tests that are named exist."""
 
     @pytest.mark.parametrize(
-        "name", ["env.example", "compose.yaml", "kubernetes.yaml", "Dockerfile"]
+        "path",
+        [*(FOLDER / name for name in ("env.example", "compose.yaml", "kubernetes.yaml")), IMAGE],
+        ids=lambda path: path.name,
     )
-    def test_variables(self, name: str) -> None:
+    def test_variables(self, path: Path) -> None:
         """Every variable of Portside in the files is one of a setting."""
-        assert set(re.findall(r"PORTSIDE_[A-Z_]*[A-Z]", read(name))) <= VARIABLES
+        assert set(re.findall(r"PORTSIDE_[A-Z_]*[A-Z]", path.read_text("utf-8"))) <= VARIABLES
 
     @pytest.mark.parametrize("page", [PAGE, CONSISTENCY], ids=lambda page: page.stem)
     def test_options(self, page: Path) -> None:
@@ -119,12 +122,25 @@ class TestDockerfile:
 
     def test_copies_what_there_is(self) -> None:
         """Its context is the checkout."""
-        (copied,) = re.findall(r"^COPY (pyproject.*) \./$", read("Dockerfile"), re.MULTILINE)
+        text = IMAGE.read_text("utf-8")
+        (copied,) = re.findall(r"^COPY (pyproject.*) \./$", text, re.MULTILINE)
         assert all((ROOT / name).is_file() for name in copied.split())
+        sent = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+        assert {f"!{name}" for name in (*copied.split(), "src")} == {
+            line for line in sent if line.startswith("!")
+        }
+
+    def test_commands(self) -> None:
+        """The commands in its comments have the options that they are given."""
+        text = IMAGE.read_text("utf-8").replace(" \\\n#", "")
+        named = re.findall(r"^#     docker run .*?portside:local ?(.*)$", text, re.MULTILINE)
+        assert len(named) == 3
+        for words in named:
+            check_command((words or "serve").split())
 
     def test_serves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It starts a command that there is, on the port that it exposes, not as root."""
-        text = read("Dockerfile")
+        text = IMAGE.read_text("utf-8")
         environment = dict(re.findall(r"(PORTSIDE_\w+)=(\S+)", text))
         settings = settings_of(environment, monkeypatch)
         assert re.findall(r"^EXPOSE (\d+)$", text, re.MULTILINE) == [str(settings.address[1])]
@@ -194,7 +210,8 @@ class TestCompose:
         assert all((FOLDER / name).is_file() for name in mounted)
         build = services["migrate"]["build"]
         assert (FOLDER / build["context"]).resolve() == ROOT
-        assert ROOT / build["dockerfile"] == FOLDER / "Dockerfile"
+        assert set(build) == {"context"}
+        assert IMAGE.is_file()
         check_command(services["migrate"]["command"])
         for service in services.values():
             assert set(service.get("depends_on", ())) <= set(services)
@@ -283,7 +300,7 @@ class TestKubernetes:
         """No root, no rights, nothing to write to, and no variables that look like settings."""
         assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"]
-        assert f"USER {pod['securityContext']['runAsUser']}:" in read("Dockerfile")
+        assert f"USER {pod['securityContext']['runAsUser']}:" in IMAGE.read_text("utf-8")
         for container in (*pod["initContainers"], *pod["containers"]):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
