@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -27,9 +24,6 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import MetadataStore
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
-from portside.stores.metadata.versions import SchemaTooNew
 from stores.conftest import Clock
 from support.content import Content, artifact, image, index
 
@@ -108,6 +102,7 @@ class TestBlobs:
         await add(metadata, A, content)
         with pytest.raises(BlobInUse):
             await metadata.unlink_blob(A, Digest.of(content.blobs[0]), remove=pytest.fail)
+        assert await metadata.get_blob_size(A, Digest.of(content.blobs[0])) == 4
 
     async def test_a_failing_job_does_not_disturb_others(self, metadata: MetadataStore) -> None:
         """Jobs that share a transaction succeed and fail each for itself."""
@@ -148,17 +143,22 @@ class TestManifests:
         await metadata.put_manifest(
             A, manifest, tags=[Tag("v2")], condition=never, check_children=True
         )
+        assert (await metadata.get_manifest(A, Tag("v2"))).digest == str(manifest.digest)
 
     async def test_sparse(self, metadata: MetadataStore) -> None:
         """Children are looked for unless they may be missing."""
-        manifest = parsed(index(image(1)))
+        content = index(image(1))
+        manifest = parsed(content)
 
         async def put(*, check: bool) -> None:
             await metadata.put_manifest(A, manifest, tags=[], condition=None, check_children=check)
 
         with pytest.raises(ManifestBlobUnknown):
             await put(check=True)
+        with pytest.raises(NameUnknown):
+            await metadata.list_tags(A, PageRequest(1))
         await put(check=False)
+        assert (await metadata.get_manifest(A, manifest.digest)).payload == content.manifest
 
 
 class TestReferrers:
@@ -253,32 +253,3 @@ class TestUploads:
             await metadata.get_blob_size(A, BLOB)
         await metadata.commit_blob(A, BLOB, 4, session=moved(5), place=lambda: None)
         assert await metadata.get_blob_size(A, BLOB) == 4
-
-
-class TestSchema:
-    """Numbered steps, in SQLite."""
-
-    def test_again(self, tmp_path: Path, clock: Clock) -> None:
-        """To make what is there changes nothing."""
-        for _ in range(2):
-            Database(tmp_path, clock=clock).create()
-
-    def test_newer(self, tmp_path: Path, clock: Clock) -> None:
-        """A database of a newer version is refused."""
-        database = Database(tmp_path, clock=clock)
-        database.create()
-        with sqlite3.connect(tmp_path / "portside.db") as connection:
-            connection.execute("PRAGMA user_version = 99")
-        connection.close()
-        with pytest.raises(SchemaTooNew):
-            database.create()
-
-    def test_lists_use_indexes(self, tmp_path: Path, clock: Clock) -> None:
-        """No list reads a whole table, and none sorts."""
-        Database(tmp_path, clock=clock).create()
-        with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
-            for sql in (TAGS, REPOSITORIES, REFERRERS):
-                rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [""] * sql.count("?"))
-                plan = " ".join(row[3] for row in rows)
-                assert "SCAN" not in plan
-                assert "TEMP B-TREE" not in plan

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -156,27 +155,3 @@ class TestUndo:
         await first
         assert [type(outcome) for outcome in await both] == [StorageFull, StorageFull]
         assert undone == ([] if is_known else ["blob"])
-
-
-class TestTable:
-    """How rows lie in the file."""
-
-    def test_payloads_come_last(self, database: Database) -> None:
-        """What a list of referrers reads lies before the payload, or in the index."""
-        with closing(sqlite3.connect(database.file)) as connection:
-            columns = connection.execute("PRAGMA table_info(manifests)").fetchall()
-            indexed = connection.execute("PRAGMA index_info(manifests_by_subject)").fetchall()
-        assert columns[-1][1] == "payload"
-        assert [row[2] for row in indexed] == ["repository", "subject", "digest", "artifact_type"]
-
-
-@pytest.mark.parametrize("version", [0, 1])
-async def test_steps_are_taken_once(tmp_path: Path, clock: Clock, version: int) -> None:
-    """Two processes that start at once do not take the same step twice."""
-    first = Database(tmp_path, clock=clock)
-    if version:
-        first.create()
-    with closing(first), closing(Database(tmp_path, clock=clock)) as second:
-        await asyncio.gather(asyncio.to_thread(first.create), asyncio.to_thread(second.create))
-        assert first.list(NAMES) == []
-        assert first.file.with_name("portside.db.lock").exists()
