@@ -164,7 +164,7 @@ class TestRules:
             (impure, "spec/names", "def late():\n    from pathlib import Path"),
             (behind_interfaces, "api/blobs", "from portside.stores import metadata"),
             (behind_interfaces, "auth/policy", "import portside.stores.blobs.local"),
-            (behind_interfaces, "api/app", "from portside.stores.inspection import CheckableBlobs"),
+            (behind_interfaces, "api/app", "import portside.stores.inspection"),
             (behind_interfaces, "api/auth", "from portside.stores.access import AccessStore"),
         ],
     )

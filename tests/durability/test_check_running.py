@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
-from portside.bootstrap import opened_stores
+from portside.bootstrap import connected_stores
 from portside.config import make_settings
 from portside.operations.check import Tally, check
+from support.blobs import listed
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
 from support.wire import OCTETS, push, push_blob
@@ -87,9 +88,12 @@ def load(registry: RunningRegistry) -> Iterator[None]:
 
 def problems(data: Path) -> list[str]:
     """Check the store in this process, which takes less time than to start a command."""
-    with opened_stores(make_settings({"data": str(data)}), read_only=True) as stores:
-        pause = partial(time.sleep, 0.5)
-        return list(check(stores.metadata, stores.blobs, Tally(), pause=pause))
+
+    async def run() -> list[str]:
+        async with connected_stores(make_settings({"data": str(data)}), read_only=True) as stores:
+            return await listed(check(stores.metadata, stores.blobs, Tally(), pause=0.5))
+
+    return asyncio.run(run())
 
 
 @pytest.mark.long
@@ -116,16 +120,16 @@ def test_damage_is_found_under_load(data: Path) -> None:
                 assert problems(data) == [f"blob {lost} is missing"]
 
 
-def test_the_log_does_not_grow(data: Path) -> None:
+async def test_the_log_does_not_grow(data: Path) -> None:
     """No cursor is open while a blob is read: the log can be taken into the database meanwhile."""
     with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
         push(client, "a", image("first", layers=3), "v1")
-        with opened_stores(make_settings({"data": str(data)}), read_only=True) as stores:
-            for _ in stores.metadata.blob_facts():
+        async with connected_stores(make_settings({"data": str(data)}), read_only=True) as stores:
+            async for _ in stores.metadata.blob_records():
                 assert not is_reading(data)
-            for _ in stores.metadata.manifest_facts():
+            async for _ in stores.metadata.manifest_records():
                 assert not is_reading(data)
-            for _ in stores.metadata.tag_names():
+            async for _ in stores.metadata.tag_names():
                 assert not is_reading(data)
 
 

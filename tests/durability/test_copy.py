@@ -90,7 +90,7 @@ def test_while_it_serves(tmp_path: Path) -> None:
                 ending, tally = await finish(source, target)
                 assert (ending.is_moved, tally.problems) == (True, [])
                 assert await unequal(source, target) == []
-                assert problems(target) == []
+                assert await problems(target) == []
 
         asyncio.run(move())
         for pusher in pushers:
@@ -135,7 +135,7 @@ def test_kill(tmp_path: Path, postgresql: Server, after: int) -> None:
             assert (ending.is_moved, tally.problems) == (True, [])
             assert tally.blobs <= 60 - after + 4
             assert await unequal(source, target) == []
-            assert problems(target) == []
+            assert await problems(target) == []
 
     asyncio.run(fill())
     command = [sys.executable, "-m", "support.copying"]

@@ -103,7 +103,7 @@ class TestMove:
         assert (ending.is_moved, tally.problems) == (True, [])
         assert tally.blobs == len({*LAYERS.blobs, *image("other").blobs, *artifact(1).blobs})
         assert await unequal(source, target) == []
-        assert problems(target) == []
+        assert await problems(target) == []
         with pytest.raises(ReadOnly):
             await push(source, "library/app", image("late"))
         assert (await source.metadata.get_manifest(APP, Tag("v1"))).payload
@@ -135,7 +135,7 @@ class TestMove:
         for verify in (False, True):
             tally = await copy(source, target, verify=verify)
             assert (tally.moved, tally.bytes, tally.problems) == (0, 0, [])
-        assert problems(target) == []
+        assert await problems(target) == []
 
     @EITHER_DATABASE
     async def test_changes(self, source: Side, target: Side) -> None:
@@ -153,7 +153,7 @@ class TestMove:
         assert tally.dropped > 3
         assert await unequal(source, target) == []
         assert await target.blobs.stat(gone) is None
-        assert problems(target) == []
+        assert await problems(target) == []
 
     @EITHER_DATABASE
     async def test_uploads_stay_behind(self, tmp_path: Path, source: Side, target: Side) -> None:
@@ -168,10 +168,10 @@ class TestMove:
         stray = blob_file(tmp_path / "target", b"stray")
         stray.parent.mkdir(exist_ok=True)
         stray.write_bytes(b"stray")
-        assert len(problems(target)) == 2
+        assert len(await problems(target)) == 2
         ending, tally = await finish(source, target)
         assert (ending.is_moved, tally.problems, tally.blobs) == (True, [], 0)
-        assert problems(target) == []
+        assert await problems(target) == []
 
     async def test_broken_off_anywhere(self, source: Side, target: Side) -> None:
         """Wherever a move breaks off, it leaves nothing wrong, and goes on when it is run again."""
@@ -191,7 +191,7 @@ class TestMove:
                 assert steps > 1
                 break
         assert await unequal(source, target) == []
-        assert problems(target) == []
+        assert await problems(target) == []
 
 
 class TestDamage:
@@ -229,7 +229,7 @@ class TestDamage:
         assert (await copy(source, target)).blobs == 0
         ending, tally = await finish(source, target)
         assert (ending.is_moved, tally.problems, tally.blobs) == (True, [], 2)
-        assert problems(target) == []
+        assert await problems(target) == []
 
     @EITHER_DATABASE
     async def test_bytes_that_go_meanwhile(
@@ -249,9 +249,9 @@ class TestDamage:
                 await copy(source, Side(target.metadata, blobs))
         finally:
             blobs.close()
-        assert not any("missing" in problem for problem in problems(target))
+        assert not any("missing" in problem for problem in await problems(target))
         await copy(source, target)
-        assert problems(target) == []
+        assert await problems(target) == []
 
     @pytest.mark.parametrize("was_read_only", [False, True])
     async def test_found_at_the_end(

@@ -14,6 +14,7 @@ from portside.operations.collect import expire_uploads
 from portside.spec.digests import Algorithm
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.blobs.layout import Layout
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteMetadata
@@ -85,14 +86,16 @@ async def test_leftovers(tmp_path: Path, blobs: LocalBlobs, metadata: SqliteMeta
     assert [path.name for path in uploads.iterdir()] == [f"{'1' * 32}.copy"]
 
 
-def test_files_that_vanish(tmp_path: Path, blobs: LocalBlobs) -> None:
+@pytest.mark.usefixtures("blobs")
+def test_files_that_vanish(tmp_path: Path) -> None:
     """A file that goes while the store is listed was not there."""
+    layout = Layout(tmp_path)
     for name in range(3):
         (tmp_path / "uploads" / f"{name:032}").touch()
         blob = tmp_path / "blobs" / "sha256" / "00" / f"{name:064}"
         blob.parent.mkdir(exist_ok=True)
         blob.touch()
-    staged, objects = blobs.staged(), blobs.objects()
+    staged, objects = layout.list_uploads(), layout.list_blobs()
     assert len([next(staged), next(objects)]) == 2
     for path in (*(tmp_path / "uploads").iterdir(), *(tmp_path / "blobs/sha256/00").iterdir()):
         path.unlink()

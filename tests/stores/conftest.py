@@ -13,13 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 from obstore.store import MemoryStore, ObjectStore
 
-from portside.operations.collect import CollectableBlobs
 from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import open_store
 from portside.stores.copying import CopyableMetadata
-from portside.stores.inspection import CheckableMetadata
+from portside.stores.inspection import InspectableBlobs, InspectableMetadata
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.postgres import pool as postgres
@@ -33,7 +32,7 @@ from support.s3 import BUCKET, S3
 
 HOLD_TIMEOUT = 0.1
 
-BlobFactory = Callable[[], CollectableBlobs]
+BlobFactory = Callable[[], InspectableBlobs]
 
 
 class Clock:
@@ -115,7 +114,7 @@ def make_blobs(
     with ExitStack() as stack:
         if request.param == "local disk":
 
-            def make() -> CollectableBlobs:
+            def make() -> InspectableBlobs:
                 local = LocalBlobs(tmp_path, hold_timeout=HOLD_TIMEOUT)
                 local.create()
                 stack.callback(local.close)
@@ -123,7 +122,7 @@ def make_blobs(
         else:
             store = make_objects(request.param)
 
-            def make() -> CollectableBlobs:
+            def make() -> InspectableBlobs:
                 objects = ObjectBlobs(store, hold_timeout=HOLD_TIMEOUT, clock=now)
                 stack.callback(objects.close)
                 return objects
@@ -132,12 +131,12 @@ def make_blobs(
 
 
 @pytest.fixture
-def blobs(make_blobs: BlobFactory) -> CollectableBlobs:
+def blobs(make_blobs: BlobFactory) -> InspectableBlobs:
     """Open the store once."""
     return make_blobs()
 
 
-class CheckableStore(MetadataStore, CheckableMetadata, CopyableMetadata, Protocol):
+class CheckableStore(MetadataStore, InspectableMetadata, CopyableMetadata, Protocol):
     """A metadata store with all its abilities."""
 
 
@@ -220,9 +219,7 @@ class PostgresShelf:
 
     def metadata(self) -> PostgresMetadata:
         """Open a metadata store."""
-        store = PostgresMetadata(self.open())
-        self._opened.callback(store.close_facts)
-        return store
+        return PostgresMetadata(self.open())
 
     def access(self) -> PostgresAccess:
         """Open an access store in which nothing is believed for a while."""

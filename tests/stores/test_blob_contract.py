@@ -7,15 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from portside.operations.collect import CollectableBlobs
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
-from portside.stores.blobs.local import LocalBlobs
-from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.inspection import InspectableBlobs
 from portside.stores.marks import Mark
-from support.blobs import finish, read_part, stage
+from support.blobs import finish, listed, read_part, stage
 from support.content import make_blob
 
 SHA256 = Algorithm.SHA256
@@ -26,7 +24,7 @@ class TestUploads:
 
     @pytest.mark.parametrize("algorithm", Algorithm)
     @pytest.mark.parametrize("size", [0, 1, 5_000_000])
-    async def test_whole(self, blobs: CollectableBlobs, size: int, algorithm: Algorithm) -> None:
+    async def test_whole(self, blobs: InspectableBlobs, size: int, algorithm: Algorithm) -> None:
         """What was staged in several holds is placed whole, under the right digest."""
         content = make_blob(size, "whole")
         upload = UploadId.fresh()
@@ -39,7 +37,7 @@ class TestUploads:
         assert await read_part(blobs, digest, ByteRange(0, size)) == content
         assert await read_part(blobs, digest, ByteRange(size // 2, size)) == content[size // 2 :]
 
-    async def test_what_was_not_acknowledged_is_dropped(self, blobs: CollectableBlobs) -> None:
+    async def test_what_was_not_acknowledged_is_dropped(self, blobs: InspectableBlobs) -> None:
         """Bytes behind the offset never become part of the blob."""
         upload = UploadId.fresh()
         await stage(blobs, upload, 0, b"kept", keep=True)
@@ -48,7 +46,7 @@ class TestUploads:
         digest = await finish(blobs, upload, 8, SHA256)
         assert digest == Digest.of(b"kept too")
 
-    async def test_another_process(self, make_blobs: Callable[[], CollectableBlobs]) -> None:
+    async def test_another_process(self, make_blobs: Callable[[], InspectableBlobs]) -> None:
         """A store that did not receive the first bytes hashes them again."""
         blobs, other = make_blobs(), make_blobs()
         upload = UploadId.fresh()
@@ -57,7 +55,7 @@ class TestUploads:
         digest = await finish(blobs, upload, 11, SHA256)
         assert digest == Digest.of(b"firstsecond")
 
-    async def test_holds_exclude_each_other(self, blobs: CollectableBlobs) -> None:
+    async def test_holds_exclude_each_other(self, blobs: InspectableBlobs) -> None:
         """One request at a time; another one waits, and then gives up."""
         upload = UploadId.fresh()
         async with blobs.hold(upload) as staging:
@@ -68,7 +66,7 @@ class TestUploads:
         async with blobs.hold(upload):
             pass
 
-    async def test_lost_bytes(self, blobs: CollectableBlobs) -> None:
+    async def test_lost_bytes(self, blobs: InspectableBlobs) -> None:
         """An upload with fewer bytes than were acknowledged cannot go on."""
         upload = UploadId.fresh()
         await stage(blobs, upload, 0, b"four", keep=True)
@@ -76,7 +74,7 @@ class TestUploads:
             with pytest.raises(Unavailable):
                 await staging.resume(5, SHA256)
 
-    async def test_a_blob_does_not_change_with_its_upload(self, blobs: CollectableBlobs) -> None:
+    async def test_a_blob_does_not_change_with_its_upload(self, blobs: InspectableBlobs) -> None:
         """An upload that was placed by a commit that failed goes on without touching the blob."""
         upload = UploadId.fresh()
         await stage(blobs, upload, 0, b"begun", keep=True)
@@ -89,11 +87,11 @@ class TestUploads:
         assert await read_part(blobs, digest, ByteRange(0, 15)) == b"begun and ended"
         other = await finish(blobs, upload, 15, SHA256)
         assert other == Digest.of(b"begun otherwise")
-        assert list(blobs.strays()) == []
+        assert await listed(blobs.orphaned_files()) == []
 
     @pytest.mark.parametrize("is_placed", [True, False])
     async def test_a_fresh_one_goes_with_its_hold(
-        self, blobs: CollectableBlobs, is_placed: bool
+        self, blobs: InspectableBlobs, is_placed: bool
     ) -> None:
         """Nothing is staged any more, whether it became a blob or not."""
         async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
@@ -103,10 +101,10 @@ class TestUploads:
             assert digest == Digest.of(b"content")
             if is_placed:
                 await asyncio.to_thread(await staging.place(digest))
-        assert list(blobs.staged()) == []
-        assert list(blobs.objects()) == ([(digest, 7)] if is_placed else [])
+        assert await listed(blobs.staged_uploads()) == []
+        assert await listed(blobs.stored_blobs()) == ([(digest, 7)] if is_placed else [])
 
-    async def test_stale(self, blobs: CollectableBlobs) -> None:
+    async def test_stale(self, blobs: InspectableBlobs) -> None:
         """Uploads are listed by the time of their last byte, and can be dropped, even twice."""
         upload = UploadId.fresh()
         await stage(blobs, upload, 0, b"x", keep=True)
@@ -114,13 +112,13 @@ class TestUploads:
         assert await blobs.list_stale_uploads(2**60) == [upload]
         for _ in range(2):
             await blobs.discard(upload)
-        assert list(blobs.staged()) == []
+        assert await listed(blobs.staged_uploads()) == []
 
 
 class TestBlobs:
     """Placed bytes."""
 
-    async def test_unknown(self, blobs: CollectableBlobs) -> None:
+    async def test_unknown(self, blobs: InspectableBlobs) -> None:
         """What is not there has no size and cannot be read; to remove it is no error."""
         digest = Digest.of(b"unknown")
         assert await blobs.stat(digest) is None
@@ -128,19 +126,19 @@ class TestBlobs:
             await read_part(blobs, digest, ByteRange(0, 1))
         await asyncio.to_thread(blobs.remove(digest))
 
-    async def test_placed_again(self, blobs: CollectableBlobs) -> None:
+    async def test_placed_again(self, blobs: InspectableBlobs) -> None:
         """The same content can be placed again, which repairs what is there."""
         for _ in range(3):
             upload = UploadId.fresh()
             await stage(blobs, upload, 0, b"content", keep=True)
             digest = await finish(blobs, upload, 7, SHA256)
-            assert blobs.verify(digest)
-        assert list(blobs.objects()) == [(digest, 7)]
+            assert await blobs.verify(digest)
+        assert await listed(blobs.stored_blobs()) == [(digest, 7)]
         await asyncio.to_thread(blobs.remove(digest))
-        assert list(blobs.objects()) == []
-        assert list(blobs.strays()) == []
+        assert await listed(blobs.stored_blobs()) == []
+        assert await listed(blobs.orphaned_files()) == []
 
-    async def test_read_while_removed(self, blobs: CollectableBlobs) -> None:
+    async def test_read_while_removed(self, blobs: InspectableBlobs) -> None:
         """A reader that has begun gets all of it."""
         content = make_blob(1_000_000, "read")
         upload = UploadId.fresh()
@@ -152,7 +150,7 @@ class TestBlobs:
             await asyncio.to_thread(blobs.remove(digest))
         assert b"".join(pieces) == content
 
-    async def test_probe(self, blobs: CollectableBlobs) -> None:
+    async def test_probe(self, blobs: InspectableBlobs) -> None:
         """A store that works says so."""
         await blobs.probe()
 
@@ -160,13 +158,12 @@ class TestBlobs:
 class TestMarks:
     """What says whose blobs there are."""
 
-    def test_the_first_stays(self, blobs: CollectableBlobs) -> None:
+    async def test_the_first_stays(self, blobs: InspectableBlobs) -> None:
         """Of two that leave a mark, one is heard, and it is no stray."""
-        assert isinstance(blobs, LocalBlobs | ObjectBlobs)
-        assert blobs.read_mark() is None
+        assert await blobs.read_mark() is None
         mark = Mark("a registry", "a store")
-        blobs.put_mark(mark)
-        blobs.put_mark(Mark("another", "one"))
-        assert blobs.read_mark() == mark
-        assert list(blobs.strays()) == []
-        assert list(blobs.objects()) == []
+        await blobs.put_mark(mark)
+        await blobs.put_mark(Mark("another", "one"))
+        assert await blobs.read_mark() == mark
+        assert await listed(blobs.orphaned_files()) == []
+        assert await listed(blobs.stored_blobs()) == []

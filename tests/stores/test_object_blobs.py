@@ -25,7 +25,7 @@ from portside.stores.blobs.objects.keys import blob_key, fresh_chunk_key, lease_
 from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs
-from support.blobs import finish, read, stage
+from support.blobs import finish, listed, read, stage
 from support.content import make_blob
 from support.s3 import S3
 
@@ -90,11 +90,11 @@ class TestManyNodes:
         first, second = node(), node()
         upload = UploadId.fresh()
         async with first.hold(upload):
-            assert second.is_held(upload)
+            assert await second.is_held(upload)
             with pytest.raises(UploadBusy):
                 async with second.hold(upload):
                     pass
-        assert not second.is_held(upload)
+        assert not await second.is_held(upload)
         async with second.hold(upload):
             pass
 
@@ -223,7 +223,7 @@ class TestChunks:
             other = fresh_chunk_key(upload, 0)
             obstore.put(object_store, f"{other[:-16]}{byte * 16}", b"left over :(")
             digest = await finish(blobs, upload, 12)
-            assert blobs.verify(digest)
+            assert await blobs.verify(digest)
 
     async def test_a_body_that_is_cut_off_keeps_what_arrived(self, node: Node) -> None:
         """The client asks where the session stands, and goes on from there on another node."""
@@ -266,7 +266,7 @@ class TestChunks:
         assert len(keys(object_store, f"uploads/{upload}")) > 2
         digest = await finish(node(SMALL), upload, len(content))
         assert digest == Digest.of(content)
-        assert node().verify(digest)
+        assert await node().verify(digest)
 
     async def test_one_chunk_too_large_to_copy(self, node: Node) -> None:
         """It is read and written again."""
@@ -274,7 +274,7 @@ class TestChunks:
         upload = UploadId.fresh()
         await stage(node(SMALL), upload, 0, content)
         digest = await finish(node(SMALL), upload, len(content))
-        assert node().verify(digest)
+        assert await node().verify(digest)
 
     async def test_removed_between_the_join_and_the_transaction(self, node: Node) -> None:
         """It is not acknowledged, and can be placed again."""
@@ -289,7 +289,7 @@ class TestChunks:
             with pytest.raises(Unavailable, match="try again"):
                 await asyncio.to_thread(place)
         assert await finish(node(SMALL), upload, len(content)) == digest
-        assert node().verify(digest)
+        assert await node().verify(digest)
 
     async def test_staged_bytes_that_changed_become_no_blob(
         self, node: Node, object_store: ObjectStore
@@ -346,23 +346,23 @@ class TestBlobs:
         obstore.put(object_store, blob_key(digest), b"cont")
         with pytest.raises(Unavailable):
             await read(node(), digest, 7)
-        assert node().verify(digest) is False
+        assert await node().verify(digest) is False
 
-    def test_strays(self, node: Node, object_store: ObjectStore) -> None:
+    async def test_orphaned_files(self, node: Node, object_store: ObjectStore) -> None:
         """What no registry has put there is named."""
         obstore.put(object_store, "blobs/sha256/ab/foreign", b"x")
         obstore.put(object_store, lease_key(UploadId.fresh()), b"x")
-        (stray,) = node().strays()
-        assert stray.path == "blobs/sha256/ab/foreign"
-        assert node().is_stray(stray)
-        obstore.delete(object_store, stray.path)
-        assert not node().is_stray(stray)
+        (found,) = await listed(node().orphaned_files())
+        assert found.path == "blobs/sha256/ab/foreign"
+        assert await node().is_orphaned(found)
+        obstore.delete(object_store, found.path)
+        assert not await node().is_orphaned(found)
 
     async def test_a_probe_that_crashed_goes(self, node: Node, object_store: ObjectStore) -> None:
         """When it is old."""
         obstore.put(object_store, "probes/0123456789abcdef", b"portside")
-        assert await node().drop_leftovers(0) == []
-        assert await node().drop_leftovers(2**60) == [8]
+        assert await node().drop_orphaned_files(0) == []
+        assert await node().drop_orphaned_files(2**60) == [8]
         assert keys(object_store, "probes") == []
 
     async def test_an_upload_with_a_lease_alone_is_stale(
@@ -377,7 +377,7 @@ class TestBlobs:
             await node().discard(upload)
         assert await node().list_stale_uploads(2**60) == []
 
-    def test_a_chunk_without_a_lease_is_in_use_while_it_is_young(
+    async def test_a_chunk_without_a_lease_is_in_use_while_it_is_young(
         self, node: Node, clock: Clock, object_store: ObjectStore
     ) -> None:
         """A blob that comes in one request has a chunk and neither a lease nor a session."""
@@ -386,9 +386,9 @@ class TestBlobs:
         obstore.put(object_store, key, b"content")
         written = int(obstore.head(object_store, key)["last_modified"].timestamp() * 1_000_000)
         clock.now = written + 1_000_000
-        assert node().is_held(upload)
+        assert await node().is_held(upload)
         clock.now = written + YOUNG * 1_000_000 + 1_000_000
-        assert not node().is_held(upload)
+        assert not await node().is_held(upload)
 
 
 class TestS3:

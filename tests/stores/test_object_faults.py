@@ -23,7 +23,7 @@ from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import Patience, open_store
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteMetadata
-from support.blobs import read
+from support.blobs import listed, read
 from support.content import make_blob
 from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
@@ -306,12 +306,12 @@ class TestUnfinished:
             await receiver.append(REPOSITORY, cancelled.id, Chunk(stop()))
         await receiver.append(REPOSITORY, cancelled.id, body(content))
         await receiver.cancel(REPOSITORY, cancelled.id)
-        assert list(blobs.staged()) == []
+        assert await listed(blobs.staged_uploads()) == []
         expired = await receiver.open(REPOSITORY, SHA256)
         await receiver.append(REPOSITORY, expired.id, body(content))
-        assert list(blobs.staged()) == [(expired.id, len(content))]
+        assert await listed(blobs.staged_uploads()) == [(expired.id, len(content))]
         await expire_uploads(metadata, blobs, 2**60)
-        assert list(blobs.staged()) == []
+        assert await listed(blobs.staged_uploads()) == []
         assert s3.list_unfinished() == []
 
     async def test_none_stays_of_a_join_that_fails(

@@ -164,4 +164,4 @@ def test_one_place(url: str, tmp_path: Path) -> None:
         clock=lambda: 0,
     )
     blobs.close()
-    assert blobs.place == "s3://bucket/prefix"
+    assert blobs.location == "s3://bucket/prefix"

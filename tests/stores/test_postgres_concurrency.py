@@ -28,6 +28,7 @@ from portside.stores.metadata.postgres.blobs import QUICK
 from portside.stores.metadata.postgres.store import PostgresMetadata
 from portside.stores.metadata.postgres.transactions import Transaction
 from stores.conftest import Clock, PostgresShelf
+from support.blobs import listed
 from support.content import Content, image, index
 from support.postgres import Server
 
@@ -94,17 +95,17 @@ async def push(
     await node.commit_blob(repository, digest, 4, session=None, place=place)
 
 
-def problems(node: PostgresMetadata, shelves: Shelves) -> list[str]:
+async def problems(node: PostgresMetadata, shelves: Shelves) -> list[str]:
     """List what dangles."""
-    known = {fact.digest for fact in node.blob_facts()}
-    found = list(node.integrity_problems())
+    known = {record.digest async for record in node.blob_records()}
+    found = await listed(node.integrity_problems())
     found += [f"{digest} has no bytes" for digest in known - set(map(str, shelves.held))]
     found += [f"{digest} has no row" for digest in set(map(str, shelves.held)) - known]
     found += [f"{digest} met another" for digest in shelves.met]
-    for fact in node.manifest_facts():
+    async for record in node.manifest_records():
         found += [
-            f"{fact.digest} lacks {reference.digest}"
-            for reference in fact.references
+            f"{record.digest} lacks {reference.digest}"
+            for reference in record.references
             if reference.required and not reference.present
         ]
     return found
@@ -159,7 +160,7 @@ class TestEverything:
 
         await asyncio.gather(*(client() for _ in range(10)))
         assert unexpected == []
-        assert problems(nodes[0], shelves) == []
+        assert await problems(nodes[0], shelves) == []
         assert set(done) == set(KINDS)
 
 
@@ -182,7 +183,7 @@ class TestOrders:
         )
         assert (put is None) != (unlinked is None)
         assert put is None or isinstance(put, ManifestBlobUnknown)
-        assert problems(nodes[0], shelves) == []
+        assert await problems(nodes[0], shelves) == []
 
     @pytest.mark.parametrize("turn", range(10))
     async def test_an_index_and_the_end_of_its_manifest(
@@ -201,7 +202,7 @@ class TestOrders:
         )
         assert (put is None) != (deleted is None)
         assert isinstance(put or deleted, ManifestBlobUnknown | ManifestInUse)
-        assert problems(nodes[0], shelves) == []
+        assert await problems(nodes[0], shelves) == []
 
     @pytest.mark.parametrize("turn", range(10))
     async def test_a_mount_and_the_end_of_its_source(
@@ -218,7 +219,7 @@ class TestOrders:
         assert unlinked is None
         assert mounted is None or isinstance(mounted, BlobUnknown)
         assert (digest in shelves.held) == (mounted is None)
-        assert problems(nodes[0], shelves) == []
+        assert await problems(nodes[0], shelves) == []
 
     async def test_one_of_many_creates_a_tag(self, nodes: list[PostgresMetadata]) -> None:
         """Of those that push a tag only if there is none, one does, and the tag is its."""
@@ -307,21 +308,21 @@ class TestWaiting:
         go_on.set()
         assert not await dropping
         assert await nodes[1].get_blob_size(A, BLOB) == 4
-        assert problems(nodes[0], shelves) == []
+        assert await problems(nodes[0], shelves) == []
 
-    async def test_quiet(self, nodes: list[PostgresMetadata]) -> None:
-        """While it is quiet nobody changes the blob, and afterwards everybody does."""
+    async def test_hold_blob(self, nodes: list[PostgresMetadata]) -> None:
+        """While a blob is held nobody changes it, and afterwards everybody does."""
         shelves = Shelves()
-        with nodes[1].quiet(BLOB):
+        async with nodes[1].hold_blob(BLOB):
             pushing = asyncio.create_task(push(nodes[0], shelves, A, BLOB))
             await asyncio.wait({pushing}, timeout=0.2)
             assert not pushing.done()
-            assert nodes[1].blob_fact(str(BLOB)) is None
+            assert await nodes[1].blob_record(str(BLOB)) is None
             assert shelves.held == set()
             # Nobody else waits, and so nobody waits for one another.
             await push(nodes[0], shelves, A, Digest.of(b"other"))
         await pushing
-        assert problems(nodes[1], shelves) == []
+        assert await problems(nodes[1], shelves) == []
 
     async def test_different_blobs_do_not_wait(self, nodes: list[PostgresMetadata]) -> None:
         """While the bytes of one blob are placed, another one of the same repository goes on."""

@@ -109,7 +109,7 @@ class TestAway:
         await asyncio.to_thread(lost.wait, 30)
         with pytest.raises(Unavailable, match="being removed"):
             await commit()
-        assert other.blob_fact(str(BLOB)) is None
+        assert await other.blob_record(str(BLOB)) is None
         go_on.set()
         await removing
         await commit()
@@ -132,7 +132,7 @@ class TestAway:
         await metadata.unlink_blob(A, BLOB, remove=remove)
         with pytest.raises(Unavailable, match="being removed"):
             await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
-        assert metadata.blob_fact(str(BLOB)) is None
+        assert await metadata.blob_record(str(BLOB)) is None
 
     async def test_a_removal_that_begins_late(
         self, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
@@ -142,7 +142,7 @@ class TestAway:
         monkeypatch.setattr(pool, "REMOVING", pool.LEASE + 1)
         await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
         await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
-        assert metadata.blob_fact(str(BLOB)) is None
+        assert await metadata.blob_record(str(BLOB)) is None
 
     @pytest.mark.parametrize(
         ("url", "place"),

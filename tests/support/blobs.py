@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.interfaces import BlobStore
 
+Item = TypeVar("Item")
+
 STEP = 700_000
 """Bytes that are written at once."""
+
+
+async def listed(items: AsyncIterator[Item]) -> list[Item]:
+    """Return all items as a list."""
+    return [item async for item in items]
 
 
 async def stage(

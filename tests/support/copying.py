@@ -26,6 +26,7 @@ from portside.stores.metadata.postgres.migrations import migrate
 from portside.stores.metadata.postgres.pool import Terms
 from portside.stores.metadata.postgres.store import PostgresMetadata
 from portside.stores.metadata.sqlite import SqliteMetadata
+from support.blobs import listed
 from support.content import Content
 
 
@@ -45,9 +46,7 @@ async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
             server = postgres.Database(Terms(url=url, connections=6), clock=now)
             stack.push_async_callback(server.close)
             await migrate(server)
-            remote = PostgresMetadata(server)
-            stack.callback(remote.close_facts)
-            yield Side(remote, blobs)
+            yield Side(PostgresMetadata(server), blobs)
         else:
             database = Database(root, clock=now)
             stack.callback(database.close)
@@ -104,9 +103,9 @@ async def unequal(source: Side, target: Side) -> list[object]:
     ]
 
 
-def problems(side: Side) -> list[str]:
+async def problems(side: Side) -> list[str]:
     """Check all of a registry."""
-    return list(check(side.metadata, side.blobs, CheckTally(), pause=lambda: time.sleep(0.1)))
+    return await listed(check(side.metadata, side.blobs, CheckTally(), pause=0.1))
 
 
 async def _main(source: str, target: str, url: str) -> None:

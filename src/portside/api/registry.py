@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from portside.api.auth import Gate
 from portside.operations.push import Receiver
 from portside.spec.dialects import Dialect
-from portside.stores.interfaces import BlobStore, MetadataStore, SignedBlobs
+from portside.stores.interfaces import BlobStore, MetadataStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Redirects:
     The URLs are good for `life` seconds.
     """
 
-    blobs: SignedBlobs
+    blobs: BlobStore
     above: int
     life: int
 

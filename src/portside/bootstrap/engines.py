@@ -8,13 +8,13 @@ from portside.bootstrap.clock import now
 from portside.config import Settings
 from portside.stores.access import AccessStore
 from portside.stores.copying import CopyableMetadata
-from portside.stores.inspection import CheckableMetadata
+from portside.stores.inspection import InspectableMetadata
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata import database as sqlite
 from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
 
 
-class Metadata(MetadataStore, CheckableMetadata, CopyableMetadata, Protocol):
+class Metadata(MetadataStore, InspectableMetadata, CopyableMetadata, Protocol):
     """A metadata store with all its abilities."""
 
 

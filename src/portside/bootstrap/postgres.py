@@ -52,5 +52,4 @@ class PostgresEngine:
         await self._database.close()
 
     def close(self) -> None:
-        """Hang up what a check has used."""
-        self.metadata.close_facts()
+        """Do nothing: all connections belong to a loop."""

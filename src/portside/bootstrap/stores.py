@@ -5,31 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from portside.bootstrap.clock import now
 from portside.bootstrap.engines import Engine, Metadata, open_engine
-from portside.bootstrap.marks import ListedBlobs, mark, require_own
+from portside.bootstrap.marks import mark, require_own
 from portside.config import Settings, SettingsInvalid
-from portside.operations.collect import CollectableBlobs
 from portside.spec.errors import Unavailable
 from portside.stores.access import AccessStore
 from portside.stores.blobs.local import LocalBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
-
-
-class Blobs(CollectableBlobs, ListedBlobs, Protocol):
-    """A blob store with all its abilities."""
-
-    def create(self) -> None:
-        """Make what is missing; raises StorageFull and Unavailable."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything."""
-        ...
+from portside.stores.inspection import InspectableBlobs
 
 
 class Stores(NamedTuple):
@@ -39,7 +27,7 @@ class Stores(NamedTuple):
     """
 
     engine: Engine
-    blobs: Blobs
+    blobs: InspectableBlobs
     are_apart: bool
 
     @property
@@ -57,9 +45,9 @@ class Stores(NamedTuple):
 
         Raises Unavailable and StorageFull.
         """
-        if not await self.engine.is_made() and self.blobs.holds_blobs():
+        if not await self.engine.is_made() and await self.blobs.holds_blobs():
             lost = (
-                f"{self.engine.name} is missing or empty, and {self.blobs.place} holds blobs;"
+                f"{self.engine.name} is missing or empty, and {self.blobs.location} holds blobs;"
                 f" {self.engine.remedy}, or move the blobs away to begin with an empty registry"
             )
             raise Unavailable(lost)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
-from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -14,24 +11,22 @@ import click
 from portside import __version__
 from portside.auth.files import FileInvalid
 from portside.auth.registrar import RegistrarError
-from portside.bootstrap import Stores, connected_stores, now, opened_stores
+from portside.bootstrap import Stores, connected_stores, now
 from portside.cli.announcement import drop_output
 from portside.cli.failures import CertificateInvalid, ServerError
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.registry import (
     BLOBS,
-    REGISTRY,
     read_settings,
     registry_command,
     require_registry,
 )
-from portside.config import Settings, SettingsInvalid
-from portside.operations.check import Tally
-from portside.operations.check import check as find_problems
-from portside.operations.collect import Collected, collect_strays
+from portside.config import SettingsInvalid
+from portside.operations.check import Tally, check
+from portside.operations.collect import Collected, collect_orphaned
 from portside.spec.errors import RegistryError, Unavailable
 
-STRAY_PAUSE = 0.5
+ORPHANED_PAUSE = 0.5
 """Seconds after which a file that a registry had no use for any more is gone."""
 
 LEFTOVER_AGE = 3600
@@ -97,19 +92,17 @@ async def migrate_command(**given: Any) -> None:
 
 
 @commands.command("check")
-@settings_options(*REGISTRY, *BLOBS)
-def check_command(**given: Any) -> None:
+@registry_command(*BLOBS)
+async def check_command(**given: Any) -> None:
     """Verify everything that is stored; exit with 1 if something is wrong.
 
     Every blob is read to its end. Nothing is changed.
     """
     tally = Tally()
     problems = 0
-    settings = read_settings(given)
-    asyncio.run(_look(settings))
-    with opened_stores(settings, read_only=True) as stores:
-        pause = partial(time.sleep, STRAY_PAUSE)
-        for problem in find_problems(stores.metadata, stores.blobs, tally, pause=pause):
+    async with connected_stores(read_settings(given), read_only=True) as stores:
+        await _require_this_version(stores)
+        async for problem in check(stores.metadata, stores.blobs, tally, pause=ORPHANED_PAUSE):
             problems += 1
             click.echo(problem)
     seen = (
@@ -139,12 +132,7 @@ async def collect_command(**given: Any) -> None:
 
 async def _collect(stores: Stores) -> Collected:
     await stores.metadata.probe()
-    return await collect_strays(stores.metadata, stores.blobs, now() - LEFTOVER_AGE * 1_000_000)
-
-
-async def _look(settings: Settings) -> None:
-    async with connected_stores(settings, read_only=True) as stores:
-        await _require_this_version(stores)
+    return await collect_orphaned(stores.metadata, stores.blobs, now() - LEFTOVER_AGE * 1_000_000)
 
 
 async def _require_this_version(stores: Stores) -> None:

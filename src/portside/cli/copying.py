@@ -132,6 +132,6 @@ def _say_end(ending: Ending, source: str, target: str, file: Path) -> str:
 
 def _refuse_same_storage(source: Stores, target: Stores) -> None:
     """Refuse to copy blobs onto themselves, and to drop some of them; raises SettingsInvalid."""
-    places = [os.path.realpath(str(stores.blobs.place)) for stores in (source, target)]
+    places = [os.path.realpath(str(stores.blobs.location)) for stores in (source, target)]
     if len(set(places)) == 1:
-        raise SettingsInvalid(f"source and target keep their blobs in {source.blobs.place}")
+        raise SettingsInvalid(f"source and target keep their blobs in {source.blobs.location}")

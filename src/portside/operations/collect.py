@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from portside.spec.digests import Digest
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.inspection import CheckableBlobs
-from portside.stores.interfaces import BlobLinkStore, BlobStore, Remove, UploadStore
+from portside.stores.inspection import InspectableBlobs
+from portside.stores.interfaces import BlobLinkStore, BlobStore, UploadStore
 
 
-class SweepableBlobs(BlobStore, Protocol):
-    """A blob store in which a crash can leave more than uploads."""
-
-    async def drop_leftovers(self, before: int) -> list[int]:
-        """Drop what a crash left and nobody uses, last written before a time (µs since 1970).
-
-        Gives the bytes that each of them took.
-        """
-        ...
-
-
-async def expire_uploads(uploads: UploadStore, blobs: SweepableBlobs, before: int) -> int:
+async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: int) -> int:
     """End the upload sessions that were last used before a time (microseconds since 1970).
 
     Bytes without a session, and other files that a crash can leave, go with them. A session that is
@@ -40,7 +27,7 @@ async def expire_uploads(uploads: UploadStore, blobs: SweepableBlobs, before: in
     for upload in await blobs.list_stale_uploads(before):
         with suppress(UploadBusy):
             gone += await _drop_leftover(uploads, blobs, upload)
-    return gone + len(await blobs.drop_leftovers(before))
+    return gone + len(await blobs.drop_orphaned_files(before))
 
 
 async def _expire(
@@ -63,10 +50,6 @@ async def _drop_leftover(uploads: UploadStore, blobs: BlobStore, upload: UploadI
         return True
 
 
-class CollectableBlobs(SweepableBlobs, CheckableBlobs, Protocol):
-    """A blob store that can list what it holds."""
-
-
 class Collected(NamedTuple):
     """The bytes that went, and the number of blobs that could not be removed."""
 
@@ -74,25 +57,20 @@ class Collected(NamedTuple):
     kept: int
 
 
-async def collect_strays(links: BlobLinkStore, blobs: CollectableBlobs, before: int) -> Collected:
-    """Remove the bytes of blobs that nothing knows of, as a crash within a push leaves them.
+async def collect_orphaned(links: BlobLinkStore, blobs: InspectableBlobs, before: int) -> Collected:
+    """Remove the bytes of blobs that the metadata does not know, which a crashed push leaves.
 
-    Other leftovers of a crash go if they were last written before a time (microseconds since 1970).
-    Safe while the registry runs.
+    Other files of crashed requests go if they were last written before a time (microseconds since
+    1970). Safe while the registry runs.
     """
     freed: list[int] = []
-    strays = 0
-    for digest, size in blobs.objects():
-        remove = partial(_remove, blobs, digest, size, freed)
-        strays += await links.drop_stray(digest, remove=remove)
-    kept = strays - len(freed)
-    freed += await blobs.drop_leftovers(before)
+    kept = 0
+    async for digest, size in blobs.stored_blobs():
+        if not await links.drop_stray(digest, remove=blobs.remove(digest)):
+            continue
+        if await blobs.stat(digest) is None:
+            freed.append(size)
+        else:
+            kept += 1
+    freed += await blobs.drop_orphaned_files(before)
     return Collected(sum(freed), kept)
-
-
-def _remove(blobs: CollectableBlobs, digest: Digest, size: int, freed: list[int]) -> None:
-    """Remove a blob's bytes, and count them if they are gone; the caller logs what fails."""
-    remove: Remove = blobs.remove(digest)
-    remove()
-    if blobs.size(digest) is None:
-        freed.append(size)

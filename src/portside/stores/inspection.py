@@ -1,32 +1,36 @@
-"""What a store must be able to tell so that everything in it can be checked.
+"""What a store tells those who inspect, repair and copy it.
 
-These are abilities beside `interfaces`: a store has them or has not, and nothing that serves
-requests needs them. They are plain functions and iterators, for a check runs by itself and takes
-its time; a registry may change the store meanwhile. Facts are given as they are stored, for what is
-no valid value is what a check looks for. All raise Unavailable where the engine below fails.
+Serving requests needs none of this: the protocols for that are in `interfaces`. Records hold values
+as they are stored, because a check looks for values that are invalid. A registry may change the
+store during an inspection: what an iterator yields was true when it was read.
+
+Every method may raise Unavailable when the engine below fails; methods that write may also raise
+StorageFull. Iterators raise between two items, and are not resumed after that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.uploads import UploadId
+from portside.stores.interfaces import BlobStore, Place
+from portside.stores.marks import Mark
 
 
-class BlobFact(msgspec.Struct, frozen=True):
-    """What the metadata says of one blob; `size` is in bytes."""
+class BlobRecord(msgspec.Struct, frozen=True):
+    """A blob as the metadata describes it; `size` is in bytes."""
 
     digest: str
     size: int
 
 
-class ReferenceFact(msgspec.Struct, frozen=True):
-    """One digest that a manifest is noted to refer to, and whether the repository holds it."""
+class ReferenceRecord(msgspec.Struct, frozen=True):
+    """A digest that a manifest refers to, and whether the repository holds it."""
 
     kind: str
     digest: str
@@ -34,11 +38,11 @@ class ReferenceFact(msgspec.Struct, frozen=True):
     present: bool
 
 
-class ManifestFact(msgspec.Struct, frozen=True):
-    """A manifest and its references, as they were at one moment.
+class ManifestRecord(msgspec.Struct, frozen=True):
+    """A manifest and its references, all read from one snapshot.
 
-    `size` is the number of bytes that is noted; `annotations` is None if what is noted cannot be
-    read.
+    `size` is the recorded number of bytes; `annotations` is None if the recorded ones cannot be
+    decoded.
     """
 
     repository: str
@@ -49,105 +53,130 @@ class ManifestFact(msgspec.Struct, frozen=True):
     subject: str | None
     artifact_type: str | None
     annotations: dict[str, str] | None
-    references: tuple[ReferenceFact, ...]
+    references: tuple[ReferenceRecord, ...]
 
 
-class UploadFact(msgspec.Struct, frozen=True):
-    """An upload session, and how many bytes it must hold."""
+class UploadRecord(msgspec.Struct, frozen=True):
+    """An upload session, and the number of bytes that it must hold."""
 
     id: str
     repository: str
     offset: int
 
 
-class Stray(msgspec.Struct, frozen=True):
-    """A file that no content accounts for, and what to do about it."""
+class OrphanedFile(msgspec.Struct, frozen=True):
+    """A file or an object that belongs to no content, and what to do about it."""
 
     path: str
     advice: str
 
 
-class CheckableMetadata(Protocol):
-    """Every fact, one after another; nothing is held open between two of them."""
+class InspectableMetadata(Protocol):
+    """Every record, one after another; no lock, cursor or snapshot is held between two of them."""
 
-    def integrity_problems(self) -> Iterator[str]:
-        """Give what the engine itself and the references between rows show to be wrong."""
+    def integrity_problems(self) -> AsyncIterator[str]:
+        """Find what the engine's own checks and the references between rows show to be wrong."""
         ...
 
-    def repository_names(self) -> Iterator[str]:
-        """Give the name of every repository."""
+    def repository_names(self) -> AsyncIterator[str]:
+        """Read the name of every repository."""
         ...
 
-    def tag_names(self) -> Iterator[tuple[str, str]]:
-        """Give every tag, behind the name of its repository."""
+    def tag_names(self) -> AsyncIterator[tuple[str, str]]:
+        """Read every tag, as the name of its repository and its own name."""
         ...
 
-    def blob_facts(self) -> Iterator[BlobFact]:
-        """Give every blob that must be in the blob store."""
+    def blob_records(self) -> AsyncIterator[BlobRecord]:
+        """Read every blob that the blob store must hold."""
         ...
 
-    def blob_fact(self, digest: str) -> BlobFact | None:
-        """Look a blob up, or give None if it is not known."""
+    async def blob_record(self, digest: str) -> BlobRecord | None:
+        """Look up a blob; None if it is unknown."""
         ...
 
-    def manifest_facts(self) -> Iterator[ManifestFact]:
-        """Give every manifest."""
+    def manifest_records(self) -> AsyncIterator[ManifestRecord]:
+        """Read every manifest."""
         ...
 
-    def upload_facts(self) -> Iterator[UploadFact]:
-        """Give every upload session."""
+    def upload_records(self) -> AsyncIterator[UploadRecord]:
+        """Read every upload session."""
         ...
 
-    def upload_fact(self, upload: str) -> UploadFact | None:
-        """Look a session up, or give None if there is no such session."""
+    async def upload_record(self, upload: str) -> UploadRecord | None:
+        """Look up an upload session; None if it is unknown."""
         ...
 
-    def quiet(self, digest: Digest) -> AbstractContextManager[None]:
-        """Keep all who would change a blob waiting for the length of a block, which is short.
+    def hold_blob(self, digest: Digest) -> AbstractAsyncContextManager[None]:
+        """Keep everyone from committing or removing a blob for the length of a block.
 
-        Within it, the blob has its bytes if it is known, and the other way round, but for damage.
+        Within the block a blob that is known has its bytes, and bytes belong to a known blob,
+        unless something is damaged. Keep the block short: pushes wait for it.
         """
         ...
 
 
-class CheckableBlobs(Protocol):
-    """Every object there is."""
+class InspectableBlobs(BlobStore, Protocol):
+    """A blob store that can also be listed, verified, cleaned and marked."""
 
-    def objects(self) -> Iterator[tuple[Digest, int]]:
-        """Give every blob's digest and its size in bytes."""
+    @property
+    def location(self) -> object:
+        """Where the blobs are, as shown to people; holds no secret."""
         ...
 
-    def size(self, digest: Digest) -> int | None:
-        """Give the bytes that are stored for a blob, or None if nothing is."""
+    def stored_blobs(self) -> AsyncIterator[tuple[Digest, int]]:
+        """List every stored blob with its size in bytes."""
         ...
 
-    def verify(self, digest: Digest) -> bool | None:
-        """Read a blob to its end; tells whether the content has that digest.
+    async def holds_blobs(self) -> bool:
+        """Whether any blob is stored."""
+        ...
 
-        Gives None if nothing is stored.
+    async def verify(self, digest: Digest) -> bool | None:
+        """Read a blob to its end: whether its content has that digest; None if it is missing."""
+        ...
+
+    def confirm(self, digest: Digest, size: int) -> Place:
+        """Return a function that keeps bytes which are stored already.
+
+        The function raises Unavailable if they are missing or are not `size` bytes.
         """
         ...
 
-    def missing(self) -> Iterator[str]:
-        """Give the directories that a store has and this one has not."""
+    async def missing_directories(self) -> list[str]:
+        """List the directories that the store needs and lacks."""
         ...
 
-    def strays(self) -> Iterator[Stray]:
-        """Give what is in the store and is no blob, upload, or other thing that is in use there."""
+    def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
+        """List what is in the store and is no blob, upload or other thing in use."""
         ...
 
-    def is_stray(self, stray: Stray) -> bool:
-        """Look at a stray once more."""
+    async def is_orphaned(self, file: OrphanedFile) -> bool:
+        """Whether a file that was listed as orphaned is still there, and still orphaned."""
         ...
 
-    def staged(self) -> Iterator[tuple[UploadId, int]]:
-        """Give every upload that has a file, and how many bytes."""
+    async def drop_orphaned_files(self, before: int) -> list[int]:
+        """Drop the files of crashed requests last written before a time (µs since 1970).
+
+        Files of other programs stay. Return how many bytes each file took.
+        """
         ...
 
-    def staged_size(self, upload: UploadId) -> int | None:
-        """Give the bytes that an upload holds, or None if it has no file."""
+    def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
+        """List every upload that has bytes, and how many."""
         ...
 
-    def is_held(self, upload: UploadId) -> bool:
-        """Tell whether a request is writing to the upload."""
+    async def staged_size(self, upload: UploadId) -> int | None:
+        """Return how many bytes an upload holds; None if nothing is stored for it."""
+        ...
+
+    async def is_held(self, upload: UploadId) -> bool:
+        """Whether a request is writing to the upload."""
+        ...
+
+    async def read_mark(self) -> Mark | None:
+        """Read the mark of the store; None if it has none."""
+        ...
+
+    async def put_mark(self, mark: Mark) -> None:
+        """Write a mark durably, unless the store has one."""
         ...

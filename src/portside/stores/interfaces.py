@@ -228,69 +228,87 @@ class MetadataStore(ManifestStore, DiscoveryStore, BlobLinkStore, UploadStore, P
 class Staging(Protocol):
     """An upload, held by the one request that may write to it.
 
-    The holder reads the session's row once it holds the upload, and then resumes at the offset
-    found there: between two holds, anybody may have moved it.
+    The holder reads the session's row after it has got the hold, and resumes at the offset found
+    there: another request may have moved the session before.
     """
 
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
-        """Go on writing at `offset`; what lies behind it was never acknowledged and is dropped.
+        """Continue at `offset`; later bytes were never acknowledged and are dropped.
 
-        Bytes are hashed by `algorithm` while they arrive. Raises Unavailable if the store holds
-        fewer bytes than `offset`.
+        Bytes are hashed with `algorithm` as they arrive. Raises Unavailable if the store holds
+        fewer than `offset` bytes.
         """
         ...
 
     async def write(self, chunk: bytes) -> None:
-        """Append bytes; they may stay in memory for a moment, within a fixed bound."""
+        """Append bytes; they may stay in memory for a while, up to a fixed limit."""
         ...
 
     async def flush(self) -> int:
-        """Make the upload durable as far as it was written; gives the offset that was reached."""
+        """Make everything written so far durable; return the offset after it."""
         ...
 
     def forget(self, offset: int) -> None:
-        """Note that what was flushed behind `offset` could not be acknowledged for want of room."""
+        """Drop flushed bytes after `offset`: there was no room to acknowledge them."""
         ...
 
     def keep(self) -> None:
-        """Note that the flushed offset was acknowledged, so that hashing can go on from there."""
+        """Keep the running digest: the flushed offset was acknowledged."""
         ...
 
     async def finish(self, algorithm: Algorithm) -> Digest:
-        """Make the bytes ready to be placed; gives the digest of all of them, from the first on."""
+        """Prepare the bytes to be placed; return the digest of all of them, from the first on."""
         ...
 
     async def place(self, digest: Digest) -> Place:
-        """Give the function that makes the finished bytes the content of `digest`.
+        """Return the function that makes the finished bytes the content of `digest`.
 
-        What takes long is done here, so that the function itself is quick.
+        Slow work is done here, so that the function itself is quick.
         """
         ...
 
 
 class BlobStore(Protocol):
-    """The bytes of blobs, by digest, and those of uploads, by id."""
+    """The bytes of blobs, by digest, and of uploads, by id.
+
+    `inspection.InspectableBlobs` adds what those who check, repair and copy a store need.
+    """
+
+    def create(self) -> None:
+        """Create what the store needs and lacks. Blocking: called before serving starts."""
+        ...
+
+    def close(self) -> None:
+        """Finish the work that was started, and release everything. Blocking."""
+        ...
 
     async def stat(self, digest: Digest) -> int | None:
-        """Give the size in bytes of what is stored, or None if there is nothing."""
+        """Return the size in bytes of a stored blob; None if it is missing."""
         ...
 
     def read(self, digest: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
         """Read a part in pieces; memory does not grow with it.
 
-        Whoever does not read to the end closes the generator. Raises BlobUnknown with the first
-        piece if the bytes are not there.
+        A caller that stops early closes the generator. Raises BlobUnknown before the first piece if
+        the bytes are missing.
+        """
+        ...
+
+    async def sign(self, digest: Digest, seconds: int) -> str | None:
+        """Return a URL from which anyone can read a blob for that long.
+
+        None if clients cannot fetch from the store themselves.
         """
         ...
 
     def hold(
         self, upload: UploadId, *, fresh: bool = False
     ) -> AbstractAsyncContextManager[Staging]:
-        """Keep everybody else from an upload while it is written, finished or dropped.
+        """Hold an upload while it is written, finished or dropped; other requests wait.
 
-        What was written remains when the hold ends. A `fresh` id was made for this request alone:
-        nobody else can know it, and its bytes go with the hold. Raises UploadBusy if another
-        request holds the upload for longer than the store is willing to wait.
+        Bytes stay when the hold ends. A `fresh` id was made for this request alone: no other
+        request knows it, and its bytes go with the hold. Raises UploadBusy if another request holds
+        the upload for longer than the store waits.
         """
         ...
 
@@ -303,17 +321,9 @@ class BlobStore(Protocol):
         ...
 
     def remove(self, digest: Digest) -> Remove:
-        """Give the function that removes a blob's bytes."""
+        """Return the function that removes the bytes of a blob."""
         ...
 
     async def probe(self) -> None:
         """Return if the store can write and read; raises Unavailable or StorageFull."""
-        ...
-
-
-class SignedBlobs(Protocol):
-    """A blob store whose bytes a client can fetch by itself."""
-
-    async def sign(self, digest: Digest, seconds: int) -> str | None:
-        """Give a URL by which anybody can read a blob for that long, or None if there is none."""
         ...

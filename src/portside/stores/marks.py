@@ -1,14 +1,12 @@
-"""Marks: what a blob store says of whose blobs it holds.
+"""The mark of a blob store: whose blobs it holds.
 
-A database and a blob store that are apart can be mixed up: a node that is told another prefix than
-the others would acknowledge what nobody else can read, and whoever collects strays with the wrong
-database would remove all blobs. So the first that serves leaves a mark beside the blobs, and notes
-in the database what is in it.
+A database and a blob store that are configured separately can be mixed up: a node that is given
+another prefix than the others would acknowledge what no other node can read, and `portside collect`
+with the wrong database would remove every blob. So the first node that serves leaves a mark beside
+the blobs, and records its content in the database.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import msgspec
 
@@ -19,31 +17,19 @@ NAME = "registry.json"
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The identity of the registry, and a random name of this very blob store."""
+    """The identity of the registry, and a random name of this blob store."""
 
     registry: str
     storage: str
 
 
-class MarkedBlobs(Protocol):
-    """A blob store that can be marked. Blocking; raises Unavailable and StorageFull."""
-
-    def read_mark(self) -> Mark | None:
-        """Read the mark, or give None if there is none."""
-        ...
-
-    def put_mark(self, mark: Mark) -> None:
-        """Leave a mark, durably, unless there is one."""
-        ...
-
-
 def encode_mark(mark: Mark) -> bytes:
-    """Write a mark as the content of a file or an object."""
+    """Return a mark as the content of a file or an object."""
     return msgspec.json.encode(mark) + b"\n"
 
 
 def decode_mark(content: bytes) -> Mark:
-    """Read the content of a mark; raises Unavailable if it is damaged."""
+    """Return the mark that a file or an object holds; raises Unavailable if it is damaged."""
     try:
         return msgspec.json.decode(content, type=Mark)
     except msgspec.DecodeError as error:

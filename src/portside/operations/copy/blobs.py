@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
 
-from portside.operations.collect import CollectableBlobs
 from portside.operations.copy.differences import compared
 from portside.operations.copy.sides import Course
 from portside.spec.digests import Digest
-from portside.spec.errors import DigestInvalid, RegistryError, Unavailable
+from portside.spec.errors import DigestInvalid, RegistryError
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.copying import BLOBS, Key, Row
@@ -73,7 +71,7 @@ class BlobMover:
                 problem = f"blob {row[0]} of the source {error}"
             else:
                 return
-        if self._source.metadata.blob_fact(row[0]) is not None:
+        if await self._source.metadata.blob_record(row[0]) is not None:
             self._tally.problems.append(problem)
 
     async def drop(self, keys: list[Key]) -> None:
@@ -94,7 +92,7 @@ class BlobMover:
             self._tally.blobs += 1
             self._tally.bytes += size
         elif not has_row:
-            confirm = partial(_confirm, self._target.blobs, digest, size)
+            confirm = self._target.blobs.confirm(digest, size)
             await self._target.metadata.put_blob(self._identity, row, place=confirm)
             self._tally.rows += 1
         else:
@@ -107,7 +105,7 @@ class BlobMover:
             return False
         if not verify or digest in self.sound:
             return True
-        if await asyncio.to_thread(blobs.verify, digest):
+        if await blobs.verify(digest):
             self.sound.add(digest)
             return True
         return False
@@ -139,12 +137,6 @@ class BlobMover:
                         yield piece
         except RegistryError as error:
             raise _SourceFailed(f"cannot be read: {error}") from error
-
-
-def _confirm(blobs: CollectableBlobs, digest: Digest, size: int) -> None:
-    """Leave bytes where they are already; they may have been collected since they were seen."""
-    if blobs.size(digest) != size:
-        raise Unavailable(f"the bytes of {digest} went from the target meanwhile; run it again")
 
 
 async def _in_parallel(

@@ -8,10 +8,8 @@ the former registry stays read-only as a copy of it, to which the way back is as
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from portside.operations.check import Tally as CheckTally
@@ -123,7 +121,7 @@ class Move:
                 " place, or let it change again with `portside read-only off`"
             )
         is_new = target.copy_of != source.identity
-        if is_new and next(self._target.blobs.objects(), None) is not None:
+        if is_new and await self._target.blobs.holds_blobs():
             raise NotItsCopy(
                 "the target, or its storage, holds a registry already, and not a copy of this one;"
                 " name an empty one to copy into"
@@ -142,19 +140,16 @@ class Move:
                 return
 
     async def _verify(self, passes: Passes) -> None:
-        """Compare all rows, and check all of the target; blobs that were read are not read again.
-
-        Nothing changes meanwhile, and so nothing else waits for this thread.
-        """
+        """Compare all rows and check the target; blobs that were read are not read again."""
         await self._drop_strays()
         await passes.compare()
         self._tally.problems += [
             f"the target: {problem}"
-            for problem in check(
+            async for problem in check(
                 self._target.metadata,
                 self._target.blobs,
                 CheckTally(),
-                pause=partial(time.sleep, STRAY_PAUSE),
+                pause=STRAY_PAUSE,
                 sound=passes.blobs.sound,
             )
         ]
@@ -167,8 +162,8 @@ class Move:
     async def _drop_strays(self) -> None:
         """Drop bytes that a copy which was killed had placed, and the source has no longer."""
         target = self._target
-        for digest, _ in target.blobs.objects():
-            if target.metadata.blob_fact(digest) is None:
+        async for digest, _ in target.blobs.stored_blobs():
+            if await target.metadata.blob_record(digest) is None:
                 await target.metadata.drop_stray(digest, remove=target.blobs.remove(digest))
 
     async def _change_parts(self, identity: str) -> None:

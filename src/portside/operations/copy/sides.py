@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from portside.operations.collect import CollectableBlobs
 from portside.stores.copying import CopyableMetadata
-from portside.stores.inspection import CheckableMetadata
+from portside.stores.inspection import InspectableBlobs, InspectableMetadata
 from portside.stores.interfaces import MetadataStore
 
 
-class MovableMetadata(CopyableMetadata, CheckableMetadata, MetadataStore, Protocol):
+class MovableMetadata(CopyableMetadata, InspectableMetadata, MetadataStore, Protocol):
     """What is known of a registry, with all that a copy asks of it."""
 
 
@@ -19,7 +18,7 @@ class Side(NamedTuple):
     """A registry's stores."""
 
     metadata: MovableMetadata
-    blobs: CollectableBlobs
+    blobs: InspectableBlobs
 
 
 Progress = Callable[[], object]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.layout import Layout, list_directory, stat_or_none
-from portside.stores.inspection import Stray
+from portside.stores.inspection import OrphanedFile
 
 _BESIDE = (".copy", ".placing")
 _PROBE = ".probe-"
@@ -24,9 +24,9 @@ _LEFT_BY_A_CRASH = "left by a crash; it goes by itself when it is old, or with `
 _FOREIGN = "nothing of a registry has this name; move it away"
 
 
-def describe(path: str) -> Stray:
+def describe(path: str) -> OrphanedFile:
     """Say what to do about a file that is no blob and no upload."""
-    return Stray(path, _LEFT_BY_A_CRASH if _is_leftover(path) else _FOREIGN)
+    return OrphanedFile(path, _LEFT_BY_A_CRASH if _is_leftover(path) else _FOREIGN)
 
 
 def is_in_use(path: str) -> bool:
@@ -36,7 +36,7 @@ def is_in_use(path: str) -> bool:
     return False
 
 
-def drop_leftovers(layout: Layout, before: int) -> list[int]:
+def drop_orphaned_files(layout: Layout, before: int) -> list[int]:
     """Drop leftovers that were last written before a time (µs since 1970), if nobody uses them.
 
     Gives the bytes that each of them took on the disk; raises OSError.

@@ -6,11 +6,14 @@ import asyncio
 import errno
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown, Unavailable
@@ -19,12 +22,17 @@ from portside.spec.uploads import UploadId
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.layout import Layout, stat_or_none, sync_directory
-from portside.stores.blobs.leftovers import describe, drop_leftovers, is_in_use, try_store
+from portside.stores.blobs.leftovers import (
+    describe,
+    drop_orphaned_files,
+    is_in_use,
+    try_store,
+)
 from portside.stores.blobs.locking import or_close, try_lock
 from portside.stores.blobs.staging import READ_SIZE, FileStaging
 from portside.stores.blobs.turns import Pauses, wait_for_turn
-from portside.stores.inspection import Stray
-from portside.stores.interfaces import Remove
+from portside.stores.inspection import OrphanedFile
+from portside.stores.interfaces import Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
 from portside.stores.unfinished import Unfinished
 
@@ -43,6 +51,13 @@ _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
 PAUSES = Pauses(0.001, 0.05)
+
+LIST_BATCH = 1000
+"""Files that a thread looks at before the event loop gets them: a hop for each would take longer
+than the look."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class LocalBlobs:
@@ -64,8 +79,8 @@ class LocalBlobs:
         self._unfinished = Unfinished()
 
     @property
-    def place(self) -> Path:
-        """Where the blobs are."""
+    def location(self) -> Path:
+        """The directory that holds the blobs."""
         return self._layout.blobs
 
     def create(self) -> None:
@@ -73,26 +88,13 @@ class LocalBlobs:
         with translated(f"preparing {self._layout.root}"):
             self._layout.create()
 
-    def read_mark(self) -> Mark | None:
+    async def read_mark(self) -> Mark | None:
         """Read the file of the mark."""
-        with translated(f"reading {self._layout.mark}"), suppress(FileNotFoundError):
-            return decode_mark(self._layout.mark.read_bytes())
-        return None
+        return await self._run(_read_mark, self._layout)
 
-    def put_mark(self, mark: Mark) -> None:
-        """Write a file beside, and link it, which fails if there is one."""
-        beside = self._layout.mark.with_suffix(f".{secrets.token_hex(8)}")
-        with translated(f"writing {self._layout.mark}"):
-            try:
-                with open(beside, "xb") as file:
-                    file.write(encode_mark(mark))
-                    file.flush()
-                    os.fsync(file.fileno())
-                with suppress(FileExistsError):
-                    os.link(beside, self._layout.mark)
-            finally:
-                beside.unlink(missing_ok=True)
-            sync_directory(self._layout.root)
+    async def put_mark(self, mark: Mark) -> None:
+        """Write a temporary file and link it, which fails if there is a mark."""
+        await self._run(_put_mark, self._layout, mark)
 
     def close(self) -> None:
         """Let go of the threads, after what they are doing."""
@@ -181,9 +183,8 @@ class LocalBlobs:
 
     async def list_stale_uploads(self, before: int) -> list[UploadId]:
         """Look at the time of every upload's file."""
-        loop = asyncio.get_running_loop()
         with translated("listing uploads"):
-            return await loop.run_in_executor(self._pool, self._layout.list_stale_uploads, before)
+            return await self._run(self._layout.list_stale_uploads, before)
 
     def remove(self, digest: Digest) -> Remove:
         """Give the function that removes the blob's file.
@@ -194,75 +195,133 @@ class LocalBlobs:
         leftover = self._layout.upload(UploadId.fresh())
         return partial(_remove, self._layout.blob(digest), leftover, self._pool)
 
-    async def drop_leftovers(self, before: int) -> list[int]:
-        """Drop the files that uploads and probes left beside themselves."""
-        loop = asyncio.get_running_loop()
-        with translated("dropping leftovers"):
-            return await loop.run_in_executor(self._pool, drop_leftovers, self._layout, before)
-
     async def probe(self) -> None:
         """Write, sync and remove a small file."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._pool, try_store, self._layout)
+        await self._run(try_store, self._layout)
 
-    def holds_blobs(self) -> bool:
-        """Tell whether there is any blob; raises Unavailable."""
-        return next(self.objects(), None) is not None
-
-    def objects(self) -> Iterator[tuple[Digest, int]]:
-        """Walk over every blob."""
-        with translated(f"listing {self._layout.blobs}"):
-            yield from self._layout.list_blobs()
-
-    def size(self, digest: Digest) -> int | None:
-        """Look at the file, without an event loop."""
-        with translated("reading a blob"):
-            found = stat_or_none(self._layout.blob(digest))
-        return found.st_size if found is not None else None
-
-    def verify(self, digest: Digest) -> bool | None:
-        """Hash the whole file."""
-        hasher = digest.algorithm.hasher()
-        with translated("reading a blob"), suppress(FileNotFoundError):
-            with open(self._layout.blob(digest), "rb") as file:
-                while piece := file.read(READ_SIZE):
-                    hasher.update(piece)
-            return Digest.finish(digest.algorithm, hasher) == digest
+    async def sign(self, _: Digest, __: int) -> str | None:
+        """Return None: clients have no access to the disk."""
         return None
 
-    def missing(self) -> Iterator[str]:
-        """Look for the directories that every push relies on."""
-        for directory in self._layout.directories:
-            if not directory.is_dir():
-                yield str(directory)
+    def confirm(self, digest: Digest, size: int) -> Place:
+        """Return the function that looks at the blob's file."""
+        return partial(_confirm, self._layout.blob(digest), size)
 
-    def strays(self) -> Iterator[Stray]:
-        """Walk over what does not belong here."""
-        with translated(f"listing {self._layout.root}"):
-            for path in self._layout.list_strays():
-                if not is_in_use(path):
-                    yield describe(path)
+    async def drop_orphaned_files(self, before: int) -> list[int]:
+        """Drop the temporary files of uploads and probes."""
+        with translated("dropping orphaned files"):
+            return await self._run(drop_orphaned_files, self._layout, before)
 
-    def is_stray(self, stray: Stray) -> bool:
-        """Look at the place and the lock of a file once more."""
+    async def holds_blobs(self) -> bool:
+        """Look for the first blob."""
+        with translated(f"listing {self._layout.blobs}"):
+            return await self._run(next, self._layout.list_blobs(), None) is not None
+
+    def stored_blobs(self) -> AsyncIterator[tuple[Digest, int]]:
+        """Walk over every blob."""
+        return self._each(self._layout.list_blobs(), f"listing {self._layout.blobs}")
+
+    async def verify(self, digest: Digest) -> bool | None:
+        """Hash the whole file in a thread, which stops early if no one waits for it any more."""
+        stop = threading.Event()
+        try:
+            with translated("reading a blob"):
+                return await self._run(_verify, self._layout.blob(digest), digest, stop)
+        finally:
+            stop.set()
+
+    async def missing_directories(self) -> list[str]:
+        """Look for the directories that every push needs."""
+        return [str(path) for path in self._layout.directories if not path.is_dir()]
+
+    def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
+        """Walk over every file, and try the locks of those that are no blob and no upload."""
+        found = (describe(path) for path in self._layout.list_strays() if not is_in_use(path))
+        return self._each(found, f"listing {self._layout.root}")
+
+    async def is_orphaned(self, file: OrphanedFile) -> bool:
+        """Look at the path of a file and at its lock once more."""
         with translated("looking at a file"):
-            return self._layout.is_stray(stray.path) and not is_in_use(stray.path)
+            return self._layout.is_stray(file.path) and not is_in_use(file.path)
 
-    def staged(self) -> Iterator[tuple[UploadId, int]]:
+    def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
         """Walk over every upload."""
-        with translated(f"listing {self._layout.uploads}"):
-            yield from self._layout.list_uploads()
+        return self._each(self._layout.list_uploads(), f"listing {self._layout.uploads}")
 
-    def staged_size(self, upload: UploadId) -> int | None:
+    async def staged_size(self, upload: UploadId) -> int | None:
         """Look at the upload's file."""
         with translated("looking at an upload"):
             found = stat_or_none(self._layout.upload(upload))
         return found.st_size if found is not None else None
 
-    def is_held(self, upload: UploadId) -> bool:
+    async def is_held(self, upload: UploadId) -> bool:
         """Try the lock of the upload's file."""
         with translated("looking at an upload"):
             return is_in_use(self._layout.upload(upload))
+
+    async def _run(self, function: Callable[..., Result], *args: object) -> Result:
+        """Run what may block in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    async def _each(self, items: Iterator[Item], doing: str) -> AsyncIterator[Item]:
+        """Take items in a thread, many at a time; an error comes after the items before it."""
+        is_done = False
+        while not is_done:
+            batch, error = await self._run(_take, items)
+            for item in batch:
+                yield item
+            if error is not None:
+                with translated(doing):
+                    raise error
+            is_done = len(batch) < LIST_BATCH
+
+
+def _take(items: Iterator[Item]) -> tuple[list[Item], OSError | None]:
+    batch: list[Item] = []
+    try:
+        batch.extend(islice(items, LIST_BATCH))
+    except OSError as error:
+        return batch, error
+    return batch, None
+
+
+def _read_mark(layout: Layout) -> Mark | None:
+    with translated(f"reading {layout.mark}"), suppress(FileNotFoundError):
+        return decode_mark(layout.mark.read_bytes())
+    return None
+
+
+def _put_mark(layout: Layout, mark: Mark) -> None:
+    beside = layout.mark.with_suffix(f".{secrets.token_hex(8)}")
+    with translated(f"writing {layout.mark}"):
+        try:
+            with open(beside, "xb") as file:
+                file.write(encode_mark(mark))
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(beside, layout.mark)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_directory(layout.root)
+
+
+def _confirm(path: str, size: int) -> None:
+    with translated("placing a blob"):
+        found = stat_or_none(path)
+    placed = found.st_size if found is not None else None
+    if placed != size:
+        raise Unavailable(f"placing a blob: {path} should have {size} bytes and has {placed}")
+
+
+def _verify(path: str, digest: Digest, stop: threading.Event) -> bool | None:
+    hasher = digest.algorithm.hasher()
+    with suppress(FileNotFoundError):
+        with open(path, "rb") as file:
+            while not stop.is_set() and (piece := file.read(READ_SIZE)):
+                hasher.update(piece)
+        return Digest.finish(digest.algorithm, hasher) == digest
+    return None
 
 
 def _is_in_memory(descriptor: int, position: int) -> bool:

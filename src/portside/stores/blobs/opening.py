@@ -45,7 +45,7 @@ def open_blobs(
     return ObjectBlobs(
         open_store(url, environment=environment, allow_http=allow_http),
         brief=open_store(url, environment=environment, allow_http=allow_http, patience=BRIEF),
-        place=_spelled(url),
+        location=_spelled(url),
         hold_timeout=limits.hold_timeout,
         clock=clock,
         sizes=Sizes(together=limits.upload_memory),

@@ -6,14 +6,14 @@ log from shrinking, and it would grow for as long as the check runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from portside.spec.digests import Digest
-from portside.stores.inspection import BlobFact, ManifestFact, UploadFact
+from portside.stores.inspection import BlobRecord, ManifestRecord, UploadRecord
 from portside.stores.metadata.database import Database
-from portside.stores.metadata.rows import manifest_fact
+from portside.stores.metadata.rows import manifest_record
 
 PAGE = 1000
 """Rows that are read at once."""
@@ -60,66 +60,69 @@ _UPLOAD = "SELECT id, repository, received FROM uploads WHERE id = ?"
 
 
 class SqliteFacts:
-    """The CheckableMetadata over SQLite."""
+    """The InspectableMetadata over SQLite."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def _pages(self, sql: str, *start: int | str) -> Iterator[Any]:
+    async def _pages(self, sql: str, *start: int | str) -> AsyncIterator[Any]:
         """Read the rows behind a key, page after page."""
         while rows := self._database.list(sql, (*start, PAGE)):
-            yield from rows
+            for row in rows:
+                yield row
             start = rows[-1][: len(start)]
 
-    def integrity_problems(self) -> Iterator[str]:
+    async def integrity_problems(self) -> AsyncIterator[str]:
         """Let SQLite check its own file and keys, and look for blobs that nobody can read."""
         for (message,) in self._database.list("PRAGMA integrity_check"):
             if message != "ok":
                 yield f"database: {message}"
         for table, _, parent, _ in self._database.list("PRAGMA foreign_key_check"):
             yield f"database: a row of {table} refers to a row of {parent} that does not exist"
-        for (digest,) in self._pages(_UNLINKED, ""):
+        async for (digest,) in self._pages(_UNLINKED, ""):
             yield f"blob {digest} is known, but no repository links it"
 
-    def repository_names(self) -> Iterator[str]:
+    async def repository_names(self) -> AsyncIterator[str]:
         """Read every repository."""
-        for _, name in self._pages(_REPOSITORIES, -1):
+        async for _, name in self._pages(_REPOSITORIES, -1):
             yield name
 
-    def tag_names(self) -> Iterator[tuple[str, str]]:
+    async def tag_names(self) -> AsyncIterator[tuple[str, str]]:
         """Read every tag."""
-        for _, tag, repository in self._pages(_TAGS, -1, ""):
+        async for _, tag, repository in self._pages(_TAGS, -1, ""):
             yield repository, tag
 
-    def blob_facts(self) -> Iterator[BlobFact]:
+    async def blob_records(self) -> AsyncIterator[BlobRecord]:
         """Read every blob, in the order of digests."""
-        for row in self._pages(_BLOBS, ""):
-            yield BlobFact(*row)
+        async for row in self._pages(_BLOBS, ""):
+            yield BlobRecord(*row)
 
-    def blob_fact(self, digest: str) -> BlobFact | None:
+    async def blob_record(self, digest: str) -> BlobRecord | None:
         """Read the row of a blob."""
         row = self._database.find(_BLOB, (digest,))
-        return BlobFact(*row) if row is not None else None
+        return BlobRecord(*row) if row is not None else None
 
-    def manifest_facts(self) -> Iterator[ManifestFact]:
+    async def manifest_records(self) -> AsyncIterator[ManifestRecord]:
         """Read every manifest, each with its references in one view of the database."""
-        for (key,) in self._pages(_MANIFESTS, -1):
+        async for (key,) in self._pages(_MANIFESTS, -1):
             with self._database.snapshot():
                 row = self._database.find(_MANIFEST, (key,))
                 references = self._database.list(_REFERENCES, (key,))
             if row is not None:
-                yield manifest_fact(row, references)
+                yield manifest_record(row, references)
 
-    def upload_facts(self) -> Iterator[UploadFact]:
+    async def upload_records(self) -> AsyncIterator[UploadRecord]:
         """Read every session."""
-        for row in self._pages(_UPLOADS, ""):
-            yield UploadFact(*row)
+        async for row in self._pages(_UPLOADS, ""):
+            yield UploadRecord(*row)
 
-    def upload_fact(self, upload: str) -> UploadFact | None:
+    async def upload_record(self, upload: str) -> UploadRecord | None:
         """Read the row of a session."""
         row = self._database.find(_UPLOAD, (upload,))
-        return UploadFact(*row) if row is not None else None
+        return UploadRecord(*row) if row is not None else None
 
-    def quiet(self, _: Digest) -> AbstractContextManager[None]:
-        """Take the lock of all writers, for there is no other."""
-        return self._database.quiet()
+    @asynccontextmanager
+    async def hold_blob(self, _: Digest) -> AsyncIterator[None]:
+        """Take the lock of all writers: there is no other."""
+        with self._database.quiet():
+            yield

@@ -20,7 +20,7 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
-from portside.stores.inspection import ManifestFact, ReferenceFact
+from portside.stores.inspection import ManifestRecord, ReferenceRecord
 
 
 def upload_row(session: UploadSession) -> tuple[Any, ...]:
@@ -70,10 +70,10 @@ def scope_maps_from_rows(rows: Iterable[Any]) -> Iterator[ScopeMap]:
         yield ScopeMap(name, created, description, rules)
 
 
-def manifest_fact(row: Iterable[Any], references: Iterable[Any]) -> ManifestFact:
-    """Make a fact of the row of a manifest, and of those of its references."""
+def manifest_record(row: Iterable[Any], references: Iterable[Any]) -> ManifestRecord:
+    """Make a record of the row of a manifest and of those of its references."""
     name, digest, media_type, payload, size, subject, kind, annotations = row
-    return ManifestFact(
+    return ManifestRecord(
         repository=name,
         digest=digest,
         media_type=media_type,
@@ -83,7 +83,7 @@ def manifest_fact(row: Iterable[Any], references: Iterable[Any]) -> ManifestFact
         artifact_type=kind,
         annotations=_decoded(annotations),
         references=tuple(
-            ReferenceFact(of, child, bool(required), bool(present))
+            ReferenceRecord(of, child, bool(required), bool(present))
             for of, child, required, present in references
         ),
     )

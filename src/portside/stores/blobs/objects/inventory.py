@@ -1,9 +1,11 @@
-"""What an object store holds, for those who check and collect: blocking, one list after another."""
+"""What an object store holds, for those who check and collect."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -27,8 +29,7 @@ from portside.stores.blobs.objects.keys import (
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import is_live
-from portside.stores.blobs.objects.placing import size_of
-from portside.stores.inspection import Stray
+from portside.stores.inspection import OrphanedFile
 from portside.stores.marks import NAME as MARK
 from portside.stores.marks import Mark, decode_mark, encode_mark
 
@@ -49,115 +50,128 @@ READ_SIZE = 1024 * 1024
 class ObjectInventory:
     """The objects below one prefix."""
 
-    def __init__(self, store: ObjectStore, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: ObjectStore, *, pool: ThreadPoolExecutor, clock: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._pool = pool
         self._clock = clock
 
-    def _list(self, prefix: str | None, page: int = LIST_PAGE) -> Iterator[ObjectMeta]:
+    async def _list(self, prefix: str | None) -> AsyncIterator[ObjectMeta]:
         with translated(f"listing {prefix or 'all objects'}"):
-            for entries in obstore.list(self._store, prefix, chunk_size=page):
-                yield from entries
+            async for entries in obstore.list(self._store, prefix, chunk_size=LIST_PAGE):
+                for entry in entries:
+                    yield entry
 
-    def holds_blobs(self) -> bool:
-        """Tell whether there is any blob; raises Unavailable."""
-        return next(self.objects(), None) is not None
-
-    def read_mark(self) -> Mark | None:
+    async def read_mark(self) -> Mark | None:
         """Read the object of the mark."""
         with translated("reading the mark"):
-            try:
-                content = obstore.get(self._store, MARK).bytes()
-            except FileNotFoundError:
-                return None
-        return decode_mark(bytes(content))
+            content = await self._get(MARK)
+        return decode_mark(content) if content is not None else None
 
-    def put_mark(self, mark: Mark) -> None:
+    async def _get(self, key: str) -> bytes | None:
+        try:
+            found = await obstore.get_async(self._store, key)
+            return bytes(await found.bytes_async())
+        except FileNotFoundError:
+            return None
+
+    async def put_mark(self, mark: Mark) -> None:
         """Put the object on the condition that there is none."""
         with translated("leaving the mark"), suppress(AlreadyExistsError):
-            obstore.put(self._store, MARK, encode_mark(mark), mode="create")
+            await obstore.put_async(self._store, MARK, encode_mark(mark), mode="create")
 
-    def objects(self) -> Iterator[tuple[Digest, int]]:
+    async def holds_blobs(self) -> bool:
+        """List up to the first blob."""
+        async with aclosing(self.stored_blobs()) as found:
+            return await anext(found, None) is not None
+
+    async def stored_blobs(self) -> AsyncGenerator[tuple[Digest, int], None]:
         """List every blob."""
-        for entry in self._list(BLOBS):
+        async for entry in self._list(BLOBS):
             digest = parse_blob_key(entry["path"])
             if digest is not None:
                 yield digest, entry["size"]
 
-    def size(self, digest: Digest) -> int | None:
-        """Ask for the object's size, without an event loop."""
-        with translated("reading a blob"):
-            return size_of(self._store, blob_key(digest))
-
-    def verify(self, digest: Digest) -> bool | None:
-        """Hash the whole object."""
+    async def verify(self, digest: Digest) -> bool | None:
+        """Hash the whole object, in a thread."""
+        loop = asyncio.get_running_loop()
         hasher = digest.algorithm.hasher()
         with translated("reading a blob"):
             try:
-                found = obstore.get(self._store, blob_key(digest))
+                found = await obstore.get_async(self._store, blob_key(digest))
             except FileNotFoundError:
                 return None
-            for piece in found.stream(min_chunk_size=READ_SIZE):
-                hasher.update(piece)
+            async for piece in found.stream(min_chunk_size=READ_SIZE):
+                await loop.run_in_executor(self._pool, hasher.update, piece)
         return Digest.finish(digest.algorithm, hasher) == digest
 
-    def missing(self) -> Iterator[str]:
-        """Give nothing: an object store has no directories."""
-        return iter(())
+    async def missing_directories(self) -> list[str]:
+        """Return nothing: an object store has no directories."""
+        return []
 
-    def strays(self) -> Iterator[Stray]:
-        """List what does not belong here."""
-        for entry in self._list(None):
+    async def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
+        """List the objects that no registry has put there."""
+        async for entry in self._list(None):
             if _is_foreign(entry["path"]):
                 advice = "nothing of a registry has this name; move it away"
-                yield Stray(entry["path"], advice)
+                yield OrphanedFile(entry["path"], advice)
 
-    def is_stray(self, stray: Stray) -> bool:
-        """Look at the object once more."""
+    async def is_orphaned(self, file: OrphanedFile) -> bool:
+        """Look for the object once more."""
+        if not _is_foreign(file.path):
+            return False
         with translated("looking at an object"):
-            return _is_foreign(stray.path) and size_of(self._store, stray.path) is not None
+            try:
+                await obstore.head_async(self._store, file.path)
+            except FileNotFoundError:
+                return False
+        return True
 
-    def staged(self) -> Iterator[tuple[UploadId, int]]:
-        """List every upload that has a chunk, and the bytes that lead from the first on."""
+    async def drop_orphaned_files(self, before: int) -> list[int]:
+        """Drop the objects of probes; incomplete multipart uploads are the store's to drop."""
+        gone = [entry async for entry in self._list(PROBES) if _written(entry) < before]
+        with translated("dropping orphaned objects"):
+            for entry in gone:
+                await obstore.delete_async(self._store, entry["path"])
+        return [entry["size"] for entry in gone]
+
+    async def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
+        """List every upload that has a chunk, and the bytes up to the first gap."""
         # S3, Azure and Google list in the order of keys, but a directory does not.
-        entries = sorted(self._list(UPLOADS), key=lambda entry: entry["path"])
+        entries = sorted([entry async for entry in self._list(UPLOADS)], key=lambda it: it["path"])
         for upload, found in groupby(entries, lambda entry: parse_upload_key(entry["path"])):
             chunks = [parse_chunk_key(entry["path"], entry["size"]) for entry in found]
             if upload is not None and any(chunks):
                 yield upload, find_reach(chunk for chunk in chunks if chunk is not None)
 
-    def staged_size(self, upload: UploadId) -> int | None:
+    async def staged_size(self, upload: UploadId) -> int | None:
         """List the upload's chunks."""
-        entries = self._list(upload_prefix(upload))
-        chunks = [parse_chunk_key(entry["path"], entry["size"]) for entry in entries]
-        known = [chunk for chunk in chunks if chunk is not None]
+        known = [
+            chunk
+            async for entry in self._list(upload_prefix(upload))
+            if (chunk := parse_chunk_key(entry["path"], entry["size"])) is not None
+        ]
         return find_reach(known) if known else None
 
-    def is_held(self, upload: UploadId) -> bool:
+    async def is_held(self, upload: UploadId) -> bool:
         """Read the upload's lease; a blob that comes in one request has none, but is young."""
         with translated("looking at an upload"):
-            try:
-                content = obstore.get(self._store, lease_key(upload)).bytes()
-            except FileNotFoundError:
-                young = self._clock() - YOUNG * 1_000_000
-                return any(_written(entry) > young for entry in self._list(upload_prefix(upload)))
-        return is_live(bytes(content), self._clock())
+            content = await self._get(lease_key(upload))
+        if content is not None:
+            return is_live(content, self._clock())
+        young = self._clock() - YOUNG * 1_000_000
+        entries = [entry async for entry in self._list(upload_prefix(upload))]
+        return any(_written(entry) > young for entry in entries)
 
-    def _stale_uploads(self, before: int) -> list[UploadId]:
+    async def list_stale_uploads(self, before: int) -> list[UploadId]:
         """List uploads none of whose objects was written since."""
         newest: dict[UploadId, int] = {}
-        for entry in self._list(UPLOADS):
+        async for entry in self._list(UPLOADS):
             upload = parse_upload_key(entry["path"])
             if upload is not None:
                 newest[upload] = max(newest.get(upload, 0), _written(entry))
         return [upload for upload, written in newest.items() if written < before]
-
-    def _drop_probes(self, before: int) -> list[int]:
-        """Remove what a crash in a probe left; gives the bytes of each."""
-        gone = [entry for entry in self._list(PROBES) if _written(entry) < before]
-        with translated("dropping leftovers"):
-            for entry in gone:
-                obstore.delete(self._store, entry["path"])
-        return [entry["size"] for entry in gone]
 
 
 def _is_foreign(key: str) -> bool:

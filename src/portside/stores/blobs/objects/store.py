@@ -29,10 +29,10 @@ from portside.stores.blobs.objects.keys import (
 )
 from portside.stores.blobs.objects.leases import LIFE, Lease
 from portside.stores.blobs.objects.memory import UploadMemory
-from portside.stores.blobs.objects.placing import Sizes
+from portside.stores.blobs.objects.placing import Sizes, confirm
 from portside.stores.blobs.objects.staging import Means, ObjectStaging
 from portside.stores.blobs.turns import Pauses, wait_for_turn
-from portside.stores.interfaces import Remove
+from portside.stores.interfaces import Place, Remove
 from portside.stores.unfinished import Unfinished
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 THREADS = 8
-"""Threads that hash and list; what waits for the network needs none."""
+"""Threads that hash; what waits for the network needs none."""
 
 PIECE = 256 * 1024
 """Bytes that are read at least at once, and handed on twice of them at most.
@@ -58,7 +58,7 @@ class ObjectBlobs(ObjectInventory):
     digests are, in memory, and are only a shortcut. An upload is held by a lease; `leases` says
     what holds if a store has no conditional puts. `hold_timeout` is how long, in seconds, a request
     waits for another one to let go, and `lease_life`, in microseconds, how long it waits for one
-    that died. `clock` gives microseconds since 1970, and `place` is what people call the store.
+    that died. `clock` gives microseconds since 1970, and `location` is what people call the store.
     `brief` is the same store with less patience, for what must end while a lease or a removal's
     claim still holds.
     """
@@ -70,20 +70,20 @@ class ObjectBlobs(ObjectInventory):
         hold_timeout: float,
         clock: Callable[[], int],
         brief: ObjectStore | None = None,
-        place: str = "the object store",
+        location: str = "the object store",
         lease_life: int = LIFE,
         sizes: Sizes | None = None,
     ) -> None:
-        super().__init__(store, clock=clock)
-        self.place = place
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
+        super().__init__(store, pool=pool, clock=clock)
+        self.location = location
         self._hold_timeout = hold_timeout
         self._lease_life = lease_life
         self._hashes = RunningHashes()
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
         self._brief = brief or store
         sizes = sizes or Sizes()
         memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
-        self._means = Means(store, self._brief, self._hashes, self._pool, sizes, memory)
+        self._means = Means(store, self._brief, self._hashes, pool, sizes, memory)
         self._unfinished = Unfinished()
 
     def create(self) -> None:
@@ -196,19 +196,13 @@ class ObjectBlobs(ObjectInventory):
                 with suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, keys)
 
-    async def list_stale_uploads(self, before: int) -> list[UploadId]:
-        """Look at the time of every upload's objects."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._stale_uploads, before)
-
     def remove(self, digest: Digest) -> Remove:
         """Give the function that removes the object."""
         return partial(_remove, self._brief, blob_key(digest))
 
-    async def drop_leftovers(self, before: int) -> list[int]:
-        """Drop what probes left; incomplete multipart uploads are the store's to drop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._drop_probes, before)
+    def confirm(self, digest: Digest, size: int) -> Place:
+        """Return the function that looks at the object."""
+        return partial(_confirm, self._brief, size, blob_key(digest))
 
     async def probe(self) -> None:
         """Put a small object and remove it."""
@@ -234,6 +228,10 @@ def _pieces(gathered: bytes) -> Iterator[bytes]:
     view = memoryview(gathered)
     for start in range(0, len(gathered), PIECE):
         yield bytes(view[start : start + PIECE])
+
+
+def _confirm(store: ObjectStore, size: int, key: str) -> None:
+    confirm(store, size, key)
 
 
 def _remove(store: ObjectStore, key: str) -> None:
