@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.x509.oid import NameOID
 
 from portside.cli.certificates import check_certificate
-from portside.cli.failures import CertificateInvalid
+from portside.cli.errors import CertificateInvalid
 from support.server import run_portside, running_registry
 
 PLAIN = serialization.NoEncryption()

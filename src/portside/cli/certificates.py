@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from portside.cli.failures import CertificateInvalid
+from portside.cli.errors import CertificateInvalid
 
 RSA_SIZES = (2048, 3072, 4096)
 """Bits: ring, with which the server signs, takes no others."""

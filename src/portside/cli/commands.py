@@ -12,9 +12,9 @@ from portside import __version__
 from portside.auth.files import FileInvalid
 from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores, now
-from portside.cli.announcement import drop_output
-from portside.cli.failures import CertificateInvalid, ServerError
+from portside.cli.errors import ServerError
 from portside.cli.options import CommandGroup, settings_options
+from portside.cli.output import drop_output
 from portside.cli.registry import (
     BLOBS,
     read_settings,
@@ -160,7 +160,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(_explain(error), error.exit_code)
-    except (SettingsInvalid, FileInvalid, RegistrarError, ServerError, CertificateInvalid) as error:
+    except (SettingsInvalid, FileInvalid, RegistrarError, ServerError) as error:
         _fail(str(error))
     except RegistryError as error:
         _fail("; ".join(error.details))

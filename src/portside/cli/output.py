@@ -3,52 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 UNBROKEN = 10_000
-"""Columns where each row is to be one line, as it is for whatever reads it from a pipe."""
+"""Columns of output that must not be wrapped, such as output that goes to a pipe."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Print rows under their columns; `empty` stands for a table without any."""
-    heads = [Column(name, overflow="fold") for name in columns]
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*map(_plain, row))
-    if table.row_count:
-        _print(table, width=None if sys.stdout.isatty() else UNBROKEN)
+    """Print rows under their columns, or `empty` if there are none."""
+    found = list(rows)
+    if found:
+        _print(found, columns=columns, width=None if sys.stdout.isatty() else UNBROKEN)
     else:
         click.echo(empty)
 
 
 def show_details(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print what is known of one thing, a line each, so that a password can be copied whole."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in pairs:
-        table.add_row(Text(name, style="bold"), _plain(value))
-    _print(table, width=UNBROKEN)
+    """Print names and values, one pair a line; a password can be copied as a whole."""
+    _print(pairs, columns=(), width=UNBROKEN)
 
 
 def show_json(document: Any) -> None:
-    """Print a document, the same one always in the same way."""
+    """Print a document with sorted keys."""
     click.echo(json.dumps(document, indent=2, sort_keys=True))
 
 
 def iso_time(microseconds: int | None) -> str | None:
-    """Write a time, in microseconds since 1970, as ISO 8601 does in UTC; None where there is none.
-
-    Fractions of a second are left out.
-    """
+    """Return microseconds since 1970 as an ISO 8601 time in UTC, in whole seconds."""
     if microseconds is None:
         return None
     moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
@@ -56,16 +46,34 @@ def iso_time(microseconds: int | None) -> str | None:
 
 
 def shown_time(microseconds: int | None) -> str:
-    """Write a time for a table."""
+    """Return a time for a table."""
     return iso_time(microseconds) or "never"
 
 
-def _plain(text: str) -> Text:
-    """Take a text as it is: brackets are no markup."""
-    return Text(text)
+def drop_output() -> None:
+    """Discard further output, so that Python does not fail to flush it when it exits."""
+    if sys.stdout is None:
+        return
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
-def _print(table: Table, *, width: int | None) -> None:
+def _print(rows: Iterable[Sequence[str]], *, columns: Sequence[str], width: int | None) -> None:
+    """Print a table; without columns, the first cell of each row is its heading."""
+    # Most of what a command without a table would import is rich.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    headings = [Column(name, overflow="fold") for name in columns]
+    show_header = bool(columns)
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=show_header)
+    for first, *others in rows:
+        # Texts, and not strings, in which brackets are markup.
+        style = "" if show_header else "bold"
+        table.add_row(Text(first, style=style), *map(Text, others))
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)

@@ -1,4 +1,4 @@
-"""Serve: take the data directory and the port, start the workers, say so, and end in order."""
+"""Serve: lock the data directory, bind the port, start the workers, and shut down in order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import threading
 import time
 from functools import partial
 from ipaddress import ip_address
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -23,63 +24,68 @@ from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
 from portside.bootstrap.preparing import prepare
-from portside.cli.announcement import announce
 from portside.cli.certificates import check_certificate
-from portside.cli.failures import ServerError
-from portside.cli.stopping import STOPPING, quit_when_told
-from portside.cli.workers import Lifeline, Supervisor, load_worker
+from portside.cli.errors import ServerError
+from portside.cli.output import drop_output
+from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
+from portside.cli.workers import ShutdownPipe, Supervisor, load_worker
 from portside.config import Settings
 
 LOCK = "portside.lock"
 
-LOCK_PATIENCE = 1.0
-"""Seconds to wait for the data directory: workers of a registry that was killed end within them."""
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for the lock: the workers of a registry that was killed may still hold it."""
+
+START_TIMEOUT = 30.0
+"""Seconds to wait for the workers; the log says why they did not start."""
 
 _LOG_HANDLERS = {
     name: {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}
     for name, style in (("console", "generic"), ("access", "access"))
 }
-"""Of Granian, which would write to standard output otherwise."""
+"""Granian would log to standard output otherwise."""
 
 RECEIVE_BUFFER = 512 * 1024
-"""Bytes that the HTTP server reads ahead on a connection: what a body arrives in pieces of."""
+"""Bytes that the HTTP server reads ahead on a connection; a body arrives in pieces of this size."""
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal says to stop; raises ServerError, CertificateInvalid, RegistryError."""
-    quit_when_told()
+    """Serve until SIGTERM or Ctrl-C; raises ServerError and RegistryError."""
+    exit_on_signal()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = settings.address
     if settings.tls_certificate:
         check_certificate(settings.tls_certificate, settings.tls_key)
-    lock = _take_data(settings.root) if not settings.database else None
-    held = _take_port(host, port)
+    lock = _lock_data(settings.root) if not settings.database else None
+    held = _bind_port(host, port)
     is_closed = prepare(settings)
     if not is_closed:
-        _allow_open(settings, host)
+        _require_access_control(settings, host)
     address, port = held.getsockname()[:2]
-    # The workers inherit the lock and the lifeline.
+    # The workers inherit the lock and the pipe.
     multiprocessing.set_start_method("fork", force=True)
-    lifeline = Lifeline()
-    server = _make_server(settings, lifeline, address, port)
+    shutdown_pipe = ShutdownPipe()
+    server = _make_server(settings, shutdown_pipe, address, port)
     started = multiprocessing.Semaphore(0)
-    loader = partial(load_worker, settings, started, lifeline)
-    announcer = threading.Thread(target=announce, args=(settings, started, host, port), daemon=True)
+    loader = partial(load_worker, settings, started, shutdown_pipe)
+    announcer = threading.Thread(
+        target=_announce, args=(settings, started, host, port), daemon=True
+    )
     server.on_startup(announcer.start)
     try:
         server.serve(target_loader=loader, wrap_loader=False)
     finally:
-        # There is nothing left to stop, and Python's end gives the signals back what they did.
-        for number in STOPPING:
+        # Python restores the default handlers when it exits; a late signal must not kill it.
+        for number in SHUTDOWN_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        lifeline.end()
+        shutdown_pipe.close()
         held.close()
         if lock is not None:
             os.close(lock)
 
 
-def _allow_open(settings: Settings, host: str) -> None:
-    """Refuse to serve others without access control, unless that is what the person asked for."""
+def _require_access_control(settings: Settings, host: str) -> None:
+    """Refuse to serve other machines without access control, unless `--open` asks for it."""
     if settings.open:
         click.echo("Open: whoever can reach this address may push, pull and delete", err=True)
     elif not _is_loopback(host):
@@ -99,12 +105,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def _make_server(
-    settings: Settings, lifeline: Lifeline, address: str, port: int
+    settings: Settings, shutdown_pipe: ShutdownPipe, address: str, port: int
 ) -> AbstractServer[Any]:
     certificate, key = settings.tls_certificate, settings.tls_key
     try:
         return Supervisor(
-            lifeline,
+            shutdown_pipe,
             settings.shutdown_timeout,
             address=address,
             port=port,
@@ -129,15 +135,15 @@ def _make_server(
         raise ServerError(unusable) from error
 
 
-def _take_data(root: Path) -> int:
-    """Make the data directory and lock it; the lock goes with the processes that hold it."""
+def _lock_data(root: Path) -> int:
+    """Create the data directory, and lock it for as long as this process and its workers live."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         unusable = f"cannot use the data directory {root}: {error.strerror}"
         raise ServerError(unusable) from error
-    deadline = time.monotonic() + LOCK_PATIENCE
+    deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,11 +159,11 @@ def _take_data(root: Path) -> int:
             return descriptor
 
 
-def _take_port(host: str, port: int) -> socket.socket:
-    """Find out whether the port is free, and keep it until the workers listen there.
+def _bind_port(host: str, port: int) -> socket.socket:
+    """Reserve the port until the workers listen on it; raises ServerError if it is in use.
 
-    The workers share the port with SO_REUSEPORT, and so they would share it with any other server
-    of the same user, without a word: hence the first attempt, which does not share.
+    The workers share the port by SO_REUSEPORT, and would silently share it with any other server of
+    the same user. The first socket does not share, so that it finds out.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -183,3 +189,35 @@ def _explain_port(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EACCES:
         return f"this user may not listen on {host}:{port}; choose a port above 1023 with --listen"
     return f"cannot listen on {host}:{port}: {error.strerror or error}"
+
+
+def _announce(settings: Settings, started: Semaphore, host: str, port: int) -> None:
+    """Print the banner as soon as every worker has started and a connection is accepted."""
+    for _ in range(settings.workers):
+        started.acquire()
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((reachable, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.01)
+            continue
+        try:
+            click.echo(_banner(settings, host, port, reachable))
+        except (OSError, ValueError):
+            # The reader is gone, as in `portside serve | head -1`; the registry serves anyway.
+            drop_output()
+        return
+
+
+def _banner(settings: Settings, host: str, port: int, reachable: str) -> str:
+    has_tls = bool(settings.tls_certificate)
+    scheme, verify = ("https", "") if has_tls else ("http", "--tls-verify=false ")
+    shown = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+    bound = f"[{host}]" if ":" in host else host
+    return (
+        f"Portside listens on {scheme}://{bound}:{port}\n"
+        f"Data is in {settings.place}\n"
+        f"Try: podman push {verify}IMAGE {shown}/library/app:1"
+    )

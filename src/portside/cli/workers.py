@@ -1,8 +1,8 @@
-"""Workers: the processes that serve, from their start to their end.
+"""Worker processes, from their start to their shutdown.
 
-A signal does not end a worker, as one that comes while it starts would be lost: whoever takes it
-then is not yet the one who acts on it. What ends a worker is the end of its *lifeline*, a pipe
-whose other side the first process holds open, until it closes it or dies.
+Workers are not shut down by signals: a signal that arrives while a worker starts would be lost,
+because Granian has not installed its handler yet. Instead, each worker waits for the end of a pipe
+whose other side the first process holds open until it closes the pipe or dies.
 """
 
 from __future__ import annotations
@@ -24,87 +24,86 @@ from starlette.types import ASGIApp
 
 from portside.api.access_log import log_to
 from portside.bootstrap.application import make_app
-from portside.cli.stopping import STOPPING
+from portside.cli.signals import SHUTDOWN_SIGNALS
 from portside.config import Settings
 
 log = logging.getLogger(__name__)
 
-KILL_PAUSE = 1.0
-"""Seconds after the time in which a worker has to end by itself, before it is ended."""
+KILL_DELAY = 1.0
+"""Seconds between the end of the shutdown timeout and SIGKILL."""
+
+POLL_INTERVAL = 0.05
+"""Seconds between two checks of the first process for a signal."""
 
 
-LOOK = 0.05
-"""Seconds between two looks of the first process whether it was told anything."""
-
-
-class Lifeline:
-    """A pipe that nothing is ever written to: whoever reads it waits for its end."""
+class ShutdownPipe:
+    """A pipe that nothing is written to; readers wait for its end."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
 
-    def end(self) -> None:
-        """Let go of the side that the first process holds; harmless if it is done twice."""
+    def close(self) -> None:
+        """Close the side that the first process holds; further calls do nothing."""
         if self._writer >= 0:
             os.close(self._writer)
             self._writer = -1
 
     def wait(self) -> None:
-        """Wait until nobody holds the other side."""
+        """Wait until no process holds the other side open."""
         os.read(self._reader, 1)
 
 
-class Interruption:
-    """What the first process waits for, in the place of a `threading.Event`.
+class PolledEvent:
+    """The event that the first process waits for, instead of a `threading.Event`.
 
-    Of two signals that come at once, the system may hand one to another thread, which wakes nobody;
-    and who sets an Event in a handler may wait for a lock that the interrupted thread has. So the
-    first process looks again and again, and there is no lock.
+    Of two signals that arrive at once, the system may deliver one to another thread, which does not
+    wake the main thread; and a handler that sets a `threading.Event` may wait for a lock that the
+    interrupted thread holds. So the first process polls, without a lock.
     """
 
     def __init__(self) -> None:
         self._is_set = False
 
     def is_set(self) -> bool:
-        """Tell whether something has happened."""
+        """Return whether the event has been set."""
         return self._is_set
 
     def set(self) -> None:
-        """Note that something has happened."""
+        """Set the event."""
         self._is_set = True
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the event."""
         self._is_set = False
 
     def wait(self) -> None:
-        """Wait until something has happened."""
+        """Wait until the event is set."""
         while not self._is_set:
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
 
 
 class Supervisor(MPServer):
-    """The server of the first process, which starts the workers, and others for those that fail."""
+    """The server of the first process: starts the workers, and replaces those that fail."""
 
-    def __init__(self, lifeline: Lifeline, patience: float, **options: Any) -> None:
+    def __init__(self, shutdown_pipe: ShutdownPipe, timeout: float, **options: Any) -> None:
         super().__init__("portside", **options)
-        self._lifeline = lifeline
-        self._patience = patience
-        self.main_loop_interrupt = Interruption()  # type: ignore[assignment]
+        self._shutdown_pipe = shutdown_pipe
+        self._timeout = timeout
+        self.main_loop_interrupt = PolledEvent()  # type: ignore[assignment]
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
-        """Do nothing at SIGHUP: there is nothing that a worker has to be started anew for."""
+        """Ignore SIGHUP: nothing requires a restart of the workers."""
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """End the workers, in order for as long as there is time, and go.
+        """Shut the workers down, and kill those that exceed the timeout.
 
-        Granian does the same by signals, and with `is_alive` beside another thread that waits for
-        the same process: under load it takes one that has ended for one that refuses to.
+        Granian sends signals instead, and calls `is_alive` while another thread waits for the same
+        process: under load, it mistakes a worker that has exited for one that does not stop.
         """
         for worker in self.wrks:
             worker.interrupt_by_parent = True
-        self._lifeline.end()
-        deadline = time.monotonic() + self._patience + KILL_PAUSE
+        self._shutdown_pipe.close()
+        deadline = time.monotonic() + self._timeout + KILL_DELAY
         running: dict[Any, Any] = {worker.inner.sentinel: worker for worker in self.wrks}
         while running and (left := deadline - time.monotonic()) > 0:
             for ended in connection.wait(list(running), left):
@@ -114,59 +113,59 @@ class Supervisor(MPServer):
             worker.kill()
         self.wrks.clear()
         if self.interrupt_signal:
-            # Who was told to stop has not failed, whatever the workers did meanwhile.
+            # A shutdown that was asked for is not a failure, however the workers exited.
             self.interrupt_children.clear()
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
 
 
-def load_worker(settings: Settings, started: Semaphore, lifeline: Lifeline) -> ASGIApp:
-    """Make the application in a worker's process."""
-    lifeline.end()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+def load_worker(settings: Settings, started: Semaphore, shutdown_pipe: ShutdownPipe) -> ASGIApp:
+    """Make the application in the process of a worker."""
+    shutdown_pipe.close()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
     log_to(sys.stderr)
-    worker = _Worker(lifeline, started, settings.shutdown_timeout)
-    threading.Thread(target=worker.end_with_lifeline, daemon=True).start()
+    worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
+    threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
     return make_app(settings, on_start=worker.serving)
 
 
 class _Worker:
-    """This process, which is one of the workers."""
+    """This process, one of the workers."""
 
-    def __init__(self, lifeline: Lifeline, started: Semaphore, patience: float) -> None:
-        self._lifeline = lifeline
+    def __init__(self, shutdown_pipe: ShutdownPipe, started: Semaphore, timeout: float) -> None:
+        self._shutdown_pipe = shutdown_pipe
         self._started = started
-        self._patience = patience
+        self._timeout = timeout
         self._is_serving = threading.Event()
         self._loop: asyncio.AbstractEventLoop
 
     def serving(self) -> None:
-        """Note, in the loop, that it runs and that a signal does what it should."""
+        """Note that the event loop runs and that Granian handles signals; called in the loop."""
         self._loop = asyncio.get_running_loop()
         self._is_serving.set()
         self._started.release()
 
-    def end_with_lifeline(self) -> None:
-        """Stop when the lifeline ends; whatever holds on to this process, not for ever.
+    def shut_down_with_parent(self) -> None:
+        """Shut down when the pipe ends, and exit when the timeout is over.
 
-        Otherwise one client that does not read would keep the data directory locked when the first
-        process is gone.
+        Without the exit, one client that does not read its response would keep the data directory
+        locked after the first process is gone.
         """
-        self._lifeline.wait()
-        deadline = time.monotonic() + self._patience
-        if self._is_serving.wait(self._patience):
-            with suppress(RuntimeError):  # The loop has ended by itself.
-                self._loop.call_soon_threadsafe(_stop)
+        self._shutdown_pipe.wait()
+        deadline = time.monotonic() + self._timeout
+        if self._is_serving.wait(self._timeout):
+            with suppress(RuntimeError):  # The loop has ended already.
+                self._loop.call_soon_threadsafe(_terminate)
         time.sleep(max(0.0, deadline - time.monotonic()))
         log.warning("requests that did not end within the shutdown-timeout are cut off")
         os._exit(1)
 
 
-def _stop() -> None:
-    """Do, in the main thread, what a SIGTERM tells Granian to."""
+def _terminate() -> None:
+    """Raise SIGTERM in the main thread, which Granian handles."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.raise_signal(signal.SIGTERM)
