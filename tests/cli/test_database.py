@@ -54,9 +54,9 @@ class TestMigrate:
     def test_a_second_time_changes_nothing(self, url: str) -> None:
         code, printed, errors = run_portside("migrate", "--database", url)
         assert (code, errors) == (0, "")
-        assert f"is up to date; {STEPS} steps were taken." in printed
+        assert f"is up to date; migrations applied: {STEPS}." in printed
         _, printed, _ = run_portside("migrate", "--database", url)
-        assert "is up to date; 0 steps were taken." in printed
+        assert "is up to date; migrations applied: 0." in printed
 
     def test_many_nodes_at_once(self, url: str) -> None:
         """Together they take each step once, and all of them succeed."""
@@ -64,14 +64,14 @@ class TestMigrate:
         nodes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
         printed = [node.communicate(timeout=60)[0] for node in nodes]
         assert [node.returncode for node in nodes] == [0] * 4
-        assert sum(int(line.split()[-4]) for line in printed) == STEPS
+        assert sum(int(line.split()[-1].rstrip(".")) for line in printed) == STEPS
 
     def test_an_sqlite_file(self, data: Path) -> None:
         """The same command makes the database of one machine."""
         data.mkdir()
         code, printed, _ = run_portside("migrate", "--data", str(data))
         assert code == 0
-        assert printed == f"{data / 'portside.db'} is up to date; {STEPS} steps were taken.\n"
+        assert printed == f"{data / 'portside.db'} is up to date; migrations applied: {STEPS}.\n"
 
 
 class TestServe:
@@ -127,7 +127,7 @@ def test_an_address_that_is_none(url: str) -> None:
 def test_identities(url: str, tmp_path: Path) -> None:
     """Users are managed from wherever the database can be reached, without the blobs."""
     where = ("--database", url, "--data", str(tmp_path / "data"))
-    assert "holds no registry" in fail("user", "list", *where)
+    assert "does not contain a registry" in fail("user", "list", *where)
     password = tmp_path / "password"
     password.write_text("correct horse battery staple\n")
     options = ("--password-file", str(password), "--password-cost", "4")

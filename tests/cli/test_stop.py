@@ -184,7 +184,7 @@ class TestStalledClient:
         registry = start_registry(data, "--shutdown-timeout", "1")
         with self.stall(registry.host, registry.port, data):
             assert registry.stop() == 0
-        assert "did not end within the shutdown-timeout are cut off" in registry.log
+        assert "exceed the shutdown-timeout are cut off" in registry.log
         assert len(registry.log.splitlines()) == 1
 
     def test_does_not_keep_the_data_directory(self, data: Path) -> None:
@@ -196,7 +196,7 @@ class TestStalledClient:
             registry.process.wait()
             code, _, errors = run_portside("serve", "--data", str(data), "--listen", "127.0.0.1:0")
             assert code == 1
-            assert "in use by another Portside; if that was killed" in errors
+            assert "in use by another Portside; if it was killed" in errors
             assert "--shutdown-timeout" in errors
             until(lambda: not any(map(is_running, workers)))
         registry.kill()

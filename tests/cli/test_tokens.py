@@ -221,7 +221,7 @@ class TestTokens:
         """A token needs a scope map, and so a registry; none is made."""
         portside = Commands(tmp_path / "none")
         message = portside.refused("token", "create", "ci", "--scope-map", "pull")
-        assert "holds no registry" in message
+        assert "does not contain a registry" in message
         assert not portside.data.exists()
 
 

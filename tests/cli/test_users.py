@@ -236,7 +236,7 @@ class TestManage:
     @pytest.mark.parametrize("command", ["remove", "passwd", "disable", "enable"])
     def test_nobody(self, portside: Commands, command: str) -> None:
         """A name that nobody has is named, and so is a directory without a registry."""
-        assert "holds no registry" in portside.refused("user", command, "eve")
+        assert "does not contain a registry" in portside.refused("user", command, "eve")
         assert not portside.data.exists()
         with portside.registrar():
             pass

@@ -296,5 +296,5 @@ def test_no_store(tmp_path: Path, command: str) -> None:
     code, printed, errors = run_portside(command, "--data", str(tmp_path))
     assert (code, printed) == (1, "")
     assert errors.startswith("portside: ")
-    assert "holds no registry" in errors
+    assert "does not contain a registry" in errors
     assert list(tmp_path.iterdir()) == []

@@ -66,7 +66,7 @@ class Commands(CommandGroup):
 )
 @click.version_option(__version__, prog_name="portside")
 def commands() -> None:
-    """Portside, a container registry: push, pull, and nothing else to install."""
+    """Portside, a registry for container images and other OCI artifacts."""
 
 
 @commands.command("serve")
@@ -82,13 +82,13 @@ def serve_command(**given: Any) -> None:
 @commands.command("migrate")
 @registry_command()
 async def migrate_command(**given: Any) -> None:
-    """Make the database, or bring its schema to the newest version.
+    """Create the database, or upgrade its schema.
 
-    Several nodes may do so at once. A database that is up to date is left as it is.
+    Several nodes can run this at once. A database that is up to date does not change.
     """
     async with connected_stores(read_settings(given)) as stores:
         taken = await stores.engine.migrate()
-        click.echo(f"{stores.engine.name} is up to date; {taken} steps were taken.")
+        click.echo(f"{stores.engine.name} is up to date; migrations applied: {taken}.")
 
 
 @commands.command("check")

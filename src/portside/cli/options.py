@@ -90,7 +90,7 @@ def settings_options(*names: str) -> Callable[[Function], Function]:
             is_eager=True,
             expose_value=False,
             callback=_read_file,
-            help="TOML file with settings",
+            help="Read settings from a TOML file.",
         )(function)
 
     return decorate

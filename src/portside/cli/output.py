@@ -15,7 +15,7 @@ import click
 UNBROKEN = 10_000
 """Columns of output that must not be wrapped, such as output that goes to a pipe."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

@@ -55,8 +55,8 @@ async def require_registry(stores: Stores) -> None:
     """Refuse stores that hold no registry, rather than to make one; raises Unavailable."""
     if not await stores.engine.is_made():
         nothing = (
-            f"{stores.engine.place} holds no registry; name its directory with --data, or its"
-            " database with --database"
+            f"{stores.engine.place} does not contain a registry; use --data or --database to say"
+            " where the registry is"
         )
         raise Unavailable(nothing)
 

@@ -87,11 +87,14 @@ def serve(settings: Settings) -> None:
 def _require_access_control(settings: Settings, host: str) -> None:
     """Refuse to serve other machines without access control, unless `--open` asks for it."""
     if settings.open:
-        click.echo("Open: whoever can reach this address may push, pull and delete", err=True)
+        click.echo(
+            "Access control is off: everyone who can reach this address can push, pull and delete",
+            err=True,
+        )
     elif not _is_loopback(host):
         exposed = (
-            f"{host} can be reached from other machines, and there is no access control; add a user"
-            " (portside user add NAME), or set --htpasswd, --access or --anonymous, or say --open"
+            f"{host} can be reached from other machines, and access control is off; add a user"
+            " (portside user add NAME), set --htpasswd, --access or --anonymous, or pass --open"
         )
         raise ServerError(exposed)
 
@@ -150,8 +153,8 @@ def _lock_data(root: Path) -> int:
         except BlockingIOError as error:
             if time.monotonic() > deadline:
                 used = (
-                    f"the data directory {root} is in use by another Portside; if that was killed,"
-                    " its workers end within its --shutdown-timeout"
+                    f"the data directory {root} is in use by another Portside; if it was killed,"
+                    " its workers exit within its --shutdown-timeout"
                 )
                 raise ServerError(used) from error
             time.sleep(0.05)
@@ -179,7 +182,7 @@ def _bind_port(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ServerError(_explain_port(error, host, port)) from error
     except UnicodeError as error:
-        raise ServerError(f"cannot listen on {host}:{port}: {host} is no name") from error
+        raise ServerError(f"cannot listen on {host}:{port}: {host} is not a host name") from error
     return held
 
 
@@ -187,7 +190,7 @@ def _explain_port(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{host}:{port} is in use; choose another port with --listen"
     if error.errno == errno.EACCES:
-        return f"this user may not listen on {host}:{port}; choose a port above 1023 with --listen"
+        return f"no permission to listen on {host}:{port}; choose a port above 1023 with --listen"
     return f"cannot listen on {host}:{port}: {error.strerror or error}"
 
 

@@ -109,7 +109,7 @@ class Supervisor(MPServer):
             for ended in connection.wait(list(running), left):
                 del running[ended]
         for worker in running.values():
-            log.warning("worker %d did not end, and is killed", worker.idx + 1)
+            log.warning("worker %d did not exit in time and is killed", worker.idx + 1)
             worker.kill()
         self.wrks.clear()
         if self.interrupt_signal:
@@ -161,7 +161,7 @@ class _Worker:
             with suppress(RuntimeError):  # The loop has ended already.
                 self._loop.call_soon_threadsafe(_terminate)
         time.sleep(max(0.0, deadline - time.monotonic()))
-        log.warning("requests that did not end within the shutdown-timeout are cut off")
+        log.warning("requests that exceed the shutdown-timeout are cut off")
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Every setting, once: its name, type, unit, default, and the reason for the default.
+"""Settings: what they are, and how they are read from values that a person wrote.
 
 The command line, the environment and the TOML file are three spellings of the same fields:
 `--page-limit`, `PORTSIDE_PAGE_LIMIT` and `page-limit = …`.
