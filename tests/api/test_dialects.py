@@ -5,16 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from portside.api.app import HANDLERS
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import ENDPOINTS
 from support.content import OCI_MANIFEST, digest_of, image, make_blob
 from support.wire import OCTETS, assert_error, open_upload, push, push_blob
-
-
-def test_every_endpoint_has_a_handler() -> None:
-    """The table and the handlers name the same operations."""
-    assert {endpoint.operation for endpoint in ENDPOINTS} == set(HANDLERS)
 
 
 def test_the_description_of_2017_is_kept() -> None:

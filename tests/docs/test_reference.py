@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 import pytest
 
-from portside.api.paths import OPERATOR_PATHS
 from portside.cli.commands import commands
 from portside.config import Setting, list_settings
 from portside.spec import errors
@@ -65,6 +64,9 @@ def test_endpoints() -> None:
     """Each endpoint is documented with its success, action, parameters and errors."""
     page = rows("endpoints.md")
     for endpoint in ENDPOINTS:
+        if endpoint.action is None:
+            assert f"| `{endpoint.method} {endpoint.path}` | {endpoint.summary} |" in page
+            continue
         (row,) = [row for row in page if f"`{endpoint.method} {endpoint.path}`" in row]
         assert f"| {endpoint.id} |" in row
         assert endpoint.summary in row
@@ -73,8 +75,6 @@ def test_endpoints() -> None:
         assert endpoint.acr_status is None or f"({endpoint.acr_status})" in row
         assert all(f"`{parameter.name}`" in row for parameter in endpoint.query)
         assert all(f"{error.code} {error.status}" in row for error in endpoint.errors)
-    for item in OPERATOR_PATHS:
-        assert f"| `{item.method} {item.path}` | {item.summary} |" in page
 
 
 def test_errors() -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from portside.api.paths import OPERATOR_PATHS
 from portside.auth.access_file import parse_access_file
 from portside.cli.commands import commands
 from portside.cli.registry import read_settings
 from portside.config import Settings, list_settings, make_settings
+from portside.spec.endpoints import ENDPOINTS
 from support.spoken import check_command, spoken_commands
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ IMAGE = ROOT / "Dockerfile"
 
 VARIABLES = {setting.variable for setting in list_settings()}
 OPTIONS = {option for command in commands.commands.values() for option in command.params}
-PATHS = {item.path for item in OPERATOR_PATHS}
+PATHS = {endpoint.path for endpoint in ENDPOINTS}
 
 API_VERSIONS = {
     "ServiceAccount": "v1",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portside.operations import discover
-from portside.operations.discover import find_repositories
+from portside.operations.discover import Discover
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import PageRequest
@@ -60,7 +60,9 @@ async def test_pages(
     metadata: SqliteMetadata, shown: frozenset[str], limit: int, last: str
 ) -> None:
     """A page holds the next names that may be shown, and says whether there are more of these."""
-    page = await find_repositories(metadata, PageRequest(limit, last), shown.__contains__)
+    page = await Discover(metadata, max_referrers_bytes=1).repositories(
+        PageRequest(limit, last), shown.__contains__
+    )
     expected = [name for name in NAMES if name in shown and name > last]
     assert page.items == expected[:limit]
     assert page.more is (len(expected) > limit)
@@ -72,7 +74,9 @@ async def test_all_pages(metadata: SqliteMetadata, shown: frozenset[str], limit:
     found: list[str] = []
     while True:
         request = PageRequest(limit, found[-1] if found else "")
-        page = await find_repositories(metadata, request, shown.__contains__)
+        page = await Discover(metadata, max_referrers_bytes=1).repositories(
+            request, shown.__contains__
+        )
         found += page.items
         if not page.more:
             break
@@ -81,14 +85,14 @@ async def test_all_pages(metadata: SqliteMetadata, shown: frozenset[str], limit:
 
 async def test_open_registry(metadata: SqliteMetadata) -> None:
     """Where everybody may see everything, nothing is left out."""
-    page = await find_repositories(metadata, PageRequest(100), None)
+    page = await Discover(metadata, max_referrers_bytes=1).repositories(PageRequest(100), None)
     assert (page.items, page.more) == (NAMES, False)
 
 
 async def test_nothing_asked_for(metadata: SqliteMetadata) -> None:
     """A page of no names tells nothing, not even whether there are any."""
     pages = [
-        await find_repositories(metadata, PageRequest(0), shows)
+        await Discover(metadata, max_referrers_bytes=1).repositories(PageRequest(0), shows)
         for shows in (None, lambda _: False, lambda _: True)
     ]
     assert all((list(page.items), page.more) == ([], False) for page in pages)

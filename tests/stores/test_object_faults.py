@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from portside.operations.collect import expire_uploads
-from portside.operations.push import Chunk, Receiver
+from portside.operations.push import Chunk, Push
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.names import RepositoryName
@@ -64,9 +64,9 @@ def metadata(tmp_path: Path) -> Iterator[SqliteMetadata]:
 
 
 @pytest.fixture
-def receiver(metadata: SqliteMetadata, blobs: ObjectBlobs) -> Receiver:
+def receiver(metadata: SqliteMetadata, blobs: ObjectBlobs) -> Push:
     """Receive into both."""
-    return Receiver(links=metadata, uploads=metadata, blobs=blobs, max_blob_bytes=0, clock=now)
+    return Push(metadata, blobs, max_blob_bytes=0, sparse_indexes=False, clock=now)
 
 
 def now() -> int:
@@ -97,39 +97,35 @@ def methods(way: Faulty) -> list[str]:
 class TestCost:
     """Requests to the store."""
 
-    async def test_a_small_blob_in_one_request(self, receiver: Receiver, way: Faulty) -> None:
+    async def test_a_small_blob_in_one_request(self, receiver: Push, way: Faulty) -> None:
         """It is put, and that is all."""
         content = make_blob(300_000, "small")
-        await receiver.push(REPOSITORY, Digest.of(content), body(content))
+        await receiver.blob(REPOSITORY, Digest.of(content), body(content))
         assert methods(way) == ["PUT blobs"]
 
-    async def test_a_large_blob_in_one_request(
-        self, receiver: Receiver, way: Faulty, s3: S3
-    ) -> None:
+    async def test_a_large_blob_in_one_request(self, receiver: Push, way: Faulty, s3: S3) -> None:
         """It goes through the node once; the store copies it, and removes what was staged."""
         content = make_blob(PART + 300_000, "large")
-        await receiver.push(REPOSITORY, Digest.of(content), body(content))
+        await receiver.blob(REPOSITORY, Digest.of(content), body(content))
         assert methods(way) == [
             *("POST uploads", "PUT uploads", "PUT uploads", "POST uploads"),
             *("PUT blobs", "HEAD blobs", "POST bucket"),
         ]
         assert s3.list_unfinished() == []
 
-    async def test_a_small_blob_by_a_session(self, receiver: Receiver, way: Faulty) -> None:
+    async def test_a_small_blob_by_a_session(self, receiver: Push, way: Faulty) -> None:
         """A lease, a look for what is there already, and the blob."""
         content = make_blob(300_000, "session")
-        session = await receiver.open(REPOSITORY, SHA256)
+        session = await receiver.open_upload(REPOSITORY, SHA256)
         await receiver.finish(REPOSITORY, session.id, Digest.of(content), body(content))
         assert methods(way) == [
             *("PUT uploads", "GET bucket", "PUT blobs", "GET bucket", "POST bucket")
         ]
 
-    async def test_a_blob_that_is_refused_is_not_staged(
-        self, receiver: Receiver, way: Faulty
-    ) -> None:
+    async def test_a_blob_that_is_refused_is_not_staged(self, receiver: Push, way: Faulty) -> None:
         """A wrong digest costs nothing."""
         with pytest.raises(Exception, match="have the digest"):
-            await receiver.push(REPOSITORY, Digest.of(b"other"), body(b"content"))
+            await receiver.blob(REPOSITORY, Digest.of(b"other"), body(b"content"))
         assert methods(way) == []
 
 
@@ -137,24 +133,24 @@ class TestErrors:
     """Answers that are none."""
 
     async def test_one_error_is_not_noticed(
-        self, receiver: Receiver, blobs: ObjectBlobs, way: Faulty
+        self, receiver: Push, blobs: ObjectBlobs, way: Faulty
     ) -> None:
         """Requests are sent again."""
         content = make_blob(PART + 1, "once")
         digest = Digest.of(content)
         for where in ("uploads HTTP", "partNumber", "uploadId", "PUT", "HEAD"):
             way.fail(503, 1, where=where)
-        await receiver.push(REPOSITORY, digest, body(content))
+        await receiver.blob(REPOSITORY, digest, body(content))
         way.fail(500, 1, where="GET")
         assert await read(blobs, digest, len(content)) == content
 
     async def test_what_was_acknowledged_stays(
-        self, receiver: Receiver, metadata: SqliteMetadata, way: Faulty, blobs: ObjectBlobs
+        self, receiver: Push, metadata: SqliteMetadata, way: Faulty, blobs: ObjectBlobs
     ) -> None:
         """A request that fails moves nothing; it can be sent again when the store is back."""
         content = make_blob(400_000, "stays")
         digest = Digest.of(content)
-        session = await receiver.open(REPOSITORY, SHA256)
+        session = await receiver.open_upload(REPOSITORY, SHA256)
         await receiver.append(REPOSITORY, session.id, body(content[:100_000]))
         way.fail(503, ENDLESS, where="/0000")
         with pytest.raises(Unavailable):
@@ -172,12 +168,12 @@ class TestErrors:
         assert await read(blobs, digest, len(content)) == content
 
     async def test_an_answer_that_is_cut_off(
-        self, receiver: Receiver, way: Faulty, blobs: ObjectBlobs
+        self, receiver: Push, way: Faulty, blobs: ObjectBlobs
     ) -> None:
         """A reader gets every byte, or an error; here, the rest is asked for."""
         content = make_blob(3_000_000, "cut")
         digest = Digest.of(content)
-        await receiver.push(REPOSITORY, digest, body(content))
+        await receiver.blob(REPOSITORY, digest, body(content))
         way.cut(1, after=1_000_000, where="GET")
         assert await read(blobs, digest, len(content)) == content
         way.cut(ENDLESS, after=500, where="GET")
@@ -190,7 +186,7 @@ class TestStalls:
 
     @pytest.mark.parametrize("request_kind", ["push", "pull"])
     async def test_ends_in_time(
-        self, receiver: Receiver, way: Faulty, blobs: ObjectBlobs, request_kind: str
+        self, receiver: Push, way: Faulty, blobs: ObjectBlobs, request_kind: str
     ) -> None:
         """Whoever waits is told to try again, and can."""
         content = make_blob(100_000, request_kind)
@@ -198,11 +194,11 @@ class TestStalls:
 
         async def ask() -> None:
             if request_kind == "push":
-                await receiver.push(REPOSITORY, digest, body(content))
+                await receiver.blob(REPOSITORY, digest, body(content))
             else:
                 await read(blobs, digest, len(content))
 
-        await receiver.push(REPOSITORY, digest, body(content))
+        await receiver.blob(REPOSITORY, digest, body(content))
         way.stall()
         async with asyncio.timeout(10):
             with pytest.raises(Unavailable):
@@ -239,11 +235,11 @@ class TestLostAnswers:
         other = lease(upload)
         assert await other.try_acquire()
 
-    async def test_a_push(self, receiver: Receiver, way: Faulty, blobs: ObjectBlobs) -> None:
+    async def test_a_push(self, receiver: Push, way: Faulty, blobs: ObjectBlobs) -> None:
         """Every kind of request is lost once, and the blob is whole."""
         content = make_blob(PART + 1, "lost")
         digest = Digest.of(content)
-        session = await receiver.open(REPOSITORY, SHA256)
+        session = await receiver.open_upload(REPOSITORY, SHA256)
         for where in ("/lease", "partNumber", "list-type", "?delete"):
             way.lose(1, where=where)
         await receiver.append(REPOSITORY, session.id, body(content))
@@ -256,7 +252,7 @@ class TestLeasesThatStay:
     """Leases whose holder could not let go, for the store failed."""
 
     @staticmethod
-    async def append_at_last(receiver: Receiver, session: UploadSession) -> None:
+    async def append_at_last(receiver: Push, session: UploadSession) -> None:
         """Try again until the session is free, which takes a store that works a moment."""
         async with asyncio.timeout(LIFE / 2_000_000):
             while True:
@@ -266,18 +262,18 @@ class TestLeasesThatStay:
                     continue
                 return
 
-    async def test_one_that_nobody_knew_of(self, receiver: Receiver, way: Faulty) -> None:
+    async def test_one_that_nobody_knew_of(self, receiver: Push, way: Faulty) -> None:
         """The store leased the upload, and never said so."""
-        session = await receiver.open(REPOSITORY, SHA256)
+        session = await receiver.open_upload(REPOSITORY, SHA256)
         way.lose(ENDLESS, where="/lease")
         with pytest.raises(Unavailable):
             await receiver.append(REPOSITORY, session.id, body(b"content"))
         way.heal()
         await self.append_at_last(receiver, session)
 
-    async def test_one_that_could_not_be_removed(self, receiver: Receiver, way: Faulty) -> None:
+    async def test_one_that_could_not_be_removed(self, receiver: Push, way: Faulty) -> None:
         """The request is answered all the same, and the upload goes on when the store works."""
-        session = await receiver.open(REPOSITORY, SHA256)
+        session = await receiver.open_upload(REPOSITORY, SHA256)
         way.fail(500, ENDLESS, where="?delete")
         await receiver.append(REPOSITORY, session.id, body(b"content"))
         with pytest.raises(UploadBusy):
@@ -290,7 +286,7 @@ class TestUnfinished:
     """Multipart uploads, which only the store could end if the registry did not."""
 
     async def test_none_stays(
-        self, receiver: Receiver, metadata: SqliteMetadata, blobs: ObjectBlobs, s3: S3
+        self, receiver: Push, metadata: SqliteMetadata, blobs: ObjectBlobs, s3: S3
     ) -> None:
         """Neither of a client that goes away, nor of a session that is cancelled or expires."""
         content = make_blob(PART + 100_000, "unfinished")
@@ -300,14 +296,14 @@ class TestUnfinished:
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await receiver.push(REPOSITORY, Digest.of(content), Chunk(stop()))
-        cancelled = await receiver.open(REPOSITORY, SHA256)
+            await receiver.blob(REPOSITORY, Digest.of(content), Chunk(stop()))
+        cancelled = await receiver.open_upload(REPOSITORY, SHA256)
         with pytest.raises(asyncio.CancelledError):
             await receiver.append(REPOSITORY, cancelled.id, Chunk(stop()))
         await receiver.append(REPOSITORY, cancelled.id, body(content))
         await receiver.cancel(REPOSITORY, cancelled.id)
         assert await listed(blobs.staged_uploads()) == []
-        expired = await receiver.open(REPOSITORY, SHA256)
+        expired = await receiver.open_upload(REPOSITORY, SHA256)
         await receiver.append(REPOSITORY, expired.id, body(content))
         assert await listed(blobs.staged_uploads()) == [(expired.id, len(content))]
         await expire_uploads(metadata, blobs, 2**60)
@@ -315,11 +311,11 @@ class TestUnfinished:
         assert s3.list_unfinished() == []
 
     async def test_none_stays_of_a_join_that_fails(
-        self, receiver: Receiver, way: Faulty, s3: S3
+        self, receiver: Push, way: Faulty, s3: S3
     ) -> None:
         """Two chunks cannot be joined while the store fails, and can afterwards."""
         content = make_blob(2 * PART + 100_000, "join")
-        session = await receiver.open(REPOSITORY, SHA256)
+        session = await receiver.open_upload(REPOSITORY, SHA256)
         await receiver.append(REPOSITORY, session.id, body(content[:PART]))
         await receiver.append(REPOSITORY, session.id, body(content[PART:]))
         way.fail(500, ENDLESS, where="partNumber=2")

@@ -14,7 +14,7 @@ from portside.operations.check import check
 from portside.operations.copy.differences import compared
 from portside.operations.copy.moving import Ending, Move
 from portside.operations.copy.sides import Side, Tally
-from portside.operations.push import Chunk, Receiver
+from portside.operations.push import Chunk, Push
 from portside.spec.digests import Digest
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
@@ -59,11 +59,9 @@ async def push(side: Side, repository: str, content: Content, *tags: str) -> Non
     name = RepositoryName(repository)
     for child in content.children:
         await push(side, repository, child)
-    receiver = Receiver(
-        links=side.metadata, uploads=side.metadata, blobs=side.blobs, max_blob_bytes=0, clock=now
-    )
+    receiver = Push(side.metadata, side.blobs, max_blob_bytes=0, sparse_indexes=False, clock=now)
     for blob in content.blobs:
-        await receiver.push(name, Digest.of(blob), Chunk(_pieces(blob)))
+        await receiver.blob(name, Digest.of(blob), Chunk(_pieces(blob)))
     await side.metadata.put_manifest(
         name,
         parse_manifest(content.manifest, content_type=content.media_type),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
 
-from portside.api import blobs, discovery, manifests, uploads
-from portside.api.answers import CLOSE, Answer
-from portside.api.bodies import Body, Farewell
-from portside.api.calls import Call
-from portside.api.errors import error_answer
-from portside.api.heads import check_head
+from portside.api import blobs, discovery, manifests, operator, uploads
+from portside.api.errors import error_response
 from portside.api.registry import Registry
-from portside.spec.endpoints import Endpoint
+from portside.api.requests import Body, Request, check_headers
+from portside.api.responses import CLOSE, ClosingResponse, PreparedResponse
+from portside.api.token_server import TokenServer
+from portside.spec.endpoints import ENDPOINTS, Endpoint
 from portside.spec.errors import (
     BodyIncomplete,
     BodyTimeout,
@@ -25,75 +27,68 @@ from portside.spec.errors import (
     Unavailable,
     Unknown,
 )
-from portside.spec.routes import Match, match
+from portside.spec.routes import Match, Routes
 
-Handler = Callable[[Call], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
-HANDLERS: dict[str, Handler] = {
-    "ping": discovery.ping,
-    "get_blob": blobs.get_blob,
-    "head_blob": blobs.head_blob,
-    "delete_blob": blobs.delete_blob,
-    "get_manifest": manifests.get_manifest,
-    "head_manifest": manifests.head_manifest,
-    "put_manifest": manifests.put_manifest,
-    "delete_manifest": manifests.delete_manifest,
-    "start_upload": uploads.start_upload,
-    "append_upload": uploads.append_upload,
-    "finish_upload": uploads.finish_upload,
-    "get_upload": uploads.get_upload,
-    "cancel_upload": uploads.cancel_upload,
-    "list_tags": discovery.list_tags,
-    "list_referrers": discovery.list_referrers,
-    "list_repositories": discovery.list_repositories,
-}
-"""The handler of every operation in the endpoint table."""
+NOUNS = (blobs, discovery, manifests, operator, uploads)
 
 log = logging.getLogger(__name__)
 
 
 class RegistryApp:
-    """`/v2` and all below it; other paths go to `elsewhere`."""
+    """One registry; `lifespan` is entered at its start, and left at its end."""
 
-    def __init__(self, registry: Registry, *, elsewhere: ASGIApp) -> None:
+    def __init__(self, registry: Registry, *, lifespan: Lifespan) -> None:
         self._registry = registry
-        self._elsewhere = elsewhere
+        self._max_header_bytes = registry.limits.max_header_bytes
+        self._served = {
+            endpoint: (handler, endpoint.success(registry.dialect))
+            for endpoint, handler in find_handlers(registry).items()
+        }
+        self._match = Routes(self._served).match
+        self._lifespan = Router(lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not scope["path"].startswith("/v2"):
-            await self._elsewhere(scope, receive, send)
+        if scope["type"] != "http":
+            await self._lifespan(scope, receive, send)
             return
+        path, method = scope["path"], scope["method"]
         body = Body(scope, receive)
-        found = match(scope["path"])
-        endpoint = found.route.endpoint(scope["method"]) if found else None
-        response: Response | Farewell
+        found = self._match(path)
+        endpoint = found.route.methods.get(method) if found else None
+        response: Response | ClosingResponse
         try:
-            check_head(scope, self._registry.limits.max_header_bytes)
+            # Probes of load balancers may name no host.
+            if path.startswith("/v2"):
+                check_headers(scope, self._max_header_bytes)
             if found is None or endpoint is None:
                 raise _not_found(scope, found)
-            call = Call(self._registry, endpoint, scope, body, found)
-            await call.authorise()
-            response = await HANDLERS[endpoint.operation](call)
-            if scope["method"] == "HEAD" and endpoint.method == "GET":
+            handler, status = self._served[endpoint]
+            request = Request(self._registry, endpoint, status, scope, body, found)
+            await request.authorise()
+            response = await handler(request)
+            if method == "HEAD" and endpoint.method == "GET":
                 # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
-                response = Answer(response.status_code, response.raw_headers)
+                response = PreparedResponse(response.status_code, response.raw_headers)
         except RegistryError as error:
             response = await self._refuse(error, endpoint, scope, body)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %s failed", method, path)
             fault = Unknown("the log of the registry says more")
             response = await self._refuse(fault, endpoint, scope, body)
         await response(scope, receive, send)
 
     async def _refuse(
         self, error: RegistryError, endpoint: Endpoint | None, scope: Scope, body: Body
-    ) -> Response | Farewell:
+    ) -> Response | ClosingResponse:
         if isinstance(error, Unavailable):
             log.error("%s %s: %s", scope["method"], scope["path"], error)
         elif isinstance(error, BodyIncomplete):
             log.info("%s %s: %s", scope["method"], scope["path"], error)
-        answer = error_answer(
+        response = error_response(
             error,
             endpoint=endpoint,
             dialect=self._registry.dialect,
@@ -101,10 +96,22 @@ class RegistryApp:
         )
         is_silent = isinstance(error, BodyTimeout)
         if not is_silent and await body.drain_little():
-            return answer
+            return response
         if scope["http_version"].startswith("1"):
-            answer.raw_headers.append(CLOSE)
-        return answer if is_silent else Farewell(answer, body)
+            response.raw_headers.append(CLOSE)
+        return response if is_silent else ClosingResponse(response, body)
+
+
+def find_handlers(registry: Registry) -> dict[Endpoint, Handler]:
+    """Find the handler of each row: the function that is called as its column `operation` says.
+
+    A registry that is open to everybody has no token server, and none of its endpoints.
+    """
+    nouns: list[Any] = [*NOUNS]
+    if registry.gate is not None:
+        nouns.append(TokenServer(registry.gate))
+    named = {name: getattr(noun, name) for noun in nouns for name in dir(noun)}
+    return {row: named[row.operation] for row in ENDPOINTS if row.operation in named}
 
 
 def _not_found(scope: Scope, found: Match | None) -> RegistryError:

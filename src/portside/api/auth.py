@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.types import Scope as AsgiScope
 
-from portside.api.sources import Surroundings
+from portside.api.addresses import Addresses
 from portside.auth.access import AccessControl, CredentialsInvalid
 from portside.auth.callers import NOBODY, Caller
 from portside.auth.credentials import (
@@ -18,22 +17,12 @@ from portside.auth.credentials import (
 from portside.auth.snapshot import Snapshot
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import Action
+from portside.spec.dialects import AuthScheme
 from portside.spec.errors import Denied, Unauthorized
 from portside.spec.names import RepositoryName
-from portside.spec.schemes import AuthScheme
 from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 
 TOKEN_PATH = "/oauth2/token"  # noqa: S105  # a path, and public
-
-ASKED: Mapping[Action, tuple[Action, ...]] = {Action.PUSH: (Action.PULL, Action.PUSH)}
-"""What a challenge names for an action: whoever pushes will look whether the content is there."""
-
-ASKED_FIRST: Mapping[str, tuple[Action, ...]] = {"head_blob": (Action.PULL, Action.PUSH)}
-"""What a challenge names for an operation that a push begins with.
-
-oras for Python pushes with the token that it got for its first request, and asks for no other
-(oras-py#187). Whoever may not push gets a token to pull all the same.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +33,22 @@ class Gate:
     """
 
     control: AccessControl
-    surroundings: Surroundings
+    addresses: Addresses
     scheme: AuthScheme
     service: str
     realm: str
 
-    async def admit(self, scope: AsgiScope, header: Callable[[str], str | None]) -> Permit | None:
-        """Find out who makes a request; None while the registry is open to everybody.
+    async def admit(self, scope: AsgiScope, authorization: str | None) -> Permit | None:
+        """Return who makes a request; None while the registry is open to everybody.
 
-        `header` reads a header.
+        `authorization` is the header of that name.
 
         Raises Unauthorized and TooManyRequests.
         """
         snapshot = await self.control.snapshot()
         if not snapshot.closed:
             return None
-        caller = await self._identify(snapshot, scope, header("authorization"))
+        caller = await self._identify(snapshot, scope, authorization)
         return Permit(self, snapshot, caller, scope)
 
     async def _identify(
@@ -70,7 +59,7 @@ class Gate:
             if given is None:
                 return NOBODY
             if not isinstance(given, BearerCredentials):
-                source = self.surroundings.source(scope)
+                source = self.addresses.client(scope)
                 return await self.control.authenticate_basic(snapshot, given, source)
             if self.scheme is AuthScheme.BASIC:
                 raise CredentialsMalformed("this registry takes a name and a password (Basic)")
@@ -85,7 +74,7 @@ class Gate:
         """Write the WWW-Authenticate header; every value is quoted, for clients insist on it."""
         if self.scheme is AuthScheme.BASIC:
             return f'Basic realm="{self.service}"'
-        realm = self.realm or self.surroundings.base_url(scope) + TOKEN_PATH
+        realm = self.realm or self.addresses.base_url(scope) + TOKEN_PATH
         fields = {"realm": realm, "service": self.service}
         if wanted:
             fields["scope"] = " ".join(map(str, wanted))
@@ -129,14 +118,20 @@ class Permit:
             challenge = self._gate.challenge(self._scope, CATALOG_SCOPE, error="insufficient_scope")
             raise Unauthorized(challenge, f"the token lacks the scope {CATALOG_SCOPE}")
 
-    def check(self, action: Action, repository: RepositoryName, operation: str = "") -> None:
-        """Require an action in a repository; raises Unauthorized and Denied."""
+    def check(
+        self, action: Action, repository: RepositoryName, challenge: tuple[Action, ...]
+    ) -> None:
+        """Require an action in a repository; raises Unauthorized and Denied.
+
+        `challenge` lists the actions to ask a token for; empty, it is the one.
+        """
         if self._snapshot.may(self._caller, action, repository):
             return
-        asked = ASKED_FIRST.get(operation) or ASKED.get(action, (action,))
-        self._refuse(action, repository, repository_scope(repository, *asked))
+        self._refuse(action, repository, repository_scope(repository, *(challenge or (action,))))
 
-    def may_mount(self, repository: RepositoryName, source: RepositoryName) -> bool:
+    def may_mount(
+        self, repository: RepositoryName, source: RepositoryName, challenge: tuple[Action, ...]
+    ) -> bool:
         """Tell whether blobs of `source` may be read, and so linked elsewhere.
 
         A token that could have said so and does not is refused, so that the client gets a better
@@ -145,7 +140,7 @@ class Permit:
         if self._snapshot.may(self._caller, Action.PULL, source):
             return True
         if self._lacks_only_scope(Action.PULL, source):
-            target = repository_scope(repository, *ASKED[Action.PUSH])
+            target = repository_scope(repository, *challenge)
             self._refuse(Action.PULL, source, target, repository_scope(source, Action.PULL))
         return False
 

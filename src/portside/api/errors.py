@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from portside.api.answers import Answer, headers
-from portside.api.locations import upload_location
+from portside.api.responses import PreparedResponse, headers, upload_location
 from portside.spec import errors
 from portside.spec.dialects import Dialect
-from portside.spec.endpoints import Endpoint
+from portside.spec.endpoints import Endpoint, Error, Errors
 from portside.spec.media_types import JSON
 
 
-def error_answer(
+def error_response(
     error: errors.RegistryError, *, endpoint: Endpoint | None, dialect: Dialect, is_head: bool
-) -> Answer:
+) -> PreparedResponse:
     """Write an error as the distribution-spec wants it ("Error Codes").
 
     `endpoint` is None for a request that reached none.
@@ -26,15 +25,13 @@ def error_answer(
         content_length=str(len(body)),
         **_explaining_headers(error, status),
     )
-    return Answer(status, fields, b"" if is_head else body)
+    return PreparedResponse(status, fields, b"" if is_head else body)
 
 
 def error_body(error: errors.RegistryError) -> bytes:
     """Write the document: one entry for each detail, and each detail a string."""
-    entries = [
-        {"code": error.code, "message": error.message, "detail": detail} for detail in error.details
-    ]
-    return msgspec.json.encode({"errors": entries})
+    entries = [Error(error.code, error.message, detail) for detail in error.details]
+    return msgspec.json.encode(Errors(entries))
 
 
 def _explaining_headers(error: errors.RegistryError, status: int) -> dict[str, str]:

@@ -1,13 +1,17 @@
-"""What a handler has at hand: the stores, the limits, and the dialect."""
+"""What a handler has at hand: the verbs, the limits of requests, and the dialect."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from portside.api.auth import Gate
-from portside.operations.push import Receiver
+from portside.operations.delete import Delete
+from portside.operations.discover import Discover
+from portside.operations.mount import Mount
+from portside.operations.pull import Pull
+from portside.operations.push import Push
+from portside.operations.readiness import Readiness
 from portside.spec.dialects import Dialect
-from portside.stores.interfaces import BlobStore, MetadataStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,32 +26,19 @@ class Limits:
     max_tags_per_push: int
     max_ranges: int
     page_limit: int
-    max_referrers_bytes: int
     body_timeout: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redirects:
-    """Pulls of blobs with more than `above` bytes are sent on to where the bytes are.
-
-    The URLs are good for `life` seconds.
-    """
-
-    blobs: BlobStore
-    above: int
-    life: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
     """One registry, as the HTTP edge sees it; without a gate it is open to everybody."""
 
-    metadata: MetadataStore
-    blobs: BlobStore
-    receiver: Receiver
+    pull: Pull
+    push: Push
+    mount: Mount
+    delete: Delete
+    discover: Discover
+    readiness: Readiness
     limits: Limits
     dialect: Dialect
-    allow_delete: bool
-    allow_sparse_indexes: bool
     gate: Gate | None
-    redirects: Redirects | None = None

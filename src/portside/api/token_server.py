@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
 from starlette.responses import Response
 
-from portside.api.answers import json_answer
 from portside.api.auth import Gate
-from portside.api.bodies import Body
+from portside.api.requests import Request
+from portside.api.responses import json_response
 from portside.auth.access import CredentialsInvalid
 from portside.auth.callers import NOBODY, Caller
 from portside.auth.credentials import (
@@ -22,8 +21,8 @@ from portside.auth.credentials import (
 from portside.auth.granting import grant
 from portside.auth.snapshot import Snapshot
 from portside.auth.tokens.own import TokenInvalid
+from portside.spec.dialects import AuthScheme
 from portside.spec.errors import EndpointUnknown, FormTooLarge, GrantTypeUnsupported, Unauthorized
-from portside.spec.schemes import AuthScheme
 from portside.spec.scopes import parse_scopes
 
 MAX_FORM_BYTES = 256 * 1024
@@ -48,7 +47,7 @@ class TokenServer:
     async def get_token(self, request: Request) -> Response:
         """Give an access token for Basic credentials, or an anonymous one ("token.md")."""
         snapshot = await self._open()
-        fields = {name: request.query_params.getlist(name) for name in request.query_params}
+        fields = request.query_lists()
         caller = await self._from_header(snapshot, request)
         is_offline = _first(fields, "offline_token").lower() in ("true", "1")
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
@@ -87,12 +86,13 @@ class TokenServer:
         else:
             caller = await self._from_token(snapshot, request, given)
         token = self._gate.control.refresh_token(snapshot, caller)
-        return json_answer(200, {"refresh_token": token}, **_NOT_STORED)
+        return json_response(200, {"refresh_token": token}, **_NOT_STORED)
 
-    async def get_keys(self, _: Request) -> Response:
+    async def get_keys(self, request: Request) -> Response:
         """Publish the keys that verify access tokens (RFC 7517)."""
+        del request
         snapshot = await self._gate.control.snapshot()
-        return json_answer(200, snapshot.keys.jwks, cache_control="max-age=300")
+        return json_response(200, snapshot.keys.jwks, cache_control="max-age=300")
 
     async def _open(self) -> Snapshot:
         """Answer only where challenges lead here."""
@@ -103,7 +103,7 @@ class TokenServer:
 
     async def _from_header(self, snapshot: Snapshot, request: Request) -> Caller:
         try:
-            given = parse_authorization(request.headers.get("authorization"))
+            given = parse_authorization(request.header(b"authorization"))
         except CredentialsMalformed as error:
             raise self._refusal(str(error)) from error
         if given is None:
@@ -120,7 +120,7 @@ class TokenServer:
         return await self._basic(snapshot, request, BasicCredentials(name, password))
 
     async def _basic(self, snapshot: Snapshot, request: Request, given: BasicCredentials) -> Caller:
-        source = self._gate.surroundings.source(request.scope)
+        source = self._gate.addresses.client(request.scope)
         try:
             return await self._gate.control.authenticate_basic(snapshot, given, source)
         except CredentialsInvalid as error:
@@ -153,7 +153,7 @@ class TokenServer:
         }
         if is_offline and not caller.identity.is_anonymous:
             document["refresh_token"] = control.refresh_token(snapshot, caller)
-        return json_answer(200, document, **_NOT_STORED)
+        return json_response(200, document, **_NOT_STORED)
 
 
 def _first(fields: Fields, name: str) -> str:
@@ -164,8 +164,7 @@ def _first(fields: Fields, name: str) -> str:
 async def _form(request: Request) -> Fields:
     """Read a form (application/x-www-form-urlencoded)."""
     too_large = FormTooLarge(f"at most {MAX_FORM_BYTES} bytes are read")
-    body = Body(request.scope, request.receive)
-    payload = await body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
+    payload = await request.body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
     text = payload.decode("utf-8", "replace")
     try:
         return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)

@@ -4,81 +4,74 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from portside.api.answers import no_content
-from portside.api.calls import Call
-from portside.api.locations import blob_location, upload_location
-from portside.operations.mount import mount_blob
+from portside.api.requests import Request
+from portside.api.responses import blob_location, no_content, upload_location
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 
 
-async def start_upload(call: Call) -> Response:
+async def start_upload(request: Request) -> Response:
     """Mount a blob, take one whole, or open a session, as the query asks."""
-    if call.query("mount") is not None:
-        return await _mount(call)
-    if call.query("digest") is not None:
-        digest = call.query_digest()
-        await call.registry.receiver.push(call.repository, digest, call.chunk())
-        return _created(call, digest)
-    return await _open(call)
+    if request.query("mount") is not None:
+        return await _mount(request)
+    if request.query("digest") is not None:
+        digest = request.query_digest()
+        await request.registry.push.blob(request.repository, digest, request.chunk())
+        return _created(request, digest)
+    return await _open(request)
 
 
-async def _mount(call: Call) -> Response:
+async def _mount(request: Request) -> Response:
     """Link the blob; a session is opened where that cannot be done (end-11)."""
-    digest = Digest.parse(call.query("mount") or "")
-    source = call.query("from")
+    digest = Digest.parse(request.query("mount") or "")
+    source = request.query("from")
     named = RepositoryName.parse(source) if source else None
-    permit = call.permit
-    if permit is not None and named is not None and not permit.may_mount(call.repository, named):
-        return await _open(call)
-    mounted = await mount_blob(
-        call.registry.metadata,
-        call.registry.blobs,
-        call.repository,
-        digest,
-        named,
-        may_pull=permit.may_pull if permit is not None else None,
-    )
-    return _created(call, digest) if mounted else await _open(call)
+    repository, permit = request.repository, request.permit
+    if permit is not None and named is not None:
+        challenge = request.endpoint.challenge
+        if not permit.may_mount(repository, named, challenge):
+            return await _open(request)
+    may_pull = permit.may_pull if permit is not None else None
+    mounted = await request.registry.mount.blob(repository, digest, named, may_pull=may_pull)
+    return _created(request, digest) if mounted else await _open(request)
 
 
-async def _open(call: Call) -> Response:
-    algorithm = Algorithm.parse(call.query("digest-algorithm") or Algorithm.SHA256)
-    session = await call.registry.receiver.open(call.repository, algorithm)
-    return _standing(call.status, session)
+async def _open(request: Request) -> Response:
+    algorithm = Algorithm.parse(request.query("digest-algorithm") or Algorithm.SHA256)
+    session = await request.registry.push.open_upload(request.repository, algorithm)
+    return _progress(request.status, session)
 
 
-async def append_upload(call: Call) -> Response:
+async def append_upload(request: Request) -> Response:
     """Take a chunk."""
-    session = await call.registry.receiver.append(call.repository, call.upload, call.chunk())
-    return _standing(call.status, session)
+    repository, upload, chunk = request.repository, request.upload, request.chunk()
+    session = await request.registry.push.append(repository, upload, chunk)
+    return _progress(request.status, session)
 
 
-async def finish_upload(call: Call) -> Response:
+async def finish_upload(request: Request) -> Response:
     """Take the last chunk, if there is one, and make the blob."""
-    digest = call.query_digest()
-    await call.registry.receiver.finish(call.repository, call.upload, digest, call.chunk())
-    return no_content(
-        call.status,
-        location=blob_location(call.repository, digest),
-        docker_content_digest=digest,
-    )
+    digest, repository = request.query_digest(), request.repository
+    upload, chunk = request.upload, request.chunk()
+    await request.registry.push.finish(repository, upload, digest, chunk)
+    location = blob_location(repository, digest)
+    return no_content(request.status, location=location, docker_content_digest=digest)
 
 
-async def get_upload(call: Call) -> Response:
-    """Tell where a session stands."""
-    session = await call.registry.metadata.get_upload(call.repository, call.upload)
-    return _standing(call.status, session)
+async def get_upload(request: Request) -> Response:
+    """Send the offset of a session."""
+    session = await request.registry.push.get_upload(request.repository, request.upload)
+    return _progress(request.status, session)
 
 
-async def cancel_upload(call: Call) -> Response:
-    """Give a session up."""
-    await call.registry.receiver.cancel(call.repository, call.upload)
-    return no_content(call.status)
+async def cancel_upload(request: Request) -> Response:
+    """End a session without a blob."""
+    await request.registry.push.cancel(request.repository, request.upload)
+    return no_content(request.status)
 
 
-def _standing(status: int, session: UploadSession) -> Response:
+def _progress(status: int, session: UploadSession) -> Response:
     return no_content(
         status,
         location=upload_location(session),
@@ -87,7 +80,7 @@ def _standing(status: int, session: UploadSession) -> Response:
     )
 
 
-def _created(call: Call, digest: Digest) -> Response:
+def _created(request: Request, digest: Digest) -> Response:
     """Answer a POST that made the blob readable at once, in both dialects alike."""
-    location = blob_location(call.repository, digest)
+    location = blob_location(request.repository, digest)
     return no_content(201, location=location, docker_content_digest=digest)

@@ -11,11 +11,10 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from portside.api.access_log import AccessLog
+from portside.api.addresses import Addresses
 from portside.api.app import RegistryApp
 from portside.api.auth import Gate
-from portside.api.operator import operator_app
-from portside.api.registry import Limits, Redirects, Registry
-from portside.api.sources import Surroundings
+from portside.api.registry import Limits, Registry
 from portside.auth.access import AccessControl, AccessTerms
 from portside.auth.limits import LoginLimits
 from portside.auth.rulebook import RuleBook
@@ -23,7 +22,12 @@ from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, open_stores
 from portside.bootstrap.sweeping import sweep
 from portside.config import Redirect, Settings
-from portside.operations.push import Receiver
+from portside.operations.delete import Delete
+from portside.operations.discover import Discover
+from portside.operations.mount import Mount
+from portside.operations.pull import Pull, Redirects
+from portside.operations.push import Push
+from portside.operations.readiness import Readiness
 from portside.stores.blobs.objects.store import ObjectBlobs
 
 START_PAUSE = 0.001
@@ -54,7 +58,7 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
             await stores.engine.disconnect()
             stores.close()
 
-    app = RegistryApp(registry, elsewhere=operator_app(registry, lifespan=lifespan))
+    app = RegistryApp(registry, lifespan=lifespan)
     return AccessLog(app) if settings.access_log else app
 
 
@@ -91,7 +95,7 @@ def make_access_control(settings: Settings, stores: Stores) -> AccessControl | N
 def _make_gate(settings: Settings, control: AccessControl) -> Gate:
     return Gate(
         control=control,
-        surroundings=Surroundings(
+        addresses=Addresses(
             public_url=settings.public_url, proxies=map(ip_network, settings.trusted_proxies)
         ),
         scheme=settings.scheme,
@@ -101,23 +105,23 @@ def _make_gate(settings: Settings, control: AccessControl) -> Gate:
 
 
 def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Registry:
-    receiver = Receiver(
-        links=stores.metadata,
-        uploads=stores.metadata,
-        blobs=stores.blobs,
-        max_blob_bytes=settings.max_blob_bytes,
-        clock=now,
-    )
+    metadata, blobs = stores.metadata, stores.blobs
     return Registry(
-        metadata=stores.metadata,
-        blobs=stores.blobs,
-        receiver=receiver,
+        pull=Pull(metadata, blobs, _make_redirects(settings, stores)),
+        push=Push(
+            metadata,
+            blobs,
+            max_blob_bytes=settings.max_blob_bytes,
+            sparse_indexes=settings.sparse_indexes,
+            clock=now,
+        ),
+        mount=Mount(metadata, blobs),
+        delete=Delete(metadata, blobs, allowed=settings.delete),
+        discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
+        readiness=Readiness(metadata, blobs),
         limits=settings.select(Limits),
         dialect=settings.dialect,
-        allow_delete=settings.delete,
-        allow_sparse_indexes=settings.sparse_indexes,
         gate=gate,
-        redirects=_make_redirects(settings, stores),
     )
 
 
@@ -125,7 +129,7 @@ def _make_redirects(settings: Settings, stores: Stores) -> Redirects | None:
     if settings.redirect is Redirect.NEVER or not isinstance(stores.blobs, ObjectBlobs):
         return None
     above = settings.redirect_above if settings.redirect is Redirect.LARGE else -1
-    return Redirects(blobs=stores.blobs, above=above, life=settings.redirect_life)
+    return Redirects(above=above, life=settings.redirect_life)
 
 
 async def _tell_when_serving(

@@ -16,8 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from portside.config.addresses import SettingsInvalid, parse_address, without_password
-from portside.spec.dialects import Dialect
-from portside.spec.schemes import AuthScheme
+from portside.spec.dialects import AuthScheme, Dialect
 
 Part = TypeVar("Part")
 

@@ -1,30 +1,86 @@
-"""Pull: find content that may be read."""
+"""Pull: read manifests, and blobs or parts of them."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
+from typing import NamedTuple
+
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown
-from portside.spec.names import RepositoryName
-from portside.stores.interfaces import BlobLinkStore, BlobStore
+from portside.spec.names import Reference, RepositoryName
+from portside.spec.ranges import ByteRange
+from portside.stores.interfaces import BlobStore, MetadataStore, StoredManifest
+
+Reader = Callable[[Digest, ByteRange], AsyncGenerator[bytes, None]]
+"""Reads a part of a blob in pieces; the caller closes the generator."""
 
 
-async def find_blob(
-    links: BlobLinkStore, blobs: BlobStore, repository: RepositoryName, digest: Digest
-) -> int:
-    """Give the size in bytes of a blob that is linked in the repository and whole in the store.
+class SignedUrl(str):
+    """A URL by which anybody can read a blob for some time."""
 
-    A blob whose bytes were lost counts as unknown: a client that is told so pushes it again, and
-    the store is healed.
+    __slots__ = ()
 
-    Raises BlobUnknown.
+
+class Redirects(NamedTuple):
+    """Blobs of more than `above` bytes are read from the object store, by URLs that it signs.
+
+    The URLs are good for `life` seconds.
     """
-    size = await links.get_blob_size(repository, digest)
-    await require_whole(blobs, digest, size)
-    return size
+
+    above: int
+    life: int
 
 
-async def require_whole(blobs: BlobStore, digest: Digest, size: int) -> None:
-    """Raise BlobUnknown if the store does not hold `size` bytes of a blob."""
-    if await blobs.stat(digest) != size:
-        lost = f"the bytes of {digest} are damaged or missing in this registry; push the blob again"
-        raise BlobUnknown(lost)
+class Pull:
+    """Reads content; `redirects` is None where the registry sends all blobs itself."""
+
+    def __init__(
+        self, metadata: MetadataStore, blobs: BlobStore, redirects: Redirects | None
+    ) -> None:
+        self._metadata = metadata
+        self._blobs = blobs
+        self._redirects = redirects
+
+    async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        """Return a manifest (end-3); raises ManifestUnknown."""
+        return await self._metadata.get_manifest(repository, reference)
+
+    async def stat_blob(self, repository: RepositoryName, digest: Digest) -> int:
+        """Return the size in bytes of a blob that the store holds whole (end-2).
+
+        A blob whose bytes were lost counts as unknown: a client that is told so pushes it again,
+        and the store is healed.
+
+        Raises BlobUnknown.
+        """
+        size = await self._metadata.get_blob_size(repository, digest)
+        await self._require_whole(digest, size)
+        return size
+
+    async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
+        """Return the size in bytes of a blob that the repository links; raises BlobUnknown."""
+        return await self._metadata.get_blob_size(repository, digest)
+
+    async def open_blob(self, digest: Digest, size: int, *, parts: int) -> SignedUrl | Reader:
+        """Return where a client can read a blob of that size, or how to read it here.
+
+        A redirect costs one signature: the object store itself says whether the bytes are there.
+        No object store answers several ranges (`parts`) at once.
+
+        Raises BlobUnknown if the store does not hold the blob whole.
+        """
+        redirects = self._redirects
+        if redirects is not None and size > redirects.above and parts <= 1:
+            url = await self._blobs.sign(digest, redirects.life)
+            if url is not None:
+                return SignedUrl(url)
+        await self._require_whole(digest, size)
+        return self._blobs.read
+
+    async def _require_whole(self, digest: Digest, size: int) -> None:
+        if await self._blobs.stat(digest) != size:
+            lost = (
+                f"the bytes of {digest} are damaged or missing in this registry; push the blob"
+                " again"
+            )
+            raise BlobUnknown(lost)

@@ -1,4 +1,4 @@
-"""Push: receive blobs, in one request or over an upload session.
+"""Push: receive manifests, and blobs in one request or over an upload session.
 
 A request that writes to a session first holds it, then reads where it stands: two requests for one
 session take turns, and each is judged by what the one before it left.
@@ -6,10 +6,11 @@ session take turns, and each is judged by what the one before it left.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobTooLarge,
@@ -21,15 +22,11 @@ from portside.spec.errors import (
     StorageFull,
     Unavailable,
 )
-from portside.spec.names import RepositoryName
+from portside.spec.manifests import Manifest, parse_manifest
+from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.interfaces import (
-    BlobLinkStore,
-    BlobStore,
-    Staging,
-    UploadStore,
-)
+from portside.stores.interfaces import BlobStore, MetadataStore, Staging
 
 Clock = Callable[[], int]
 """Gives the time in microseconds since 1970."""
@@ -51,28 +48,58 @@ class Chunk(NamedTuple):
         return self.range.length if self.range is not None else self.length
 
 
-class Receiver:
-    """Receives blobs into a pair of stores.
+class Push:
+    """Receives content into a pair of stores.
 
-    `max_blob_bytes` limits the size of a blob; zero stands for no limit.
+    `max_blob_bytes` limits the size of a blob; zero stands for no limit. With `sparse_indexes`, an
+    index may list manifests that the repository does not hold.
     """
 
     def __init__(
         self,
-        *,
-        links: BlobLinkStore,
-        uploads: UploadStore,
+        metadata: MetadataStore,
         blobs: BlobStore,
+        *,
         max_blob_bytes: int,
+        sparse_indexes: bool,
         clock: Clock,
     ) -> None:
-        self._links = links
-        self._uploads = uploads
+        self._metadata = metadata
         self._blobs = blobs
         self._max_blob_bytes = max_blob_bytes
+        self._sparse_indexes = sparse_indexes
         self._clock = clock
 
-    async def open(self, repository: RepositoryName, algorithm: Algorithm) -> UploadSession:
+    async def manifest(
+        self,
+        repository: RepositoryName,
+        reference: Reference,
+        payload: bytes,
+        *,
+        content_type: str | None,
+        extra_tags: Sequence[Tag] = (),
+        condition: TagCondition | None = None,
+    ) -> Manifest:
+        """Keep a manifest under a tag, or under its digest and `extra_tags` (end-7).
+
+        Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown and, if `condition` does not hold
+        for one of the tags, PreconditionFailed.
+        """
+        manifest = parse_manifest(
+            payload,
+            content_type=content_type,
+            expected=reference if isinstance(reference, Digest) else None,
+        )
+        await self._metadata.put_manifest(
+            repository,
+            manifest,
+            tags=extra_tags if isinstance(reference, Digest) else [reference],
+            condition=condition,
+            check_children=not self._sparse_indexes,
+        )
+        return manifest
+
+    async def open_upload(self, repository: RepositoryName, algorithm: Algorithm) -> UploadSession:
         """Open an upload session (end-4a, end-4c)."""
         now = self._clock()
         session = UploadSession(
@@ -82,10 +109,10 @@ class Receiver:
             created=now,
             updated=now,
         )
-        await self._uploads.open_upload(session)
+        await self._metadata.open_upload(session)
         return session
 
-    async def push(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:
+    async def blob(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:
         """Receive a blob in one request (end-4b).
 
         Raises DigestInvalid, RangeInvalid, SizeInvalid, BlobTooLarge, BodyIncomplete and
@@ -99,6 +126,10 @@ class Receiver:
             await staging.resume(0, digest.algorithm)
             size = await self._receive(staging, chunk, 0)
             await self._commit(repository, digest, size, staging, session=None)
+
+    async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
+        """Return a session at its offset (end-13); raises BlobUploadUnknown."""
+        return await self._metadata.get_upload(repository, upload)
 
     async def append(
         self, repository: RepositoryName, upload: UploadId, chunk: Chunk
@@ -130,15 +161,15 @@ class Receiver:
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Give up a session (end-14); raises BlobUploadUnknown and UploadBusy."""
         async with self._blobs.hold(upload):
-            session = await self._uploads.get_upload(repository, upload)
-            await self._uploads.close_upload(session)
+            session = await self._metadata.get_upload(repository, upload)
+            await self._metadata.close_upload(session)
             await self._discard(upload)
 
     async def _continue(
         self, repository: RepositoryName, upload: UploadId, staging: Staging, chunk: Chunk
     ) -> tuple[UploadSession, int]:
         """Receive a chunk where the session stands; gives the session before it, and its size."""
-        session = await self._uploads.get_upload(repository, upload)
+        session = await self._metadata.get_upload(repository, upload)
         session.check_chunk(chunk.range)
         await staging.resume(session.offset, session.algorithm)
         try:
@@ -178,7 +209,7 @@ class Receiver:
             return session
         advanced = session.at(await staging.flush())
         try:
-            await self._uploads.advance_upload(advanced, origin=session.offset)
+            await self._metadata.advance_upload(advanced, origin=session.offset)
         except StorageFull:
             staging.forget(session.offset)
             raise
@@ -199,7 +230,7 @@ class Receiver:
             differ = f"the {size} bytes that arrived have the digest {found}, not {digest}"
             raise DigestInvalid(differ)
         place = await staging.place(digest)
-        await self._links.commit_blob(repository, digest, size, session=session, place=place)
+        await self._metadata.commit_blob(repository, digest, size, session=session, place=place)
 
     async def _discard(self, upload: UploadId) -> None:
         """Drop staged bytes; what cannot be dropped now is dropped when it is stale."""

@@ -1,6 +1,8 @@
-"""Conditions: what must hold of a tag or a manifest before it is changed."""
+"""Conditional requests: entity tags are digests in quotes (RFC 9110, sections 8.8.3 and 13.1)."""
 
 from __future__ import annotations
+
+from typing import Self
 
 import msgspec
 
@@ -8,19 +10,48 @@ import msgspec
 class TagCondition(msgspec.Struct, frozen=True):
     """What must hold of a reference when it is pushed to or deleted (If-Match, If-None-Match).
 
-    `match` lists the digests of which the tag must have one; `*` stands for any. `none_match` lists
+    `match` lists the digests of which the tag must have one; `*` means any. `none_match` lists
     those that it must not have.
     """
 
     match: tuple[str, ...] | None = None
     none_match: tuple[str, ...] | None = None
 
+    @classmethod
+    def parse(cls, if_match: str | None, if_none_match: str | None) -> Self:
+        """Read the headers of those names."""
+        return cls(
+            match=_strong(if_match) if if_match is not None else None,
+            none_match=_weak(if_none_match) if if_none_match is not None else None,
+        )
+
     def holds(self, current: str | None) -> bool:
-        """Judge the digest that the tag has now, or None if there is no such tag."""
+        """Whether the condition holds for the digest that the tag has now (None: no such tag)."""
         if self.match is not None and not _among(current, self.match):
             return False
         return self.none_match is None or not _among(current, self.none_match)
 
 
+def allows_range(if_range: str | None, digest: str) -> bool:
+    """Whether If-Range lets a part be sent; a date never does, as content has no date here."""
+    return if_range is None or if_range.strip().strip('"') == digest
+
+
 def _among(current: str | None, listed: tuple[str, ...]) -> bool:
     return current is not None and ("*" in listed or current in listed)
+
+
+def _strong(header: str) -> tuple[str, ...]:
+    """Read If-Match, which a weak tag never fulfils (RFC 9110, section 13.1.1)."""
+    parts = (part.strip() for part in header.split(","))
+    return tuple(_tag(part) for part in parts if not part.startswith("W/"))
+
+
+def _weak(header: str) -> tuple[str, ...]:
+    """Read If-None-Match, for which weak and strong tags are alike (section 13.1.2)."""
+    return tuple(_tag(part.strip().removeprefix("W/")) for part in header.split(","))
+
+
+def _tag(written: str) -> str:
+    """Take the quotes off, which some clients leave out; a star in quotes is not the star."""
+    return "" if written == '"*"' else written.strip('"')

@@ -1,4 +1,4 @@
-"""The two ways to say "done" that clients were written for."""
+"""What clients expect: the description that answers follow, and how credentials are asked for."""
 
 from __future__ import annotations
 
@@ -14,3 +14,16 @@ class Dialect(enum.StrEnum):
 
     OCI = "oci"
     ACR_2017 = "acr-2017"
+
+
+class AuthScheme(enum.StrEnum):
+    """What a challenge names.
+
+    `bearer` is Docker's token authentication, which today's clients expect; names and passwords
+    are taken as well. `basic` is the description of 2017, which knows nothing else. `auto` is the
+    one that goes with the dialect.
+    """
+
+    AUTO = "auto"
+    BEARER = "bearer"
+    BASIC = "basic"

@@ -1,30 +1,140 @@
-"""The table of endpoints: what `/v2` offers, with the ids of the distribution-spec.
+"""The table of endpoints, with the ids of the distribution-spec.
 
 Routing, the statuses of both dialects, the OpenAPI description, the reference documentation and the
-tests are all made from these rows. An endpoint that is not here does not exist.
+tests are all made from these rows. An endpoint that is not here does not exist. A new one takes a
+row, a handler in `api` of the name in the column `operation`, and what the handler calls in
+`operations`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from portside.spec import errors
+import msgspec
+from msgspec import Meta
+
+from portside.spec import errors, media_types
 from portside.spec.actions import Action
 from portside.spec.dialects import Dialect
-from portside.spec.parameters import (
-    ARTIFACT_TYPE,
-    DIGEST,
-    DIGEST_ALGORITHM,
-    DIGEST_AT_ONCE,
-    FROM,
-    LAST,
-    MOUNT,
-    TAG,
-    N,
-    QueryParameter,
-)
+from portside.spec.errors import RegistryError
 
-ERRORS_OF_ALL: tuple[type[errors.RegistryError], ...] = (
+
+@dataclass(frozen=True, slots=True)
+class PathVariable:
+    """A variable in a path, and the JSON Schema of its texts."""
+
+    name: str
+    meaning: str
+    schema: dict[str, Any]
+
+
+VARIABLES: tuple[PathVariable, ...] = (
+    PathVariable(
+        "name",
+        "name of the repository; its slashes may be percent-encoded",
+        {
+            "type": "string",
+            "maxLength": 255,
+            "pattern": r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$",
+        },
+    ),
+    PathVariable(
+        "reference",
+        "a tag or a digest",
+        {"type": "string", "maxLength": 135, "pattern": r"^[a-zA-Z0-9_][a-zA-Z0-9._:-]*$"},
+    ),
+    PathVariable(
+        "digest",
+        "a digest",
+        {"type": "string", "pattern": r"^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$"},
+    ),
+    PathVariable(
+        "session",
+        "id of an upload session",
+        {"type": "string", "pattern": r"^[a-f0-9]{32}$"},
+    ),
+)
+"""Every variable that a path may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameter:
+    """A parameter in the query of a request."""
+
+    name: str
+    meaning: str
+    required: bool = False
+    repeated: bool = False
+
+
+DIGEST = QueryParameter("digest", "digest of the whole blob", required=True)
+DIGEST_AT_ONCE = QueryParameter("digest", "digest of the blob that is the body of this request")
+DIGEST_ALGORITHM = QueryParameter("digest-algorithm", "algorithm of the digest that will end it")
+MOUNT = QueryParameter("mount", "digest of a blob to link from another repository")
+FROM = QueryParameter("from", "repository that holds the blob to mount")
+TAG = QueryParameter("tag", "tag to point at the manifest, any number of times", repeated=True)
+N = QueryParameter("n", "largest number of results, zero or more")
+LAST = QueryParameter("last", "list what comes after this one")
+ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this type")
+
+
+class Error(msgspec.Struct, frozen=True):
+    """One entry of an error's body."""
+
+    code: str
+    message: str
+    detail: str
+
+
+class Errors(msgspec.Struct, frozen=True):
+    """The body of every error ("Error Codes")."""
+
+    errors: Annotated[list[Error], Meta(min_length=1)]
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """A list of tags (end-8)."""
+
+    name: str
+    tags: list[str]
+
+
+class Repositories(msgspec.Struct, frozen=True):
+    """A list of repositories."""
+
+    repositories: list[str]
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel"):
+    """A list of referrers, which is an image index (end-12)."""
+
+    schema_version: Literal[2]
+    media_type: Annotated[str, Meta(extra_json_schema={"const": media_types.OCI_INDEX})]
+    manifests: list[dict[str, Any]]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a probe finds."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a request or an answer carries: its media type, and the document that it holds.
+
+    `document` is a type that msgspec knows; bytes that the registry does not look into are `Any`.
+    """
+
+    media_type: str
+    document: Any = Any
+
+
+_OCTETS = Content(media_types.OCTET_STREAM)
+_OBJECT = Content(media_types.JSON, dict)
+
+ERRORS_OF_ALL: tuple[type[RegistryError], ...] = (
     errors.NameInvalid,
     errors.Unauthorized,
     errors.Denied,
@@ -44,7 +154,28 @@ _FIND_MANIFEST = (errors.DigestInvalid, errors.ManifestUnknown, errors.Precondit
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
 
 
-@dataclass(frozen=True, slots=True)
+_TOKENS = (
+    errors.Unauthorized,
+    errors.TooManyRequests,
+    errors.EndpointUnknown,
+    errors.Unavailable,
+)
+_FORM = (
+    errors.GrantTypeUnsupported,
+    errors.FormTooLarge,
+    errors.BodyTimeout,
+    errors.BodyIncomplete,
+)
+
+_TO_PUSH = (Action.PULL, Action.PUSH)
+"""What a challenge names for a push: a client that pushes also looks for what is there already.
+
+HEAD of a blob is what a push begins with, and oras for Python pushes with the token that it got for
+its first request (oras-py#187). A client that may not push gets a token to pull all the same.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """One row: a method on a path.
 
@@ -52,20 +183,32 @@ class Endpoint:
     `status` is the one success of the `oci` dialect; `acr_status` is that of `acr-2017` where it
     differs. `other_statuses` are further answers that are no errors. `described` holds the statuses
     that the 2017 description lists, and is None where it does not know the endpoint.
+
+    `action` is None where nobody is asked who they are. `challenge` lists the actions that a
+    challenge names; empty, it is the action alone. `body` is what a request may carry, `result`
+    what a success does.
     """
 
     id: str
     method: str
     path: str
     operation: str
-    action: Action
+    action: Action | None
     summary: str
     status: int = 200
     acr_status: int | None = None
     other_statuses: tuple[int, ...] = ()
+    challenge: tuple[Action, ...] = ()
     query: tuple[QueryParameter, ...] = ()
-    errors: tuple[type[errors.RegistryError], ...] = ()
+    body: Content | None = None
+    result: Content | None = None
+    errors: tuple[type[RegistryError], ...] = ()
     described: frozenset[int] | None = None
+
+    @property
+    def every_error(self) -> tuple[type[RegistryError], ...]:
+        """What the endpoint can answer, whether it is its own or that of all in the registry."""
+        return self.errors if self.action is None else (*self.errors, *ERRORS_OF_ALL)
 
     def success(self, dialect: Dialect) -> int:
         """Give the status of a success in a dialect."""
@@ -96,6 +239,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "ping",
         Action.NONE,
         "Tell that this is a registry.",
+        result=_OBJECT,
         described=frozenset({200, 401, 404}),
     ),
     Endpoint(
@@ -106,6 +250,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Pull a blob, or a part of it.",
         other_statuses=(206, 304, 307),
+        result=_OCTETS,
         errors=(*_FIND_BLOB, errors.RangeNotSatisfiable),
         described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),
@@ -117,6 +262,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Tell whether a blob is there, and its size.",
         other_statuses=(304,),
+        challenge=_TO_PUSH,
         errors=_FIND_BLOB,
         described=frozenset({200, 206, 307, 400, 401, 404, 416}),
     ),
@@ -128,6 +274,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "Pull a manifest by tag or by digest.",
         other_statuses=(304,),
+        result=Content("*/*", dict),
         errors=_FIND_MANIFEST,
         described=frozenset({200, 400, 401, 404}),
     ),
@@ -150,7 +297,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Open an upload session, push a blob in one request, or mount one.",
         status=202,
         other_statuses=(201,),
+        challenge=_TO_PUSH,
         query=(DIGEST_AT_ONCE, DIGEST_ALGORITHM, MOUNT, FROM),
+        body=_OCTETS,
         errors=(
             errors.DigestInvalid,
             errors.SizeInvalid,
@@ -170,6 +319,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Append the body to an upload session.",
         status=202,
         acr_status=204,
+        challenge=_TO_PUSH,
+        body=_OCTETS,
         errors=(
             *_SESSION,
             errors.SizeInvalid,
@@ -189,7 +340,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Append the body, if there is one, and end the session with the blob's digest.",
         status=201,
         acr_status=204,
+        challenge=_TO_PUSH,
         query=(DIGEST,),
+        body=_OCTETS,
         errors=(
             *_SESSION,
             errors.DigestInvalid,
@@ -210,7 +363,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Push a manifest under a tag, or under its digest and any number of tags.",
         status=201,
         acr_status=202,
+        challenge=_TO_PUSH,
         query=(TAG,),
+        body=Content(media_types.OCI_MANIFEST),
         errors=(
             errors.DigestInvalid,
             errors.TagInvalid,
@@ -232,6 +387,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "List the tags of a repository, in ASCII order.",
         query=(N, LAST),
+        result=Content(media_types.JSON, Tags),
         errors=(errors.PaginationNumberInvalid, errors.NameUnknown),
         described=frozenset({200, 401, 404}),
     ),
@@ -277,6 +433,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PULL,
         "List the manifests whose subject is this digest.",
         query=(ARTIFACT_TYPE, N, LAST),
+        result=Content(media_types.OCI_INDEX, Index),
         errors=(errors.DigestInvalid, errors.PaginationNumberInvalid),
     ),
     Endpoint(
@@ -287,6 +444,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PUSH,
         "Tell how much of an upload the registry holds.",
         status=204,
+        challenge=_TO_PUSH,
         errors=_SESSION[:1],
         described=frozenset({204, 400, 401, 404}),
     ),
@@ -298,6 +456,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.PUSH,
         "Give up an upload session.",
         status=204,
+        challenge=_TO_PUSH,
         errors=(*_SESSION, *_WRITES),
         described=frozenset({204, 400, 401, 404}),
     ),
@@ -309,6 +468,97 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.CATALOG,
         "List the repositories that hold a manifest, in ASCII order.",
         query=(N, LAST),
+        result=Content(media_types.JSON, Repositories),
         errors=(errors.PaginationNumberInvalid,),
     ),
+    Endpoint(
+        "probe",
+        "GET",
+        "/healthz",
+        "healthz",
+        None,
+        "Answers 200 while the process lives.",
+        result=Content(media_types.JSON, Status),
+    ),
+    Endpoint(
+        "probe",
+        "GET",
+        "/readyz",
+        "readyz",
+        None,
+        "Answers 200 while the database and the blob store work, else 503.",
+        result=Content(media_types.JSON, Status),
+        errors=(errors.Unavailable,),
+    ),
+    Endpoint(
+        "openapi",
+        "GET",
+        "/openapi.json",
+        "openapi",
+        None,
+        "Describes the API (OpenAPI 3.1).",
+        result=_OBJECT,
+    ),
+    Endpoint(
+        "token",
+        "GET",
+        "/oauth2/token",
+        "get_token",
+        None,
+        "Gives an access token for Basic credentials.",
+        result=_OBJECT,
+        errors=_TOKENS,
+    ),
+    Endpoint(
+        "token",
+        "POST",
+        "/oauth2/token",
+        "post_token",
+        None,
+        "Gives an access token for a password or a refresh token.",
+        result=_OBJECT,
+        errors=(*_TOKENS, *_FORM),
+    ),
+    Endpoint(
+        "token",
+        "GET",
+        "/token",
+        "get_token",
+        None,
+        "Is another name of `/oauth2/token`.",
+        result=_OBJECT,
+        errors=_TOKENS,
+    ),
+    Endpoint(
+        "token",
+        "POST",
+        "/token",
+        "post_token",
+        None,
+        "Is another name of `/oauth2/token`.",
+        result=_OBJECT,
+        errors=(*_TOKENS, *_FORM),
+    ),
+    Endpoint(
+        "token",
+        "POST",
+        "/oauth2/exchange",
+        "post_exchange",
+        None,
+        "Gives a refresh token for another credential.",
+        result=_OBJECT,
+        errors=(*_TOKENS, *_FORM),
+    ),
+    Endpoint(
+        "token",
+        "GET",
+        "/.well-known/jwks.json",
+        "get_keys",
+        None,
+        "Publishes the keys that verify access tokens.",
+        result=_OBJECT,
+        errors=(errors.EndpointUnknown, errors.Unavailable),
+    ),
 )
+"""Every endpoint: those of the registry under `/v2`, and below them what operators and clients need
+beside it."""

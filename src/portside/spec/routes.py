@@ -7,16 +7,17 @@ meant, and all that stands between `/v2/` and them is the name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from portside.spec.endpoints import ENDPOINTS, Endpoint
+from portside.spec.endpoints import Endpoint
 
 _PREFIX = "/v2/"
 _NAME = "/v2/{name}/"
 
 
 class Route(NamedTuple):
-    """The endpoints of one path, by method."""
+    """The endpoints of one path, by method; what has a GET has a HEAD as well (RFC 9110, 9.1)."""
 
     path: str
     methods: dict[str, Endpoint]
@@ -24,13 +25,7 @@ class Route(NamedTuple):
     @property
     def allowed(self) -> tuple[str, ...]:
         """The methods, as the Allow header lists them."""
-        heads = {"HEAD"} if "GET" in self.methods else set()
-        return tuple(sorted(self.methods.keys() | heads))
-
-    def endpoint(self, method: str) -> Endpoint | None:
-        """Find the endpoint of a method; what has a GET has a HEAD as well (RFC 9110, 9.1)."""
-        found = self.methods.get(method)
-        return self.methods.get("GET") if found is None and method == "HEAD" else found
+        return tuple(sorted(self.methods))
 
 
 class Match(NamedTuple):
@@ -49,25 +44,49 @@ class _Suffix(NamedTuple):
     route: Route
 
 
-def _routes() -> dict[str, Route]:
-    routes: dict[str, Route] = {}
-    for endpoint in ENDPOINTS:
-        route = routes.setdefault(endpoint.path, Route(endpoint.path, {}))
-        route.methods[endpoint.method] = endpoint
-    return routes
+class Routes:
+    """The routes of some endpoints."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self.by_path: dict[str, Route] = {}
+        for endpoint in endpoints:
+            route = self.by_path.setdefault(endpoint.path, Route(endpoint.path, {}))
+            route.methods[endpoint.method] = endpoint
+        for route in self.by_path.values():
+            if "GET" in route.methods:
+                route.methods.setdefault("HEAD", route.methods["GET"])
+        # Both spellings are served: the distribution-spec writes the slash, the 2017 description
+        # does not.
+        self._fixed = {
+            path.rstrip("/"): Match(route, "", "")
+            for path, route in self.by_path.items()
+            if "{" not in path
+        }
+        self._suffixes = _suffixes(self.by_path)
+
+    def match(self, path: str) -> Match | None:
+        """Find the route of a decoded path, or None if the path names nothing."""
+        head, _, last = path.rpartition("/")
+        if not last:
+            return self._match_slashed(head)
+        for literals, has_variable, route in self._suffixes.get(head[head.rfind("/") + 1 :], ()):
+            if has_variable:
+                if head.endswith(literals):
+                    return _named(route, head[: -len(literals)], last)
+            elif path.endswith(literals):
+                return _named(route, path[: -len(literals)], "")
+        return self._fixed.get(path)
+
+    def _match_slashed(self, head: str) -> Match | None:
+        """Match a path that ends in a slash: only those that the specification writes so."""
+        found = self.match(head) if head.rpartition("/")[2] else None
+        return found if found is not None and found.route.path.endswith("/") else None
 
 
-ROUTES = _routes()
-"""Every route, by the path of its endpoints."""
-
-# Both spellings are served: the distribution-spec writes the slash, the 2017 description does not.
-_FIXED = {path.rstrip("/"): route for path, route in ROUTES.items() if "{" not in path}
-
-
-def _suffixes() -> dict[str, list[_Suffix]]:
+def _suffixes(routes: dict[str, Route]) -> dict[str, list[_Suffix]]:
     """Index the routes of repositories by the segment before the last one."""
     index: dict[str, list[_Suffix]] = {}
-    for path, route in ROUTES.items():
+    for path, route in routes.items():
         if not path.startswith(_NAME):
             continue
         segments = path[len(_NAME) :].rstrip("/").split("/")
@@ -78,30 +97,6 @@ def _suffixes() -> dict[str, list[_Suffix]]:
     for suffixes in index.values():
         suffixes.sort(key=lambda suffix: suffix.has_variable)
     return index
-
-
-_SUFFIXES = _suffixes()
-
-
-def match(path: str) -> Match | None:
-    """Find the route of a decoded path, or None if the path names nothing."""
-    head, _, last = path.rpartition("/")
-    if not last:
-        return _match_slashed(head)
-    for suffix in _SUFFIXES.get(head[head.rfind("/") + 1 :], ()):
-        if suffix.has_variable:
-            if head.endswith(suffix.literals):
-                return _named(suffix.route, head[: -len(suffix.literals)], last)
-        elif path.endswith(suffix.literals):
-            return _named(suffix.route, path[: -len(suffix.literals)], "")
-    fixed = _FIXED.get(path)
-    return Match(fixed, "", "") if fixed else None
-
-
-def _match_slashed(head: str) -> Match | None:
-    """Match a path that ends in a slash: only those that the specification writes so."""
-    found = match(head) if head.rpartition("/")[2] else None
-    return found if found is not None and found.route.path.endswith("/") else None
 
 
 def _named(route: Route, prefix: str, last: str) -> Match | None:

@@ -1,4 +1,4 @@
-"""Responses: prepared headers and a body, ready to be sent."""
+"""Responses: prepared headers and a body, ready to be sent; and where things are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from portside.api.requests import Body
+from portside.spec.digests import Digest
 from portside.spec.media_types import JSON
+from portside.spec.names import RepositoryName
+from portside.spec.uploads import UploadSession
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -32,7 +36,7 @@ CLOSE = (b"connection", b"close")
 """Tells the client that a body was not read to its end: the connection is of no more use."""
 
 
-class Answer(Response):
+class PreparedResponse(Response):
     """A response whose headers are already written: nothing is computed when it is sent."""
 
     def __init__(self, status: int, fields: Headers, body: bytes = b"") -> None:
@@ -41,8 +45,39 @@ class Answer(Response):
         self.body = body
         self.background = None
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        del scope, receive
+        fields = self.raw_headers
+        await send({"type": "http.response.start", "status": self.status_code, "headers": fields})
+        await send({"type": "http.response.body", "body": self.body})
 
-class StreamAnswer(StreamingResponse):
+
+class ClosingResponse:
+    """An answer to a request whose body is not wanted, and the end of its connection.
+
+    The answer is sent at once, but for its last byte, and then the body is read on for a while:
+    were the connection closed while the client still sends, the system would throw the answer away
+    with what arrives (RFC 9112, section 9.6).
+    """
+
+    def __init__(self, answer: PreparedResponse, body: Body) -> None:
+        self._answer = answer
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, wait for the client to take it, and end."""
+        del scope, receive
+        answer = self._answer
+        start = {"status": answer.status_code, "headers": answer.raw_headers}
+        await send({"type": "http.response.start", **start})
+        # A server that has sent the last byte would close the connection: it has to wait.
+        await send({"type": "http.response.body", "body": answer.body[:-1], "more_body": True})
+        await self._body.drain()
+        await send({"type": "http.response.body", "body": answer.body[-1:], "more_body": False})
+
+
+class StreamResponse(StreamingResponse):
     """A response whose body comes in pieces, no faster than the client takes them.
 
     It stops reading when the client has gone, and lets go of what it reads from.
@@ -79,18 +114,18 @@ async def _after(
             yield piece
 
 
-def no_content(status: int, **fields: str | None) -> Answer:
-    """Answer with headers alone."""
+def no_content(status: int, **fields: str | None) -> PreparedResponse:
+    """PreparedResponse with headers alone."""
     if status == 204:  # noqa: PLR2004  # RFC 9110, section 8.6: no Content-Length in a 204
-        return Answer(status, headers(**fields))
-    return Answer(status, headers(content_length="0", **fields))
+        return PreparedResponse(status, headers(**fields))
+    return PreparedResponse(status, headers(content_length="0", **fields))
 
 
-def json_answer(status: int, document: object, **fields: str | None) -> Answer:
-    """Answer with a JSON document."""
+def json_response(status: int, document: object, **fields: str | None) -> PreparedResponse:
+    """PreparedResponse with a JSON document."""
     body = msgspec.json.encode(document)
     fields.setdefault("content_type", JSON)
-    return Answer(status, headers(content_length=str(len(body)), **fields), body)
+    return PreparedResponse(status, headers(content_length=str(len(body)), **fields), body)
 
 
 def next_link(path: str, *, last: str, limit: int, kept: list[tuple[str, str]]) -> str:
@@ -100,3 +135,18 @@ def next_link(path: str, *, last: str, limit: int, kept: list[tuple[str, str]]) 
     """
     query = urlencode([*kept, ("n", str(limit)), ("last", last)])
     return f'<{quote(path)}?{query}>; rel="next"'
+
+
+def blob_location(repository: RepositoryName, digest: Digest) -> str:
+    """Give the path of a blob."""
+    return f"/v2/{repository}/blobs/{digest}"
+
+
+def manifest_location(repository: RepositoryName, digest: Digest) -> str:
+    """Give the path of a manifest."""
+    return f"/v2/{repository}/manifests/{digest}"
+
+
+def upload_location(session: UploadSession) -> str:
+    """Give the path of an upload session."""
+    return f"/v2/{session.repository}/blobs/uploads/{session.id}"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from portside.api.sources import Surroundings
+from portside.api.addresses import Addresses
 
 PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
-BEHIND = Surroundings(public_url="", proxies=PROXIES)
-DIRECT = Surroundings(public_url="", proxies=())
+BEHIND = Addresses(public_url="", proxies=PROXIES)
+DIRECT = Addresses(public_url="", proxies=())
 
 
 def request(client: str | None = "192.0.2.1", scheme: str = "http", **headers: str) -> Any:
@@ -52,30 +52,30 @@ class TestSource:
     def test_last_hop(self, client: str, forwarded: str, expected: str) -> None:
         """The last address that no trusted proxy has is the client's: others can be invented."""
         headers = {"x_forwarded_for": forwarded} if forwarded else {}
-        assert BEHIND.source(request(client, **headers)) == expected
+        assert BEHIND.client(request(client, **headers)) == expected
 
     @given(st.text(st.characters(max_codepoint=255)))
     @example("10.0.0.1, 198.51.100.7")
     def test_nobody_is_believed(self, forwarded: str) -> None:
         """Without proxies, or from elsewhere, the header says nothing."""
         scope = request("192.0.2.1", x_forwarded_for=forwarded)
-        assert DIRECT.source(scope) == BEHIND.source(scope) == "192.0.2.1"
+        assert DIRECT.client(scope) == BEHIND.client(scope) == "192.0.2.1"
 
     @given(st.text(st.characters(max_codepoint=255)))
     def test_invented(self, invented: str) -> None:
         """What a client writes in front changes nothing about where it comes from."""
         scope = request("10.1.1.1", x_forwarded_for=f"{invented}, 198.51.100.7")
-        assert BEHIND.source(scope) == "198.51.100.7"
+        assert BEHIND.client(scope) == "198.51.100.7"
 
     def test_several_headers(self) -> None:
         """Several headers are one list (RFC 9110, section 5.3)."""
         scope = request("10.1.1.1", x_forwarded_for="203.0.113.9")
         scope["headers"].append((b"x-forwarded-for", b"198.51.100.7"))
-        assert BEHIND.source(scope) == "198.51.100.7"
+        assert BEHIND.client(scope) == "198.51.100.7"
 
     def test_no_address(self) -> None:
         """A client without an address, at a socket of the file system, is one source."""
-        assert BEHIND.source(request(None, x_forwarded_for="198.51.100.7")) == ""
+        assert BEHIND.client(request(None, x_forwarded_for="198.51.100.7")) == ""
 
 
 class TestBaseUrl:
@@ -117,7 +117,7 @@ class TestBaseUrl:
 
     def test_public_url(self) -> None:
         """Where it is configured, the client's name for it does not count."""
-        known = Surroundings(public_url="https://registry.example/", proxies=())
+        known = Addresses(public_url="https://registry.example/", proxies=())
         assert known.base_url(request(host="evil.example")) == "https://registry.example"
 
     def test_ipv6(self) -> None:

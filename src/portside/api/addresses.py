@@ -1,4 +1,4 @@
-"""Where a request comes from, and under which address the client knows this registry."""
+"""Addresses: the client's, and the URL by which the client knows this registry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 
 
-class Surroundings:
+class Addresses:
     """What is known of the network around the registry.
 
     `proxies` are the addresses whose X-Forwarded-For is believed. `public_url` is how clients reach
@@ -25,7 +25,7 @@ class Surroundings:
         self._public_url = public_url.rstrip("/")
         self._proxies = tuple(proxies)
 
-    def source(self, scope: Scope) -> str:
+    def client(self, scope: Scope) -> str:
         """Give the client's address: the last one that no trusted proxy has.
 
         Of IPv6, it is the network of 64 bits, of which everybody has all addresses.

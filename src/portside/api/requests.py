@@ -1,0 +1,384 @@
+"""A request: the limits of its head, its body, and what its path, query and headers say."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope
+
+from portside.api.auth import Permit
+from portside.api.registry import Registry
+from portside.operations.push import Chunk
+from portside.spec.actions import Action
+from portside.spec.conditions import TagCondition, allows_range
+from portside.spec.digests import Digest
+from portside.spec.endpoints import Endpoint
+from portside.spec.errors import (
+    BodyIncomplete,
+    BodyTimeout,
+    ContentEncodingUnsupported,
+    DigestInvalid,
+    HeadersTooLarge,
+    HostInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    PreconditionFailed,
+    RegistryError,
+    SizeInvalid,
+    TagInvalid,
+    TooManyTags,
+    TransferEncodingUnsupported,
+)
+from portside.spec.names import Reference, RepositoryName, Tag, parse_reference
+from portside.spec.pagination import PageRequest, parse_page
+from portside.spec.ranges import ByteRange, parse_chunk, parse_range
+from portside.spec.routes import Match
+from portside.spec.uploads import UploadId
+
+_MAX_LENGTH_DIGITS = 19
+
+_PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
+
+
+def check_headers(scope: Scope, limit: int) -> None:
+    """Refuse a head of more than `limit` bytes, without one host, or with an encoded body.
+
+    Raises HeadersTooLarge, HostInvalid, ContentEncodingUnsupported and TransferEncodingUnsupported.
+    """
+    size = len(scope["path"]) + len(scope["query_string"])
+    hosts = 0
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
+        if name == b"host":
+            hosts += 1 if value else 0
+        elif name in _PLAIN and value.strip().lower() != _PLAIN[name]:
+            raise _not_plain(name, value)
+    if size > limit:
+        raise HeadersTooLarge(f"path, query and header fields may have {limit} bytes together")
+    if hosts != 1 and scope["http_version"] == "1.1":
+        raise HostInvalid(f"{hosts} were sent")
+
+
+def _not_plain(
+    name: bytes, value: bytes
+) -> ContentEncodingUnsupported | TransferEncodingUnsupported:
+    written = repr(value[:40].decode("latin-1"))
+    if name == b"content-encoding":
+        return ContentEncodingUnsupported(f"{written}: send the bytes that the digest is of")
+    return TransferEncodingUnsupported(written)
+
+
+LITTLE_BYTES = 64 * 1024
+LITTLE_PATIENCE = 0.5
+"""Bytes and seconds of a refused body that are read before the answer, to keep the connection."""
+
+DRAIN_PATIENCE = 10.0
+DRAIN_SILENCE = 1.0
+"""Seconds for which more of it is read after the answer, so that the client gets to see that; and
+seconds without any of it after which there is nobody to wait for."""
+
+
+class Body:
+    """The body of one request; it can be read once."""
+
+    __slots__ = ("_is_read", "_receive", "_scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._is_read = False
+
+    async def pieces(self, patience: float) -> AsyncGenerator[bytes, None]:
+        """Give the pieces as they come, each within `patience` seconds of the one before.
+
+        Raises BodyTimeout, and BodyIncomplete if the connection ends before the body does.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    message = await self._receive()
+            except TimeoutError as error:
+                silent = f"nothing arrived for {patience:g} s; ask for the offset and go on there"
+                raise BodyTimeout(silent) from error
+            if message["type"] == "http.disconnect":
+                raise BodyIncomplete("the connection was closed before the end of the body")
+            self._is_read = not message.get("more_body", False)
+            piece: bytes = message.get("body", b"")
+            if piece:
+                yield piece
+            if self._is_read:
+                return
+
+    async def read(self, limit: int, patience: float, too_large: RegistryError) -> bytes:
+        """Read a body that is kept in memory.
+
+        Raises `too_large` above `limit` bytes, BodyTimeout and BodyIncomplete.
+        """
+        payload = bytearray()
+        async with aclosing(self.pieces(patience)) as arriving:
+            async for piece in arriving:
+                payload += piece
+                if len(payload) > limit:
+                    raise too_large
+        return bytes(payload)
+
+    async def drain_little(self) -> bool:
+        """Read a short rest of a refused body; tells whether that was all of it.
+
+        A client that waits for "100 Continue" is answered before it sends anything.
+        """
+        return self._is_absent() or (
+            not self._is_awaited()
+            and await self._drain(LITTLE_BYTES, LITTLE_PATIENCE, LITTLE_PATIENCE)
+        )
+
+    async def drain(self) -> None:
+        """Read what is left of a refused body, and throw it away, for a limited time."""
+        if not self._is_awaited():
+            await self._drain(sys.maxsize, DRAIN_PATIENCE, DRAIN_SILENCE)
+
+    def _is_absent(self) -> bool:
+        names = {name for name, _ in self._scope["headers"]}
+        return self._is_read or names.isdisjoint({b"content-length", b"transfer-encoding"})
+
+    def _is_awaited(self) -> bool:
+        return any(name == b"expect" for name, _ in self._scope["headers"])
+
+    async def _drain(self, most: int, patience: float, silence: float) -> bool:
+        left = most
+        try:
+            async with asyncio.timeout(patience), aclosing(self.pieces(silence)) as arriving:
+                async for piece in arriving:
+                    left -= len(piece)
+                    if left < 0:
+                        return False
+        except (TimeoutError, BodyTimeout, BodyIncomplete):
+            return False
+        return True
+
+
+class Request:
+    """One request to one endpoint.
+
+    The path, the query and the headers are parsed when a handler asks for them.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_last",
+        "_name",
+        "_parameters",
+        "_repository",
+        "_scope",
+        "body",
+        "endpoint",
+        "permit",
+        "registry",
+        "status",
+    )
+
+    def __init__(
+        self,
+        registry: Registry,
+        endpoint: Endpoint,
+        status: int,
+        scope: Scope,
+        body: Body,
+        found: Match,
+    ) -> None:
+        self.registry = registry
+        self.endpoint = endpoint
+        self.status = status
+        self.body = body
+        self.permit: Permit | None = None
+        self._scope = scope
+        self._name = found.name
+        self._last = found.last
+        self._headers: dict[bytes, bytes] | None = None
+        self._parameters: QueryParams | None = None
+        self._repository: RepositoryName | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """What ASGI says of the request."""
+        return self._scope
+
+    @property
+    def repository(self) -> RepositoryName:
+        """The repository; raises NameInvalid."""
+        if self._repository is None:
+            self._repository = RepositoryName.parse(self._name)
+        return self._repository
+
+    async def authorise(self) -> None:
+        """Raise unless the caller may do what the row of the table asks for.
+
+        Nothing of the stores is looked at before, so that nothing can be told from the answer.
+
+        Raises NameInvalid, Unauthorized, Denied and TooManyRequests.
+        """
+        gate, action = self.registry.gate, self.endpoint.action
+        if gate is None or action is None:
+            return
+        self.permit = permit = await gate.admit(self._scope, self.header(b"authorization"))
+        if permit is None:
+            return
+        match action:
+            case Action.NONE:
+                permit.check_identity()
+            case Action.CATALOG:
+                permit.check_catalog()
+            case _:
+                permit.check(action, self.repository, self.endpoint.challenge)
+
+    @property
+    def _query(self) -> QueryParams:
+        if self._parameters is None:
+            self._parameters = QueryParams(self._scope["query_string"])
+        return self._parameters
+
+    @property
+    def digest(self) -> Digest:
+        """The digest that ends the path; raises DigestInvalid."""
+        return Digest.parse(self._last)
+
+    @property
+    def upload(self) -> UploadId:
+        """The session that ends the path; raises BlobUploadUnknown."""
+        return UploadId.parse(self._last)
+
+    @property
+    def new_reference(self) -> Reference:
+        """The reference to push to; raises DigestInvalid or TagInvalid."""
+        return parse_reference(self._last)
+
+    @property
+    def known_reference(self) -> Reference:
+        """The reference to look up; raises DigestInvalid, or ManifestUnknown for what is no tag."""
+        try:
+            return parse_reference(self._last)
+        except TagInvalid as error:
+            raise ManifestUnknown(*error.details) from error
+
+    def header(self, name: bytes) -> str | None:
+        """Give a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
+        if self._headers is None:
+            self._headers = _by_name(self._scope["headers"])
+        value = self._headers.get(name)
+        return value.decode("latin-1") if value is not None else None
+
+    def query(self, name: str) -> str | None:
+        """Give a parameter of the query, or None."""
+        return self._query.get(name)
+
+    def query_lists(self) -> dict[str, list[str]]:
+        """Return every parameter of the query with all its values."""
+        return {name: self._query.getlist(name) for name in self._query}
+
+    def query_beside(self, *names: str) -> list[tuple[str, str]]:
+        """Give all parameters of the query but those named."""
+        return [(name, value) for name, value in self._query.multi_items() if name not in names]
+
+    def query_digest(self) -> Digest:
+        """Give the parameter `digest`, which has to be there; raises DigestInvalid."""
+        text = self.query("digest")
+        if text is None:
+            missing = "the query has to say digest=…, the digest of the whole blob"
+            raise DigestInvalid(missing)
+        return Digest.parse(text)
+
+    def page(self) -> PageRequest:
+        """Give the page that is asked for; raises PaginationNumberInvalid."""
+        limit = self.registry.limits.page_limit
+        return parse_page(self.query("n"), self.query("last"), limit=limit)
+
+    def check_match(self, digest: str) -> None:
+        """Require what If-Match says of content that is there; raises PreconditionFailed."""
+        header = self.header(b"if-match")
+        if header is not None and not TagCondition.parse(header, None).holds(digest):
+            raise PreconditionFailed(f"{digest} is not among those of If-Match")
+
+    def is_not_modified(self, digest: str) -> bool:
+        """Whether If-None-Match says that the client has this content already."""
+        header = self.header(b"if-none-match")
+        return header is not None and not TagCondition.parse(None, header).holds(digest)
+
+    def tag_condition(self) -> TagCondition | None:
+        """Return what a push or a delete requires of its reference, or None."""
+        match, none_match = self.header(b"if-match"), self.header(b"if-none-match")
+        if match is None and none_match is None:
+            return None
+        return TagCondition.parse(match, none_match)
+
+    def ranges(self, digest: str, size: int) -> list[ByteRange]:
+        """Return the parts that are asked for; none means the whole.
+
+        Raises RangeNotSatisfiable.
+        """
+        wanted = self.header(b"range")
+        if wanted is None or not allows_range(self.header(b"if-range"), digest):
+            return []
+        return parse_range(wanted, size=size, max_ranges=self.registry.limits.max_ranges)
+
+    def extra_tags(self, reference: Reference) -> list[Tag]:
+        """Return every parameter `tag` (end-7b), which goes with a push by digest only.
+
+        Raises TagInvalid and TooManyTags.
+        """
+        texts = self._query.getlist("tag")
+        if texts and not isinstance(reference, Digest):
+            where = "the parameter tag goes with a push by digest, and this is a push by tag"
+            raise TagInvalid(where)
+        most = self.registry.limits.max_tags_per_push
+        if len(texts) > most:
+            many = f"{len(texts)} tags; at most {most} are accepted at once"
+            raise TooManyTags(many)
+        return list(dict.fromkeys(Tag.parse(text) for text in texts))
+
+    def chunk(self) -> Chunk:
+        """Give the body of an upload request, with what its headers announce.
+
+        Raises RangeInvalid and SizeInvalid.
+        """
+        content_range = self.header(b"content-range")
+        return Chunk(
+            body=self.body.pieces(self.registry.limits.body_timeout),
+            range=parse_chunk(content_range) if content_range is not None else None,
+            length=self._content_length(),
+        )
+
+    async def manifest_payload(self) -> bytes:
+        """Read the body of a manifest push.
+
+        Raises ManifestTooLarge, SizeInvalid, BodyTimeout and BodyIncomplete.
+        """
+        limits = self.registry.limits
+        most = limits.max_manifest_bytes
+        too_large = ManifestTooLarge(f"a manifest may have {most} bytes at most")
+        if (self._content_length() or 0) > most:
+            raise too_large
+        return await self.body.read(most, limits.body_timeout, too_large)
+
+    def _content_length(self) -> int | None:
+        """Give the announced length of the body in bytes; raises SizeInvalid."""
+        text = self.header(b"content-length")
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS):
+            absurd = f"Content-Length {text[:40]!r} is no number of bytes"
+            raise SizeInvalid(absurd)
+        return int(text)
+
+
+def _by_name(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    found = dict(fields)
+    if len(found) != len(fields):
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in fields:
+            values.setdefault(name, []).append(value)
+        found = {name: b", ".join(several) for name, several in values.items()}
+    return found
