@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from portside.bootstrap import open_stores
+from portside.bootstrap.application import remove_expired_uploads
 from portside.bootstrap.preparing import prepare
-from portside.bootstrap.sweeping import sweep
 from portside.config import Settings, make_settings
 
 
@@ -41,11 +41,11 @@ def settings(data: Path) -> Settings:
 async def test_the_sweeper_survives(settings: Settings) -> None:
     """Whatever goes wrong in a look for expired uploads is logged, and the next look comes."""
     counter = Counter()
-    logger = logging.getLogger("portside.bootstrap.sweeping")
+    logger = logging.getLogger("portside.bootstrap.application")
     logger.addHandler(counter)
     stores = open_stores(settings)
     stores.close()
-    sweeping = asyncio.create_task(sweep(settings, stores))
+    sweeping = asyncio.create_task(remove_expired_uploads(settings, stores))
     try:
         async with asyncio.timeout(20):
             await counter.enough.wait()

@@ -1,7 +1,7 @@
 """From settings to a running application: the only place that knows every concrete class.
 
-What only a server needs, to prepare the stores and to make the application, is left to be imported
-by name: a command that looks something up ends before all of that would be loaded.
+What only a server needs, to prepare the stores and to make the application, is imported by module:
+a command that looks something up would take longer to load it than to run.
 """
 
 from portside.bootstrap.clock import now

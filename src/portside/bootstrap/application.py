@@ -1,8 +1,10 @@
-"""The application of one worker, put together."""
+"""The application of one worker, made from the settings."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
@@ -20,18 +22,21 @@ from portside.auth.limits import LoginLimits
 from portside.auth.rulebook import RuleBook
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, open_stores
-from portside.bootstrap.sweeping import sweep
 from portside.config import Redirect, Settings
+from portside.operations.collect import expire_uploads
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
 from portside.operations.push import Push
 from portside.operations.readiness import Readiness
+from portside.spec.errors import RegistryError
 from portside.stores.blobs.objects.store import ObjectBlobs
 
+log = logging.getLogger(__name__)
+
 START_PAUSE = 0.001
-"""Seconds: any time will do that is not over in the same round of the loop."""
+"""Seconds; any timer does that does not fire in the same iteration of the event loop."""
 
 
 def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
@@ -44,12 +49,12 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         starting = asyncio.all_tasks() - {asyncio.current_task()}
-        telling = asyncio.create_task(_tell_when_serving(starting, on_start))
-        sweeping = asyncio.create_task(sweep(settings, stores))
+        reporting = asyncio.create_task(_report_when_serving(starting, on_start))
+        sweeping = asyncio.create_task(remove_expired_uploads(settings, stores))
         try:
             yield
         finally:
-            for task in (telling, sweeping):
+            for task in (reporting, sweeping):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -132,15 +137,33 @@ def _make_redirects(settings: Settings, stores: Stores) -> Redirects | None:
     return Redirects(above=above, life=settings.redirect_life)
 
 
-async def _tell_when_serving(
+async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
+    """Remove expired upload sessions at intervals, until cancelled; errors are logged."""
+    while True:
+        # Spread over the interval, so that workers that start together do not run together.
+        await asyncio.sleep(settings.upload_sweep_interval * random.uniform(0.5, 1))  # noqa: S311
+        try:
+            before = now() - settings.upload_expiry * 1_000_000
+            removed = await expire_uploads(stores.metadata, stores.blobs, before)
+        except RegistryError as error:
+            log.warning("looking for expired uploads: %s", error)
+        except Exception:
+            # The next attempt may succeed; without one, uploads would never expire.
+            log.exception("looking for expired uploads failed")
+        else:
+            if removed:
+                log.info("%d upload sessions expired", removed)
+
+
+async def _report_when_serving(
     starting: set[asyncio.Task[Any]], on_start: Callable[[], object]
 ) -> None:
-    """Call `on_start` when the server is done with the start.
+    """Call `on_start` once the server has started.
 
-    It runs the loop for the start, in the tasks `starting`, leaves it, takes up its sockets and its
-    signals, and runs the loop again. The loop is told to stop in the round in which those tasks end
-    and then looks at no clock: what waits for one is called in the second run, however slow the
-    machine is.
+    Granian runs the event loop for the tasks `starting`, leaves it, sets up its sockets and signal
+    handlers, and runs the loop again. The loop stops in the iteration in which those tasks end, and
+    does not look at its timers in it. So a timer that is set now fires in the second run, however
+    slow the machine is.
     """
     if starting:
         await asyncio.wait(starting)

@@ -1,4 +1,4 @@
-"""Prepare: make the stores ready, once, before any process serves from them."""
+"""Prepare the stores, once, before the workers start."""
 
 from __future__ import annotations
 
@@ -22,23 +22,21 @@ log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> bool:
-    """Make what is missing, and try to read and write.
-
-    Gives whether the registry will be closed to those without credentials.
+    """Create what is missing, try to read and write, and return whether access control is on.
 
     Raises Unavailable, StorageFull, SchemaTooNew, SchemaTooOld, FileInvalid and SettingsInvalid.
     """
     if not is_remote(settings.storage):
         return _prepare_here(settings)
-    # The threads of an object store's client do not survive the fork by which workers are made:
-    # this process, whose children they are, must not have used one.
+    # The threads of an object store's client do not survive the fork that starts a worker, so this
+    # process, which forks the workers, must not use such a client.
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, fork, initializer=_end_with_parent) as child:
         return child.submit(_prepare_here, settings).result()
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that made it does, whatever it is waiting for."""
+    """Exit when the parent process ends, whatever this process is waiting for."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
@@ -67,12 +65,12 @@ async def _probe(stores: Stores) -> None:
     try:
         await stores.blobs.probe()
     except StorageFull as error:
-        # A registry that is full can still be read, and deleted from.
+        # A registry whose disk is full can still serve pulls and deletes.
         log.warning("%s", error)
 
 
 async def _prepare_access(settings: Settings, stores: Stores) -> bool:
-    """Make the first signing key, so that workers have one to share."""
+    """Create the first signing key, for all workers; return whether access control is on."""
     await load_keys(stores.access, now())
     state = await stores.access.access_state()
     return settings.requires_credentials or state.closed
