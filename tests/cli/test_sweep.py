@@ -24,7 +24,7 @@ class Counter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record."""
-        assert "expired uploads failed" in record.getMessage()
+        assert "removing expired uploads failed" in record.getMessage()
         self.count += 1
         if self.count == 2:
             self.enough.set()

@@ -146,10 +146,10 @@ async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
             before = now() - settings.upload_expiry * 1_000_000
             removed = await expire_uploads(stores.metadata, stores.blobs, before)
         except RegistryError as error:
-            log.warning("looking for expired uploads: %s", error)
+            log.warning("cannot remove expired uploads: %s", error)
         except Exception:
             # The next attempt may succeed; without one, uploads would never expire.
-            log.exception("looking for expired uploads failed")
+            log.exception("removing expired uploads failed")
         else:
             if removed:
                 log.info("%d upload sessions expired", removed)

@@ -42,18 +42,18 @@ GROUPS = {
     "token": "tokens",
     "user": "users",
 }
-"""Groups of commands, and large commands, with the modules that hold them, in which `-` is `_`."""
+"""Commands and groups that are imported when they are used, with their modules."""
 
 
 class Commands(CommandGroup):
-    """All commands; a group is imported when somebody asks for it, and the others are not."""
+    """All commands; those in GROUPS are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names of all, in the order in which they are shown."""
+        """Return the names of all commands, sorted."""
         return sorted({*super().list_commands(ctx), *GROUPS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Find a command, or a group of them."""
+        """Return a command or a group, imported if necessary."""
         if cmd_name not in GROUPS:
             return super().get_command(ctx, cmd_name)
         module = import_module(f"portside.cli.{GROUPS[cmd_name]}")
@@ -73,7 +73,7 @@ def commands() -> None:
 @settings_options()
 def serve_command(**given: Any) -> None:
     """Serve the registry until SIGTERM or Ctrl-C."""
-    # The server takes as long to import as all the rest.
+    # The server takes as long to import as everything else.
     from portside.cli.server import serve  # noqa: PLC0415
 
     serve(read_settings(given))
@@ -147,10 +147,10 @@ async def _require_this_version(stores: Stores) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; a mistake ends in one line on standard error."""
+    """Run the command line; report an error as one line on standard error."""
     try:
         commands(prog_name="portside", standalone_mode=False)
-        # What cannot be written is to be noticed here, and not when Python ends.
+        # Notice output that cannot be written here, and not when Python exits.
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.exceptions.Abort:
@@ -165,7 +165,7 @@ def main() -> NoReturn:
     except RegistryError as error:
         _fail("; ".join(error.details))
     except BrokenPipeError:
-        # Whoever read it has read enough, as in `portside check | head -1`.
+        # The reader is gone, as in `portside check | head -1`.
         drop_output()
         sys.exit(1)
     except OSError as error:
@@ -176,7 +176,7 @@ def main() -> NoReturn:
 
 
 def _explain(error: click.ClickException) -> str:
-    """Write a mistake of usage as one line, with where to read on."""
+    """Return a usage error as one line that names the help."""
     message = " ".join(error.format_message().split()).removesuffix(".") + "."
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} See `{context.command_path} --help`." if context else message

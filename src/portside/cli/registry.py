@@ -16,7 +16,10 @@ from portside.spec.errors import Unavailable
 
 
 def read_settings(given: dict[str, Any]) -> Settings:
-    """Make settings of what the options hold; raises SettingsInvalid."""
+    """Return the settings that the options, the environment and the file give.
+
+    Raises SettingsInvalid.
+    """
     return make_settings({name: value for name, value in given.items() if value not in (None, ())})
 
 
@@ -26,19 +29,19 @@ REGISTRY = (
     "database_connect_timeout",
     "database_statement_timeout",
 )
-"""The settings that say where the identities of a registry are kept."""
+"""The settings that say where the metadata of a registry is stored."""
 
 BLOBS = ("storage", "storage_http")
-"""The settings that say where its blobs are kept."""
+"""The settings that say where its blobs are stored."""
 
 
 def registry_command(
     *names: str,
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
-    """Make a coroutine function a command on a registry, with the options for it and those named.
+    """Make a coroutine function a command with the options for a registry and those named.
 
-    It runs in an event loop, and must not wait there for a person or for what takes long: Ctrl-C
-    would not be heard.
+    The function runs in an event loop. It must not block there, such as on a prompt: Ctrl-C would
+    have no effect.
     """
 
     def decorate(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -52,7 +55,7 @@ def registry_command(
 
 
 async def require_registry(stores: Stores) -> None:
-    """Refuse stores that hold no registry, rather than to make one; raises Unavailable."""
+    """Refuse stores that do not contain a registry; raises Unavailable."""
     if not await stores.engine.is_made():
         nothing = (
             f"{stores.engine.place} does not contain a registry; use --data or --database to say"
@@ -63,16 +66,16 @@ async def require_registry(stores: Stores) -> None:
 
 @asynccontextmanager
 async def opened_registry(settings: Settings, *, create: bool = False) -> AsyncIterator[Stores]:
-    """Open the stores for the length of a block, with a schema that can be used.
+    """Open the stores of a registry for the duration of a block, with a current schema.
 
-    With `create`, a registry is made where there is none. Raises Unavailable, StorageFull,
-    SchemaTooNew and SchemaTooOld.
+    `create` creates the registry if there is none. Raises Unavailable, StorageFull, SchemaTooNew
+    and SchemaTooOld.
     """
     async with connected_stores(settings) as stores:
         if not create:
             await require_registry(stores)
         if settings.database:
-            # Blobs may be out of reach from here, and are none of an identity's business.
+            # Identities do not depend on blobs, which may be unreachable from this machine.
             await stores.engine.prepare()
         else:
             await stores.create()
@@ -81,6 +84,6 @@ async def opened_registry(settings: Settings, *, create: bool = False) -> AsyncI
 
 @asynccontextmanager
 async def opened_registrar(settings: Settings, *, create: bool = False) -> AsyncIterator[Registrar]:
-    """Open the stores for what the registrar does; see opened_registry."""
+    """Open the stores for a registrar; see `opened_registry`."""
     async with opened_registry(settings, create=create) as stores:
         yield Registrar(stores.access, clock=now)
