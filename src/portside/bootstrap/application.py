@@ -40,7 +40,7 @@ START_PAUSE = 0.001
 
 
 def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
-    """Make the application of one worker; `on_start` is called once it serves."""
+    """Return the application of one worker, which calls `on_start` once it serves."""
     stores = open_stores(settings)
     control = make_access_control(settings, stores)
     gate = _make_gate(settings, control) if control is not None else None
@@ -68,14 +68,14 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
 
 
 def make_rules(settings: Settings) -> RuleBook:
-    """Make the rules that the settings name; raises FileInvalid."""
+    """Return the rules of the settings and their files; raises FileInvalid."""
     return RuleBook(
         anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
     )
 
 
 def make_access_control(settings: Settings, stores: Stores) -> AccessControl | None:
-    """Make what decides about requests; None where the settings open the registry to everybody.
+    """Return what authorizes requests; None if the setting `open` turns access control off.
 
     Raises FileInvalid.
     """

@@ -38,7 +38,7 @@ BLOBS = ("storage", "storage_http")
 def registry_command(
     *names: str,
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
-    """Make a coroutine function a command with the options for a registry and those named.
+    """Turn a coroutine function into a command with the options for a registry and those named.
 
     The function runs in an event loop. It must not block there, such as on a prompt: Ctrl-C would
     have no effect.

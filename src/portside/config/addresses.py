@@ -6,8 +6,8 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-# RFC 3986, section 3.2.2: brackets tell the colons of an address from the one before the port.
-# RFC 1035, section 2.3.1, with the underscore that some networks have in names.
+# RFC 3986, section 3.2.2: brackets separate the colons of an address from the one before the port.
+# RFC 1035, section 2.3.1, with the underscore, which some networks use in names.
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _ADDRESS = re.compile(
     rf"(?:(?P<host>{_LABEL}(?:\.{_LABEL})*)\.?|\[(?P<address>[^\[\]]+)\]):(?P<port>[0-9]{{1,5}})"
@@ -15,7 +15,7 @@ _ADDRESS = re.compile(
 
 
 class SettingsInvalid(Exception):
-    """A setting has a value that it cannot have; the message is for the person who set it."""
+    """A setting has an invalid value; the message is for the person who set it."""
 
 
 def parse_address(listen: str) -> tuple[str, int]:
@@ -68,13 +68,13 @@ def check_networks(texts: tuple[str, ...]) -> None:
 
 
 def _are_hosts(written: str) -> bool:
-    """Tell whether each host of a list that has a port has one that is a number."""
+    """Whether every port in a list of hosts is a number."""
     ports = (host.rpartition("]")[2].partition(":") for host in written.split(","))
     return all(port.isdecimal() for _, colon, port in ports if colon)
 
 
 def _is_host(written: re.Match[str]) -> bool:
-    """Tell whether what stands in brackets is an address of IPv6, and a name no longer than one."""
+    """Whether the host is a name of valid length, or an IPv6 address if it is in brackets."""
     if written["address"] is None:
         return len(written["host"]) <= 253  # noqa: PLR2004  # RFC 1035, section 2.3.4
     try:
@@ -85,6 +85,6 @@ def _is_host(written: re.Match[str]) -> bool:
 
 
 def shortened(value: object) -> str:
-    """Write a value that is wrong into a message of one line."""
+    """Return a value for a message of one line, cut off if it is long."""
     written = repr(value)
     return written if len(written) <= 80 else f"{written[:80]}…"  # noqa: PLR2004

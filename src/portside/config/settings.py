@@ -594,16 +594,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def root(self) -> Path:
         """The data directory as an absolute path; raises SettingsInvalid."""
         if not self.data:
-            raise SettingsInvalid("data must be the path of a directory, and is empty")
+            raise SettingsInvalid("data must be the path of a directory; it is empty")
         try:
             return Path(self.data).expanduser().absolute()
         except (RuntimeError, OSError) as error:
-            # There is no such user, or the working directory is gone.
+            # The user does not exist, or the working directory was removed.
             raise SettingsInvalid(f"data cannot be {self.data!r}: {error}") from error
 
     @property
     def place(self) -> str:
-        """Where everything is, as people call it; raises SettingsInvalid."""
+        """Where the registry is stored, for people; raises SettingsInvalid."""
         blobs = self.storage or str(self.root)
         if self.database:
             return f"{self.shown_database} and {blobs}"
@@ -611,22 +611,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def shown_database(self) -> str:
-        """The database without its secrets; raises SettingsInvalid."""
+        """The URL of the database without its secrets; raises SettingsInvalid."""
         return without_password(self.database)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port of `listen`; raises SettingsInvalid."""
+        """The host and port of `listen`; raises SettingsInvalid."""
         return parse_address(self.listen)
 
     @property
     def scheme(self) -> AuthScheme:
-        """What clients are asked for: bearer or basic."""
+        """The authentication scheme, with `auto` resolved."""
         if self.auth_scheme is not AuthScheme.AUTO:
             return self.auth_scheme
         return AuthScheme.BASIC if self.dialect is Dialect.ACR_2017 else AuthScheme.BEARER
 
     @property
     def requires_credentials(self) -> bool:
-        """Whether the settings alone, without any user, close the registry."""
+        """Whether these settings turn access control on, even without any user."""
         return bool(self.anonymous or self.htpasswd or self.access)
