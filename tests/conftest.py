@@ -17,6 +17,7 @@ from support.homes import DISK, KINDS, ON_S3, Home
 from support.postgres import Server, running_server
 from support.s3 import BUCKET, S3, running_s3
 from support.server import RunningRegistry, running_registry
+from support.wire import connect
 
 
 def pytest_configure() -> None:
@@ -124,14 +125,14 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 @pytest.fixture
 def client(registry: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry that all tests share."""
-    with httpx.Client(base_url=registry.url, timeout=30) as client:
+    with connect(registry.url, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def acr_client(acr_registry: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry that speaks the 2017 dialect."""
-    with httpx.Client(base_url=acr_registry.url, timeout=30) as client:
+    with connect(acr_registry.url, timeout=30) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ from support.access import ALICE, guarded_registry
 from support.commands import Commands
 from support.content import image
 from support.server import RunningRegistry
-from support.wire import push
+from support.wire import connect, push
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistr
     """Serve the identities of `support.access`, with an image in three repositories."""
     data: Path = tmp_path_factory.mktemp("guarded") / "data"
     with guarded_registry(data, "--access-log", "--login-failures", "0") as registry:
-        with httpx.Client(base_url=registry.url, auth=ALICE.pair, timeout=30) as client:
+        with connect(registry.url, auth=ALICE.pair, timeout=30) as client:
             for repository in ("team/app", "secret/app", "public/app"):
                 push(client, repository, image(repository), "v1")
         yield registry
@@ -29,14 +29,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistr
 @pytest.fixture
 def nobody(guarded: RunningRegistry) -> Iterator[httpx.Client]:
     """Send no credentials."""
-    with httpx.Client(base_url=guarded.url, timeout=30) as client:
+    with connect(guarded.url, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def alice(guarded: RunningRegistry) -> Iterator[httpx.Client]:
     """Be alice, who may do everything."""
-    with httpx.Client(base_url=guarded.url, auth=ALICE.pair, timeout=30) as client:
+    with connect(guarded.url, auth=ALICE.pair, timeout=30) as client:
         yield client
 
 

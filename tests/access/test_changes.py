@@ -13,7 +13,7 @@ from support.access import CHEAP, VICTIM
 from support.commands import Commands
 from support.content import image
 from support.server import RunningRegistry, run_portside, running_registry
-from support.wire import push
+from support.wire import connect, push
 
 MANY = 8
 """Requests on connections of their own: both workers answer some of them."""
@@ -47,7 +47,7 @@ class TestUser:
         new.write_text("another password\n")
         commands.add_user("bob", "bob's password")
         pair = ("bob", "bob's password")
-        with httpx.Client(base_url=guarded.url) as client:
+        with connect(guarded.url) as client:
             query = {"scope": "repository:team/app:pull", "offline_token": "true"}
             given = client.get("/oauth2/token", params=query, auth=pair).json()
             headers = {"Authorization": f"Bearer {given['token']}"}
@@ -74,7 +74,7 @@ def test_token_passwords(commands: Commands, guarded: RunningRegistry) -> None:
     path = "/v2/team/app/manifests/v1"
     for password in (first, second):
         assert statuses(guarded.url, path, auth=("robot", password)) == {200}
-    with httpx.Client(base_url=guarded.url) as client:
+    with connect(guarded.url) as client:
         headers = bearer(client, ("robot", second), "repository:team/app:pull")
     commands.do("token", "regenerate", "robot", "--password", "1")
     assert statuses(guarded.url, path, auth=("robot", first)) == {401}
@@ -90,7 +90,7 @@ def test_token_passwords(commands: Commands, guarded: RunningRegistry) -> None:
 
 def test_keys(commands: Commands, guarded: RunningRegistry) -> None:
     """A rotation breaks no token in flight; both keys are published, the new one signs."""
-    with httpx.Client(base_url=guarded.url) as client:
+    with connect(guarded.url) as client:
         headers = bearer(client, VICTIM.pair, "repository:team/app:pull")
         before = {key["kid"] for key in client.get("/.well-known/jwks.json").json()["keys"]}
         commands.do("keys", "rotate")
@@ -128,7 +128,7 @@ class TestFiles:
         file.write_text(rule)
         options = ("--htpasswd", str(htpasswd), "--access", str(file))
         with running_registry(data, *options, env=CHEAP) as registry:
-            with httpx.Client(base_url=registry.url, auth=("ann", "ann's")) as client:
+            with connect(registry.url, auth=("ann", "ann's")) as client:
                 push(client, "a", image("a"), "v1")
             path = "/v2/a/manifests/v1"
             file.write_text(f'{rule}effect = "deny"\n')
@@ -168,7 +168,7 @@ class TestGuessing:
         options = ("--login-failures", "3", "--trusted-proxies", "127.0.0.1", "--workers", "1")
         with (
             running_registry(data, *options, env=CHEAP) as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
 
             def status(source: str, password: str) -> int:
@@ -186,7 +186,7 @@ class TestGuessing:
         Commands(data).add_user("ann", "ann's")
         with (
             running_registry(data, "--login-failures", "3", env=CHEAP) as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             answer = client.get("/oauth2/token?offline_token=true", auth=("ann", "ann's"))
             zeros = "00000000-0000-0000-0000-000000000000"

@@ -39,6 +39,7 @@ from portside.stores.access import (
     StoredPassword,
 )
 from support.server import running_registry
+from support.wire import connect
 
 ASKING = [endpoint for endpoint in ENDPOINTS if endpoint.action is not None]
 """The endpoints that ask who the caller is: those under `/v2`."""
@@ -167,7 +168,7 @@ def closed(
     options = ("--auth-scheme", str(request.param), "--login-failures", "0")
     with (
         running_registry(data, *options, env={"PORTSIDE_PASSWORD_COST": "4"}) as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         yield Closed(registry.url, client, keys, request.param)
 

@@ -18,6 +18,7 @@ from support.content import digest_of, image, make_blob
 from support.postgres import Server
 from support.s3 import BUCKET, S3
 from support.server import running_registry
+from support.wire import connect
 
 LARGE = 20_000_000
 """Bytes: more than a push keeps in memory, so that it goes to the store in parts."""
@@ -56,7 +57,7 @@ def serving(data: Path, postgresql: Server, s3: S3, *options: str) -> Iterator[N
     one = (*storage, "--workers", "1", *options)
     with (
         running_registry(data, *one, env=s3.environment) as running,
-        httpx.Client(base_url=running.url, timeout=60) as client,
+        connect(running.url, timeout=60) as client,
     ):
         node = Node(client, Counting(postgresql, database, s3))
         assert node.push("first", b"first").status_code == 201

@@ -15,7 +15,7 @@ from portside.stores.blobs.leftovers import is_in_use
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
 from support.waiting import until
-from support.wire import OCTETS, assert_error, open_upload, push, push_blob, put_manifest
+from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob, put_manifest
 
 ROUNDS = 5
 """Times that two requests race in a repository that neither has been in before."""
@@ -102,7 +102,7 @@ class TestCutOff:
         """A client that stops sending is told so after a while, and what arrived is kept."""
         with (
             running_registry(data, "--body-timeout", "0.2", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             location = open_upload(client, repository)
             head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabcde"
@@ -123,14 +123,14 @@ class TestAtOnce:
         content = make_blob(500_000, repository)
 
         def push_it(number: int) -> int:
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 location = open_upload(client, f"{repository}/{number % 2}")
                 query = {"digest": digest_of(content)}
                 return client.put(location, params=query, content=content).status_code
 
         with ThreadPoolExecutor(8) as pool:
             assert set(pool.map(push_it, range(8))) == {201}
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             for number in range(2):
                 path = f"/v2/{repository}/{number}/blobs/{digest_of(content)}"
                 assert client.get(path).content == content
@@ -140,12 +140,12 @@ class TestAtOnce:
         contents = [image((repository, number)) for number in range(8)]
 
         def push_it(number: int) -> int:
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 return push(client, repository, contents[number], "v1").status_code
 
         with ThreadPoolExecutor(8) as pool:
             assert set(pool.map(push_it, range(8))) == {201}
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             tagged = client.get(f"/v2/{repository}/manifests/v1").content
             assert tagged in [content.manifest for content in contents]
             for content in contents:
@@ -155,13 +155,13 @@ class TestAtOnce:
     def test_a_tag_is_made_by_one(self, registry: RunningRegistry, repository: str) -> None:
         """Of many that make a tag under If-None-Match: *, exactly one succeeds."""
         contents = [image((repository, number)) for number in range(6)]
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             for content in contents:
                 push(client, repository, content)
 
         def make_it(number: int) -> int:
             headers = {"Content-Type": contents[number].media_type, "If-None-Match": "*"}
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 path = f"/v2/{repository}/manifests/v1"
                 body = contents[number].manifest
                 return client.put(path, content=body, headers=headers).status_code
@@ -172,31 +172,31 @@ class TestAtOnce:
     def test_the_same_chunk(self, registry: RunningRegistry, repository: str) -> None:
         """Of many that send the same ranged chunk, one is taken and the others see the offset."""
         content = make_blob(2_000_000, repository)
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             location = open_upload(client, repository)
 
         def send(_: int) -> int:
             headers = {**OCTETS, "Content-Range": f"0-{len(content) - 1}"}
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 answer = client.patch(location, content=content, headers=headers)
                 assert answer.headers["Range"] == f"0-{len(content) - 1}"
                 return answer.status_code
 
         with ThreadPoolExecutor(4) as pool:
             assert sorted(pool.map(send, range(4))) == [202, 416, 416, 416]
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             answer = client.put(location, params={"digest": digest_of(content)})
             assert answer.status_code == 201
 
     def test_the_same_end(self, registry: RunningRegistry, repository: str) -> None:
         """Of many that finish one session, one succeeds and the others find it gone."""
         content = make_blob(100_000, repository)
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             location = open_upload(client, repository)
             client.patch(location, content=content)
 
         def end(_: int) -> int:
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 query = {"digest": digest_of(content)}
                 return client.put(location, params=query).status_code
 
@@ -207,7 +207,7 @@ class TestAtOnce:
         """A session that somebody else keeps busy is 409 after a while, and not lost."""
         with (
             running_registry(data, "--upload-hold-timeout", "0.2") as registry,
-            httpx.Client(base_url=registry.url, timeout=30) as client,
+            connect(registry.url, timeout=30) as client,
         ):
             location = open_upload(client, repository)
             head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabcde"
@@ -225,14 +225,14 @@ class TestAtOnce:
         digest = digest_of(content.blobs[1])
 
         def delete(layer: str) -> int:
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 return client.delete(layer).status_code
 
         def put(name: str) -> int:
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 return put_manifest(client, name, content, "v1").status_code
 
-        with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=registry.url) as client:
+        with ThreadPoolExecutor(2) as pool, connect(registry.url) as client:
             for number in range(ROUNDS):
                 name = f"{repository}/{number}"
                 layer = f"/v2/{name}/blobs/{digest}"

@@ -11,7 +11,7 @@ import pytest
 
 from support.content import OCI_INDEX, Content, artifact, digest_of, image, index
 from support.server import running_registry
-from support.wire import assert_error, push, push_blob, put_manifest
+from support.wire import assert_error, connect, push, push_blob, put_manifest
 
 LINK = re.compile(r'<([^>]+)>; rel="next"')
 
@@ -102,7 +102,7 @@ class TestTags:
         """The setting caps a page, asked for or not, and Links lead on."""
         with (
             running_registry(data, "--page-limit", "3", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             content = image(repository)
             for number in range(8):
@@ -213,7 +213,7 @@ class TestReferrers:
         """A list that would be too large for clients comes in pages that are not."""
         with (
             running_registry(data, "--max-referrers-bytes", "3000", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             subject = image(repository)
             for number in range(5):

@@ -22,7 +22,7 @@ from support.content import (
     make_blob,
 )
 from support.server import running_registry
-from support.wire import assert_error, errors_of, push, push_blob, put_manifest
+from support.wire import assert_error, connect, errors_of, push, push_blob, put_manifest
 
 KINDS: dict[str, Callable[[str], Content]] = {
     "oci image": image,
@@ -345,7 +345,7 @@ class TestPush:
         """A setting lets an index list manifests that are not there."""
         with (
             running_registry(data, "--sparse-indexes", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             parent = index(image(repository))
             assert put_manifest(client, repository, parent, "v1").status_code == 201
@@ -396,7 +396,7 @@ class TestDelete:
         """A setting keeps everything."""
         with (
             running_registry(data, "--no-delete", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             content = image(repository)
             push(client, repository, content, "v1")

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from support.content import Content, artifact, digest_of, image, index, make_blob
 from support.homes import DISK
 from support.server import RunningRegistry
+from support.wire import connect
 
 REPOSITORIES = ("one", "two/three")
 TAGS = ("v1", "v2", "latest")
@@ -247,7 +248,7 @@ class RegistryModel(RuleBasedStateMachine):
 @pytest.fixture
 def modelled(registry: RunningRegistry) -> Iterator[type[RegistryModel]]:
     """Let the model talk to the real server."""
-    with httpx.Client(base_url=registry.url, timeout=30) as client:
+    with connect(registry.url, timeout=30) as client:
         yield type("Modelled", (RegistryModel,), {"client": client})
 
 

@@ -14,6 +14,7 @@ from support.content import digest_of, make_blob
 from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
 from support.server import RunningRegistry, run_portside, running_registry
+from support.wire import connect
 
 MIB = 1024 * 1024
 
@@ -26,7 +27,7 @@ class Served:
         self.storage = storage
         self.way = way
         self.environment = S3.environment_at(way.url)
-        self.client = httpx.Client(base_url=running.url, timeout=30)
+        self.client = connect(running.url, timeout=30)
 
     def push(self, repository: str, content: bytes) -> str:
         """Push a blob in one request; gives its path."""

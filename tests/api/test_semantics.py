@@ -13,7 +13,7 @@ import pytest
 
 from support.content import OCI_MANIFEST, artifact, digest_of, image, index, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
-from support.wire import OCTETS, assert_error, open_upload, push, push_blob
+from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob
 
 
 class TestHead:
@@ -229,7 +229,7 @@ def test_no_ranges(tmp_path: Path) -> None:
     """A registry that takes no ranges does not offer them."""
     with (
         running_registry(tmp_path / "data", "--max-ranges", "0") as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         digest = push_blob(client, "a", b"hello")
         assert client.head(f"/v2/a/blobs/{digest}").headers["Accept-Ranges"] == "none"
@@ -277,7 +277,7 @@ def test_race_leaves_nothing(tmp_path: Path) -> None:
 def finish_at_once(registry: RunningRegistry, rounds: int) -> None:
     """Let four clients end one session at the same time, again and again."""
     with (
-        httpx.Client(base_url=registry.url, timeout=30) as client,
+        connect(registry.url, timeout=30) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         for number in range(rounds):

@@ -10,7 +10,7 @@ import pytest
 
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
-from support.wire import OCTETS, assert_error, open_upload, push, push_blob
+from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob
 
 EMPTY = digest_of(b"")
 
@@ -219,14 +219,14 @@ class TestChunks:
         """Every request of a session may come over a new connection, to another worker."""
         url = registry.url
         content = make_blob(200_000, repository)
-        with httpx.Client(base_url=url) as client:
+        with connect(url) as client:
             location = open_upload(client, repository)
         for start in range(0, 200_000, 10_000):
-            with httpx.Client(base_url=url) as client:
+            with connect(url) as client:
                 chunk = content[start : start + 10_000]
                 answer = patch(client, location, chunk, f"{start}-{start + 9_999}")
                 assert answer.status_code == 202
-        with httpx.Client(base_url=url) as client:
+        with connect(url) as client:
             assert finish(client, location, content).status_code == 201
             path = f"/v2/{repository}/blobs/{digest_of(content)}"
             assert client.get(path).content == content
@@ -235,7 +235,7 @@ class TestChunks:
         """A setting limits the size of a blob, announced or not, in one request or several."""
         with (
             running_registry(data, "--max-blob-bytes", "1000", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             push_blob(client, repository, bytes(1000))
             path = f"/v2/{repository}/blobs/uploads/"

@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from pathlib import Path
 
-import httpx
 import pytest
 
 from support.content import digest_of, image
@@ -15,7 +14,7 @@ from support.copying import push as put
 from support.postgres import Server
 from support.s3 import BUCKET, S3
 from support.server import run_portside, running_registry
-from support.wire import assert_error, push, put_manifest
+from support.wire import assert_error, connect, push, put_manifest
 
 APP = image("app", layers=3)
 
@@ -63,7 +62,7 @@ def test_move_to_servers_and_back(
     assert "No problem" in run_portside("check", "--config", str(there))[1]
     with (
         running_registry(tmp_path / "blobs", "--workers", "1", "--config", str(there)) as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         assert client.get("/v2/library/app/manifests/v1").content == APP.manifest
         push(client, "library/app", image("new"), "v2")
@@ -106,7 +105,7 @@ def test_read_only(source: Path, tmp_path: Path) -> None:
     where = ("--data", str(source))
     with (
         running_registry(source, "--workers", "1") as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         assert "is read-only" in run_portside("read-only", "on", *where)[1]
         assert_error(put_manifest(client, "library/app", APP, "v2"), 503, "UNAVAILABLE")

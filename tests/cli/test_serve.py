@@ -21,7 +21,7 @@ from portside.config import Setting, list_settings
 from support.certificates import write_certificate
 from support.content import digest_of, image, make_blob
 from support.server import run_portside, running_registry, start_registry
-from support.wire import OCTETS, open_upload, push
+from support.wire import OCTETS, connect, open_upload, push
 
 
 class TestStart:
@@ -63,7 +63,7 @@ class TestStart:
         }
         with (
             running_registry(data, "--max-blob-bytes", "30", env=env) as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             for size, status in ((30, 201), (31, 400)):
                 content = make_blob(size, size)
@@ -81,7 +81,7 @@ class TestStart:
         """With the setting, each request is one line of JSON; without it, none is written."""
         with (
             running_registry(data, "--access-log", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url, headers={"User-Agent": "test"}) as client,
+            connect(registry.url, headers={"User-Agent": "test"}) as client,
         ):
             push(client, "a", image("log", layers=1), "v1")
             client.get("/v2/a/manifests/v1?x=1")
@@ -119,7 +119,7 @@ class TestStart:
         }
         with (
             running_registry(data, "--access-log", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             for path in queries:
                 client.get(path)
@@ -131,7 +131,7 @@ class TestStart:
         """With --no-delete, the answer to a DELETE says why."""
         with (
             running_registry(data, "--no-delete", "--workers", "1") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             content = image("kept", layers=1)
             push(client, "a", content, "v1")
@@ -146,7 +146,7 @@ class TestStart:
         content = image("restart")
         with (
             running_registry(data) as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             push(client, "a", content, "v1")
         with running_registry(data) as registry:
@@ -176,7 +176,7 @@ class TestStart:
         without = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if is_root else ()
         with (
             running_registry(data, prefix=without) as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             status = Path(f"/proc/{registry.process.pid}/status").read_text()
             assert re.search(r"^CapEff:\s0+$", status, re.MULTILINE)
@@ -211,7 +211,7 @@ class TestStop:
             yield content[1_000_000:]
 
         def upload() -> None:
-            with httpx.Client(base_url=registry.url, timeout=30) as client:
+            with connect(registry.url, timeout=30) as client:
                 query = {"digest": digest_of(content)}
                 path = "/v2/a/blobs/uploads/"
                 body = slowly()

@@ -18,7 +18,7 @@ import pytest
 from support.access import ALICE, FORMER, PULLER, PUSHER, VICTIM, Login, guarded_registry
 from support.content import digest_of, image
 from support.server import RunningRegistry
-from support.wire import OCTETS, assert_error, push, push_blob, put_manifest
+from support.wire import OCTETS, assert_error, connect, push, push_blob, put_manifest
 
 TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105  # a name, and public
 
@@ -42,14 +42,14 @@ def by_scheme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ru
 @pytest.fixture
 def bearer(by_scheme: dict[str, RunningRegistry]) -> Iterator[httpx.Client]:
     """Talk to the registry that has a token server."""
-    with httpx.Client(base_url=by_scheme["bearer"].url) as client:
+    with connect(by_scheme["bearer"].url) as client:
         yield client
 
 
 @pytest.fixture
 def basic(by_scheme: dict[str, RunningRegistry]) -> Iterator[httpx.Client]:
     """Talk to the registry that asks for Basic alone."""
-    with httpx.Client(base_url=by_scheme["basic"].url) as client:
+    with connect(by_scheme["basic"].url) as client:
         yield client
 
 
@@ -72,7 +72,7 @@ def challenge_of(answer: httpx.Response) -> tuple[str, dict[str, str]]:
 
 def authorised(client: httpx.Client, token: str) -> httpx.Client:
     """Give a client that sends a token with every request; the caller closes the first one."""
-    return httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {token}"})
+    return connect(client.base_url, headers={"Authorization": f"Bearer {token}"})
 
 
 def assert_lives(document: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ class TestDocker:
     def test_mount_from_what_may_not_be_read(self, bearer: httpx.Client, unique: str) -> None:
         """The answer does not tell whether the blob is there: an upload begins, and succeeds."""
         source, target = f"private/{unique}", f"team/{unique}"
-        with httpx.Client(base_url=bearer.base_url, auth=ALICE.pair) as alice:
+        with connect(bearer.base_url, auth=ALICE.pair) as alice:
             there = push_blob(alice, source, unique.encode())
         docker = Docker(bearer, PUSHER)
         scopes = (f"repository:{target}:pull,push", f"repository:{source}:pull")
@@ -227,7 +227,7 @@ class TestDocker:
         """Without a login there is a token too, which reads the public repository alone."""
         public, private = f"public/{unique}", f"private/{unique}"
         content = image(unique)
-        with httpx.Client(base_url=bearer.base_url, auth=ALICE.pair) as alice:
+        with connect(bearer.base_url, auth=ALICE.pair) as alice:
             for repository in (public, private):
                 push(alice, repository, content, "1")
         docker = Docker(bearer)
@@ -256,7 +256,7 @@ class TestDockerWithBasic:
         """Every request carries the password."""
         content = image(unique)
         repository = f"team/{unique}"
-        with httpx.Client(base_url=basic.base_url, auth=PUSHER.pair) as pusher:
+        with connect(basic.base_url, auth=PUSHER.pair) as pusher:
             push(pusher, repository, content, "1")
         got = basic.get(f"/v2/{repository}/manifests/1", auth=PULLER.pair)
         assert got.content == content.manifest
@@ -359,7 +359,7 @@ class TestContainerd:
     def test_without_login(self, bearer: httpx.Client, unique: str) -> None:
         """The public repository is read without any token: nobody asks for one."""
         repository, content = f"public/{unique}", image(unique)
-        with httpx.Client(base_url=bearer.base_url, auth=ALICE.pair) as alice:
+        with connect(bearer.base_url, auth=ALICE.pair) as alice:
             push(alice, repository, content, "1")
         assert bearer.get(f"/v2/{repository}/manifests/1").content == content.manifest
 
@@ -441,7 +441,7 @@ def test_one_challenge(by_scheme: dict[str, RunningRegistry], scheme: str, uniqu
     containers/image docker `iterateAuthHeader` and containerd's `ParseAuthHeader` read them all,
     and split none of them in two.
     """
-    with httpx.Client(base_url=by_scheme[scheme].url) as client:
+    with connect(by_scheme[scheme].url) as client:
         for method, path, scope in (
             ("GET", "/v2/", None),
             ("GET", "/v2/_catalog", "registry:catalog:*"),

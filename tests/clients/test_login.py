@@ -17,7 +17,7 @@ from clients.conftest import Run
 from support.access import ALICE, FORMER, PULLER, PUSHER, VICTIM, Login, guarded_registry
 from support.layouts import Layout
 from support.server import RunningRegistry
-from support.wire import assert_error
+from support.wire import assert_error, connect
 
 PLAIN = "--tls-verify=false"
 DENIED = "denied: requested access to the resource is denied"
@@ -124,7 +124,7 @@ def provide(tools: dict[str, Tool], layout: Layout, remote: str) -> None:
 
 def blobs_in(registry: RunningRegistry, repository: str, layout: Layout) -> list[int]:
     """Give the status of each blob of an image in a repository."""
-    with httpx.Client(base_url=registry.url, auth=ALICE.pair) as plain:
+    with connect(registry.url, auth=ALICE.pair) as plain:
         return [
             plain.head(f"/v2/{repository}/blobs/sha256:{name}").status_code
             for name in layout.files()
@@ -171,7 +171,7 @@ def test_pull_only(
     tool.pull(f"{guarded.address}/team/{unique}/there:1")
     assert DENIED in tool.push(layout, f"{guarded.address}/team/{unique}/new:1", fails=True)
     assert set(blobs_in(guarded, f"team/{unique}/new", layout)) == {404}
-    with httpx.Client(base_url=guarded.url, auth=ALICE.pair) as plain:
+    with connect(guarded.url, auth=ALICE.pair) as plain:
         assert_error(plain.get(f"/v2/team/{unique}/new/tags/list"), 404, "NAME_UNKNOWN")
 
 

@@ -13,7 +13,7 @@ from clients.conftest import Run
 from portside.spec.endpoints import ENDPOINTS
 from support.content import image
 from support.server import RunningRegistry
-from support.wire import push
+from support.wire import connect, push
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -47,7 +47,7 @@ def test_the_registry_does_what_it_says(
 ) -> None:
     """Requests made from the description get statuses, types and bodies that it lists."""
     registry: RunningRegistry = request.getfixturevalue(dialect)
-    with httpx.Client(base_url=registry.url) as client:
+    with connect(registry.url) as client:
         push(client, "described/app", image("described"), "v1")
     command = Path(sys.executable).with_name("schemathesis")
     options = ["--checks", CHECKS, "--max-examples", "12", "--no-color"]

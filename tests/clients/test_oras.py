@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import oras.client
 import pytest
 from oras.oci import Subject
 
 from support.server import RunningRegistry
+from support.wire import connect
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_attach(registry: RunningRegistry, repository: str, chart: Path) -> None
     client = oras.client.OrasClient(hostname=registry.address, insecure=True)
     target = f"{registry.address}/{repository}:1.0.0"
     client.push(files=[chart.name], target=target)
-    with httpx.Client(base_url=registry.url) as plain:
+    with connect(registry.url) as plain:
         head = plain.head(f"/v2/{repository}/manifests/1.0.0").headers
         digest = head["Docker-Content-Digest"]
         subject = Subject(head["Content-Type"], digest, int(head["Content-Length"]))

@@ -7,14 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import oras.client
 import oras.decorator
 import pytest
 
 from support.access import ALICE, PULLER, PUSHER, VICTIM, Login, guarded_registry
 from support.server import RunningRegistry
-from support.wire import assert_error
+from support.wire import assert_error, connect
 
 WAYS = [("bearer", "token"), ("bearer", "basic"), ("basic", "basic")]
 """What the registry asks for, and what the client is told to use.
@@ -70,7 +69,7 @@ class Oras:
 
     def assert_absent(self, repository: str) -> None:
         """Expect that nobody has pushed anything."""
-        with httpx.Client(base_url=self.registry.url, auth=ALICE.pair) as plain:
+        with connect(self.registry.url, auth=ALICE.pair) as plain:
             assert_error(plain.get(f"/v2/{repository}/tags/list"), 404, "NAME_UNKNOWN")
 
 

@@ -10,12 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from shutil import copytree
 
-import httpx
 import pytest
 
 from support.content import Content, digest_of, image, index
 from support.server import run_portside, running_registry
-from support.wire import open_upload, push, put_manifest
+from support.wire import connect, open_upload, push, put_manifest
 
 LAYERS = image("checked")
 
@@ -27,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = index(LAYERS)
     with (
         running_registry(data, "--workers", "1") as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         push(client, "library/app", parent, "v1")
         client.patch(open_upload(client, "library/app"), content=b"begun")
@@ -200,7 +199,7 @@ def test_sparse_indexes_are_sound(data: Path) -> None:
     parent = index(LAYERS)
     with (
         running_registry(data, "--workers", "1", "--sparse-indexes") as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         assert put_manifest(client, "a", parent, "v1").status_code == 201
     code, printed, _ = run_portside("check", "--data", str(data))
@@ -281,7 +280,7 @@ def test_a_lost_blob_is_healed_by_a_push(store: Path) -> None:
     blob(store).write_bytes(b"short")
     with (
         running_registry(store, "--workers", "1") as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         path = f"/v2/library/app/blobs/{digest_of(LAYERS.blobs[1])}"
         assert client.head(path).status_code == 404

@@ -20,7 +20,7 @@ from portside.operations.check import Tally, check
 from support.blobs import listed
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
-from support.wire import OCTETS, push, push_blob
+from support.wire import OCTETS, connect, push, push_blob
 
 CLIENTS = 4
 SECONDS = 5.0
@@ -40,7 +40,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         """Work, and keep what goes wrong."""
         try:
-            with httpx.Client(base_url=self.registry.url, timeout=30) as client:
+            with connect(self.registry.url, timeout=30) as client:
                 while not self.stop.is_set():
                     self.work(client)
                     self.rounds += 1
@@ -112,7 +112,7 @@ def test_damage_is_found_under_load(data: Path) -> None:
     """What is wrong is named all the same."""
     content = image("kept")
     lost = digest_of(content.blobs[1])
-    with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
+    with running_registry(data) as registry, connect(registry.url) as client:
         push(client, "kept", content, "v1")
         (data / "blobs" / "sha256" / lost[7:9] / lost[7:]).unlink()
         with load(registry):
@@ -122,7 +122,7 @@ def test_damage_is_found_under_load(data: Path) -> None:
 
 async def test_the_log_does_not_grow(data: Path) -> None:
     """No cursor is open while a blob is read: the log can be taken into the database meanwhile."""
-    with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
+    with running_registry(data) as registry, connect(registry.url) as client:
         push(client, "a", image("first", layers=3), "v1")
         async with connected_stores(make_settings({"data": str(data)}), read_only=True) as stores:
             async for _ in stores.metadata.blob_records():

@@ -17,7 +17,7 @@ from support.content import Content, digest_of, image
 from support.copying import copy, finish, opened_side, problems, push, unequal
 from support.postgres import Server
 from support.server import RunningRegistry, running_registry
-from support.wire import OCTETS, assert_error, put_manifest
+from support.wire import OCTETS, assert_error, connect, put_manifest
 
 REPOSITORY = "library/app"
 
@@ -35,7 +35,7 @@ class Pusher(threading.Thread):
 
     def run(self) -> None:
         """Push one image after another; every third one replaces the one before it."""
-        with httpx.Client(base_url=self._registry.url, timeout=20) as client:
+        with connect(self._registry.url, timeout=20) as client:
             number = 0
             while self.refusal is None:
                 content = image((self._tag, number), layer_size=2000)
@@ -98,13 +98,13 @@ def test_while_it_serves(tmp_path: Path) -> None:
             assert pusher.refusal is not None
             assert "try again" in assert_error(pusher.refusal, 503, "UNAVAILABLE")
             assert pusher.refusal.headers["Retry-After"] == "10"
-        with httpx.Client(base_url=registry.url) as client:
+        with connect(registry.url) as client:
             assert client.get("/readyz").status_code == 200
             assert client.get(f"/v2/{REPOSITORY}/manifests/first").status_code == 200
         assert "Traceback" not in registry.log
     with (
         running_registry(tmp_path / "target", "--workers", "1") as moved,
-        httpx.Client(base_url=moved.url) as client,
+        connect(moved.url) as client,
     ):
         for content in (content for pusher in pushers for content in pusher.kept):
             answer = client.get(f"/v2/{REPOSITORY}/manifests/{content.digest}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import httpx
-
 from support.server import running_registry
-from support.wire import assert_error, open_upload
+from support.wire import assert_error, connect, open_upload
 
 
 def test_sessions_expire(data: Path) -> None:
@@ -16,7 +14,7 @@ def test_sessions_expire(data: Path) -> None:
     options = ("--upload-expiry", "1", "--upload-sweep-interval", "1")
     with (
         running_registry(data, *options) as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         location = open_upload(client, "a")
         client.patch(location, content=b"begun")
@@ -32,7 +30,7 @@ def test_a_session_in_use_stays(data: Path) -> None:
     options = ("--upload-expiry", "2", "--upload-sweep-interval", "1")
     with (
         running_registry(data, *options) as registry,
-        httpx.Client(base_url=registry.url) as client,
+        connect(registry.url) as client,
     ):
         location = open_upload(client, "a")
         started = time.monotonic()

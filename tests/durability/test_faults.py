@@ -7,13 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from support.checks import assert_sound
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
-from support.wire import OCTETS, assert_error, open_upload, push, push_blob
+from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob
 
 MIB = 1024 * 1024
 
@@ -50,7 +49,7 @@ class TestFullDisk:
         """A push that does not fit is 507; what was there stays, and room lets pushes go on."""
         with (
             running_registry(small_disk / "data", "--reserve-bytes", "0") as registry,
-            httpx.Client(base_url=registry.url, timeout=30) as client,
+            connect(registry.url, timeout=30) as client,
         ):
             kept = image("kept")
             push(client, "a", kept, "v1")
@@ -75,7 +74,7 @@ class TestFullDisk:
         refused = 0
         with (
             running_registry(small_disk / "data", "--reserve-bytes", str(MIB)) as registry,
-            httpx.Client(base_url=registry.url, timeout=30) as client,
+            connect(registry.url, timeout=30) as client,
         ):
             for size in (MIB, 30_000, 500):
                 for number in range(200):
@@ -131,7 +130,7 @@ class TestFailingSync:
         """Every write is refused with 503 while syncs fail, and all is well afterwards."""
         failing = tmp_path / "failing"
         first, second = make_blob(1000, 1), make_blob(1000, 2)
-        with httpx.Client(base_url=registry.url, timeout=30) as client:
+        with connect(registry.url, timeout=30) as client:
             push(client, "a", image("kept"), "v1")
             location = open_upload(client, "a")
             assert client.patch(location, content=first).status_code == 202

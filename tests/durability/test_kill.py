@@ -14,7 +14,7 @@ import pytest
 from support.checks import assert_sound
 from support.content import Content, digest_of, image, index, make_blob
 from support.server import RunningRegistry, start_registry
-from support.wire import OCTETS
+from support.wire import OCTETS, connect
 
 CLIENTS = 6
 REPOSITORIES = ("load/a", "load/b")
@@ -63,7 +63,7 @@ class Pusher(threading.Thread):
     def run(self) -> None:
         """Work until a request fails on the connection."""
         try:
-            with httpx.Client(base_url=self.registry.url, timeout=20) as client:
+            with connect(self.registry.url, timeout=20) as client:
                 while True:
                     self.step(client)
         except httpx.TransportError:
@@ -173,7 +173,7 @@ def test_nothing_acknowledged_is_lost(data: Path, seed: str) -> None:
                 raise pusher.failure
         registry = start_registry(data)
         try:
-            with httpx.Client(base_url=registry.url, timeout=20) as client:
+            with connect(registry.url, timeout=20) as client:
                 for ledger in ledgers:
                     assert_kept(client, ledger)
         finally:
@@ -185,7 +185,7 @@ def test_an_index_never_dangles(data: Path) -> None:
     """Children cannot go while their index is there, before and after a crash."""
     registry = start_registry(data)
     parent = index(image(1), image(2))
-    with httpx.Client(base_url=registry.url) as client:
+    with connect(registry.url) as client:
         for child in parent.children:
             for blob in child.blobs:
                 path = "/v2/a/blobs/uploads/"
@@ -198,7 +198,7 @@ def test_an_index_never_dangles(data: Path) -> None:
         assert answer.status_code == 201
     registry.kill()
     registry = start_registry(data)
-    with httpx.Client(base_url=registry.url) as client:
+    with connect(registry.url) as client:
         for child in parent.children:
             assert client.delete(f"/v2/a/manifests/{child.digest}").status_code == 405
     assert registry.stop() == 0

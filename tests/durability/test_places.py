@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 
-import httpx
 import pytest
 
 from support.content import image
 from support.server import run_portside, running_registry
-from support.wire import push
+from support.wire import connect, push
 
 KEPT = image("kept")
 SERVE = ("--listen", "127.0.0.1:0")
@@ -36,7 +35,7 @@ def fail(command: str, data: Path) -> str:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a store with an image; tests take copies of it."""
     data = tmp_path_factory.mktemp("made") / "data"
-    with running_registry(data) as registry, httpx.Client(base_url=registry.url) as client:
+    with running_registry(data) as registry, connect(registry.url) as client:
         push(client, "library/app", KEPT, "v1")
     return data
 
@@ -72,7 +71,7 @@ class TestReadOnly:
         data = disk / "data"
         with (
             running_registry(data, "--reserve-bytes", "0") as registry,
-            httpx.Client(base_url=registry.url) as client,
+            connect(registry.url) as client,
         ):
             push(client, "library/app", KEPT, "v1")
             if kill:

@@ -12,7 +12,7 @@ import pytest
 
 from support.content import image
 from support.server import RunningRegistry, running_registry
-from support.wire import assert_error, push
+from support.wire import assert_error, connect, push
 
 
 def replace(data: Path) -> None:
@@ -47,7 +47,7 @@ def registry(data: Path) -> Iterator[RunningRegistry]:
     """Serve with one worker, which has read and written."""
     with (
         running_registry(data, "--workers", "1") as running,
-        httpx.Client(base_url=running.url) as client,
+        connect(running.url) as client,
     ):
         push(client, "a", image("first"), "v1")
         assert client.get("/v2/a/manifests/v1").status_code == 200

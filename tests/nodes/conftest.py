@@ -13,6 +13,7 @@ from support.homes import ON_S3, Home
 from support.nodes import Cluster, running_cluster
 from support.postgres import Server, running_server
 from support.s3 import BUCKET, S3
+from support.wire import connect
 
 __all__ = ["run", "storage"]
 
@@ -63,5 +64,5 @@ def mortal(
 @pytest.fixture
 def client(cluster: Cluster) -> Iterator[httpx.Client]:
     """Talk to the balancer."""
-    with httpx.Client(base_url=cluster.url, timeout=30, follow_redirects=True) as client:
+    with connect(cluster.url, timeout=30, follow_redirects=True) as client:
         yield client

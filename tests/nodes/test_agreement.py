@@ -19,7 +19,7 @@ from support.content import digest_of, image, make_blob
 from support.homes import Home
 from support.nodes import Cluster, running_cluster
 from support.waiting import until
-from support.wire import open_upload, push, push_blob, put_manifest
+from support.wire import connect, open_upload, push, push_blob, put_manifest
 
 ROUNDS = 15
 FRESHNESS = 0.2
@@ -31,7 +31,7 @@ def nodes(cluster: Cluster) -> Iterator[list[httpx.Client]]:
     """Talk to each node by itself."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(httpx.Client(base_url=node.url, timeout=30, follow_redirects=True))
+            stack.enter_context(connect(node.url, timeout=30, follow_redirects=True))
             for node in cluster.nodes
         ]
 
@@ -134,7 +134,7 @@ def wait_for_everybody() -> None:
 def pair(guarded: Cluster) -> Iterator[list[httpx.Client]]:
     """Talk to each of the nodes that ask for credentials."""
     with ExitStack() as stack:
-        yield [stack.enter_context(httpx.Client(base_url=node.url)) for node in guarded.nodes]
+        yield [stack.enter_context(connect(node.url)) for node in guarded.nodes]
 
 
 def statuses(nodes: list[httpx.Client], path: str = "/v2/", **options: Any) -> list[int]:

@@ -20,7 +20,7 @@ from support.balancer import CONFIGURATION, Balancer
 from support.content import digest_of, image, make_blob
 from support.nodes import Cluster
 from support.waiting import until
-from support.wire import OCTETS, open_upload, push, push_blob, put_manifest
+from support.wire import OCTETS, connect, open_upload, push, push_blob, put_manifest
 
 MIB = 2**20
 
@@ -205,7 +205,7 @@ class TestRepeating:
         """Only what changes nothing is asked for again; for the rest the client gets a 502."""
         with deserters(3) as (ports, seen):
             balancer = Balancer(tmp_path, ports)
-            with balancer.running(), httpx.Client(base_url=balancer.url) as client:
+            with balancer.running(), connect(balancer.url) as client:
                 answer = client.request(method, "/v2/a/manifests/v1", content=body)
                 assert answer.status_code == 502
         assert seen == [method] * times
@@ -216,7 +216,7 @@ class TestRepeating:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             away = taken.getsockname()[1]
         balancer = Balancer(tmp_path, [away, cluster.nodes[0].port])
-        with balancer.running(), httpx.Client(base_url=balancer.url) as client:
+        with balancer.running(), connect(balancer.url) as client:
             for _ in range(4):
                 path = "/v2/away/blobs/uploads/"
                 assert client.request(method, path).status_code in {202, 405}

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
 
 from support.checks import assert_home_sound
@@ -15,6 +14,7 @@ from support.loads import Worker
 from support.nodes import Cluster
 from support.postgres import Server
 from support.waiting import until
+from support.wire import connect
 
 WORKERS = 3
 STEP = 8
@@ -65,7 +65,7 @@ class Load:
                 worker.join(60)
         self._done()
         for url in self._cluster.urls:
-            with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
+            with connect(url, timeout=30, follow_redirects=True) as client:
                 for worker in self.workers:
                     assert worker.ledger.differences(client) == [], url
 

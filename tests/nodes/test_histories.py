@@ -16,7 +16,7 @@ import pytest
 from support.content import digest_of, image
 from support.histories import Call, History, Sequential
 from support.nodes import Cluster
-from support.wire import push, push_blob, put_manifest
+from support.wire import connect, push, push_blob, put_manifest
 
 CLIENTS = 4
 CALLS = 25
@@ -147,7 +147,7 @@ def test_every_history_has_an_order(cluster: Cluster, repository: str, turn: int
         chance = random.Random(f"{turn}-{number}")
         with ExitStack() as stack:
             nodes = [
-                stack.enter_context(httpx.Client(base_url=url, follow_redirects=True, timeout=30))
+                stack.enter_context(connect(url, follow_redirects=True, timeout=30))
                 for url in cluster.urls
             ]
             begin.wait(30)
@@ -155,7 +155,7 @@ def test_every_history_has_an_order(cluster: Cluster, repository: str, turn: int
                 node, request = chance.choice(nodes), chance.choice(REQUESTS)
                 history.note(request, partial(objects.ask, node, request))
 
-    with httpx.Client(base_url=cluster.url) as client:
+    with connect(cluster.url) as client:
         objects.prepare(client)
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(work, range(CLIENTS)))

@@ -19,7 +19,7 @@ from support.nodes import Cluster, Node
 from support.postgres import Server
 from support.s3 import BUCKET, S3
 from support.waiting import until
-from support.wire import assert_error, open_upload, push
+from support.wire import assert_error, connect, open_upload, push
 
 
 def readiness(mortal: Cluster) -> list[httpx.Response]:
@@ -58,7 +58,7 @@ class TestReadiness:
         finally:
             database.start()
         until(lambda: is_ready(mortal))
-        with httpx.Client(base_url=mortal.url) as client:
+        with connect(mortal.url) as client:
             push(client, repository, image(repository), "v1")
 
     def test_blob_store(self, mortal: Cluster, way: Faulty) -> None:
@@ -119,7 +119,7 @@ class TestEnd:
         """Each node has half of a chunk when it is told to stop: all chunks are taken whole."""
         content = make_blob(100_000, repository)
         port = mortal.balancer.port
-        with httpx.Client(base_url=mortal.url) as client, ExitStack() as stack:
+        with connect(mortal.url) as client, ExitStack() as stack:
             locations = [open_upload(client, repository) for _ in mortal.nodes]
             connections = []
             for location in locations:
@@ -148,7 +148,7 @@ class TestEnd:
     def test_one_after_another(self, mortal: Cluster, repository: str) -> None:
         """Nodes are replaced, and the balancer asks each again before the next: no read fails."""
         content = image(repository)
-        with httpx.Client(base_url=mortal.url) as client:
+        with connect(mortal.url) as client:
             push(client, repository, content, "v1")
             path = f"/v2/{repository}/manifests/v1"
 

@@ -10,7 +10,7 @@ import httpx
 
 from support.content import Content, digest_of, image, make_blob
 from support.ledgers import Ledger
-from support.wire import OCTETS
+from support.wire import OCTETS, connect
 
 PATIENCE = 80.0
 """Seconds after which a client no longer tries again: longer than anything that a node that was
@@ -45,7 +45,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Work."""
         try:
-            with httpx.Client(base_url=self._url, timeout=30, follow_redirects=True) as client:
+            with connect(self._url, timeout=30, follow_redirects=True) as client:
                 self._client = client
                 while not self._stopping.is_set():
                     self._step()

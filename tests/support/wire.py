@@ -11,6 +11,14 @@ from support.content import Content, digest_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
+CERTIFICATES = httpx.create_ssl_context()
+"""What clients trust. To read it takes longer than most tests do: all clients share it."""
+
+
+def connect(url: str | httpx.URL, **options: Any) -> httpx.Client:
+    """Return a client of the registry at a URL; options are those of httpx."""
+    return httpx.Client(base_url=url, verify=CERTIFICATES, **options)
+
 
 def open_upload(client: httpx.Client, repository: str, **query: str) -> str:
     """Open an upload session; gives its location."""
