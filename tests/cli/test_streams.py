@@ -10,7 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.balancer import listens, take_port
+from support.processes import Stillness
 from support.server import RunningRegistry, running_registry, serve_command
+from support.waiting import until
 
 CHECK = f"{shlex.quote(sys.executable)} -m portside check --data "
 
@@ -41,13 +44,15 @@ def test_serve(data: Path, redirection: str) -> None:
 
 def test_serve_and_head(data: Path) -> None:
     """`portside serve | head -1` is no reason to end."""
-    command = serve_command(data)
+    port = take_port()
+    command = serve_command(data, "--listen", f"127.0.0.1:{port}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
+        until(lambda: listens(port))
+        until(Stillness(process.pid).has_come)
+        assert process.poll() is None
         process.terminate()
         assert process.stderr.read() == b""
         assert process.wait(30) == 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from clients.conftest import Run
-from support.content import make_blob
+from support.content import DOCKER_MANIFEST, make_blob
 from support.server import RunningRegistry
 
 PLAIN = "--tls-verify=false"
@@ -43,11 +44,18 @@ def test_podman_push_and_pull(
 
 
 def test_podman_docker_format(
-    run: Run, storage: list[str], registry: RunningRegistry, repository: str, image: str
+    run: Run,
+    storage: list[str],
+    registry: RunningRegistry,
+    client: httpx.Client,
+    repository: str,
+    image: str,
 ) -> None:
-    """Docker's format, with zstd-free compression, is accepted as well."""
+    """An image that podman pushes in Docker's format is kept as that, and pulled."""
     remote = f"{registry.address}/{repository}:docker"
     run("podman", *storage, "push", PLAIN, "--format", "v2s2", image, remote)
+    stored = client.get(f"/v2/{repository}/manifests/docker", headers={"Accept": "*/*"})
+    assert stored.headers["Content-Type"] == DOCKER_MANIFEST
     run("podman", *storage, "pull", PLAIN, remote)
 
 

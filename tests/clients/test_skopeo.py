@@ -32,15 +32,16 @@ def test_image_there_and_back(
 def test_again_and_mounted(
     run: Run, registry: RunningRegistry, repository: str, tmp_path: Path
 ) -> None:
-    """A second push finds its blobs; a copy between repositories works."""
+    """An image is pushed again, and copied to another repository as it is."""
     layout = Layout(tmp_path / "layout")
-    layout.add_image("app")
+    digest = layout.add_image("app")
     first = f"docker://{registry.address}/{repository}:1"
     second = f"docker://{registry.address}/{repository}/other:1"
     for _ in range(2):
         run("skopeo", "copy", f"oci:{layout.root}:app", first, PLAIN)
     run("skopeo", "copy", first, second, PLAIN_SOURCE, PLAIN)
-    run("skopeo", "inspect", "--tls-verify=false", second)
+    copied = json.loads(run("skopeo", "inspect", "--tls-verify=false", second))
+    assert copied["Digest"] == digest
 
 
 def test_docker_schema_2(

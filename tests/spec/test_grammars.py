@@ -164,9 +164,9 @@ class TestPages:
 
     @given(st.text(max_size=5))
     def test_nothing_else(self, text: str) -> None:
-        """What is no whole number is refused."""
+        """Only a whole number is a page size; other texts are refused."""
         if text and set(text) <= set(string.digits):
-            parse_page(text, None, limit=1)
+            assert parse_page(text, None, limit=1) == PageRequest(min(int(text), 1))
         else:
             with pytest.raises(PaginationNumberInvalid):
                 parse_page(text, None, limit=1)

@@ -326,14 +326,16 @@ class TestWaiting:
 
     async def test_different_blobs_do_not_wait(self, nodes: list[PostgresMetadata]) -> None:
         """While the bytes of one blob are placed, another one of the same repository goes on."""
-        go_on = threading.Event()
+        placing, go_on = threading.Event(), threading.Event()
 
         def place() -> None:
+            placing.set()
             go_on.wait(10)
 
         await push(nodes[0], Shelves(), A, Digest.of(b"first"))
         commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
         slow = asyncio.create_task(commit)
+        assert await asyncio.to_thread(placing.wait, 10)
         await push(nodes[1], Shelves(), A, Digest.of(b"other"))
         assert not slow.done()
         go_on.set()

