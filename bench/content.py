@@ -36,7 +36,7 @@ class Blob(NamedTuple):
 
     @classmethod
     def fresh(cls, size: int) -> Blob:
-        """Make a blob that nobody has pushed before."""
+        """Make a blob that was not pushed before."""
         content = os.urandom(size)
         return cls(content, digest_of(content))
 
@@ -79,7 +79,7 @@ class LargeBlobs:
         self._hasher.update(_BLOCK[:rest])
 
     def fresh(self) -> LargeBlob:
-        """Make a blob that nobody has pushed before."""
+        """Make a blob that was not pushed before."""
         tail = os.urandom(_TAIL)
         hasher = self._hasher.copy()
         hasher.update(tail)
@@ -94,7 +94,7 @@ class Image(NamedTuple):
 
     @classmethod
     def fresh(cls, layers: int, size: int) -> Image:
-        """Make an image that nobody has pushed before."""
+        """Make an image that was not pushed before."""
         config = Blob.fresh(200)
         blobs = [Blob.fresh(size) for _ in range(layers)]
         document = {

@@ -1,7 +1,7 @@
 """What each operation of one node asks of PostgreSQL and of S3, one by one.
 
-docker-registry stands beside it with its requests to the same S3. Everything is done twice, and
-what is done only once, such as opening a connection, is not counted.
+docker-registry is counted beside it, with its requests to the same S3. Everything is done twice,
+and what is done only once, such as opening a connection, is not counted.
 """
 
 from __future__ import annotations

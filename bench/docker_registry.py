@@ -47,7 +47,7 @@ class DockerRegistry(Peer):
     ready_path = "/v2/"
 
     def command(self) -> list[str]:
-        """Give the command; this server cannot tell its port, so it gets one that is free."""
+        """Return the command; this server cannot tell its port, so it gets one that is free."""
         self.port = free_port()
         tls = ""
         if self.certificate is not None:
@@ -139,7 +139,7 @@ class DockerRegistryInS3(DockerRegistry):
 
 
 def _pushed(repositories: Sequence[str], tags: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Give the files of the smallest manifest, tagged in repositories."""
+    """Return the files of the smallest manifest, tagged in repositories."""
     digest = digest_of(EMPTY_INDEX)
     link = digest.encode()
     entry = f"sha256/{_encoded(digest)}/link"

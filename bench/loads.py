@@ -35,7 +35,7 @@ _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 def get_requests(
     peer: Peer, path: str, *, connections: int, seconds: int, headers: Sequence[str] = ()
 ) -> float:
-    """Let wrk GET one path; gives requests per second."""
+    """Let wrk GET one path; returns requests per second."""
     options = (f"-c{connections}", "-t1", f"-d{seconds}s", "--timeout", "60s")
     sent = [part for header in (ACCEPT, *headers) for part in ("-H", header)]
     printed = run("wrk", *options, *sent, f"{peer.url}{path}")
@@ -48,7 +48,7 @@ def get_requests(
 
 
 def head_requests(peer: Peer, path: str, *, connections: int, seconds: int) -> float:
-    """Let ab HEAD one path, as wrk would wait for a body; gives requests per second."""
+    """Let ab HEAD one path, as wrk would wait for a body; returns requests per second."""
     enough = f"-n{seconds * HEADS_PER_SECOND}"
     options = ("-q", "-i", "-k", f"-c{connections}", f"-t{seconds}", enough)
     printed = run("ab", *options, f"{peer.url}{path}")
@@ -60,7 +60,7 @@ def head_requests(peer: Peer, path: str, *, connections: int, seconds: int) -> f
 
 
 def get_bytes(peer: Peer, path: str, size: int, seconds: int) -> float:
-    """GET a blob over and over on one connection; gives bytes per second."""
+    """GET a blob over and over on one connection; returns bytes per second."""
     total = 0
     with peer.connect() as connection:
         begun = time.monotonic()
@@ -74,7 +74,7 @@ def get_bytes(peer: Peer, path: str, size: int, seconds: int) -> float:
 
 
 def get_many_bytes(peer: Peer, paths: Sequence[str], size: int, seconds: int) -> float:
-    """GET blobs over and over, each path on a connection of its own; gives bytes per second."""
+    """GET blobs over and over, each path on a connection of its own; returns bytes per second."""
     with ExitStack() as stack, ThreadPoolExecutor(len(paths)) as pool:
         connections = [stack.enter_context(peer.connect()) for _ in paths]
         begun = time.monotonic()

@@ -58,7 +58,7 @@ class Peer(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Give the command that serves the data directory; it may choose the port."""
+        """Return the command that serves the data directory; it may choose the port."""
 
     @abstractmethod
     def wait_for_port(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -139,7 +139,7 @@ class Peer(ABC):
                 process.stdout.close()
 
     def last_words(self) -> str:
-        """Give the last line that it wrote to standard error."""
+        """Return the last line that it wrote to standard error."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 

@@ -43,7 +43,7 @@ class Portside(Peer):
     ready_path = "/readyz"
 
     def command(self) -> list[str]:
-        """Give the command; it finds a free port itself."""
+        """Return the command; it finds a free port itself."""
         options = ["--data", str(self.data), "--listen", f"{HOST}:0", *self.options()]
         if self.certificate is not None:
             chain, key = self.certificate
@@ -51,7 +51,7 @@ class Portside(Peer):
         return [sys.executable, "-m", "portside", "serve", *options]
 
     def options(self) -> list[str]:
-        """Give the settings that are not its defaults."""
+        """Return the settings that are not its defaults."""
         return ["--workers", str(WORKERS)]
 
     def wait_for_port(self, process: subprocess.Popen[bytes], deadline: float) -> bool:

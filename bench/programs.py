@@ -32,7 +32,7 @@ def require(programs: Iterable[str]) -> None:
 
 
 def run(*command: str) -> str:
-    """Run a program to its end; gives what it printed."""
+    """Run a program to its end; returns what it printed."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
@@ -44,5 +44,5 @@ def run(*command: str) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give the environment without settings of a server."""
+    """Return the environment without settings of a server."""
     return {key: text for key, text in os.environ.items() if not key.startswith(OF_NO_CONCERN)}

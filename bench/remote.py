@@ -52,7 +52,7 @@ class GetMediumRemotely(GetMedium):
 
 
 class RedirectBlob(Work):
-    """GET a blob and be sent on; nobody follows."""
+    """GET a blob and be redirected; the redirect is not followed."""
 
     name = "redirect-blob-s3"
     title = f"GET blob answered by a redirect, {CONNECTIONS} connections"

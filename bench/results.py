@@ -50,7 +50,7 @@ class Measured(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A figure that is no ratio: less is better, and `limit` is the most it may be."""
+    """A figure that is not a ratio: less is better, and `limit` is the maximum."""
 
     name: str
     title: str

@@ -42,7 +42,7 @@ def put_manifest(
 
 
 def open_upload(connection: Connection, repository: str) -> str:
-    """Open an upload session; gives its path, wherever the server says that it is."""
+    """Open an upload session; returns its path, wherever the server says that it is."""
     path = f"/v2/{repository}/blobs/uploads/"
     answer = connection.ask("POST", path).expect(202, f"POST {path}")
     return path_of(answer)
@@ -59,7 +59,7 @@ def send_large(
 
 
 def path_of(answer: Answer) -> str:
-    """Give the path where an answer says that an upload session goes on."""
+    """Return the path where an answer says that an upload session goes on."""
     location = answer.headers["location"]
     return location if location.startswith("/") else "/" + location.split("/", 3)[3]
 

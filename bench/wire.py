@@ -32,7 +32,7 @@ class Answer(NamedTuple):
     body: bytes
 
     def expect(self, status: int, what: str) -> Answer:
-        """Give itself, or raise BenchError when it is another answer than the load needs."""
+        """Return itself, or raise BenchError when it is another answer than the load needs."""
         if self.status != status:
             excerpt = self.body[:200].decode(errors="replace").strip()
             raise BenchError(f"{what} answered {self.status} instead of {status}: {excerpt}")
@@ -54,7 +54,7 @@ class Connection:
         self._buffer = b""
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -105,7 +105,7 @@ class Connection:
         }
 
     def throw_away(self, length: int) -> int:
-        """Drop up to a megabyte of a body; gives how many of its bytes that were.
+        """Drop up to a megabyte of a body; returns how many of its bytes that were.
 
         On a plain connection the kernel drops the bytes without copying them.
         """
@@ -172,7 +172,7 @@ def _trusting() -> ssl.SSLContext:
 
 
 def free_port() -> int:
-    """Find a port of the loopback that nobody uses."""
+    """Find a free port of the loopback."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -70,7 +70,7 @@ class Counts(NamedTuple):
         return sum(calls for sql, calls in self.statements.items() if _is_apart(sql))
 
     def since(self, before: Counts) -> Counts:
-        """Give what was added."""
+        """Return what was added."""
         return Counts(
             self.statements - before.statements,
             self.requests - before.requests,
@@ -89,13 +89,13 @@ class Counting:
         postgresql.ask(database, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
 
     def count(self, operation: Callable[[], object]) -> Counts:
-        """Give what an operation asks for."""
+        """Return what an operation asks for."""
         before = self.read()
         operation()
         return self.read().since(before)
 
     def read(self) -> Counts:
-        """Give everything so far."""
+        """Return everything so far."""
         statements: Counter[str] = Counter()
         for calls, sql in self._postgresql.ask(self._database, _STATEMENTS):
             statements[" ".join(sql.split())] += int(calls)

@@ -23,7 +23,7 @@ SETTINGS = {
     "listen_addresses": "",
     "max_connections": "100",
     "client_min_messages": "warning",
-    # It counts statements for whoever asks for that.
+    # It counts statements, for tests and benchmarks that ask for it.
     "shared_preload_libraries": "pg_stat_statements",
 }
 
@@ -39,7 +39,7 @@ HASTY = {
 
 
 def find_programs() -> Path:
-    """Give the directory of the newest PostgreSQL; raises ServerMissing."""
+    """Return the directory of the newest PostgreSQL; raises ServerMissing."""
     found = sorted(HOMES.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent
@@ -47,7 +47,7 @@ def find_programs() -> Path:
 
 
 class PostgreSQL:
-    """A server in a directory, reached by a socket that stands there too.
+    """A server in a directory, reached by a socket in the same directory.
 
     `settings` are those that differ from its own.
     """
@@ -105,17 +105,17 @@ class PostgreSQL:
         self.start()
 
     def url(self, database: str = "postgres") -> str:
-        """Give the address of a database."""
+        """Return the address of a database."""
         return f"postgresql://portside@/{database}?host={self.folder}"
 
     def make_database(self, like: str = "template0") -> str:
-        """Make an empty database, or a copy of another one; gives its address."""
+        """Make an empty database, or a copy of another one; returns its address."""
         name = f"test_{uuid.uuid4().hex}"
         self.ask(self.url(), f"CREATE DATABASE {name} TEMPLATE {like}")
         return self.url(name)
 
     def ask(self, url: str, sql: str) -> list[list[str]]:
-        """Run a statement in the database of an address; gives its rows, all of them as text."""
+        """Run a statement in the database of an address; returns its rows, all of them as text."""
         printed = self._run("psql", "-X", "-q", "-t", "--csv", "-d", url, "-c", sql)
         return list(csv.reader(io.StringIO(printed)))
 

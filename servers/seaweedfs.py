@@ -69,7 +69,7 @@ class S3(NamedTuple):
 
     @staticmethod
     def environment_at(endpoint: str) -> dict[str, str]:
-        """Give the same for another way to the server."""
+        """Return the same for another way to the server."""
         return {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,

@@ -39,7 +39,7 @@ MakeHome = Callable[[str], Home]
 
 @pytest.fixture(scope="session")
 def make_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MakeHome:
-    """Give a function that makes an empty home of a kind; its servers run for all tests."""
+    """Return a function that makes an empty home of a kind; its servers run for all tests."""
 
     def make(kind: str) -> Home:
         data = tmp_path_factory.mktemp(kind.replace("+", "-")) / "data"
@@ -56,7 +56,7 @@ def make_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]]:
-    """Give a function that serves from a home of a kind, of which there is one for all tests."""
+    """Return a function that serves from a home of a kind, of which there is one for all tests."""
     running: dict[str, RunningRegistry] = {}
     with ExitStack() as stack:
 
@@ -73,7 +73,7 @@ def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked so over all the kinds of homes that its marker stands for."""
+    """Run marked tests over all kinds of homes of their marker."""
     is_single = metafunc.definition.get_closest_marker("one_home") is not None
     if is_single or "registry" not in metafunc.fixturenames:
         return

@@ -196,7 +196,7 @@ class TestGuessing:
             assert client.get("/v2/", auth=pair).status_code == 200
 
     def test_too_many_fields(self, guarded: RunningRegistry) -> None:
-        """A form that nobody means is refused like any other bad input."""
+        """A malformed form is refused like any other bad input."""
         for path in ("/oauth2/token", "/oauth2/exchange"):
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             answer = httpx.post(f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers)

@@ -67,7 +67,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "list_referrers": {"digest": DIGEST},
     "list_repositories": {},
 }
-"""What stands for the variables in the path of each operation; nothing of it exists."""
+"""The variables in the path of each operation; none of them exists."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ STORED = (
 
 
 async def seed(settings: Settings) -> KeyRing:
-    """Keep the identities, each with a scope map of its own; gives the keys of the registry."""
+    """Keep the identities, each with a scope map of its own; returns the keys of the registry."""
     with opened_stores(settings) as stores:
         for who in STORED:
             rules = (ScopeRule(RepositoryPattern(who.pattern), who.actions),)
@@ -279,7 +279,7 @@ def test_bearer_without_scope(closed: Closed, client: httpx.Client) -> None:
 def test_no_credentials_that_count(
     closed: Closed, client: httpx.Client, header: str | None
 ) -> None:
-    """Nobody comes in without credentials that are right."""
+    """Requests without valid credentials are refused."""
     check(closed, client, header, actions=None)
 
 

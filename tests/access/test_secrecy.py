@@ -33,7 +33,7 @@ def requests_for(repository: str) -> list[tuple[str, str]]:
 
 
 def bearer(client: httpx.Client, pair: tuple[str, str] | None, *scopes: str) -> dict[str, str]:
-    """Ask for a token; gives the header to send."""
+    """Ask for a token; returns the header to send."""
     query = {"service": "portside", "scope": list(scopes)}
     answer = client.get("/oauth2/token", params=query, auth=pair)
     assert answer.status_code == 200, answer.text
@@ -69,7 +69,7 @@ class TestMount:
     def test_from_what_one_may_not_read(
         self, nobody: httpx.Client, scheme: str, source: str
     ) -> None:
-        """It is no mount, and no error, whether the blob is there or not."""
+        """Nothing is mounted, and an upload begins, whether the blob exists or not."""
         digest = digest_of(image(THERE).blobs[0])
         headers = {"Authorization": f"Basic {PUSHER.encoded}"}
         if scheme == "bearer":

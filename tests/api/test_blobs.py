@@ -58,7 +58,7 @@ class TestPull:
     @pytest.mark.one_home
     @pytest.mark.parametrize("digest", ["sha256:bad", "nodigest", "sha256:" + "A" * 64, "md5:00"])
     def test_malformed_digest(self, client: httpx.Client, repository: str, digest: str) -> None:
-        """What is no digest is DIGEST_INVALID."""
+        """A malformed digest is DIGEST_INVALID."""
         answer = client.get(f"/v2/{repository}/blobs/{digest}")
         assert_error(answer, 400, "DIGEST_INVALID")
 
@@ -68,7 +68,7 @@ class TestRanges:
 
     @pytest.fixture
     def blob(self, client: httpx.Client, repository: str) -> tuple[str, bytes]:
-        """Give the path and the content of a blob of 2,048 bytes."""
+        """Return the path and the content of a blob of 2,048 bytes."""
         content = make_blob(SIZE, repository)
         return f"/v2/{repository}/blobs/{push_blob(client, repository, content)}", content
 
@@ -117,7 +117,7 @@ class TestRanges:
         "header", ["lines=1-2", "bytes", "bytes=", "bytes=a-b", "bytes=1", "bytes=1-2,x", "bytes=-"]
     )
     def test_ignored(self, client: httpx.Client, blob: tuple[str, bytes], header: str) -> None:
-        """What is no range of bytes is as if it were not there."""
+        """A Range header that is not in bytes is ignored."""
         answer = client.get(blob[0], headers={"Range": header})
         assert (answer.status_code, answer.content) == (200, blob[1])
 

@@ -28,7 +28,7 @@ class TestSuccesses:
 
     @pytest.fixture(params=["oci", "acr-2017"])
     def speaker(self, request: pytest.FixtureRequest) -> tuple[httpx.Client, bool]:
-        """Give a client of each registry, and whether it speaks the dialect of 2017."""
+        """Return a client of each registry, and whether it speaks the dialect of 2017."""
         is_acr = request.param == "acr-2017"
         return request.getfixturevalue("acr_client" if is_acr else "client"), is_acr
 

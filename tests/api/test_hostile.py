@@ -209,7 +209,7 @@ class TestBytes:
     def test_unread_bodies(
         self, registry: RunningRegistry, client: httpx.Client, repository: str
     ) -> None:
-        """A body that nobody wanted does not become the next request."""
+        """A body that was not read is not taken for the next request."""
         body = b"GET /v2/_catalog HTTP/1.1\r\nHost: test\r\n\r\n"
         head = (
             f"PUT /v2/{repository}/blobs/uploads/{'0' * 32}?digest={digest_of(b'')} HTTP/1.1\r\n"

@@ -42,7 +42,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def offset(client: httpx.Client, location: str) -> int:
-    """Ask where a session stands."""
+    """Ask for the offset of a session."""
     last = int(client.get(location).headers["Range"].removeprefix("0-"))
     return last + 1 if last else 0
 

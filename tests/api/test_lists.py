@@ -17,7 +17,7 @@ LINK = re.compile(r'<([^>]+)>; rel="next"')
 
 
 def follow(client: httpx.Client, path: str, key: str) -> list[list[Any]]:
-    """Read a list page by page, as the Link headers lead; gives the pages."""
+    """Read a list page by page, as the Link headers lead; returns the pages."""
     pages = []
     while True:
         answer = client.get(path)
@@ -85,7 +85,7 @@ class TestTags:
     @pytest.mark.one_home
     @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "1e3", "٣", "0x1"])
     def test_absurd_numbers(self, client: httpx.Client, repository: str, n: str) -> None:
-        """What is no number of results is refused."""
+        """A page size that is not a number is refused."""
         answer = client.get(f"/v2/{repository}/tags/list", params={"n": n})
         assert_error(answer, 400, "PAGINATION_NUMBER_INVALID")
         answer = client.get("/v2/_catalog", params={"n": n})
@@ -151,7 +151,7 @@ class TestReferrers:
     def refer(
         self, client: httpx.Client, repository: str, subject: Content
     ) -> dict[str, dict[str, Any]]:
-        """Push four kinds of referrer; gives the descriptors to expect, by digest."""
+        """Push four kinds of referrer; returns the descriptors to expect, by digest."""
         named: Any = {"subject": subject.descriptor}
         sbom = artifact((repository, 1), "application/vnd.sbom", **named, annotations={"a": "ü"})
         signature = artifact((repository, 2), "application/vnd.signature", **named)
@@ -235,7 +235,7 @@ class TestReferrers:
 
     @pytest.mark.one_home
     def test_malformed(self, client: httpx.Client, repository: str) -> None:
-        """What is no digest is refused."""
+        """A malformed digest is refused."""
         answer = client.get(f"/v2/{repository}/referrers/sha256:bad")
         assert_error(answer, 400, "DIGEST_INVALID")
 

@@ -247,7 +247,7 @@ class TestPush:
         ],
     )
     def test_malformed(self, client: httpx.Client, repository: str, payload: bytes) -> None:
-        """What is no manifest is MANIFEST_INVALID, however it is malformed."""
+        """A malformed manifest of any kind is MANIFEST_INVALID."""
         answer = put_manifest(client, repository, Content(payload, OCI_MANIFEST), "v1")
         assert_error(answer, 400, "MANIFEST_INVALID")
         assert client.get(f"/v2/{repository}/manifests/v1").status_code == 404

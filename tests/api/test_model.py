@@ -63,7 +63,7 @@ class Session:
 
 
 class RegistryModel(RuleBasedStateMachine):
-    """Each rule makes one call, and says what has to come of it."""
+    """Each rule makes one call, and says what the answer has to be."""
 
     client: httpx.Client
     sessions: Bundle[Session] = Bundle("sessions")

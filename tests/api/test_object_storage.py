@@ -30,7 +30,7 @@ class Served:
         self.client = connect(running.url, timeout=30)
 
     def push(self, repository: str, content: bytes) -> str:
-        """Push a blob in one request; gives its path."""
+        """Push a blob in one request; returns its path."""
         digest = digest_of(content)
         path = f"/v2/{repository}/blobs"
         answer = self.client.post(f"{path}/uploads/?digest={digest}", content=content)
@@ -94,7 +94,7 @@ class TestRedirects:
         assert secret not in str(answer.headers)
 
     def test_head(self, served: Served, repository: str) -> None:
-        """Nobody is sent on for a size; bytes that were lost have none."""
+        """HEAD is never redirected; a blob whose bytes were lost has no size."""
         path = served.push(repository, b"content")
         answer = served.client.head(path)
         assert (answer.status_code, answer.headers["content-length"]) == (200, "7")

@@ -146,7 +146,7 @@ class TestTypes:
         push(client, repository, index(image("child"), layers="x", config=[]), "index")
 
     def test_not_utf_8(self, client: httpx.Client, repository: str) -> None:
-        """JSON is UTF-8, in fields that nobody reads too."""
+        """JSON is UTF-8, in unknown fields as well."""
         content = artifact(repository, note="\N{LATIN SMALL LETTER Y WITH DIAERESIS}")
         for blob in content.blobs:
             push_blob(client, repository, blob)
@@ -238,7 +238,7 @@ def test_no_ranges(tmp_path: Path) -> None:
 
 
 class TestFarewell:
-    """RFC 9112, section 9.6: the answer to a body that is not wanted arrives all the same."""
+    """RFC 9112, section 9.6: the answer to a body that is not read arrives."""
 
     @pytest.mark.parametrize("size", [1_000_000, 64_000_000])
     def test_client_that_sends_on(

@@ -40,7 +40,7 @@ GRAMMAR_MAY_IMPORT = {
     "portside", "re", "secrets", "typing",
 }  # fmt: skip
 
-# Whoever works with stores sees them by their interfaces; verbs that verify a store look into it.
+# Other packages see stores by their interfaces; operations that verify a store look into it.
 ABOVE_STORES = ("acr", "api", "auth", "operations", "ui")
 STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
@@ -51,7 +51,7 @@ STORES_SEEN = {
 
 
 class Import(NamedTuple):
-    """One import statement's module, and the module that it stands in."""
+    """The imported module, and the module that imports it."""
 
     importer: str
     imported: str
@@ -78,7 +78,7 @@ def imports(source: Path) -> Iterator[Import]:
 
 
 def is_within(module: str, packages: tuple[str, ...]) -> bool:
-    """Tell whether a module is one of the packages or stands in one."""
+    """Whether a module is one of the packages or belongs to one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 

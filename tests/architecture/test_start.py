@@ -11,7 +11,7 @@ HEAVY = {"asyncpg", "cryptography", "granian", "jwt", "starlette"}
 
 
 def loaded(module: str) -> set[str]:
-    """Import a module in a process of its own; gives the packages that are loaded then."""
+    """Import a module in a process of its own; returns the packages that are loaded then."""
     script = f"import sys, {module}; print(*sys.modules)"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -70,7 +70,7 @@ class Explainer(Commands):
         self.file.write_text(ACCESS)
 
     def explain(self, *arguments: str) -> tuple[int, list[str]]:
-        """Ask; gives the exit code and the lines."""
+        """Ask; returns the exit code and the lines."""
         options = ("--access", str(self.file))
         code, printed, errors = self.run("access", "explain", *arguments, *options)
         assert errors == ""
@@ -167,7 +167,7 @@ class TestIdentities:
 
     @pytest.mark.parametrize("name", ["-", "anonymous"])
     def test_anonymous(self, portside: Explainer, name: str) -> None:
-        """Whoever sends no credentials has the anonymous rules alone."""
+        """Requests without credentials have the anonymous rules alone."""
         answer = portside.as_json(name, "pull", "public/a")
         assert (answer["allowed"], answer["identity"]) == (False, "anonymous")
         answer = portside.as_json(name, "pull", "public/a", "--anonymous", "public/*:pull")
@@ -185,12 +185,12 @@ class TestIdentities:
         assert answer["reason"] == "no trusted issuer is named 'other'"
 
     def test_unknown(self, portside: Explainer) -> None:
-        """A name that nobody has is denied everything."""
+        """An unknown name is denied everything."""
         code, lines = portside.explain("eve", "pull", "team/app")
         assert (code, lines[1:]) == (1, ["  because nobody is named 'eve'"])
 
     def test_disabled_and_expired(self, portside: Explainer) -> None:
-        """An account that is over is denied whatever the rules say; they are shown all the same."""
+        """A disabled or expired account is denied whatever the rules say; they are still shown."""
         code, lines = portside.explain("off", "pull", "x")
         assert code == 1
         assert lines[1:] == [

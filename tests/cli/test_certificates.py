@@ -80,7 +80,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def refusal(certificate: Path, key: Path) -> str:
-    """Give the reason for which the two cannot be used."""
+    """Return the reason for which the two cannot be used."""
     with pytest.raises(CertificateInvalid) as caught:
         check_certificate(str(certificate), str(key))
     assert "\n" not in str(caught.value)
@@ -111,7 +111,7 @@ class TestFiles:
     """Each file is named with what is wrong with it."""
 
     def test_encrypted(self, data: Path, tmp_path: Path) -> None:
-        """Nobody is asked for a password."""
+        """No password is asked for."""
         encryption = serialization.BestAvailableEncryption(b"hush")
         certificate, key = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()), encryption)
         options = ("--tls-certificate", str(certificate), "--tls-key", str(key))

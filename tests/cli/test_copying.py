@@ -101,7 +101,7 @@ def test_same_storage(source: Path, tmp_path: Path) -> None:
 
 
 def test_read_only(source: Path, tmp_path: Path) -> None:
-    """The switch holds at once in a registry that serves, and says how it stands."""
+    """The switch takes effect at once in a running registry, and reports its state."""
     where = ("--data", str(source))
     with (
         running_registry(source, "--workers", "1") as registry,

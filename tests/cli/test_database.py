@@ -22,7 +22,7 @@ STEPS = 3
 
 
 def fail(*arguments: str) -> str:
-    """Run a command that fails with one line, and give it."""
+    """Run a command that fails with one line, and return it."""
     code, printed, errors = run_portside(*arguments)
     assert (code, printed) == (1, ""), errors
     assert len(errors.splitlines()) == 1, errors

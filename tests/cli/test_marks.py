@@ -22,7 +22,7 @@ def url(postgresql: Server) -> str:
 
 @pytest.fixture
 def served(url: str, data: Path) -> Path:
-    """Serve a blob from a database and a directory; gives the directory."""
+    """Serve a blob from a database and a directory; returns the directory."""
     with running_registry(data, "--database", url) as registry:
         answer = httpx.post(
             f"{registry.url}/v2/app/blobs/uploads/",
@@ -34,7 +34,7 @@ def served(url: str, data: Path) -> Path:
 
 
 def fail(*arguments: str) -> str:
-    """Run a command that fails with one line, and give it."""
+    """Run a command that fails with one line, and return it."""
     code, printed, errors = run_portside(*arguments)
     assert (code, printed) == (1, ""), errors
     assert len(errors.splitlines()) == 1, errors
@@ -61,7 +61,7 @@ class TestAnotherPlace:
         assert all(word in line for word in mark.split('"') if len(word) == 32)
 
     def test_one_of_another_registry(self, served: Path, postgresql: Server, command: str) -> None:
-        """Whoever collected there would take all of its blobs for strays."""
+        """Collecting there would remove all of the registry's blobs as orphaned."""
         other = postgresql.make_database()
         assert run_portside("migrate", "--database", other)[0] == 0
         assert "holds the blobs of another registry" in self.run(command, served, other)

@@ -266,7 +266,7 @@ def _accepts(host: str, port: int) -> bool:
 
 
 def serve_and_fail(*options: str, env: dict[str, str] | None = None) -> str:
-    """Start a registry that cannot be started; gives the one line that it prints."""
+    """Start a registry that cannot be started; returns the one line that it prints."""
     code, printed, errors = run_portside("serve", *options, env=env)
     assert code == 1, errors
     assert printed == ""
@@ -316,7 +316,7 @@ class TestMistakes:
         assert f"cannot use the data directory {folder}" in message
 
     def test_broken_database(self, data: Path) -> None:
-        """A file that is no database is named for what it is."""
+        """A file that is not a database is reported as such."""
         data.mkdir()
         (data / "portside.db").write_bytes(b"this is no database" * 100)
         message = serve_and_fail("--data", str(data), "--listen", "127.0.0.1:0")
@@ -413,7 +413,7 @@ class TestMistakes:
         assert "delete must be on or off, not 'maybe'" in message
 
     def test_usage(self) -> None:
-        """What is no option or command at all is a mistake of usage."""
+        """An unknown option or command is a usage error."""
         for arguments in (("serve", "--nonsense"), ("nonsense",)):
             code, printed, errors = run_portside(*arguments)
             assert (code, printed) == (2, "")

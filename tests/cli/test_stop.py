@@ -35,7 +35,7 @@ def start_time(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process has not ended."""
+    """Whether a process has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def is_running(pid: int) -> bool:
 
 
 def has_handler(pid: int) -> bool:
-    """Tell whether a process does something of its own at SIGTERM."""
+    """Whether a process does something of its own at SIGTERM."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
@@ -86,7 +86,7 @@ class TestWhileItStarts:
             assert process.returncode == 0
 
     def test_while_the_object_store_is_silent(self, data: Path) -> None:
-        """Nobody goes on to wait for it."""
+        """A stop does not wait for it."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             silent.settimeout(30)
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""What becomes of the output when nobody takes it."""
+"""Output that cannot be written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("redirection", [">&-", "> /dev/full"])
 def test_serve(data: Path, redirection: str) -> None:
-    """A registry whose banner nobody can read serves and stops like any other."""
+    """A registry whose banner cannot be written serves and stops like any other."""
     with running_registry(data) as other:
         address = other.address
     command = shlex.join(serve_command(data, "--listen", address))
@@ -43,7 +43,7 @@ def test_serve(data: Path, redirection: str) -> None:
 
 
 def test_serve_and_head(data: Path) -> None:
-    """`portside serve | head -1` is no reason to end."""
+    """`portside serve | head -1` goes on serving."""
     port = take_port()
     command = serve_command(data, "--listen", f"127.0.0.1:{port}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

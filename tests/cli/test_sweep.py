@@ -15,7 +15,7 @@ from portside.config import Settings, make_settings
 
 
 class Counter(logging.Handler):
-    """Counts records, and wakes whoever waits for the second one."""
+    """Counts records, and wakes the test at the second one."""
 
     def __init__(self) -> None:
         super().__init__()

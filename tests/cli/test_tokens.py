@@ -46,7 +46,7 @@ def status(registry: RunningRegistry, name: str, password: str, path: str = "") 
 
 
 def passwords_of(document: dict[str, list[dict[str, str]]]) -> dict[str, str]:
-    """Give the passwords that were just made by their names."""
+    """Return the passwords that were just made by their names."""
     return {password["name"]: password["value"] for password in document["passwords"]}
 
 

@@ -31,7 +31,7 @@ def portside(data: Path) -> Commands:
 
 @pytest.fixture
 def serving(data: Path) -> Iterator[RunningRegistry]:
-    """Serve the directory meanwhile."""
+    """Serve the directory for the length of the test."""
     with running_registry(data, env=FAST) as registry:
         yield registry
 
@@ -164,7 +164,7 @@ class Terminal:
         os.write(self._master, f"{text}\n".encode())
 
     def finish(self) -> int:
-        """Read on to the end; gives the exit code."""
+        """Read on to the end; returns the exit code."""
         try:
             while piece := os.read(self._master, 1024):
                 self.shown += piece.decode()
@@ -235,7 +235,7 @@ class TestManage:
 
     @pytest.mark.parametrize("command", ["remove", "passwd", "disable", "enable"])
     def test_nobody(self, portside: Commands, command: str) -> None:
-        """A name that nobody has is named, and so is a directory without a registry."""
+        """An unknown name is reported, and so is a directory without a registry."""
         assert "does not contain a registry" in portside.refused("user", command, "eve")
         assert not portside.data.exists()
         with portside.registrar():

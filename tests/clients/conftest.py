@@ -15,7 +15,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Give a function that runs a client to its end and returns what it printed.
+    """Return a function that runs a client to its end and returns what it printed.
 
     Each test has a home of its own, so that no client finds what another left.
     """
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def storage() -> Iterator[list[str]]:
-    """Give the options that keep the images of podman and buildah in a folder of the test.
+    """Return the options that keep the images of podman and buildah in a folder of the test.
 
     podman refuses a folder whose path is longer than 50 characters, as those of pytest are.
     """

@@ -31,7 +31,7 @@ class Credential:
     token: str
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
-        """Give the token."""
+        """Return the token."""
         return AccessToken(self.token, int(time.time()) + 3600)
 
 
@@ -75,7 +75,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 
 @pytest.fixture
 def alice(azure: Azure) -> Iterator[ContainerRegistryClient]:
-    """Give the client of a user who may do everything."""
+    """Return the client of a user who may do everything."""
     with azure.client(ALICE.text) as client:
         yield client
 
@@ -166,7 +166,7 @@ def test_pull_only(azure: Azure, repository: str) -> None:
 
 @pytest.mark.parametrize("token", [f"{VICTIM.name}:a wrong password", "a.b.c", "nothing"])
 def test_wrong_credential(azure: Azure, repository: str, token: str) -> None:
-    """What is no credential of the registry is exchanged for nothing."""
+    """Credentials that are not the registry's are not exchanged."""
     with azure.client(token) as client, pytest.raises(ClientAuthenticationError):
         client.get_manifest(f"private/{repository}", "v1")
 

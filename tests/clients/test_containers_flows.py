@@ -55,7 +55,7 @@ def basic(by_scheme: dict[str, RunningRegistry]) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def unique() -> str:
-    """Give a word that no other test uses."""
+    """Return a word that no other test uses."""
     return uuid.uuid4().hex
 
 
@@ -71,7 +71,7 @@ def challenge_of(answer: httpx.Response) -> tuple[str, dict[str, str]]:
 
 
 def authorised(client: httpx.Client, token: str) -> httpx.Client:
-    """Give a client that sends a token with every request; the caller closes the first one."""
+    """Return a client that sends a token with every request; the caller closes the first one."""
     return connect(client.base_url, headers={"Authorization": f"Bearer {token}"})
 
 
@@ -132,7 +132,7 @@ class Docker:
         return str(document["token"])
 
     def log_in(self) -> str:
-        """Log in; gives the identity token that is kept in the place of the password."""
+        """Log in; returns the identity token that is kept in the place of the password."""
         answer = self.http.get("/v2/", headers={"Authorization": f"Bearer {self.token()}"})
         assert answer.status_code == 200
         assert self.identity
@@ -155,7 +155,7 @@ class TestDocker:
         assert_error(Docker(bearer, wrong).ask(), 401, "UNAUTHORIZED")
 
     def test_wrong_identity_token(self, bearer: httpx.Client) -> None:
-        """What is no refresh token is refused."""
+        """A text that is not a refresh token is refused."""
         access_token = Docker(bearer, PUSHER).token()
         for wrong in ("nothing", "a.b.c", access_token):
             assert_error(Docker(bearer, identity=wrong).ask(), 401, "UNAUTHORIZED")
@@ -214,7 +214,7 @@ class TestDocker:
             assert finished.status_code == 201
 
     def test_pull_only(self, bearer: httpx.Client, unique: str) -> None:
-        """Asking for more than is allowed gives a token all the same; pushing is denied then."""
+        """Asking for more than is allowed returns a token; pushing with it is denied."""
         repository = f"team/{unique}"
         token = Docker(bearer, PULLER).token(f"repository:{repository}:pull,push")
         with authorised(bearer, token) as puller:
@@ -312,7 +312,7 @@ def token_of(answer: httpx.Response) -> str:
 
 @pytest.fixture
 def identity(bearer: httpx.Client) -> Login:
-    """Give the pusher's identity token, as credentials with an empty name."""
+    """Return the pusher's identity token, as credentials with an empty name."""
     return Login("", Docker(bearer, PUSHER).log_in())
 
 
@@ -357,7 +357,7 @@ class TestContainerd:
         assert_error(containerd.get(), 401, "UNAUTHORIZED")
 
     def test_without_login(self, bearer: httpx.Client, unique: str) -> None:
-        """The public repository is read without any token: nobody asks for one."""
+        """The public repository is read without a token: none is asked for."""
         repository, content = f"public/{unique}", image(unique)
         with connect(bearer.base_url, auth=ALICE.pair) as alice:
             push(alice, repository, content, "1")
@@ -371,7 +371,7 @@ class TestContainerd:
         assert challenge_of(refused)[1]["error"] == "insufficient_scope"
 
     def test_where_there_are_no_tokens(self, basic: httpx.Client, unique: str) -> None:
-        """Basic is asked for; whoever asks for a token nevertheless is sent on, and finds none.
+        """Basic is asked for; a client that still asks for a token is sent on, and finds none.
 
         404 is a status after which `doBearerAuth` falls back to the query.
         """
@@ -428,7 +428,7 @@ class TestAzLogin:
 
     @pytest.mark.parametrize("token", ["", "nothing", "a.b.c", f"{VICTIM.name}:wrong"])
     def test_exchange_refused(self, bearer: httpx.Client, token: str) -> None:
-        """What is no credential is exchanged for nothing, and is no password either."""
+        """A text that is not a credential is not exchanged, nor accepted as a password."""
         form = {"grant_type": "access_token", "service": "portside", "access_token": token}
         assert_error(bearer.post("/oauth2/exchange", data=form), 401, "UNAUTHORIZED")
         assert_error(Docker(bearer, Login(TOKEN_USER, token)).ask(), 401, "UNAUTHORIZED")
@@ -462,7 +462,7 @@ def test_one_challenge(by_scheme: dict[str, RunningRegistry], scheme: str, uniqu
 def test_first_look_of_a_push(bearer: httpx.Client, unique: str) -> None:
     """Who looks for a blob is told to ask for a token to push with (oras-py#187).
 
-    Whoever may only pull gets one for that.
+    A user who may only pull gets a token for that.
     """
     refused = bearer.head(f"/v2/team/{unique}/blobs/{digest_of(b'')}")
     assert challenge_of(refused)[1]["scope"] == f"repository:team/{unique}:pull,push"

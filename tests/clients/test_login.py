@@ -41,19 +41,19 @@ def by_scheme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ru
 def guarded(
     request: pytest.FixtureRequest, by_scheme: dict[str, RunningRegistry]
 ) -> RunningRegistry:
-    """Give a registry with access control, of either scheme."""
+    """Return a registry with access control, of either scheme."""
     return by_scheme[request.param]
 
 
 @pytest.fixture
 def bearer(by_scheme: dict[str, RunningRegistry]) -> RunningRegistry:
-    """Give the registry that has a token server."""
+    """Return the registry that has a token server."""
     return by_scheme["bearer"]
 
 
 @pytest.fixture
 def unique() -> str:
-    """Give a word that no other test uses."""
+    """Return a word that no other test uses."""
     return uuid.uuid4().hex
 
 
@@ -104,14 +104,14 @@ class Tool:
 
 @pytest.fixture
 def tools(run: Run, storage: list[str], tmp_path: Path) -> dict[str, Tool]:
-    """Give the three clients, which share a home."""
+    """Return the three clients, which share a home."""
     needs = {"podman": storage, "skopeo": [], "buildah": storage}
     return {name: Tool(name, options, run, tmp_path) for name, options in needs.items()}
 
 
 @pytest.fixture(params=["podman", "skopeo", "buildah"])
 def tool(request: pytest.FixtureRequest, tools: dict[str, Tool]) -> Tool:
-    """Give one of the clients."""
+    """Return one of the clients."""
     return tools[request.param]
 
 
@@ -123,7 +123,7 @@ def provide(tools: dict[str, Tool], layout: Layout, remote: str) -> None:
 
 
 def blobs_in(registry: RunningRegistry, repository: str, layout: Layout) -> list[int]:
-    """Give the status of each blob of an image in a repository."""
+    """Return the status of each blob of an image in a repository."""
     with connect(registry.url, auth=ALICE.pair) as plain:
         return [
             plain.head(f"/v2/{repository}/blobs/sha256:{name}").status_code
@@ -132,7 +132,7 @@ def blobs_in(registry: RunningRegistry, repository: str, layout: Layout) -> list
 
 
 def events(registry: RunningRegistry, path: str) -> list[dict[str, Any]]:
-    """Give the requests for paths with a certain start, as the registry logged them."""
+    """Return the requests for paths with a certain start, as the registry logged them."""
     lines = [line[line.index("{") :] for line in registry.log.splitlines() if '"path":' in line]
     return [event for event in map(json.loads, lines) if event["path"].startswith(path)]
 
@@ -140,7 +140,7 @@ def events(registry: RunningRegistry, path: str) -> list[dict[str, Any]]:
 def test_login_push_pull_logout(
     tool: Tool, guarded: RunningRegistry, layout: Layout, unique: str
 ) -> None:
-    """Whoever has logged in pushes and pulls; whoever has logged out does not any more."""
+    """A user who has logged in pushes and pulls; after logging out, neither works."""
     remote = f"{guarded.address}/team/{unique}:1"
     assert "Login Succeeded!" in tool.login(guarded.address, PUSHER)
     tool.push(layout, remote)
@@ -277,7 +277,7 @@ def test_search(
 def test_search_without_login(
     tools: dict[str, Tool], bearer: RunningRegistry, layout: Layout, unique: str
 ) -> None:
-    """Where there are tokens, whoever has not logged in finds what everybody may read."""
+    """Under Bearer, a client without a login sees the public repositories."""
     for place in ("public", "private"):
         provide(tools, layout, f"{bearer.address}/{place}/{unique}:1")
     found = tools["podman"]("search", PLAIN, f"{bearer.address}/{unique}").split()[2:]

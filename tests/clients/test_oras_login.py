@@ -68,21 +68,21 @@ class Oras:
         return f"{self.registry.address}/{repository}:{tag}"
 
     def assert_absent(self, repository: str) -> None:
-        """Expect that nobody has pushed anything."""
+        """Expect that nothing was pushed."""
         with connect(self.registry.url, auth=ALICE.pair) as plain:
             assert_error(plain.get(f"/v2/{repository}/tags/list"), 404, "NAME_UNKNOWN")
 
 
 @pytest.fixture(params=WAYS, ids="-".join)
 def oras_py(request: pytest.FixtureRequest, by_scheme: dict[str, RunningRegistry]) -> Oras:
-    """Give one of the ways."""
+    """Return one of the ways."""
     scheme, backend = request.param
     return Oras(by_scheme[scheme], backend)
 
 
 @pytest.fixture
 def with_tokens(by_scheme: dict[str, RunningRegistry]) -> Oras:
-    """Give the way that is the default of both sides."""
+    """Return the way that is the default of both sides."""
     return Oras(by_scheme["bearer"], "token")
 
 
@@ -164,7 +164,7 @@ def test_without_login(oras_py: Oras, repository: str, home: Path) -> None:
 
 
 def test_private_without_login(with_tokens: Oras, repository: str, home: Path) -> None:
-    """Nobody reads the private one, or pushes to the public one, without a login."""
+    """Without a login the private one cannot be read, and the public one not pushed to."""
     target = with_tokens.target(repository)
     with_tokens.client(ALICE).push(files=["chart.tgz"], target=target)
     (home / ".docker" / "config.json").unlink()

@@ -17,7 +17,7 @@ PLAIN = "--tls-verify=false"
 
 @pytest.fixture
 def image(run: Run, storage: list[str], tmp_path: Path, repository: str) -> str:
-    """Build an image of three layers from nothing; gives its name."""
+    """Build an image of three layers from nothing; returns its name."""
     name = f"localhost/{repository}:built"
     base = "scratch"
     for number, size in enumerate((1000, 300_000, 5_000_000)):

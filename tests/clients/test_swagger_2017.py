@@ -65,7 +65,7 @@ class Operations:
         return set(self._by_route)
 
     def call(self, method: str, path: str, **parameters: str) -> Any:
-        """Call an operation; gives the answer, whose status has to be a documented one."""
+        """Call an operation; returns the answer, whose status has to be a documented one."""
         operation = self._by_route[method, path]
         self.called.add((method, path))
         try:

@@ -35,7 +35,7 @@ def names_in(path: Path) -> set[str]:
 
 
 def code_in(page: Path) -> list[str]:
-    """List what stands in code font on a page, without its blocks."""
+    """List the inline code of a page."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`([^`\s]+)`", text)
 

@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "portside"
 
 
 def rows(name: str) -> list[str]:
-    """Give the rows of the tables of a page."""
+    """Return the rows of the tables of a page."""
     text = (REFERENCE / name).read_text("utf-8")
     return [line for line in text.splitlines() if line.startswith("| ")]
 

@@ -49,7 +49,7 @@ def read(name: str) -> str:
 
 
 def fences(text: str, language: str) -> list[str]:
-    """Give the blocks of a page that are in a language."""
+    """Return the blocks of a page that are in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
@@ -168,7 +168,7 @@ class TestCompose:
 
     @pytest.fixture
     def nodes(self, services: dict[str, Any]) -> list[dict[str, Any]]:
-        """Give the services that are nodes."""
+        """Return the services that are nodes."""
         return [service for name, service in services.items() if name.startswith("node")]
 
     def test_settings(self, nodes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ class TestKubernetes:
 
     @pytest.fixture
     def pod(self, objects: list[dict[str, Any]]) -> dict[str, Any]:
-        """Give what a pod is made of."""
+        """Return what a pod is made of."""
         spec: dict[str, Any] = find(objects, "Deployment")["spec"]["template"]["spec"]
         return spec
 
@@ -323,7 +323,7 @@ class TestKubernetes:
 
 
 def find(objects: list[dict[str, Any]], kind: str, name: str = "portside") -> dict[str, Any]:
-    """Give the one object of a kind and name."""
+    """Return the one object of a kind and name."""
     (found,) = [
         item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)
     ]

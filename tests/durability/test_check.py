@@ -35,18 +35,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(made: Path, data: Path) -> Path:
-    """Give a store that the test may damage."""
+    """Return a store that the test may damage."""
     return copytree(made, data)
 
 
 def blob(store: Path, content: Content = LAYERS) -> Path:
-    """Give the file of a layer."""
+    """Return the file of a layer."""
     encoded = digest_of(content.blobs[1]).removeprefix("sha256:")
     return store / "blobs" / "sha256" / encoded[:2] / encoded
 
 
 def upload(store: Path) -> Path:
-    """Give the file of the upload."""
+    """Return the file of the upload."""
     (found,) = (store / "uploads").iterdir()
     return found
 

@@ -109,7 +109,7 @@ def test_nothing_is_wrong_under_load(data: Path) -> None:
 
 
 def test_damage_is_found_under_load(data: Path) -> None:
-    """What is wrong is named all the same."""
+    """Damage is found under load as well."""
     content = image("kept")
     lost = digest_of(content.blobs[1])
     with running_registry(data) as registry, connect(registry.url) as client:
@@ -121,7 +121,7 @@ def test_damage_is_found_under_load(data: Path) -> None:
 
 
 async def test_the_log_does_not_grow(data: Path) -> None:
-    """No cursor is open while a blob is read: the log can be taken into the database meanwhile."""
+    """No cursor is open while a blob is read, so the log can be checkpointed."""
     with running_registry(data) as registry, connect(registry.url) as client:
         push(client, "a", image("first", layers=3), "v1")
         async with connected_stores(make_settings({"data": str(data)}), read_only=True) as stores:
@@ -134,7 +134,7 @@ async def test_the_log_does_not_grow(data: Path) -> None:
 
 
 def is_reading(data: Path) -> bool:
-    """Tell whether a connection keeps the log from starting anew."""
+    """Whether a connection keeps the log from starting anew."""
     with closing(sqlite3.connect(data / "portside.db", timeout=0)) as connection:
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return bool(busy)

@@ -1,4 +1,4 @@
-"""Upload sessions that nobody uses end by themselves."""
+"""Unused upload sessions expire."""
 
 from __future__ import annotations
 

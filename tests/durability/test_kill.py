@@ -34,7 +34,7 @@ class Ledger:
     acknowledged: int = 0
 
     def note(self, repository: str, tag: str, content: Content) -> None:
-        """Take down a push that was acknowledged, and tell whoever waits for it."""
+        """Record a push that was acknowledged, and wake the waiting test."""
         self.manifests[repository, content.digest] = content
         self.tags[repository, tag] = content
         with self.changed:
@@ -145,7 +145,7 @@ def assert_kept(client: httpx.Client, ledger: Ledger) -> None:
 
 
 def is_time(pushers: list[Pusher], wanted: int) -> bool:
-    """Tell whether so many pushes were acknowledged, or something went wrong."""
+    """Whether so many pushes were acknowledged, or something went wrong."""
     done = sum(pusher.ledger.acknowledged for pusher in pushers)
     return done >= wanted or any(pusher.failure for pusher in pushers)
 

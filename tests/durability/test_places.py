@@ -22,7 +22,7 @@ SERVE = ("--listen", "127.0.0.1:0")
 
 
 def fail(command: str, data: Path) -> str:
-    """Run a command that fails with one line, and give it."""
+    """Run a command that fails with one line, and return it."""
     options = SERVE if command == "serve" else ()
     code, printed, errors = run_portside(command, "--data", str(data), *options)
     assert (code, printed) == (1, ""), errors
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(made: Path, data: Path) -> Path:
-    """Give a store that the test may change."""
+    """Return a store that the test may change."""
     return copytree(made, data)
 
 
@@ -165,7 +165,7 @@ class TestOwner:
 
     @pytest.mark.parametrize("lock", ["missing", "root's"])
     def test_collect_leaves_the_lock_to_the_registry(self, store: Path, lock: str) -> None:
-        """The lock belongs to the owner of the database, whoever made it."""
+        """The lock file belongs to the owner of the database, whichever user created it."""
         os.chown(store / "portside.db", self.OTHER, self.OTHER)
         if lock == "missing":
             (store / "portside.db.lock").unlink()
@@ -175,7 +175,7 @@ class TestOwner:
         assert (found.st_uid, found.st_gid) == (self.OTHER, self.OTHER)
 
     def test_serve_makes_the_lock(self, data: Path) -> None:
-        """A registry that only reads leaves nothing to be made by whoever writes first."""
+        """A registry that only reads has created all that the first writer needs."""
         with running_registry(data):
             assert (data / "portside.db.lock").exists()
 

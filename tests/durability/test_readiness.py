@@ -72,7 +72,7 @@ def test_nothing_is_left(registry: RunningRegistry) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """It is 503 as well: whoever asks only wants to know whether to send requests here."""
+    """It is 503 as well: a load balancer only needs to know whether to send requests here."""
     folder = tmp_path / "small"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], check=True)

@@ -55,7 +55,7 @@ def mortal(
     folder = tmp_path_factory.mktemp("mortal")
     storage = (f"s3://{BUCKET}/mortal", S3.environment_at(way.url))
     home = Home(folder / "data", database.make_database(), *storage)
-    # Nobody waits for long for an upload that a killed node held.
+    # Uploads that a killed node held are released soon.
     options = ("--redirect", "never", "--upload-hold-timeout", "0.5")
     with running_cluster(home, folder, *options) as cluster:
         yield cluster

@@ -38,7 +38,7 @@ def nodes(cluster: Cluster) -> Iterator[list[httpx.Client]]:
 
 @pytest.fixture(params=range(3))
 def three(request: pytest.FixtureRequest, nodes: list[httpx.Client]) -> list[httpx.Client]:
-    """Give the nodes, each of them once as the first, which writes."""
+    """Return the nodes, each of them once as the first, which writes."""
     return [*nodes[request.param :], *nodes[: request.param]]
 
 

@@ -167,7 +167,7 @@ class Deserter(socketserver.BaseRequestHandler):
 
 @contextmanager
 def deserters(count: int) -> Iterator[tuple[list[int], list[str]]]:
-    """Run such nodes; gives their ports, and the methods that they have seen."""
+    """Run such nodes; returns their ports, and the methods that they have seen."""
     seen: list[str] = []
     handler = type("Handler", (Deserter,), {"seen": seen})
     servers = [socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Nodes, the database and the blob store fail while clients work: nobody is told what is not so."""
+"""Nodes, the database and the blob store fail under load: no acknowledged write is lost."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_nodes_are_killed(mortal: Cluster) -> None:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_the_database_restarts(mortal: Cluster, database: Server, mode: str) -> None:
-    """Requests fail meanwhile, and go well afterwards; no node has to be started again."""
+    """Requests fail during the restart and succeed after it; no node has to be restarted."""
     load = Load(mortal, mode)
     with load.running():
         for _ in range(2):
@@ -97,7 +97,7 @@ def test_the_database_restarts(mortal: Cluster, database: Server, mode: str) -> 
 
 
 def test_the_database_is_away_for_a_while(mortal: Cluster, database: Server) -> None:
-    """It is away until clients have noticed, and a node is killed meanwhile."""
+    """It is away until clients have noticed, and a node is killed during that time."""
     load = Load(mortal, "away")
     with load.running():
         database.stop()

@@ -99,13 +99,13 @@ class Objects:
         self.names = {content.digest: name for name, content in self.contents.items()}
 
     def prepare(self, client: httpx.Client) -> None:
-        """Push all that nobody deletes."""
+        """Push the content that is never deleted."""
         push_blob(client, f"{self.prefix}/a", self.contents["needy"].blobs[0])
         for name in ("one", "two"):
             push(client, f"{self.prefix}/a", self.contents[name])
 
     def ask(self, client: httpx.Client, request: tuple[str, ...]) -> Hashable:
-        """Make one call; gives the status, or which manifest is tagged."""
+        """Make one call; returns the status, or which manifest is tagged."""
         kind, *rest = request
         if kind in {"push", "mount", "unlink", "head"}:
             return self._ask_for_blob(client, kind, rest[0])

@@ -28,7 +28,7 @@ def readiness(mortal: Cluster) -> list[httpx.Response]:
 
 
 def trouble(node: Node) -> str:
-    """Ask a node that is not ready why; gives its line."""
+    """Ask a node that is not ready why; returns its line."""
     answer = httpx.get(f"{node.url}/readyz", timeout=30)
     detail = assert_error(answer, 503, "UNAVAILABLE")
     assert "\n" not in detail
@@ -37,7 +37,7 @@ def trouble(node: Node) -> str:
 
 
 def is_ready(mortal: Cluster) -> bool:
-    """Tell whether all nodes are."""
+    """Whether all nodes are running."""
     return [answer.status_code for answer in readiness(mortal)] == [200] * 3
 
 
@@ -51,7 +51,7 @@ class TestReadiness:
         try:
             for node in mortal.nodes:
                 assert trouble(node).startswith("the database")
-            # It lives all the same: there is nothing that a restart would help.
+            # It is alive: a restart would not help.
             assert httpx.get(f"{mortal.nodes[0].url}/healthz").status_code == 200
             answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list")
             assert_error(answer, 503, "UNAVAILABLE")
@@ -166,7 +166,7 @@ class TestEnd:
 
 
 def is_held(way: Faulty, location: str) -> bool:
-    """Tell whether a node has begun to write to an upload: it asked the store for it."""
+    """Whether a node has begun to write to an upload: it asked the store for it."""
     upload = location.rpartition("/")[2]
     return any(upload in line for line in way.requests)
 

@@ -78,7 +78,7 @@ EITHER_DATABASE = pytest.mark.parametrize("target", ["sqlite", "postgresql"], in
 
 
 def blob_file(root: Path, content: bytes) -> Path:
-    """Give the file of a blob."""
+    """Return the file of a blob."""
     encoded = Digest.of(content).encoded
     return root / "blobs" / "sha256" / encoded[:2] / encoded
 
@@ -323,7 +323,7 @@ class TestRefusals:
 
     @EITHER_DATABASE
     async def test_one_at_a_time(self, source: Side, target: Side) -> None:
-        """Two copies do not undo what the other one does; one that ended is in nobody's way."""
+        """Two copies do not undo each other's work; one that has ended blocks no other."""
         async with target.metadata.claim():
             for begin in (copy, finish):
                 with pytest.raises(Unavailable, match="at work"):
@@ -356,7 +356,7 @@ class TestRefusals:
         assert (await target.metadata.standing()).read_only
 
     async def test_a_copy_of_a_copy(self, tmp_path: Path, source: Side, target: Side) -> None:
-        """A copy under way is no source, and no target of another registry."""
+        """A copy in progress is neither the source nor the target of another copy."""
         await copy(source, target)
         async with opened_side(tmp_path / "third") as third:
             with pytest.raises(NotItsCopy):

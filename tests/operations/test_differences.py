@@ -16,13 +16,13 @@ TABLES = st.dictionaries(
 
 
 async def stream(table: dict[Key, int]) -> AsyncIterator[Row]:
-    """Give rows in the order of keys."""
+    """Return rows in the order of keys."""
     for key in sorted(table):
         yield (*key, table[key])
 
 
 def key_of(row: Row) -> Key:
-    """Give the first two columns."""
+    """Return the first two columns."""
     return row[:2]
 
 

@@ -1,4 +1,4 @@
-"""The sweep ends what nobody uses: all of it, and nothing else."""
+"""The sweep ends all unused uploads, and nothing else."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class TestNames:
 
     @given(st.text(st.sampled_from("aB0/._- é\0\n"), max_size=12))
     def test_nothing_else(self, text: str) -> None:
-        """What the expression does not match is no name."""
+        """A text that the expression does not match is not a name."""
         if re.fullmatch(NAME, text):
             RepositoryName.parse(text)
         else:
@@ -70,7 +70,7 @@ class TestReferences:
 
     @given(st.text(max_size=140))
     def test_nothing_else_is_a_tag(self, text: str) -> None:
-        """What the expression does not match is no tag."""
+        """A text that the expression does not match is not a tag."""
         if re.fullmatch(TAG, text):
             Tag.parse(text)
         else:
@@ -102,7 +102,7 @@ class TestReferences:
         ],
     )
     def test_malformed_digest(self, text: str) -> None:
-        """Another length, case or algorithm is no digest."""
+        """A text of another length, case or algorithm is not a digest."""
         with pytest.raises(DigestInvalid):
             Digest.parse(text)
 

@@ -16,7 +16,7 @@ names = st.lists(component, min_size=1, max_size=4).map("/".join)
 
 @st.composite
 def starts_of_names(draw: st.DrawFn) -> tuple[str, str]:
-    """Give a name and a pattern with a star that matches it."""
+    """Return a name and a pattern with a star that matches it."""
     name = draw(names)
     return name, name[: draw(st.integers(0, len(name) - 1))] + "*"
 

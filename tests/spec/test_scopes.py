@@ -47,7 +47,7 @@ class TestScopes:
     @example(["repository:a:pull repository:a:", "::", "registry:catalog:pull", ":a:pull"])
     @example(["repository(" + "a" * 1000])
     def test_any_text(self, texts: list[str]) -> None:
-        """Any text is read; what comes of it has a resource and at least one action."""
+        """Any text is read; each scope in it has a resource and at least one action."""
         for scope in parse_scopes(texts):
             assert scope.name
             assert scope == CATALOG_SCOPE or scope.type == REPOSITORY

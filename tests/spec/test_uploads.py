@@ -26,7 +26,7 @@ def fresh() -> UploadSession:
 
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_chunks(offset: int, start: int) -> None:
-    """A chunk is taken where the session stands, and nowhere else."""
+    """A chunk is accepted at the session's offset only."""
     session = fresh().at(offset)
     if start == offset:
         session.check_chunk(ByteRange(start, start + 1))
@@ -45,7 +45,7 @@ def test_received() -> None:
 
 @pytest.mark.parametrize("text", ["", "0" * 31, "0" * 33, "G" * 32, "../" * 10])
 def test_ids(text: str) -> None:
-    """What Portside cannot have made is no id."""
+    """A text that Portside cannot have issued is not an upload id."""
     with pytest.raises(BlobUploadUnknown):
         UploadId.parse(text)
     assert UploadId.parse(UploadId.fresh())

@@ -26,7 +26,7 @@ PORTS = range(20_000, 32_000)
 
 
 def take_port() -> int:
-    """Give a port of the loopback that is free now."""
+    """Return a port of the loopback that is free now."""
     while True:
         port = random.choice(PORTS)
         try:
@@ -37,7 +37,7 @@ def take_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Tell whether connections are taken."""
+    """Whether connections are taken."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -46,7 +46,7 @@ def listens(port: int) -> bool:
 
 
 def find_nginx() -> str:
-    """Give the program; skips the test if there is none, but in CI."""
+    """Return the program; skips the test if there is none, but in CI."""
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     with server_needed():
         if found is None:

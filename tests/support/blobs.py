@@ -25,7 +25,7 @@ async def listed(items: AsyncIterator[Item]) -> list[Item]:
 async def stage(
     blobs: BlobStore, upload: UploadId, offset: int, content: bytes, *, keep: bool = False
 ) -> int:
-    """Append content to an upload in a hold of its own; gives the offset."""
+    """Append content to an upload in a hold of its own; returns the offset."""
     async with blobs.hold(upload) as staging:
         await staging.resume(offset, Algorithm.SHA256)
         for start in range(0, len(content), STEP):

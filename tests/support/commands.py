@@ -25,7 +25,7 @@ class Commands:
         self.data = data
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; gives its exit code, standard output and standard error."""
+        """Run a command; returns its exit code, standard output and standard error."""
         return run_portside(*arguments, "--data", str(self.data), env=FAST)
 
     def do(self, *arguments: str) -> str:
@@ -51,7 +51,7 @@ class Commands:
         return errors
 
     def add_user(self, name: str, password: str) -> str:
-        """Add a user; gives what is printed."""
+        """Add a user; returns what is printed."""
         return self.do("user", "add", name, "--password-file", str(self.write(password)))
 
     def write(self, password: str) -> Path:

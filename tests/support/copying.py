@@ -31,7 +31,7 @@ from support.content import Content
 
 
 def now() -> int:
-    """Give the time in microseconds since 1970."""
+    """Return the time in microseconds since 1970."""
     return time.time_ns() // 1000
 
 
@@ -92,7 +92,7 @@ async def finish(
 
 
 async def unequal(source: Side, target: Side) -> list[object]:
-    """Give all rows that are not the same on both sides."""
+    """Return all rows that are not the same on both sides."""
     return [
         pair
         for table in TABLES

@@ -48,7 +48,7 @@ class _State:
     sent: int = 0
 
     def take(self, line: str) -> _Fault | None:
-        """Give the fault that is due for a request, and count it."""
+        """Return the fault that is due for a request, and count it."""
         self.requests.append(line)
         for fault in self.faults:
             if fault.count and fault.where in line:
@@ -162,7 +162,7 @@ class Faulty:
                 self._idle.set()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request, and close: whoever asks again connects again."""
+        """Answer one request, and close: a client that asks again connects again."""
         head = await reader.readuntil(b"\r\n\r\n")
         fault = self._state.take(head.partition(b"\r\n")[0].decode("latin-1"))
         await self._moves.wait()
@@ -223,7 +223,7 @@ async def _skip(reader: asyncio.StreamReader, head: bytes) -> None:
 
 
 def _length(head: bytes) -> int:
-    """Give the length of a request's body; object stores are always told."""
+    """Return the length of a request's body; object stores are always told."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":

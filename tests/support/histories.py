@@ -16,7 +16,7 @@ State = TypeVar("State", bound=Hashable)
 
 
 class Call(NamedTuple):
-    """What was asked for, what came of it, and when; `answer` None means that nobody knows."""
+    """A call, its answer, and when; an `answer` of None means that the outcome is unknown."""
 
     started: float
     ended: float
@@ -32,10 +32,10 @@ class History:
         self._lock = threading.Lock()
 
     def note(self, request: tuple[str, ...], ask: Callable[[], Hashable]) -> Hashable:
-        """Make a call, keep it, and give its answer."""
+        """Make a call, keep it, and return its answer."""
         started = time.monotonic()
         answer = ask()
-        # What nobody knows may still happen at any later moment.
+        # A call of unknown outcome may still happen at any later moment.
         ended = time.monotonic() if answer is not None else float("inf")
         with self._lock:
             self.calls.append(Call(started, ended, request, answer))

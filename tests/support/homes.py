@@ -20,7 +20,7 @@ class Home:
     """A place that a registry, or all nodes of one, is served from.
 
     `database` and `storage` are the addresses of both where they are not the directory; `env` is
-    what stands in the environment.
+    the environment variables.
     """
 
     data: Path
@@ -39,11 +39,11 @@ class Home:
         return ("--database", self.database) if self.database else ()
 
     def run(self, *command: str) -> tuple[int, str, str]:
-        """Run a command here; gives its exit code, standard output and standard error."""
+        """Run a command here; returns its exit code, standard output and standard error."""
         return run_portside(*command, "--data", str(self.data), *self.options, env=self.env)
 
     def manage(self, *command: str) -> str:
-        """Run a command about identities, which succeeds, and give what it prints."""
+        """Run a command about identities, which succeeds, and return what it prints."""
         options = ("--data", str(self.data), *self._database)
         code, printed, errors = run_portside(*command, *options, env=self.env)
         assert code == 0, errors

@@ -17,7 +17,7 @@ GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def _layer(size: int, seed: object) -> tuple[bytes, str]:
-    """Make a compressed layer with one file; gives it with the digest of what it holds."""
+    """Make a compressed layer with one file; returns it with the digest of what it holds."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         member = tarfile.TarInfo(f"file-{seed}".replace("/", "_"))
@@ -66,13 +66,13 @@ class Layout:
         return self._add(json.dumps(manifest).encode(), OCI_MANIFEST)
 
     def add_image(self, name: str, sizes: Sequence[int] = (1000, 200_000)) -> str:
-        """Add an image whose layers hold so many bytes; gives its digest."""
+        """Add an image whose layers hold so many bytes; returns its digest."""
         descriptor = self._image(sizes, "amd64")
         self._name(descriptor, name)
         return str(descriptor["digest"])
 
     def add_index(self, name: str, architectures: Sequence[str] = ("amd64", "arm64")) -> str:
-        """Add an image for several architectures; gives the digest of its index."""
+        """Add an image for several architectures; returns the digest of its index."""
         manifests = [
             {
                 **self._image((1000,), architecture),
@@ -86,10 +86,10 @@ class Layout:
         return str(descriptor["digest"])
 
     def files(self) -> dict[str, bytes]:
-        """Give every blob of the layout by its file name."""
+        """Return every blob of the layout by its file name."""
         return files_of(self.root)
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Give every blob of a layout by its file name."""
+    """Return every blob of a layout by its file name."""
     return {path.name: path.read_bytes() for path in (root / "blobs" / "sha256").iterdir()}

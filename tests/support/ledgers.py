@@ -69,7 +69,7 @@ class Ledger:
         return [tag for tag, targets in self.tags.items() if len(targets - {None}) == 1]
 
     def differences(self, client: httpx.Client) -> list[str]:
-        """Read everything back; gives what is not as it has to be.
+        """Read everything back; returns what is not as it has to be.
 
         What is seen is all that may be from then on, so that other nodes have to give the same.
         """

@@ -68,7 +68,7 @@ class Worker(threading.Thread):
         )()
 
     def _try(self, method: str, path: str, **options: object) -> httpx.Response | None:
-        """Ask once; gives None where the answer is no answer, and the client has to try again."""
+        """Ask once; returns None if the client has to try again."""
         try:
             answer = self._client.request(method, path, **options)  # type: ignore[arg-type]
         except httpx.TransportError:
@@ -121,7 +121,7 @@ class Worker(threading.Thread):
         self.ledger.blob_is(content, there=True)
 
     def _upload(self, content: bytes) -> bool:
-        """Push in chunks, and go on where the session stands; False if it has to begin again."""
+        """Push in chunks, and resume at the session's offset; False if it has to begin again."""
         opened = self._insist("POST", self._path("blobs/uploads/"))
         self._expect(opened, 202)
         location = opened.headers["Location"]
@@ -131,7 +131,7 @@ class Worker(threading.Thread):
             headers = {**OCTETS, "Content-Range": f"{offset}-{offset + len(chunk) - 1}"}
             answer = self._try("PATCH", location, content=chunk, headers=headers)
             if answer is None:
-                # The session has to be there, as nobody has ended it.
+                # The session has to be there, as it was not ended.
                 answer = self._insist("GET", location)
                 self._expect(answer, 204)
                 offset = self._offset(answer, offset, offset + len(chunk))
@@ -144,7 +144,7 @@ class Worker(threading.Thread):
         return self._finish(location, content)
 
     def _offset(self, answer: httpx.Response, least: int, most: int) -> int:
-        """Read where a session stands: what was acknowledged is kept, and nothing was made up."""
+        """Read the offset of a session: it is an offset that was acknowledged or may have been."""
         last = int(answer.headers["Range"].removeprefix("0-"))
         offset = last + 1 if last else 0
         assert least <= offset <= most, f"{offset} is not in {least}-{most}"

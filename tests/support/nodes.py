@@ -42,11 +42,11 @@ class Node:
         if self._running is not None:
             self._running.kill()
             self._running = None
-            # The system ends the workers by and by, and the port is theirs until then.
+            # The workers end a little later, and the port is theirs until then.
             until(lambda: not listens(self.port))
 
     def terminate(self) -> RunningRegistry:
-        """Tell it to stop; gives the process to wait for."""
+        """Tell it to stop; returns the process to wait for."""
         running = self._running
         assert running is not None
         self._running = None

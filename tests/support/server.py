@@ -47,12 +47,12 @@ class RunningRegistry:
         return self._log.read_text()
 
     def stop(self) -> int:
-        """Ask it to end; gives its exit code."""
+        """Ask it to end; returns its exit code."""
         self.process.terminate()
         return self.wait()
 
     def wait(self) -> int:
-        """Wait until it has ended by itself; gives its exit code."""
+        """Wait until it has ended by itself; returns its exit code."""
         try:
             return self.process.wait(STOP_DEADLINE)
         finally:
@@ -71,7 +71,7 @@ class RunningRegistry:
 
 
 def serve_command(data: Path, *options: str) -> list[str]:
-    """Give the command that serves a directory on a free port of the loopback."""
+    """Return the command that serves a directory on a free port of the loopback."""
     command = [sys.executable, "-m", "portside", "serve", "--data", str(data)]
     if "--listen" not in options:
         command += ["--listen", "127.0.0.1:0"]
@@ -132,7 +132,7 @@ def running_registry(
 
 
 def run_portside(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Run a command to its end; gives its exit code, standard output and standard error."""
+    """Run a command to its end; returns its exit code, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "portside", *arguments],
         capture_output=True,

@@ -21,7 +21,7 @@ def connect(url: str | httpx.URL, **options: Any) -> httpx.Client:
 
 
 def open_upload(client: httpx.Client, repository: str, **query: str) -> str:
-    """Open an upload session; gives its location."""
+    """Open an upload session; returns its location."""
     answer = client.post(f"/v2/{repository}/blobs/uploads/", params=query)
     assert answer.status_code == 202, answer.text
     return answer.headers["Location"]
@@ -30,7 +30,7 @@ def open_upload(client: httpx.Client, repository: str, **query: str) -> str:
 def push_blob(
     client: httpx.Client, repository: str, content: bytes, algorithm: str = "sha256"
 ) -> str:
-    """Push a blob by POST and PUT; gives its digest."""
+    """Push a blob by POST and PUT; returns its digest."""
     digest = digest_of(content, algorithm)
     location = open_upload(client, repository)
     answer = client.put(location, params={"digest": digest}, content=content, headers=OCTETS)
@@ -60,7 +60,7 @@ def push(
 
 
 def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    """Give the errors of a body, after a look at its shape."""
+    """Return the errors of a body, after a look at its shape."""
     assert answer.headers["Content-Type"] == "application/json"
     errors = answer.json()["errors"]
     assert errors
@@ -71,7 +71,7 @@ def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
 
 
 def assert_error(answer: httpx.Response, status: int, code: str) -> str:
-    """Expect one status and code; gives the detail of the first error."""
+    """Expect one status and code; returns the detail of the first error."""
     assert answer.status_code == status, f"{answer.status_code}: {answer.text}"
     errors = errors_of(answer)
     assert {error["code"] for error in errors} == {code}
@@ -80,7 +80,7 @@ def assert_error(answer: httpx.Response, status: int, code: str) -> str:
 
 
 def exchange(host: str, port: int, request: bytes, *, timeout: float = 10) -> bytes:
-    """Send raw bytes, and give all that comes back until the registry closes the connection."""
+    """Send raw bytes, and return all that comes back until the registry closes the connection."""
     with socket.create_connection((host, port), timeout=timeout) as connection:
         connection.sendall(request)
         received = b""
@@ -92,7 +92,7 @@ def exchange(host: str, port: int, request: bytes, *, timeout: float = 10) -> by
 def raw_request(
     host: str, port: int, method: str, path: bytes, headers: str = "", body: bytes = b""
 ) -> tuple[int, str]:
-    """Send a request that no client library would; gives the status and the rest as text."""
+    """Send a request that no client library would; returns the status and the rest as text."""
     head = f"{method} ".encode() + path + b" HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
     answer = exchange(host, port, head + headers.encode() + b"\r\n" + body)
     assert answer, "the connection was closed without an answer"
