@@ -12,24 +12,31 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import access, counts, figures, remote, table
+from bench import access, counts, figures, table
 from bench.content import MIB
-from bench.errors import BenchError
-from bench.lists import ListRepositories, ListTags
-from bench.programs import PACKAGES, require
+from bench.programs import PACKAGES, BenchError, require
 from bench.results import Compared, Counted, Figure, Measured
-from bench.setups import Setup, running_backends
-from bench.turns import measure, running_pair, tell
-from bench.works import (
+from bench.rounds import measure, tell
+from bench.setups import Setup, running_backends, running_pair
+from bench.workloads import (
     GetLarge,
     GetLargeSecurely,
     GetLargeSecurelyOverHttp1,
     GetManifest,
+    GetManifestRemotely,
     GetMedium,
+    GetMediumRemotely,
     HeadBlob,
+    HeadBlobRemotely,
+    ListRepositories,
+    ListTags,
+    ListTagsRemotely,
     PushImage,
+    PushImageRemotely,
     PushLarge,
-    Work,
+    PushLargeRemotely,
+    RedirectBlob,
+    Workload,
 )
 
 REMOTE = (Setup.STREAMED, Setup.REDIRECTED)
@@ -60,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def make_works(size: int) -> list[Work]:
+def make_works(size: int) -> list[Workload]:
     """Make all rows in their order; `size` is that of the large blob in bytes."""
     return [
         GetManifest(),
@@ -73,13 +80,13 @@ def make_works(size: int) -> list[Work]:
         PushImage(),
         ListTags(),
         ListRepositories(),
-        remote.GetManifestRemotely(),
-        remote.HeadBlobRemotely(),
-        remote.GetMediumRemotely(),
-        remote.RedirectBlob(),
-        remote.PushLargeRemotely(size),
-        remote.PushImageRemotely(),
-        remote.ListTagsRemotely(),
+        GetManifestRemotely(),
+        HeadBlobRemotely(),
+        GetMediumRemotely(),
+        RedirectBlob(),
+        PushLargeRemotely(size),
+        PushImageRemotely(),
+        ListTagsRemotely(),
     ]
 
 
@@ -121,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _run_remotely(
-    arguments: argparse.Namespace, works: Sequence[Work], folder: Path
+    arguments: argparse.Namespace, works: Sequence[Workload], folder: Path
 ) -> tuple[list[Measured], list[Counted]]:
     """Measure what needs PostgreSQL and S3; they are started only if something does."""
     rows: list[Measured] = []
@@ -186,13 +193,13 @@ def _parse(works: list[str]) -> argparse.Namespace:
         help=f"measure these alone: {', '.join(names)}",
     )
     parser.add_argument(
-        "--rounds", type=_count, default=5, help="turns of each that count (default: %(default)s)"
+        "--rounds", type=_count, default=5, help="rounds that count (default: %(default)s)"
     )
     parser.add_argument(
         "--seconds",
         type=_count,
         default=3,
-        help="length of a turn; what takes longer is done once (default: %(default)s)",
+        help="length of a measurement; what takes longer is done once (default: %(default)s)",
     )
     parser.add_argument(
         "--size-mib",

@@ -1,4 +1,4 @@
-"""What access control costs: the same requests to Portside with it and without it, turn by turn."""
+"""What access control costs: the same requests to Portside with and without it, alternately."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from urllib.request import Request, urlopen
 
 from bench import loads
 from bench.content import Image
-from bench.errors import BenchError
 from bench.portside import Portside
+from bench.programs import BenchError
 from bench.results import Compared
-from bench.turns import WARM, tell
+from bench.rounds import WARM, tell
 from bench.uploads import push_image
-from bench.works import CONNECTIONS
+from bench.workloads import CONNECTIONS
 
 NAME = "access"
 REPOSITORY = "bench/manifest"
@@ -28,7 +28,7 @@ SCHEMES = ("Basic", "Bearer")
 
 
 def measure(folder: Path, rounds: int, seconds: int) -> Iterator[Compared]:
-    """Start both, push the same image, and let wrk ask for its manifest in turns."""
+    """Start both, push the same image, and let wrk ask for its manifest, alternately."""
     with _running(folder / "open") as opened, _running(folder / "closed") as closed:
         _load(opened)
         _load(closed)

@@ -8,7 +8,7 @@ import os
 import random
 from typing import NamedTuple
 
-from bench.errors import BenchError
+from bench.programs import BenchError
 from bench.wire import PIECE, Connection
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -17,8 +17,8 @@ from bench.docker_registry import DockerRegistryInS3
 from bench.peer import Peer
 from bench.portside import Place, PortsideNode
 from bench.results import Counted
+from bench.rounds import tell
 from bench.setups import Backends
-from bench.turns import tell
 from bench.uploads import (
     finish_path,
     open_upload,

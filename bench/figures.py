@@ -32,8 +32,8 @@ UPLOADS_LIMIT = 150.0
 
 def start_figures(folder: Path) -> Iterator[Figure]:
     """Start both on empty stores, a few times."""
-    docker = [_start_once(DockerRegistry(folder / f"docker-{turn}")) for turn in range(STARTS)]
-    portside = [_start_once(Portside(folder / f"portside-{turn}")) for turn in range(STARTS)]
+    docker = [_start_once(DockerRegistry(folder / f"docker-{number}")) for number in range(STARTS)]
+    portside = [_start_once(Portside(folder / f"portside-{number}")) for number in range(STARTS)]
     return _compare_starts("start", "empty store", docker, portside)
 
 

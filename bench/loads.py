@@ -15,9 +15,8 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from bench.content import OCI_INDEX, OCI_MANIFEST
-from bench.errors import BenchError
 from bench.peer import Peer
-from bench.programs import run
+from bench.programs import BenchError, run
 from bench.wire import Connection
 
 ACCEPT = f"Accept: {OCI_MANIFEST}, {OCI_INDEX}"

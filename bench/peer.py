@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from bench.certificate import Certificate
-from bench.errors import BenchError
 from bench.processes import Memory, memory_of
-from bench.programs import clean_environment
+from bench.programs import BenchError, clean_environment, run
 from bench.wire import Connection
+
+CURVE = "ec_paramgen_curve:prime256v1"
 
 HOST = "127.0.0.1"
 
@@ -27,6 +27,22 @@ STOP_PATIENCE = 15.0
 """Seconds until a registry that does not end is killed."""
 
 POLL_INTERVAL = 0.005
+
+
+class Certificate(NamedTuple):
+    """Two PEM files."""
+
+    chain: Path
+    key: Path
+
+
+def make_certificate(folder: Path) -> Certificate:
+    """Make a certificate with an elliptic key, as both servers serve it with least work."""
+    made = Certificate(folder / "certificate.pem", folder / "key.pem")
+    subject = ("-subj", "/CN=localhost", "-days", "2", "-nodes")
+    files = ("-keyout", str(made.key), "-out", str(made.chain))
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", CURVE, *subject, *files)
+    return made
 
 
 class Started(NamedTuple):
@@ -152,7 +168,7 @@ class Peer(ABC):
 
 
 class Pair(NamedTuple):
-    """The two that are compared, in the order in which they take turns."""
+    """The two that are compared, in the order in which they are measured."""
 
     docker: Peer
     portside: Peer

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.content import EMPTY_INDEX, OCI_INDEX, digest_of
-from bench.errors import BenchError
 from bench.peer import HOST, Peer
+from bench.programs import BenchError
 from bench.uploads import put_manifest
 from servers.seaweedfs import BUCKET, S3
 

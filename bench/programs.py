@@ -7,7 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 
-from bench.errors import BenchError
+
+class BenchError(Exception):
+    """The benchmark cannot go on; the message is one line for the person who started it."""
+
 
 PACKAGES = {
     "docker-registry": "docker-registry",

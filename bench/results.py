@@ -1,11 +1,11 @@
-"""What was measured: rates of both registries turn by turn, and figures."""
+"""What was measured: rates of both registries round by round, and figures."""
 
 from __future__ import annotations
 
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.works import Work
+from bench.workloads import Workload
 from servers.counts import Counts
 
 ACCESS_FLOOR = 0.7
@@ -15,18 +15,18 @@ ACCESS_FLOOR = 0.7
 class Measured(NamedTuple):
     """One row: `docker[i]` and `portside[i]` were measured one right after the other."""
 
-    work: Work
+    work: Workload
     docker: list[float]
     portside: list[float]
 
     @property
     def ratios(self) -> list[float]:
-        """The ratio of each pair of turns."""
+        """The ratio of each round."""
         return [ours / theirs for theirs, ours in zip(self.docker, self.portside, strict=True)]
 
     @property
     def ratio(self) -> float:
-        """The median of the ratios, which one disturbed turn does not move."""
+        """The median of the ratios, which one disturbed round does not move."""
         return median(self.ratios)
 
     @property
@@ -86,7 +86,7 @@ class Compared(NamedTuple):
 
     @property
     def ratios(self) -> list[float]:
-        """The ratio of each pair of turns."""
+        """The ratio of each round."""
         return [closed / opened for opened, closed in zip(self.opened, self.closed, strict=True)]
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench.results import ACCESS_FLOOR, Compared, Counted, Figure, Measured
-from bench.works import CONNECTIONS
+from bench.workloads import CONNECTIONS
 from servers.counts import Counts
 
 _STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))

@@ -13,7 +13,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from bench.errors import BenchError
+from bench.programs import BenchError
 
 PATIENCE = 120
 """Seconds of silence after which a server counts as broken."""

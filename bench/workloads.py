@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
 from bench import loads
 from bench.content import MIB, Image, LargeBlob, LargeBlobs
-from bench.errors import BenchError
 from bench.peer import Peer
+from bench.programs import BenchError
 from bench.setups import Setup
 from bench.uploads import push_image, push_large
 
@@ -21,8 +23,20 @@ MEDIUM = 64 * MIB
 LAYERS = 100
 LAYER = 10_000
 
+TAGS = 50_000
+REPOSITORIES = 5_000
+PAGE = 100
+CLIENTS = 4
+"""Connections that ask for pages at once: enough to keep both cores busy."""
 
-class Work(ABC):
+REMOTE_LARGE = 256 * MIB
+"""The most of a large blob: a push to docker-registry takes its time there."""
+
+REMOTE_TAGS = 5_000
+"""Fewer than on a disk, where docker-registry takes less time to list them."""
+
+
+class Workload(ABC):
     """One row.
 
     `floor` is the ratio to docker-registry that Portside has to reach, `best` that of the fastest
@@ -42,10 +56,10 @@ class Work(ABC):
 
     @abstractmethod
     def measure(self, peer: Peer, seconds: int) -> float:
-        """Take one turn of about so many seconds; raises BenchError."""
+        """Measure for about so many seconds; raises BenchError."""
 
 
-class GetManifest(Work):
+class GetManifest(Workload):
     """GET a manifest by tag."""
 
     name = "get-manifest"
@@ -72,7 +86,7 @@ class GetManifest(Work):
         return loads.get_requests(peer, path, connections=CONNECTIONS, seconds=seconds)
 
 
-class HeadBlob(Work):
+class HeadBlob(Workload):
     """HEAD a blob."""
 
     name = "head-blob"
@@ -95,7 +109,7 @@ class HeadBlob(Work):
         return loads.head_requests(peer, path, connections=CONNECTIONS, seconds=seconds)
 
 
-class GetLarge(Work):
+class GetLarge(Workload):
     """GET a large blob on one connection."""
 
     name = "get-large"
@@ -148,7 +162,7 @@ class GetLargeSecurelyOverHttp1(GetLargeSecurely):
     http_version = "1.1"
 
 
-class GetMedium(Work):
+class GetMedium(Workload):
     """GET blobs on several connections."""
 
     name = "get-medium"
@@ -172,7 +186,7 @@ class GetMedium(Work):
         return loads.get_many_bytes(peer, paths, MEDIUM, seconds)
 
 
-class PushLarge(Work):
+class PushLarge(Workload):
     """Push a large blob that the registry has not seen."""
 
     name = "push-large"
@@ -196,7 +210,7 @@ class PushLarge(Work):
         total, elapsed = 0, 0.0
         while elapsed < seconds:
             blob = self._blobs.fresh()
-            # What the other one has left in the page cache is not to be written in this turn.
+            # What the other registry left in the page cache is written before the measurement.
             os.sync()
             with peer.connect() as connection:
                 begun = time.monotonic()
@@ -207,7 +221,7 @@ class PushLarge(Work):
         return total / elapsed
 
 
-class PushImage(Work):
+class PushImage(Workload):
     """Push an image of many small layers by one client over one connection."""
 
     name = "push-image"
@@ -230,6 +244,166 @@ class PushImage(Work):
                 elapsed += time.monotonic() - begun
             total += LAYERS
         return total / elapsed
+
+
+class ListWorkload(Workload):
+    """GET a page from the middle of a list."""
+
+    unit = "requests/s"
+    floor: ClassVar[float | None] = 20
+    key: ClassVar[str]
+    path: ClassVar[str]
+
+    def __init__(self, length: int) -> None:
+        self.entries: Sequence[str] = [self.entry(number) for number in range(length)]
+        middle = length // 2
+        self._after = self.entries[middle : middle + PAGE]
+        self._path = f"{self.path}?n={PAGE}&last={self.entries[middle - 1]}"
+
+    @abstractmethod
+    def entry(self, number: int) -> str:
+        """Name one entry; the names sort like their numbers."""
+
+    @abstractmethod
+    def fill(self, peer: Peer) -> None:
+        """Make the list."""
+
+    def prepare(self, peer: Peer) -> None:
+        """Make the list, and look whether the page is in the answer.
+
+        docker-registry 2.8 ignores `n` and `last` for tags and sends the whole list.
+        """
+        self.fill(peer)
+        with peer.connect() as connection:
+            answer = connection.ask("GET", self._path).expect(200, f"{peer.name}, a page")
+        listed = json.loads(answer.body)[self.key]
+        if not set(self._after) <= set(listed):
+            raise BenchError(f"{peer.name} answers {self._path} with another page: {listed[:3]}…")
+
+    def measure(self, peer: Peer, seconds: int) -> float:
+        """Let wrk ask for the page."""
+        return loads.get_requests(peer, self._path, connections=CLIENTS, seconds=seconds)
+
+
+class ListTags(ListWorkload):
+    """GET a page of tags."""
+
+    name = "list-tags"
+    key = "tags"
+    path = "/v2/bench/tags/tags/list"
+
+    def __init__(self, length: int = TAGS) -> None:
+        super().__init__(length)
+        self.title = f"GET page of {PAGE} tags out of {length:,}"
+
+    def entry(self, number: int) -> str:
+        """Name a tag."""
+        return f"v{number:06}"
+
+    def fill(self, peer: Peer) -> None:
+        """Tag one manifest often."""
+        peer.add_tags("bench/tags", self.entries)
+
+
+class ListRepositories(ListWorkload):
+    """GET a page of repositories."""
+
+    name = "list-repositories"
+    key = "repositories"
+    path = "/v2/_catalog"
+
+    def __init__(self, length: int = REPOSITORIES) -> None:
+        super().__init__(length)
+        self.title = f"GET page of {PAGE} repositories out of {length:,}"
+
+    def entry(self, number: int) -> str:
+        """Name a repository."""
+        return f"many/r{number:05}"
+
+    def fill(self, peer: Peer) -> None:
+        """Push one manifest into many repositories."""
+        peer.add_repositories(self.entries)
+
+
+class GetManifestRemotely(GetManifest):
+    """GET a manifest by tag: one query, beside what docker-registry reads from S3."""
+
+    name = "get-manifest-s3"
+    floor = best = None
+    setup = Setup.STREAMED
+
+
+class HeadBlobRemotely(HeadBlob):
+    """HEAD a blob."""
+
+    name = "head-blob-s3"
+    floor = best = None
+    setup = Setup.STREAMED
+
+
+class GetMediumRemotely(GetMedium):
+    """GET blobs that the registry itself reads from S3 and sends."""
+
+    name = "get-medium-s3"
+    title = f"{GetMedium.title}, streamed"
+    floor = None
+    setup = Setup.STREAMED
+
+
+class RedirectBlob(Workload):
+    """GET a blob and be redirected; the redirect is not followed."""
+
+    name = "redirect-blob-s3"
+    title = f"GET blob answered by a redirect, {CONNECTIONS} connections"
+    unit = "requests/s"
+    setup = Setup.REDIRECTED
+
+    def __init__(self) -> None:
+        self._blob = LargeBlobs(MIB).fresh()
+        self._path = f"/v2/bench/redirect/blobs/{self._blob.digest}"
+
+    def prepare(self, peer: Peer) -> None:
+        """Push a blob, and look where its redirect leads."""
+        with peer.connect() as connection:
+            push_large(connection, "bench/redirect", self._blob)
+            answer = connection.ask("GET", self._path)
+        location = answer.expect(307, f"{peer.name}, GET {self._path}").headers["location"]
+        if loads.get_digest_elsewhere(location) != self._blob.digest:
+            raise BenchError(f"{peer.name} sends clients to another blob")
+
+    def measure(self, peer: Peer, seconds: int) -> float:
+        """Let wrk ask for it."""
+        return loads.get_requests(peer, self._path, connections=CONNECTIONS, seconds=seconds)
+
+
+class PushLargeRemotely(PushLarge):
+    """Push a large blob."""
+
+    name = "push-large-s3"
+    floor = best = None
+    setup = Setup.STREAMED
+
+    def __init__(self, size: int) -> None:
+        super().__init__(min(size, REMOTE_LARGE))
+
+
+class PushImageRemotely(PushImage):
+    """Push an image of many small layers."""
+
+    name = "push-image-s3"
+    floor = None
+    setup = Setup.STREAMED
+
+
+class ListTagsRemotely(ListTags):
+    """GET a page of tags."""
+
+    name = "list-tags-s3"
+    floor = None
+    setup = Setup.STREAMED
+
+    def __init__(self) -> None:
+        super().__init__(REMOTE_TAGS)
 
 
 def _push_for_good(peer: Peer, repository: str, blob: LargeBlob) -> None:
