@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take long, so that no worker waits for another one at the end."""
+    """Run the longest tests first, so that no worker waits for another one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
@@ -56,14 +56,14 @@ def make_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def registries(make_home: MakeHome) -> Iterator[Callable[[str], RunningRegistry]]:
-    """Return a function that serves from a home of a kind, of which there is one for all tests."""
+    """Return a function that serves from a home of a kind; all tests share one of each kind."""
     running: dict[str, RunningRegistry] = {}
     with ExitStack() as stack:
 
         def serve(kind: str) -> RunningRegistry:
             if kind not in running:
                 home = make_home(kind)
-                # Where pulls are sent on to has tests of its own, and answers in other words.
+                # Redirects have tests of their own.
                 redirect = ("--redirect", "never")
                 starting = running_registry(home.data, *home.options, *redirect, env=home.env)
                 running[kind] = stack.enter_context(starting)

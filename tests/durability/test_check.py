@@ -162,7 +162,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def test_a_sound_store(store: Path) -> None:
-    """Nothing is found where nothing is wrong, and the summary counts all."""
+    """In a sound store nothing is found, and the summary counts everything."""
     code, printed, errors = run_portside("check", "--data", str(store))
     assert (code, errors) == (0, "")
     assert printed.startswith("No problem in 2 manifests, 3 blobs")
@@ -171,7 +171,7 @@ def test_a_sound_store(store: Path) -> None:
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage(store: Path, kind: str) -> None:
-    """Damage is named in a line, and the exit code says that there is some."""
+    """Each damage is a line, and the exit code is 1."""
     damage, expected = DAMAGE[kind]
     damage(store)
     code, printed, errors = run_portside("check", "--data", str(store))
@@ -181,7 +181,7 @@ def test_damage(store: Path, kind: str) -> None:
 
 
 def test_all_damage_at_once(store: Path) -> None:
-    """What cannot be read is named, and keeps nothing else from being found."""
+    """An unreadable file is named, and other damage is still found."""
     make_unreadable(blob(store))
     (store / "uploads").rename(store / "moved")
     sql(store, "UPDATE tags SET name = '-'")
@@ -207,7 +207,7 @@ def test_sparse_indexes_are_sound(data: Path) -> None:
 
 
 def test_an_upload_in_use_is_no_stray(store: Path) -> None:
-    """Bytes without a session that somebody has locked are on their way."""
+    """Locked bytes without a session belong to a request in progress."""
     with (store / "uploads" / ID).open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         (store / "uploads" / f"{ID}.placing").touch()
@@ -257,7 +257,7 @@ def test_collect_counts_what_went(store: Path) -> None:
 
 
 def test_collect_leftovers(store: Path) -> None:
-    """What a crash left goes when it is old, unless somebody has locked it."""
+    """Files that a crash left are removed when they are old, unless they are locked."""
     uploads = store / "uploads"
     old = [uploads / f"{ID}.copy", uploads / f"{ID}.placing", store / "blobs/sha256/.probe-1"]
     held = [uploads / f"{'1' * 32}.copy", uploads / ".probe-2"]
@@ -276,7 +276,7 @@ def test_collect_leftovers(store: Path) -> None:
 
 
 def test_a_lost_blob_is_healed_by_a_push(store: Path) -> None:
-    """A client is told that a damaged blob is not there, pushes it again, and all is well."""
+    """A damaged blob is reported as missing to clients; pushing it again repairs it."""
     blob(store).write_bytes(b"short")
     with (
         running_registry(store, "--workers", "1") as registry,
@@ -291,7 +291,7 @@ def test_a_lost_blob_is_healed_by_a_push(store: Path) -> None:
 
 @pytest.mark.parametrize("command", ["check", "collect"])
 def test_no_store(tmp_path: Path, command: str) -> None:
-    """A directory without a registry is named in one line, and nothing is made there."""
+    """A directory without a registry is reported in one line, and nothing is created there."""
     code, printed, errors = run_portside(command, "--data", str(tmp_path))
     assert (code, printed) == (1, "")
     assert errors.startswith("portside: ")

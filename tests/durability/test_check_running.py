@@ -1,4 +1,4 @@
-"""`portside check` beside a registry that is pushed to: it finds what is wrong, and no more."""
+"""`portside check` beside a running registry: it finds damage, and reports nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Client(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Work, and keep what goes wrong."""
+        """Work, and keep the error that ended it."""
         try:
             with connect(self.registry.url, timeout=30) as client:
                 while not self.stop.is_set():
@@ -67,7 +67,7 @@ class Client(threading.Thread):
 
 @contextmanager
 def load(registry: RunningRegistry) -> Iterator[None]:
-    """Let clients work for the length of a block."""
+    """Run clients for the length of a block."""
     stop = threading.Event()
     clients = [Client(registry, number, stop) for number in range(CLIENTS)]
     for client in clients:

@@ -1,4 +1,4 @@
-"""A copy beside a registry that serves, and one that is killed: nothing acknowledged is lost."""
+"""Copying a running registry, and a copy that is killed: no acknowledged write is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that cross each other, and failures that come between two steps of one."""
+"""Concurrent requests, and failures between two steps of one."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_a_refused_offset_that_comes_to_hold(data: Path, tmp_path: Path) -> None
 
 
 def test_aborted_downloads_leave_nothing_open(data: Path) -> None:
-    """A worker that may open few files serves on after many downloads that were cut off."""
+    """A worker that may open few files still serves after many aborted downloads."""
     limit = ("prlimit", "--nofile=256:256")
     with (
         running_registry(data, "--workers", "1", prefix=limit) as registry,
@@ -234,7 +234,7 @@ def test_aborted_downloads_leave_nothing_open(data: Path) -> None:
 
 
 def test_download_of_what_is_gone(registry: RunningRegistry, client: httpx.Client) -> None:
-    """Bytes that vanish between the look and the read are an error like all others."""
+    """A blob whose bytes vanish is BLOB_UNKNOWN."""
     content = make_blob(100_000, "vanishing")
     digest = push_blob(client, "vanishing", content)
     path = registry.data / "blobs" / "sha256" / digest[7:9] / digest[7:]

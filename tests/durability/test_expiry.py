@@ -10,7 +10,7 @@ from support.wire import assert_error, connect, open_upload
 
 
 def test_sessions_expire(data: Path) -> None:
-    """A session goes with its bytes after the time that the setting says."""
+    """A session expires with its bytes after the time that the setting says."""
     options = ("--upload-expiry", "1", "--upload-sweep-interval", "1")
     with (
         running_registry(data, *options) as registry,
@@ -26,7 +26,7 @@ def test_sessions_expire(data: Path) -> None:
 
 
 def test_a_session_in_use_stays(data: Path) -> None:
-    """What is used goes on, however old it is."""
+    """A session that is used does not expire, however old it is."""
     options = ("--upload-expiry", "2", "--upload-sweep-interval", "1")
     with (
         running_registry(data, *options) as registry,

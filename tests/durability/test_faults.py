@@ -127,7 +127,7 @@ class TestFailingSync:
             yield registry
 
     def test_no_acknowledgement(self, registry: RunningRegistry, tmp_path: Path) -> None:
-        """Every write is refused with 503 while syncs fail, and all is well afterwards."""
+        """Every write is refused with 503 while syncs fail, and succeeds afterwards."""
         failing = tmp_path / "failing"
         first, second = make_blob(1000, 1), make_blob(1000, 2)
         with connect(registry.url, timeout=30) as client:

@@ -1,4 +1,4 @@
-"""Commands where the store may not be written to, is another one, or is not all there."""
+"""Commands on a store that is read-only, that is another one, or that is incomplete."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def freeze(disk: Path) -> None:
-    """Let nothing be written any more, as soon as killed processes have let go of their files."""
+    """Make the file system read-only, as soon as killed processes have closed their files."""
     deadline = time.monotonic() + 10
     while subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False).returncode:
         assert time.monotonic() < deadline

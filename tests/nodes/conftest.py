@@ -20,7 +20,7 @@ __all__ = ["run", "storage"]
 
 @pytest.fixture(scope="session")
 def kind() -> str:
-    """Say where the nodes keep the registry."""
+    """Return the kind of home that the nodes share."""
     return ON_S3
 
 
@@ -35,14 +35,14 @@ def cluster(
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[Server]:
-    """Run a server that tests stop, and which keeps what it has committed through a crash."""
+    """Run a server that tests stop; what it has committed survives a crash."""
     with running_server(durable=True) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def way(s3: S3) -> Iterator[Faulty]:
-    """Make a way to the object store that tests break."""
+    """Run a proxy of the object store that tests make fail."""
     with faulty(s3.endpoint) as way:
         yield way
 

@@ -1,4 +1,4 @@
-"""What one node has acknowledged is what every other node answers from then on."""
+"""Once one node has acknowledged a change, every other node answers accordingly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestContent:
     """Tags, manifests and blobs, asked for at once."""
 
     def test_moved_tag(self, three: list[httpx.Client], repository: str) -> None:
-        """Others give the manifest that the tag was moved to, also if they gave the old one."""
+        """Other nodes return the new manifest of a moved tag, even if they returned the old one."""
         writer, *readers = three
         contents = [image((repository, number)) for number in range(2)]
         for content in contents:
@@ -60,7 +60,7 @@ class TestContent:
                 assert reader.head(path).headers["Docker-Content-Digest"] == content.digest
 
     def test_deleted(self, three: list[httpx.Client], repository: str) -> None:
-        """What is deleted is gone everywhere, and what is pushed again is back."""
+        """Deleted content is gone on every node, and content that is pushed again is back."""
         writer, *readers = three
         content = image(repository)
         layer = digest_of(content.blobs[1])
@@ -99,7 +99,7 @@ class TestContent:
         assert third.patch(location, content=b"x").status_code == 404
 
     def test_mounted(self, three: list[httpx.Client], repository: str) -> None:
-        """A blob can be mounted by the others from the moment on in which it was pushed."""
+        """A blob can be mounted on other nodes as soon as it was pushed."""
         writer, *readers = three
         digest = push_blob(writer, repository, make_blob(100, repository))
         for number, reader in enumerate(readers):
@@ -113,7 +113,7 @@ class TestContent:
 def guarded(
     make_home: Callable[[str], Home], kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    """Serve a closed registry from two nodes, without looking at how often somebody tries."""
+    """Serve a closed registry from two nodes, without a limit on failed logins."""
     home = make_home(kind)
     home = replace(home, env={**home.env, **CHEAP})
     folder = tmp_path_factory.mktemp("guarded")
@@ -125,7 +125,7 @@ def guarded(
 
 
 def wait_for_everybody() -> None:
-    """Let the time pass within which every node has to know what has just been changed."""
+    """Wait for the time within which every node has to see a change."""
     changed = time.monotonic()
     until(lambda: time.monotonic() > changed + FRESHNESS)
 
@@ -146,7 +146,7 @@ class TestAccess:
     """Changes by the command line hold on every node, within the time that is promised."""
 
     def test_user(self, guarded: Cluster, pair: list[httpx.Client], tmp_path: Path) -> None:
-        """Who is disabled or removed is out everywhere, with the tokens that were given before."""
+        """A disabled or removed user is denied on every node, with earlier tokens as well."""
         password = tmp_path / "password"
         password.write_text("bob's password\n")
         bob = ("bob", "bob's password")
@@ -182,7 +182,7 @@ class TestAccess:
         assert statuses(pair, path, auth=robot) == [401, 401]
 
     def test_signing_key(self, guarded: Cluster, pair: list[httpx.Client]) -> None:
-        """A token that one node has signed with a new key is believed by the other at once."""
+        """A token that one node has signed with a new key is accepted by the other at once."""
         alice = ("alice", "alice's password")
         guarded.home.manage("keys", "rotate")
         wait_for_everybody()

@@ -1,4 +1,4 @@
-"""The configuration of nginx that the documentation gives, between clients and three nodes."""
+"""nginx, configured as the documentation says, between clients and three nodes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TestUpload:
             assert client.get(answer.headers["Location"]).content == content
 
     def test_cut_off(self, cluster: Cluster, client: httpx.Client, repository: str) -> None:
-        """What arrived of a body that was cut off is kept, and the upload goes on elsewhere."""
+        """The bytes of an interrupted body are kept, and the upload continues on another node."""
         content = make_blob(2 * MIB, repository)
         location = open_upload(client, repository)
         head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -92,7 +92,7 @@ class TestUpload:
 
 
 class TestRequests:
-    """What a balancer could spoil."""
+    """Requests that a balancer could damage."""
 
     def test_encoded_names(self, client: httpx.Client, repository: str) -> None:
         """Percent-encoded names and digests reach the nodes as they were sent, deletes too."""
@@ -184,7 +184,7 @@ def deserters(count: int) -> Iterator[tuple[list[int], list[str]]]:
 
 
 class TestRepeating:
-    """What is sent once, and what may be sent again to another node."""
+    """Which requests are sent once, and which may be retried on another node."""
 
     @pytest.mark.parametrize(
         ("method", "body", "times"),
@@ -202,7 +202,7 @@ class TestRepeating:
     def test_node_that_ends(
         self, tmp_path: Path, method: str, body: bytes | None, times: int
     ) -> None:
-        """Only what changes nothing is asked for again; for the rest the client gets a 502."""
+        """Only reads are retried; for other requests the client gets a 502."""
         with deserters(3) as (ports, seen):
             balancer = Balancer(tmp_path, ports)
             with balancer.running(), connect(balancer.url) as client:
@@ -212,7 +212,7 @@ class TestRepeating:
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PATCH"])
     def test_node_that_is_away(self, cluster: Cluster, tmp_path: Path, method: str) -> None:
-        """What no node has got yet goes to one that is there."""
+        """A request that no node has received is sent to another node."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             away = taken.getsockname()[1]
         balancer = Balancer(tmp_path, [away, cluster.nodes[0].port])

@@ -52,7 +52,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let them work for the length of a block; afterwards, read everything back everywhere."""
+        """Run them for the length of a block; afterwards, read everything back from every node."""
         for worker in self.workers:
             worker.start()
         try:
@@ -109,7 +109,7 @@ def test_the_database_is_away_for_a_while(mortal: Cluster, database: Server) -> 
 
 
 def test_the_blob_store_fails(mortal: Cluster, way: Faulty) -> None:
-    """It answers with errors, more often than the nodes try again, and loses some answers."""
+    """It answers with errors, more often than nodes retry, and loses some answers."""
     load = Load(mortal, "fails")
     with load.running():
         for status in (500, 503):

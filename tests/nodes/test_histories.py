@@ -1,4 +1,4 @@
-"""Many clients at many nodes, over the same few objects: one order of their calls explains all."""
+"""Concurrent calls to many nodes are linearizable: one order of the calls explains all answers."""
 
 from __future__ import annotations
 
@@ -190,5 +190,5 @@ def told(*calls: tuple[float, float, str, Hashable]) -> list[Call]:
     ],
 )
 def test_the_search_tells_them_apart(calls: list[Call], has_order: bool) -> None:
-    """It finds an order where there is one, and none where there is none."""
+    """The search finds an order if there is one, and none otherwise."""
     assert REGISTRY.explains(calls) == has_order

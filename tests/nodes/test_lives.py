@@ -74,7 +74,7 @@ class TestReadiness:
         until(lambda: is_ready(mortal))
 
     def test_both(self, mortal: Cluster, way: Faulty, database: Server) -> None:
-        """If both are missing, and one of them silent, one line names both."""
+        """If both are down, and one of them does not answer, one line names both."""
         way.stall()
         database.stop()
         try:
@@ -89,7 +89,7 @@ class TestReadiness:
 
 
 class TestStart:
-    """`portside serve` without what it needs."""
+    """`portside serve` without its database or its object store."""
 
     def test_no_database(self, tmp_path: Path) -> None:
         """One line says what is missing, and where it was looked for."""

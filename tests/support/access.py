@@ -1,4 +1,4 @@
-"""Identities to test access control with: who they are, and how they prove it."""
+"""Identities to test access control with, and their credentials."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from portside.stores.access import (
 from support.server import RunningRegistry, running_registry
 
 COST = 4
-"""The cheapest bcrypt hash there is; tests do not wait for better ones."""
+"""The lowest cost that bcrypt has, as tests hash many passwords."""
 
 PUBLIC = ("--anonymous", "public/*:pull")
 """Options that let everybody read below `public/`."""
 
 CHEAP = {"PORTSIDE_PASSWORD_COST": str(COST)}
-"""The environment of a registry that does not make wrong passwords slow."""
+"""The environment of a registry that hashes passwords quickly."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,17 @@ class Login:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """Both, as HTTP clients take them."""
+        """The name and the password, as HTTP clients take them."""
         return self.name, self.password
 
     @property
     def text(self) -> str:
-        """Both, as `NAME:PASSWORD`."""
+        """The name and the password, as `NAME:PASSWORD`."""
         return f"{self.name}:{self.password}"
 
     @property
     def encoded(self) -> str:
-        """Both, as credentials files and the Basic scheme have them."""
+        """The name and the password, encoded as in credentials files and the Basic scheme."""
         return base64.b64encode(self.text.encode()).decode()
 
 
@@ -80,7 +80,7 @@ PUSHER = Login("pusher", "the pusher's password", "content/read,content/write")
 
 
 def seed_access(data: Path) -> None:
-    """Keep all of the above in a data directory, which is made if it is not there."""
+    """Store all of the above in a data directory, which is created if it is missing."""
     settings = Settings(data=str(data))
     prepare(settings)
     with opened_stores(settings) as stores:

@@ -22,7 +22,7 @@ from support.missing import server_needed
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-"""Those that every Azurite has, as its documentation says; they open nothing else."""
+"""The well-known credentials of every Azurite, as its documentation says."""
 
 CONTAINER = "registry"
 VERSION = "2021-08-06"

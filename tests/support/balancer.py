@@ -22,7 +22,7 @@ CONFIGURATION = Path(__file__).parents[2] / "docs" / "howto" / "scale-out" / "ng
 DEADLINE = 20.0
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 PORTS = range(20_000, 32_000)
-"""Ports that no client is given: what listens on one can leave it and come back."""
+"""Ports outside the ephemeral range: a server on one can stop and start again."""
 
 
 def take_port() -> int:
@@ -37,7 +37,7 @@ def take_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether connections are taken."""
+    """Whether something accepts connections on a port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -76,7 +76,7 @@ class Balancer:
         (folder / "nginx.conf").write_text(self._configure(ports, key))
 
     def _configure(self, ports: Sequence[int], key: Path) -> str:
-        """Put in the ports and paths of the test, and change nothing else."""
+        """Replace the ports and paths by those of the test, and nothing else."""
         folder = self._folder
         text = CONFIGURATION.read_text("utf-8")
         servers = iter(ports)

@@ -1,4 +1,4 @@
-"""Looking at a store with the registry's own check."""
+"""Checks of a store by `portside check`."""
 
 from __future__ import annotations
 

@@ -68,19 +68,19 @@ class Commands:
 
     @contextmanager
     def registrar(self) -> Iterator[Registrar]:
-        """Do what commands do in this process, which is quicker where they are not the subject."""
+        """Do what commands do within this process, which is quicker than to start one."""
         with self._stores() as stores:
             yield Registrar(stores.access, clock=now)
 
     def stored(self, name: str) -> StoredIdentity:
-        """Read an identity where it is kept, with the hashes of its passwords."""
+        """Read an identity from the store, with the hashes of its passwords."""
         with self._stores() as stores:
             found = asyncio.run(stores.access.get_identity(name))
         assert found is not None
         return found
 
     def change(self, name: str, change: Callable[[StoredIdentity], StoredIdentity]) -> None:
-        """Change an identity where it is kept, in ways that no command offers."""
+        """Change an identity in the store, in ways that no command offers."""
         kind = self.stored(name).kind
         with self._stores() as stores:
             asyncio.run(stores.access.change_identity(name, kind, change))

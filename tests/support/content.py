@@ -20,7 +20,7 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:
-    """Compute a digest with nothing of the code under test."""
+    """Compute a digest without using the code under test."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
@@ -40,7 +40,7 @@ def descriptor(content: bytes, media_type: str, algorithm: str = "sha256") -> di
 
 @dataclass(frozen=True)
 class Content:
-    """A manifest with all that it needs: blobs, and manifests that are pushed before it."""
+    """A manifest with its blobs, and the manifests that have to be pushed before it."""
 
     manifest: bytes
     media_type: str

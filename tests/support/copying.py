@@ -37,7 +37,7 @@ def now() -> int:
 
 @asynccontextmanager
 async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
-    """Open a registry with its blobs in a directory, and its database there or at a server."""
+    """Open a registry with its blobs in a directory, and its database there or on a server."""
     async with AsyncExitStack() as stack:
         blobs = LocalBlobs(root, hold_timeout=0.5)
         stack.callback(blobs.close)
@@ -55,7 +55,7 @@ async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
 
 
 async def push(side: Side, repository: str, content: Content, *tags: str) -> None:
-    """Push content with all that it needs."""
+    """Push content, and first the content that it refers to."""
     name = RepositoryName(repository)
     for child in content.children:
         await push(side, repository, child)

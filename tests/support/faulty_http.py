@@ -1,4 +1,4 @@
-"""A way to an HTTP server that can be made to fail: between a registry and its object store.
+"""A proxy that can be made to fail, between a registry and its object store.
 
     with faulty(server.endpoint) as way:
         way.fail(503, 2)            # the next two requests do not reach the server
@@ -30,7 +30,7 @@ START_DEADLINE = 20.0
 
 @dataclass
 class _Fault:
-    """What becomes of the next `count` requests that `where` is part of."""
+    """A fault of the next `count` requests whose first line contains `where`."""
 
     kind: str
     count: int
@@ -41,7 +41,7 @@ class _Fault:
 
 @dataclass
 class _State:
-    """What the way is told, and what it saw."""
+    """The faults that are due, and the requests that the proxy saw."""
 
     faults: list[_Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class _State:
 
 
 class Faulty:
-    """The way to a server; `url` is where it begins."""
+    """The proxy of a server; `url` is its address."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -103,7 +103,7 @@ class Faulty:
         self._state.faults.append(_Fault("fail", count, where, status=status))
 
     def lose(self, count: int, *, where: str = "") -> None:
-        """Let requests have their effect, and close the connection instead of answering."""
+        """Pass requests on, and close the connection instead of answering."""
         self._state.faults.append(_Fault("lose", count, where))
 
     def cut(self, count: int, *, after: int, where: str = "") -> None:
@@ -111,11 +111,11 @@ class Faulty:
         self._state.faults.append(_Fault("cut", count, where, after=after))
 
     def stall(self) -> None:
-        """Let nothing through any more, in either direction; connections stay."""
+        """Pass nothing on any more, in either direction; connections stay open."""
         self._loop.call_soon_threadsafe(self._moves.clear)
 
     def heal(self) -> None:
-        """Forget all faults; whatever was stalled is cut off."""
+        """Forget all faults; stalled connections are closed."""
         self._state.faults.clear()
         self._run(self._cut_off())
 
@@ -233,7 +233,7 @@ def _length(head: bytes) -> int:
 
 @contextmanager
 def faulty(target: str) -> Iterator[Faulty]:
-    """Lead to a server for the length of a block."""
+    """Run a proxy of a server for the length of a block."""
     way = Faulty(target)
     try:
         yield way

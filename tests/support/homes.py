@@ -1,4 +1,4 @@
-"""Where a registry is kept: which database, which store of blobs, and how commands are told so."""
+"""Where a registry is stored: its database, its blob store, and the options that name them."""
 
 from __future__ import annotations
 

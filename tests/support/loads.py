@@ -1,4 +1,4 @@
-"""Clients that push, pull and delete while things break, and insist as real clients do."""
+"""Clients that push, pull and delete during failures, and retry as real clients do."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class Worker(threading.Thread):
         self._push_blob(self._chance.choice(SHARED))
 
     def _mount_shared(self) -> None:
-        """Mount from somebody who may just be deleting it: a session is an answer as well."""
+        """Mount from a repository that may just delete it: a session is a valid answer too."""
         blob = self._chance.choice(SHARED)
         self.ledger.blob_may_be(blob, there=True)
         query = {"mount": digest_of(blob), "from": self._chance.choice(self._others)}

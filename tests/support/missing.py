@@ -1,4 +1,4 @@
-"""What becomes of a test whose server is not installed."""
+"""Tests whose server is not installed: they are skipped, and fail in CI."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Node:
         return running
 
     def stop(self) -> None:
-        """Ask it to end, and see that it does so in order."""
+        """Ask it to end, and expect exit code 0."""
         if self._running is not None:
             assert self.terminate().wait() == 0
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, which is as quick as it can be."""
+"""A real PostgreSQL for tests, with settings that trade durability for speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what others do."""
+"""Waiting for other threads and processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PAUSE = 0.005
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Look again and again until something is so."""
+    """Check a condition until it holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be in time"

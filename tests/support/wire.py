@@ -1,4 +1,4 @@
-"""A thin client: it pushes as the distribution-spec says, and hides nothing of the answers."""
+"""A thin client: it pushes as the distribution-spec says, and returns whole answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.content import Content, digest_of
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 CERTIFICATES = httpx.create_ssl_context()
-"""What clients trust. To read it takes longer than most tests do: all clients share it."""
+"""The certificates that clients trust. All clients share them, as reading them takes long."""
 
 
 def connect(url: str | httpx.URL, **options: Any) -> httpx.Client:
