@@ -3,26 +3,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Azure's own server for tests; it comes from npm, and Node.js from PyPI.
+# Azurite, Microsoft's emulator of Azure Storage, is installed from npm; Node.js is installed from PyPI.
 AZURITE := 3.37.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .PHONY: help run install test check bench reference format clean
 
 help:
-	@echo "make run      serve on 127.0.0.1:5000, data in ./data"
-	@echo "make install  build $(BIN)/portside, nothing else"
-	@echo "make test     run every test, with real clients"
-	@echo "make check    lint, types, import directions"
+	@echo "make run        serve on 127.0.0.1:5000, data in ./data"
+	@echo "make install    install $(BIN)/portside, nothing else"
+	@echo "make test       run every test, with real clients"
+	@echo "make check      lint, types, import directions"
 	@echo "make reference  write the tables of docs/reference/settings.md"
-	@echo "make bench    measure side by side with Debian's docker-registry"
+	@echo "make bench      measure side by side with Debian's docker-registry"
 
 run: install
 	$(BIN)/portside serve
 
 install: $(VENV)/.installed
 
-# CI=true makes a test fail, and not be skipped, where the server that it needs is missing.
+# With CI=true, tests fail instead of being skipped if a server that they need is missing.
 test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE)
 	scripts/need skopeo podman buildah docker-registry 'postgresql:/usr/lib/postgresql/*/bin/postgres' nginx
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
