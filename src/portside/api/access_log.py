@@ -1,4 +1,4 @@
-"""One structured event for each request, for those who want a log of them."""
+"""The access log: one structured event for each request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 SECRET_NAMES = ("password", "secret", "token", "assertion")
-"""Parts of the names of query parameters whose values are nobody's business."""
+"""Parts of the names of query parameters whose values are secret."""
 
 SECRET_PATHS = ("/oauth2", "/token")
 """The token server's paths, where any parameter may hold a credential."""
@@ -23,7 +23,7 @@ MASK = "***"
 
 
 def log_to(stream: TextIO) -> None:
-    """Write the events to a stream as they are: each line is one JSON object, and nothing else."""
+    """Write the events to a stream, one JSON object a line."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers = [handler]
@@ -32,17 +32,18 @@ def log_to(stream: TextIO) -> None:
 
 
 class AccessLog:
-    """An application around another one, which writes a line of JSON when a request has ended.
+    """An ASGI middleware that writes a line of JSON when a request has ended.
 
-    `time` is when the request came, `bytes` counts the body that was sent, `seconds` the time from
-    the head of the request to the end of the answer. A status of 0 means that no answer was begun.
+    `time` is when the request arrived, `bytes` counts the body that was sent, and `seconds` is the
+    time from the request's headers to the end of the response. A status of 0 means that no response
+    was begun.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, and count."""
+        """Serve one request, and log it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -85,7 +86,7 @@ def _event(scope: Scope, moment: datetime, status: int, size: int, seconds: floa
 
 
 def _masked(path: str, query: str) -> str:
-    """Write a query without the values that could be secret."""
+    """Return a query with the values masked that may be secret."""
     if not query:
         return ""
     is_secret = path.lower().startswith(SECRET_PATHS)

@@ -15,10 +15,10 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 
 
 class Addresses:
-    """What is known of the network around the registry.
+    """Finds the addresses of a request.
 
-    `proxies` are the addresses whose X-Forwarded-For is believed. `public_url` is how clients reach
-    the registry; where it is empty, the Host header of each request says so.
+    `proxies` are the networks whose X-Forwarded-For is trusted. `public_url` is how clients reach
+    the registry; if it is empty, the Host header of each request says so.
     """
 
     def __init__(self, *, public_url: str, proxies: Iterable[Network]) -> None:
@@ -26,9 +26,9 @@ class Addresses:
         self._proxies = tuple(proxies)
 
     def client(self, scope: Scope) -> str:
-        """Give the client's address: the last one that no trusted proxy has.
+        """Return the client address: the last one that is not a trusted proxy's.
 
-        Of IPv6, it is the network of 64 bits, of which everybody has all addresses.
+        An IPv6 address is returned as its /64 network, because one client usually has all of it.
         """
         client = scope.get("client")
         nearest: str = client[0] if client else ""
@@ -50,7 +50,7 @@ class Addresses:
         return any(parsed in network for network in self._proxies)
 
     def base_url(self, scope: Scope) -> str:
-        """Give the URL under which the client knows the registry, without a slash at its end."""
+        """Return the URL by which the client knows the registry, without a trailing slash."""
         if self._public_url:
             return self._public_url
         host = _header(scope, b"host") or _authority(scope)
@@ -59,19 +59,19 @@ class Addresses:
         return f"{scope.get('scheme', 'http')}://{host}"
 
 
-# Some gateways write the port of the connection, which is another one each time.
+# Some gateways write the port of the connection, which differs each time.
 _WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+):\d+|\[([0-9a-fA-F:.]+)\](?::\d+)?")
 
 
 def _address(hop: str) -> str:
-    """Take the address of a hop without its port."""
+    """Return the address of a hop without its port."""
     stripped = hop.strip()
     found = _WITH_PORT.fullmatch(stripped)
     return (found.group(1) or found.group(2)) if found else stripped
 
 
 def _holder(address: str) -> str:
-    """Give one spelling to all addresses of one client."""
+    """Return one spelling for all addresses of one client."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

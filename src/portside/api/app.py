@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class RegistryApp:
-    """One registry; `lifespan` is entered at its start, and left at its end."""
+    """The application of one registry; `lifespan` is entered at its start and left at its end."""
 
     def __init__(self, registry: Registry, *, lifespan: Lifespan) -> None:
         self._registry = registry
@@ -61,7 +61,7 @@ class RegistryApp:
         endpoint = found.route.methods.get(method) if found else None
         response: Response | ClosingResponse
         try:
-            # Probes of load balancers may name no host.
+            # Probes of load balancers may send no Host.
             if path.startswith("/v2"):
                 check_headers(scope, self._max_header_bytes)
             if found is None or endpoint is None:
@@ -103,9 +103,9 @@ class RegistryApp:
 
 
 def find_handlers(registry: Registry) -> dict[Endpoint, Handler]:
-    """Find the handler of each row: the function that is called as its column `operation` says.
+    """Return the handler of each row: the function of the name in its column `operation`.
 
-    A registry that is open to everybody has no token server, and none of its endpoints.
+    A registry that is open to everybody has no token server, and so none of its endpoints.
     """
     nouns: list[Any] = [*NOUNS]
     if registry.gate is not None:

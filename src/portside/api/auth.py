@@ -1,4 +1,4 @@
-"""Who may: authenticate a request, and let it through or say what it lacks."""
+"""Access control at the edge: authenticate a request, and admit it or challenge the client."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Gate:
             raise Unauthorized(challenge, str(error)) from error
 
     def challenge(self, scope: AsgiScope, *wanted: Scope, error: str = "") -> str:
-        """Write the WWW-Authenticate header; every value is quoted, for clients insist on it."""
+        """Return a WWW-Authenticate header; every value is quoted, as clients require."""
         if self.scheme is AuthScheme.BASIC:
             return f'Basic realm="{self.service}"'
         realm = self.realm or self.addresses.base_url(scope) + TOKEN_PATH
@@ -84,7 +84,7 @@ class Gate:
 
 
 class Permit:
-    """One request's caller, and the questions that handlers ask of it."""
+    """The caller of one request, and what the policy allows it."""
 
     __slots__ = ("_caller", "_gate", "_scope", "_snapshot")
 
@@ -101,15 +101,14 @@ class Permit:
     def check_identity(self) -> None:
         """Require credentials of any kind (end-1); raises Unauthorized.
 
-        A client that is told "200" without any would never send some later on, and be refused
-        where it needs them.
+        A client that gets a 200 without credentials never sends any later, where they are needed.
         """
         if self._sent_nothing:
             challenge = self._gate.challenge(self._scope)
             raise Unauthorized(challenge, "log in, or ask for an anonymous token")
 
     def check_catalog(self) -> None:
-        """Require what a list of repositories takes; raises Unauthorized."""
+        """Require what listing repositories takes; raises Unauthorized."""
         if self._sent_nothing:
             challenge = self._gate.challenge(self._scope, CATALOG_SCOPE)
             raise Unauthorized(challenge, "log in, or ask for an anonymous token")
@@ -132,10 +131,10 @@ class Permit:
     def may_mount(
         self, repository: RepositoryName, source: RepositoryName, challenge: tuple[Action, ...]
     ) -> bool:
-        """Tell whether blobs of `source` may be read, and so linked elsewhere.
+        """Whether blobs of `source` may be pulled, and so mounted elsewhere.
 
-        A token that could have said so and does not is refused, so that the client gets a better
-        one; raises Unauthorized.
+        Raises Unauthorized if only the token lacks the scope, so that the client asks for a token
+        that has it.
         """
         if self._snapshot.may(self._caller, Action.PULL, source):
             return True
@@ -145,11 +144,11 @@ class Permit:
         return False
 
     def may_pull(self, repository: str) -> bool:
-        """Tell whether a repository's content may be read."""
+        """Whether the content of a repository may be pulled."""
         return self._snapshot.may(self._caller, Action.PULL, repository)
 
     def shows(self, repository: str) -> bool:
-        """Tell whether the caller may know that a repository is there."""
+        """Whether the caller may know that a repository exists."""
         return self._snapshot.policy.shows(self._caller.identity, repository)
 
     def _lacks_only_scope(self, action: Action, repository: str) -> bool:

@@ -1,4 +1,4 @@
-"""Blobs: pull, whole or in parts (end-2), and delete (end-10)."""
+"""Blobs: pull all or part of one (end-2), and delete (end-10)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ACCEPT_NO_RANGES = (b"accept-ranges", b"none")
 
 
 async def head_blob(request: Request) -> Response:
-    """Send the size; a Range is ignored, as a HEAD has no content to take a part of."""
+    """Send the size; a Range is ignored, because a HEAD has no content."""
     digest, repository = request.digest, request.repository
     size = await request.registry.pull.stat_blob(repository, digest)
     request.check_match(digest)
@@ -40,7 +40,7 @@ async def head_blob(request: Request) -> Response:
 
 
 async def get_blob(request: Request) -> Response:
-    """Send the blob, or the parts of it that are asked for, or say where it is."""
+    """Send the blob or the requested parts of it, or redirect to the object store."""
     digest, repository, pull = request.digest, request.repository, request.registry.pull
     size = await pull.blob_size(repository, digest)
     request.check_match(digest)
@@ -67,7 +67,7 @@ async def delete_blob(request: Request) -> Response:
 
 
 def _redirect(digest: Digest, url: str) -> Response:
-    """Send the client on; the URL is for it alone, and soon of no use."""
+    """Redirect the client; the URL is for this client only, and expires soon."""
     written = headers(
         location=url,
         docker_content_digest=digest,
@@ -78,7 +78,7 @@ def _redirect(digest: Digest, url: str) -> Response:
 
 
 def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTETS) -> Headers:
-    """Write the headers of a blob; without a size, those that a 304 has as well."""
+    """Return the headers of a blob; without a size, those of a 304."""
     written = digest.encode("ascii")
     fields = [
         API_VERSION,

@@ -1,4 +1,4 @@
-"""Lists: tags (end-8), referrers (end-12), the catalog; and the ping (end-1)."""
+"""Lists of tags (end-8), referrers (end-12) and repositories; and the ping (end-1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PING = PreparedResponse(
 
 
 async def ping(request: Request) -> Response:
-    """Say that this is a registry."""
+    """Confirm that this is a registry."""
     del request
     return _PING
 

@@ -1,4 +1,4 @@
-"""The one place where an error becomes a response."""
+"""Turn errors into responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portside.spec.media_types import JSON
 def error_response(
     error: errors.RegistryError, *, endpoint: Endpoint | None, dialect: Dialect, is_head: bool
 ) -> PreparedResponse:
-    """Write an error as the distribution-spec wants it ("Error Codes").
+    """Return the response of an error ("Error Codes").
 
     `endpoint` is None for a request that reached none.
     """
@@ -29,13 +29,13 @@ def error_response(
 
 
 def error_body(error: errors.RegistryError) -> bytes:
-    """Write the document: one entry for each detail, and each detail a string."""
+    """Return the JSON body: one entry for each detail."""
     entries = [Error(error.code, error.message, detail) for detail in error.details]
     return msgspec.json.encode(Errors(entries))
 
 
 def _explaining_headers(error: errors.RegistryError, status: int) -> dict[str, str]:
-    """Give the headers that tell a client how to go on."""
+    """Return the headers that tell a client how to continue."""
     match error:
         case errors.RangeNotSatisfiable(size=size):
             return {"content_range": f"bytes */{size}"}

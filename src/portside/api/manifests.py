@@ -27,13 +27,13 @@ async def get_manifest(request: Request) -> Response:
 
 
 async def head_manifest(request: Request) -> Response:
-    """Send what a GET would, without the body."""
+    """Send the headers of a GET."""
     response = await get_manifest(request)
     return PreparedResponse(response.status_code, response.raw_headers)
 
 
 async def put_manifest(request: Request) -> Response:
-    """Keep a manifest and point tags at it."""
+    """Store a manifest and point tags at it."""
     repository, reference = request.repository, request.new_reference
     extra_tags = request.extra_tags(reference)
     condition = request.tag_condition()

@@ -30,7 +30,7 @@ _REF = "#/components/schemas/{name}"
 
 @cache
 def describe(dialect: Dialect) -> JsonObject:
-    """Write the document for a registry that speaks `dialect`."""
+    """Return the document for a registry in `dialect`."""
     documents = _documents()
     references, components = msgspec.json.schema_components(documents, ref_template=_REF)
     schemas: Schemas = dict(zip(map(id, documents), references, strict=True))
@@ -39,7 +39,7 @@ def describe(dialect: Dialect) -> JsonObject:
     for endpoint in ENDPOINTS:
         path = paths.setdefault(endpoint.path, _path_item(endpoint))
         operation = _operation(endpoint, dialect, schemas)
-        # A second path of the same operation needs a name of its own.
+        # Operation ids are unique, and a second path leads to the same operation.
         if names.setdefault(endpoint.operation, endpoint.path) != endpoint.path:
             operation["operationId"] += "_alias"
         path[endpoint.method.lower()] = operation

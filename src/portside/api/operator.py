@@ -1,4 +1,4 @@
-"""What operators and tools ask beside the protocol: health, readiness, the OpenAPI document."""
+"""Endpoints for operators and tools: health, readiness, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portside.spec.endpoints import Status
 
 
 async def healthz(request: Request) -> Response:
-    """Answer while the process lives."""
+    """Answer 200 as long as the process runs."""
     del request
     return json_response(200, Status("alive"))
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 if both stores can do their part."""
+    """Answer 200 if both stores work."""
     await request.registry.readiness.check()
     return json_response(200, Status("ready"))
 

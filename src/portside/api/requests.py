@@ -1,4 +1,4 @@
-"""A request: the limits of its head, its body, and what its path, query and headers say."""
+"""Requests: the limits of their headers, their bodies, and what path, query and headers say."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
 
 def check_headers(scope: Scope, limit: int) -> None:
-    """Refuse a head of more than `limit` bytes, without one host, or with an encoded body.
+    """Refuse headers of more than `limit` bytes, a missing or second Host, and an encoded body.
 
     Raises HeadersTooLarge, HostInvalid, ContentEncodingUnsupported and TransferEncodingUnsupported.
     """
@@ -74,12 +74,12 @@ def _not_plain(
 
 LITTLE_BYTES = 64 * 1024
 LITTLE_PATIENCE = 0.5
-"""Bytes and seconds of a refused body that are read before the answer, to keep the connection."""
+"""Bytes and seconds of a refused body that are read before the response, to keep the connection."""
 
 DRAIN_PATIENCE = 10.0
 DRAIN_SILENCE = 1.0
-"""Seconds for which more of it is read after the answer, so that the client gets to see that; and
-seconds without any of it after which there is nobody to wait for."""
+"""Seconds for which more of the body is read after the response, so that the client receives the
+response; and seconds of silence after which the client is taken to be gone."""
 
 
 class Body:
@@ -93,7 +93,7 @@ class Body:
         self._is_read = False
 
     async def pieces(self, patience: float) -> AsyncGenerator[bytes, None]:
-        """Give the pieces as they come, each within `patience` seconds of the one before.
+        """Yield the pieces as they arrive, each within `patience` seconds of the one before.
 
         Raises BodyTimeout, and BodyIncomplete if the connection ends before the body does.
         """
@@ -114,7 +114,7 @@ class Body:
                 return
 
     async def read(self, limit: int, patience: float, too_large: RegistryError) -> bytes:
-        """Read a body that is kept in memory.
+        """Return the whole body.
 
         Raises `too_large` above `limit` bytes, BodyTimeout and BodyIncomplete.
         """
@@ -127,7 +127,7 @@ class Body:
         return bytes(payload)
 
     async def drain_little(self) -> bool:
-        """Read a short rest of a refused body; tells whether that was all of it.
+        """Read the rest of a refused body if it is short; return whether all of it was read.
 
         A client that waits for "100 Continue" is answered before it sends anything.
         """
@@ -137,7 +137,7 @@ class Body:
         )
 
     async def drain(self) -> None:
-        """Read what is left of a refused body, and throw it away, for a limited time."""
+        """Read and discard the rest of a refused body, for a limited time."""
         if not self._is_awaited():
             await self._drain(sys.maxsize, DRAIN_PATIENCE, DRAIN_SILENCE)
 
@@ -162,9 +162,9 @@ class Body:
 
 
 class Request:
-    """One request to one endpoint.
+    """A request to an endpoint.
 
-    The path, the query and the headers are parsed when a handler asks for them.
+    `status` is that of a success. Path, query and headers are parsed when a handler asks for them.
     """
 
     __slots__ = (
@@ -204,7 +204,7 @@ class Request:
 
     @property
     def scope(self) -> Scope:
-        """What ASGI says of the request."""
+        """The ASGI scope."""
         return self._scope
 
     @property
@@ -217,7 +217,7 @@ class Request:
     async def authorise(self) -> None:
         """Raise unless the caller may do what the row of the table asks for.
 
-        Nothing of the stores is looked at before, so that nothing can be told from the answer.
+        Nothing in the stores is read before, so the response reveals nothing about them.
 
         Raises NameInvalid, Unauthorized, Denied and TooManyRequests.
         """
@@ -258,21 +258,21 @@ class Request:
 
     @property
     def known_reference(self) -> Reference:
-        """The reference to look up; raises DigestInvalid, or ManifestUnknown for what is no tag."""
+        """The reference to look up; raises DigestInvalid, or ManifestUnknown if it is not a tag."""
         try:
             return parse_reference(self._last)
         except TagInvalid as error:
             raise ManifestUnknown(*error.details) from error
 
     def header(self, name: bytes) -> str | None:
-        """Give a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
+        """Return a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
         if self._headers is None:
             self._headers = _by_name(self._scope["headers"])
         value = self._headers.get(name)
         return value.decode("latin-1") if value is not None else None
 
     def query(self, name: str) -> str | None:
-        """Give a parameter of the query, or None."""
+        """Return a parameter of the query, or None."""
         return self._query.get(name)
 
     def query_lists(self) -> dict[str, list[str]]:
@@ -280,11 +280,11 @@ class Request:
         return {name: self._query.getlist(name) for name in self._query}
 
     def query_beside(self, *names: str) -> list[tuple[str, str]]:
-        """Give all parameters of the query but those named."""
+        """Return all parameters of the query except those named."""
         return [(name, value) for name, value in self._query.multi_items() if name not in names]
 
     def query_digest(self) -> Digest:
-        """Give the parameter `digest`, which has to be there; raises DigestInvalid."""
+        """Return the required parameter `digest`; raises DigestInvalid."""
         text = self.query("digest")
         if text is None:
             missing = "the query has to say digest=…, the digest of the whole blob"
@@ -292,30 +292,30 @@ class Request:
         return Digest.parse(text)
 
     def page(self) -> PageRequest:
-        """Give the page that is asked for; raises PaginationNumberInvalid."""
+        """Return the requested page; raises PaginationNumberInvalid."""
         limit = self.registry.limits.page_limit
         return parse_page(self.query("n"), self.query("last"), limit=limit)
 
     def check_match(self, digest: str) -> None:
-        """Require what If-Match says of content that is there; raises PreconditionFailed."""
+        """Check If-Match against existing content; raises PreconditionFailed."""
         header = self.header(b"if-match")
         if header is not None and not TagCondition.parse(header, None).holds(digest):
             raise PreconditionFailed(f"{digest} is not among those of If-Match")
 
     def is_not_modified(self, digest: str) -> bool:
-        """Whether If-None-Match says that the client has this content already."""
+        """Whether the client already has this content, by If-None-Match."""
         header = self.header(b"if-none-match")
         return header is not None and not TagCondition.parse(None, header).holds(digest)
 
     def tag_condition(self) -> TagCondition | None:
-        """Return what a push or a delete requires of its reference, or None."""
+        """Return the condition on the reference of a push or a delete, or None."""
         match, none_match = self.header(b"if-match"), self.header(b"if-none-match")
         if match is None and none_match is None:
             return None
         return TagCondition.parse(match, none_match)
 
     def ranges(self, digest: str, size: int) -> list[ByteRange]:
-        """Return the parts that are asked for; none means the whole.
+        """Return the requested parts; an empty list means the whole blob.
 
         Raises RangeNotSatisfiable.
         """
@@ -325,7 +325,7 @@ class Request:
         return parse_range(wanted, size=size, max_ranges=self.registry.limits.max_ranges)
 
     def extra_tags(self, reference: Reference) -> list[Tag]:
-        """Return every parameter `tag` (end-7b), which goes with a push by digest only.
+        """Return the tags in the query (end-7b), which only a push by digest may have.
 
         Raises TagInvalid and TooManyTags.
         """
@@ -340,7 +340,7 @@ class Request:
         return list(dict.fromkeys(Tag.parse(text) for text in texts))
 
     def chunk(self) -> Chunk:
-        """Give the body of an upload request, with what its headers announce.
+        """Return the body of an upload request, and what its headers announce.
 
         Raises RangeInvalid and SizeInvalid.
         """
@@ -352,7 +352,7 @@ class Request:
         )
 
     async def manifest_payload(self) -> bytes:
-        """Read the body of a manifest push.
+        """Return the body of a manifest push.
 
         Raises ManifestTooLarge, SizeInvalid, BodyTimeout and BodyIncomplete.
         """
@@ -364,7 +364,7 @@ class Request:
         return await self.body.read(most, limits.body_timeout, too_large)
 
     def _content_length(self) -> int | None:
-        """Give the announced length of the body in bytes; raises SizeInvalid."""
+        """Return the announced length of the body in bytes; raises SizeInvalid."""
         text = self.header(b"content-length")
         if text is None:
             return None

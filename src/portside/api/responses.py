@@ -1,4 +1,4 @@
-"""Responses: prepared headers and a body, ready to be sent; and where things are."""
+"""Responses, and the locations that they name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from portside.spec.uploads import UploadSession
 Headers = list[tuple[bytes, bytes]]
 
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
-"""Every answer bears it: old clients take a server without it for something else."""
+"""Sent with every response: old clients do not take a server without it for a registry."""
 
 
 def headers(**fields: str | None) -> Headers:
-    """Write header fields; underscores stand for hyphens, and a field of None is left out."""
+    """Return header fields; underscores become hyphens, and fields of None are left out."""
     written = [API_VERSION]
     for name, value in fields.items():
         if value is not None:
@@ -33,11 +33,11 @@ def headers(**fields: str | None) -> Headers:
 
 
 CLOSE = (b"connection", b"close")
-"""Tells the client that a body was not read to its end: the connection is of no more use."""
+"""Sent if the body was not read to its end: the connection cannot be used again."""
 
 
 class PreparedResponse(Response):
-    """A response whose headers are already written: nothing is computed when it is sent."""
+    """A response with its headers already encoded."""
 
     def __init__(self, status: int, fields: Headers, body: bytes = b"") -> None:
         self.status_code = status
@@ -54,11 +54,11 @@ class PreparedResponse(Response):
 
 
 class ClosingResponse:
-    """An answer to a request whose body is not wanted, and the end of its connection.
+    """A response to a request whose body is refused, and the end of its connection.
 
-    The answer is sent at once, but for its last byte, and then the body is read on for a while:
-    were the connection closed while the client still sends, the system would throw the answer away
-    with what arrives (RFC 9112, section 9.6).
+    All but the last byte of the response is sent at once, and then the body is read for a while. If
+    the connection were closed while the client still sends, the system would discard the response
+    (RFC 9112, section 9.6).
     """
 
     def __init__(self, answer: PreparedResponse, body: Body) -> None:
@@ -66,21 +66,21 @@ class ClosingResponse:
         self._body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, wait for the client to take it, and end."""
+        """Send the response, wait for the client to receive it, and end."""
         del scope, receive
         answer = self._answer
         start = {"status": answer.status_code, "headers": answer.raw_headers}
         await send({"type": "http.response.start", **start})
-        # A server that has sent the last byte would close the connection: it has to wait.
+        # A server that has sent the last byte would close the connection.
         await send({"type": "http.response.body", "body": answer.body[:-1], "more_body": True})
         await self._body.drain()
         await send({"type": "http.response.body", "body": answer.body[-1:], "more_body": False})
 
 
 class StreamResponse(StreamingResponse):
-    """A response whose body comes in pieces, no faster than the client takes them.
+    """A response with a streamed body, sent no faster than the client takes it.
 
-    It stops reading when the client has gone, and lets go of what it reads from.
+    It stops reading when the client has gone, and closes what it reads from.
     """
 
     def __init__(self, status: int, fields: Headers, pieces: AsyncGenerator[bytes, None]) -> None:
@@ -93,13 +93,13 @@ class StreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # A generator that is cut off is not finished before it is collected, if it ever is.
+            # A generator that is cut off would not be finished before it is garbage-collected.
             with anyio.CancelScope(shield=True):
                 await self._pieces.aclose()
 
 
 async def started(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Get the first piece before the answer begins: what fails then is an error with a body."""
+    """Read the first piece before the response begins, so that a failure can still be reported."""
     first = await anext(pieces, None)
     return _after(first, pieces)
 
@@ -115,38 +115,38 @@ async def _after(
 
 
 def no_content(status: int, **fields: str | None) -> PreparedResponse:
-    """PreparedResponse with headers alone."""
+    """Return a response without a body."""
     if status == 204:  # noqa: PLR2004  # RFC 9110, section 8.6: no Content-Length in a 204
         return PreparedResponse(status, headers(**fields))
     return PreparedResponse(status, headers(content_length="0", **fields))
 
 
 def json_response(status: int, document: object, **fields: str | None) -> PreparedResponse:
-    """PreparedResponse with a JSON document."""
+    """Return a response with a JSON document."""
     body = msgspec.json.encode(document)
     fields.setdefault("content_type", JSON)
     return PreparedResponse(status, headers(content_length=str(len(body)), **fields), body)
 
 
 def next_link(path: str, *, last: str, limit: int, kept: list[tuple[str, str]]) -> str:
-    """Write the Link to the next page: relative, so that it works behind any proxy (RFC 8288).
+    """Return the Link to the next page, relative so that it works behind any proxy (RFC 8288).
 
-    `kept` are the other parameters of the query, as they came.
+    `kept` are the other parameters of the query.
     """
     query = urlencode([*kept, ("n", str(limit)), ("last", last)])
     return f'<{quote(path)}?{query}>; rel="next"'
 
 
 def blob_location(repository: RepositoryName, digest: Digest) -> str:
-    """Give the path of a blob."""
+    """Return the path of a blob."""
     return f"/v2/{repository}/blobs/{digest}"
 
 
 def manifest_location(repository: RepositoryName, digest: Digest) -> str:
-    """Give the path of a manifest."""
+    """Return the path of a manifest."""
     return f"/v2/{repository}/manifests/{digest}"
 
 
 def upload_location(session: UploadSession) -> str:
-    """Give the path of an upload session."""
+    """Return the path of an upload session."""
     return f"/v2/{session.repository}/blobs/uploads/{session.id}"

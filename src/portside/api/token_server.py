@@ -39,13 +39,13 @@ _NOT_STORED = {"cache_control": "no-store"}
 
 
 class TokenServer:
-    """Answers of the token server of one registry."""
+    """The handlers of a registry's token server."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
     async def get_token(self, request: Request) -> Response:
-        """Give an access token for Basic credentials, or an anonymous one ("token.md")."""
+        """Issue an access token for Basic credentials, or an anonymous one ("token.md")."""
         snapshot = await self._open()
         fields = request.query_lists()
         caller = await self._from_header(snapshot, request)
@@ -53,7 +53,7 @@ class TokenServer:
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
 
     async def post_token(self, request: Request) -> Response:
-        """Give an access token for a password or a refresh token ("oauth.md", RFC 6749)."""
+        """Issue an access token for a password or a refresh token ("oauth.md", RFC 6749)."""
         snapshot = await self._open()
         fields = await _form(request)
         match _first(fields, "grant_type"):
@@ -68,7 +68,7 @@ class TokenServer:
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
 
     async def post_exchange(self, request: Request) -> Response:
-        """Give a refresh token for another credential, as ACR does for a token of Entra.
+        """Issue a refresh token for another credential, as ACR does for a token of Entra.
 
         The parameter `access_token` (or `refresh_token`) holds a token of a trusted issuer, a
         refresh token, or NAME:PASSWORD.
@@ -95,7 +95,7 @@ class TokenServer:
         return json_response(200, snapshot.keys.jwks, cache_control="max-age=300")
 
     async def _open(self) -> Snapshot:
-        """Answer only where challenges lead here."""
+        """Return the snapshot; raises EndpointUnknown if challenges do not lead here."""
         snapshot = await self._gate.control.snapshot()
         if not snapshot.closed or self._gate.scheme is AuthScheme.BASIC:
             raise EndpointUnknown("this registry gives no tokens")
@@ -139,7 +139,7 @@ class TokenServer:
     def _answer(
         self, snapshot: Snapshot, caller: Caller, fields: Fields, *, is_offline: bool
     ) -> Response:
-        """Sign what is both asked for and allowed; none at all is an answer too."""
+        """Issue a token for what is both requested and allowed, which may be nothing."""
         control = self._gate.control
         grants = grant(snapshot.policy, caller, parse_scopes(fields.get("scope", [])))
         token, life = control.access_token(snapshot, caller, grants)
@@ -173,6 +173,6 @@ async def _form(request: Request) -> Fields:
 
 
 def _written(now: int) -> str:
-    """Write a time in microseconds since 1970 as RFC 3339 has it."""
+    """Return a time in microseconds since 1970 in the form of RFC 3339."""
     moment = dt.datetime.fromtimestamp(now // 1_000_000, dt.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

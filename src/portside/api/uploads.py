@@ -1,4 +1,4 @@
-"""Upload sessions: open (end-4), append (end-5), finish (end-6), ask (end-13), cancel (end-14)."""
+"""Upload sessions: open (end-4), append (5), finish (6), get the offset (13), cancel (14)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portside.spec.uploads import UploadSession
 
 
 async def start_upload(request: Request) -> Response:
-    """Mount a blob, take one whole, or open a session, as the query asks."""
+    """Mount a blob, receive one in this request, or open a session, depending on the query."""
     if request.query("mount") is not None:
         return await _mount(request)
     if request.query("digest") is not None:
@@ -23,7 +23,7 @@ async def start_upload(request: Request) -> Response:
 
 
 async def _mount(request: Request) -> Response:
-    """Link the blob; a session is opened where that cannot be done (end-11)."""
+    """Mount the blob, or open a session if that is not possible (end-11)."""
     digest = Digest.parse(request.query("mount") or "")
     source = request.query("from")
     named = RepositoryName.parse(source) if source else None
@@ -44,14 +44,14 @@ async def _open(request: Request) -> Response:
 
 
 async def append_upload(request: Request) -> Response:
-    """Take a chunk."""
+    """Receive a chunk."""
     repository, upload, chunk = request.repository, request.upload, request.chunk()
     session = await request.registry.push.append(repository, upload, chunk)
     return _progress(request.status, session)
 
 
 async def finish_upload(request: Request) -> Response:
-    """Take the last chunk, if there is one, and make the blob."""
+    """Receive the last chunk, if there is one, and commit the blob."""
     digest, repository = request.query_digest(), request.repository
     upload, chunk = request.upload, request.chunk()
     await request.registry.push.finish(repository, upload, digest, chunk)
@@ -81,6 +81,6 @@ def _progress(status: int, session: UploadSession) -> Response:
 
 
 def _created(request: Request, digest: Digest) -> Response:
-    """Answer a POST that made the blob readable at once, in both dialects alike."""
+    """Answer a POST that committed or mounted the blob; the status is the same in both dialects."""
     location = blob_location(request.repository, digest)
     return no_content(201, location=location, docker_content_digest=digest)

@@ -1,7 +1,7 @@
 """Push: receive manifests, and blobs in one request or over an upload session.
 
-A request that writes to a session first holds it, then reads where it stands: two requests for one
-session take turns, and each is judged by what the one before it left.
+A request that writes to a session first holds it, then reads its offset. So two requests for one
+session run one after the other, and each is checked against the offset that the other one reached.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import BlobStore, MetadataStore, Staging
 
 Clock = Callable[[], int]
-"""Gives the time in microseconds since 1970."""
+"""Returns the time in microseconds since 1970."""
 
 
 class Chunk(NamedTuple):
-    """The body of a request, and what its headers announce of it.
+    """The body of a request, and what its headers announce about it.
 
     `range` is the Content-Range, `length` the Content-Length in bytes; either may be missing.
     """
@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
 class Push:
     """Receives content into a pair of stores.
 
-    `max_blob_bytes` limits the size of a blob; zero stands for no limit. With `sparse_indexes`, an
+    `max_blob_bytes` limits the size of a blob; zero means no limit. With `sparse_indexes`, an
     index may list manifests that the repository does not hold.
     """
 
@@ -80,7 +80,7 @@ class Push:
         extra_tags: Sequence[Tag] = (),
         condition: TagCondition | None = None,
     ) -> Manifest:
-        """Keep a manifest under a tag, or under its digest and `extra_tags` (end-7).
+        """Store a manifest under a tag, or under its digest and `extra_tags` (end-7).
 
         Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown and, if `condition` does not hold
         for one of the tags, PreconditionFailed.
@@ -134,9 +134,9 @@ class Push:
     async def append(
         self, repository: RepositoryName, upload: UploadId, chunk: Chunk
     ) -> UploadSession:
-        """Append a chunk to a session (end-5); gives the session at its new offset.
+        """Append a chunk to a session (end-5); return the session at its new offset.
 
-        A body that is cut off leaves what arrived. Any other refusal leaves the session as it was.
+        If the body is cut off, what arrived is kept. Any other error leaves the session unchanged.
 
         Raises BlobUploadUnknown, UploadBusy, OffsetMismatch, SizeInvalid, BlobTooLarge,
         BodyIncomplete and BodyTimeout.
@@ -148,7 +148,7 @@ class Push:
     async def finish(
         self, repository: RepositoryName, upload: UploadId, digest: Digest, chunk: Chunk
     ) -> None:
-        """Append the last chunk, if there is one, and make the whole a blob (end-6).
+        """Append the last chunk, if there is one, and commit the blob (end-6).
 
         Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
         """
@@ -159,7 +159,7 @@ class Push:
             await self._discard(upload)
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
-        """Give up a session (end-14); raises BlobUploadUnknown and UploadBusy."""
+        """Cancel a session (end-14); raises BlobUploadUnknown and UploadBusy."""
         async with self._blobs.hold(upload):
             session = await self._metadata.get_upload(repository, upload)
             await self._metadata.close_upload(session)
@@ -168,7 +168,7 @@ class Push:
     async def _continue(
         self, repository: RepositoryName, upload: UploadId, staging: Staging, chunk: Chunk
     ) -> tuple[UploadSession, int]:
-        """Receive a chunk where the session stands; gives the session before it, and its size."""
+        """Receive a chunk at the offset; return the session before it, and the chunk's size."""
         session = await self._metadata.get_upload(repository, upload)
         session.check_chunk(chunk.range)
         await staging.resume(session.offset, session.algorithm)
@@ -180,7 +180,7 @@ class Push:
         return session, received
 
     async def _receive(self, staging: Staging, chunk: Chunk, offset: int) -> int:
-        """Write a body to the store; gives the number of bytes."""
+        """Write a body to the store; return the number of bytes."""
         announced = chunk.announced
         if chunk.length is not None and chunk.length != announced:
             differ = f"Content-Range spans {announced} bytes, and Content-Length is {chunk.length}"
@@ -204,7 +204,7 @@ class Push:
     async def _advance(
         self, session: UploadSession, staging: Staging, received: int | None
     ) -> UploadSession:
-        """Make what arrived durable, then say so; in this order, the offset never lies."""
+        """Make what arrived durable, and then advance the offset, so that it never exceeds it."""
         if received == 0:
             return session
         advanced = session.at(await staging.flush())
@@ -233,6 +233,6 @@ class Push:
         await self._metadata.commit_blob(repository, digest, size, session=session, place=place)
 
     async def _discard(self, upload: UploadId) -> None:
-        """Drop staged bytes; what cannot be dropped now is dropped when it is stale."""
+        """Discard staged bytes; if that fails, they are removed when they are stale."""
         with suppress(Unavailable):
             await self._blobs.discard(upload)

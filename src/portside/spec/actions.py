@@ -33,7 +33,7 @@ REPOSITORY_ACTIONS: tuple[Action, ...] = (
 """Every action in a repository, in the order in which lists show them."""
 
 ALL: Actions = frozenset(REPOSITORY_ACTIONS)
-"""What `*` stands for."""
+"""The actions that `*` means."""
 
 _ACR_WORDS = {
     "content/read": Action.PULL,
@@ -47,7 +47,7 @@ _ACR_NAMES = {action: word for word, action in _ACR_WORDS.items()}
 
 
 class ActionInvalid(ValueError):
-    """A word that names no action; the message is for the person who wrote it."""
+    """A word that is not an action; the message is for the person who wrote it."""
 
 
 def parse_actions(text: str) -> Actions:

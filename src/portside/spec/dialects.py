@@ -1,4 +1,4 @@
-"""What clients expect: the description that answers follow, and how credentials are asked for."""
+"""What clients expect: the description that responses follow, and the scheme of challenges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Dialect(enum.StrEnum):
-    """Which description the answers follow.
+    """Which description the responses follow.
 
     `oci` is the distribution-spec; `acr-2017` is the description of Azure Container Registry of
     September 2017, for clients that were generated from it.

@@ -1,4 +1,4 @@
-"""Digests: the algorithms that Portside knows, and their one spelling."""
+"""Digests, and the algorithms that Portside supports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Algorithm(enum.StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take the name of an algorithm.
+        """Parse the name of an algorithm.
 
         Raises DigestInvalid.
         """
@@ -33,7 +33,7 @@ class Algorithm(enum.StrEnum):
             raise DigestInvalid(unknown) from None
 
     def hasher(self) -> _Hash:
-        """Give a fresh running digest."""
+        """Return a new running digest."""
         return hashlib.new(self.value, usedforsecurity=True)
 
 
@@ -48,7 +48,7 @@ class Digest(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a digest as it stood, decoded, in the path, the query or a manifest.
+        """Parse a digest of a path, a query or a manifest, decoded.
 
         Raises DigestInvalid.
         """
@@ -67,14 +67,14 @@ class Digest(str):
 
     @classmethod
     def of(cls, content: bytes, algorithm: Algorithm = Algorithm.SHA256) -> Self:
-        """Compute the digest of content that is at hand."""
+        """Return the digest of content in memory."""
         hasher = algorithm.hasher()
         hasher.update(content)
         return cls.finish(algorithm, hasher)
 
     @classmethod
     def finish(cls, algorithm: Algorithm, hasher: _Hash) -> Self:
-        """Write down what a running digest of `algorithm` has come to."""
+        """Return the digest of what `hasher` has read."""
         return cls(f"{algorithm.value}:{hasher.hexdigest()}")
 
     @property

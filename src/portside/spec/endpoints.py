@@ -115,7 +115,7 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What a probe finds."""
+    """The result of a probe."""
 
     status: str
 
@@ -145,7 +145,7 @@ ERRORS_OF_ALL: tuple[type[RegistryError], ...] = (
     errors.Unknown,
     errors.Unavailable,
 )
-"""What any endpoint can answer."""
+"""The errors of every endpoint under `/v2`."""
 
 _WRITES = (errors.StorageFull,)
 _BODY = (errors.BodyTimeout, errors.BodyIncomplete, errors.ContentEncodingUnsupported)
@@ -179,12 +179,12 @@ its first request (oras-py#187). A client that may not push gets a token to pull
 class Endpoint:
     """One row: a method on a path.
 
-    `path` holds `{name}` for the repository and at most one other variable, which stands last.
+    `path` holds `{name}` for the repository and at most one other variable, which is last.
     `status` is the one success of the `oci` dialect; `acr_status` is that of `acr-2017` where it
-    differs. `other_statuses` are further answers that are no errors. `described` holds the statuses
-    that the 2017 description lists, and is None where it does not know the endpoint.
+    differs. `other_statuses` are further statuses that are not errors. `described` holds the
+    statuses that the 2017 description lists, or is None if it does not know the endpoint.
 
-    `action` is None where nobody is asked who they are. `challenge` lists the actions that a
+    `action` is None if the endpoint asks for no credentials. `challenge` lists the actions that a
     challenge names; empty, it is the action alone. `body` is what a request may carry, `result`
     what a success does.
     """
@@ -207,20 +207,20 @@ class Endpoint:
 
     @property
     def every_error(self) -> tuple[type[RegistryError], ...]:
-        """What the endpoint can answer, whether it is its own or that of all in the registry."""
+        """The endpoint's own errors and, under `/v2`, those of all endpoints there."""
         return self.errors if self.action is None else (*self.errors, *ERRORS_OF_ALL)
 
     def success(self, dialect: Dialect) -> int:
-        """Give the status of a success in a dialect."""
+        """Return the status of a success in a dialect."""
         if dialect is Dialect.ACR_2017 and self.acr_status is not None:
             return self.acr_status
         return self.status
 
     def failure(self, status: int, dialect: Dialect) -> int:
-        """Give the status of an error in a dialect.
+        """Return the status of an error in a dialect.
 
-        A client generated from the 2017 description knows only the statuses listed there: what is
-        denied to an identity becomes 401, another 4xx 400, or 404 where 400 is not listed either.
+        A client generated from the 2017 description knows only the statuses listed there: 403
+        becomes 401, any other 4xx becomes 400, or 404 if 400 is not listed either.
         """
         if dialect is Dialect.OCI or self.described is None or status in self.described:
             return status
@@ -560,5 +560,4 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=(errors.EndpointUnknown, errors.Unavailable),
     ),
 )
-"""Every endpoint: those of the registry under `/v2`, and below them what operators and clients need
-beside it."""
+"""Every endpoint: those of the registry, under `/v2`; of operators; of the token server."""

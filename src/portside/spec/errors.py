@@ -58,7 +58,7 @@ class RegistryError(Exception):
         self.details: tuple[str, ...] = details or ("",)
 
     def __str__(self) -> str:
-        """Give the message and the details as one line, for logs and the command line."""
+        """Return the message and the details as one line, for logs and the command line."""
         explained = "; ".join(detail for detail in self.details if detail)
         return f"{self.message}: {explained}" if explained else self.message
 
@@ -88,7 +88,7 @@ class DigestInvalid(RegistryError):
 
 
 class TagInvalid(RegistryError):
-    """The tag does not follow the grammar or stands where none may."""
+    """The tag does not follow the grammar, or is not allowed here."""
 
     code = "TAG_INVALID"
     status = 400
@@ -142,7 +142,7 @@ class BlobUnknown(RegistryError):
 
 
 class BlobUploadUnknown(RegistryError):
-    """There is no such upload session, or there is none any more (code-3)."""
+    """The upload session does not exist, or has ended (code-3)."""
 
     code = "BLOB_UPLOAD_UNKNOWN"
     status = 404
@@ -171,7 +171,7 @@ class BodyTimeout(BlobUploadInvalid):
 
 
 class BodyIncomplete(BlobUploadInvalid):
-    """The connection ended within the body; what arrived is kept, and nobody reads this answer."""
+    """The connection ended within the body; what arrived is kept."""
 
     message = "the request body ended early"
 
@@ -192,7 +192,7 @@ class BlobTooLarge(SizeInvalid):
 
 
 class FormTooLarge(SizeInvalid):
-    """A request to the token server is larger than any that makes sense."""
+    """A form sent to the token server is too large."""
 
     status = 413
     message = "the form is larger than the token server accepts"
@@ -220,7 +220,7 @@ class RangeNotSatisfiable(RangeInvalid):
 
 
 class OffsetMismatch(RangeInvalid):
-    """The chunk does not start where the upload session stands; the session stays alive.
+    """The chunk does not start at the offset of the upload session, which stays open.
 
     `session` says where that is, so that the client can go on from there.
     """
@@ -262,13 +262,13 @@ class DeleteDisabled(Unsupported):
 
 
 class BlobInUse(Unsupported):
-    """A manifest of the repository needs the blob, so that it may not be deleted."""
+    """A manifest of the repository refers to the blob, so it cannot be deleted."""
 
     message = "blob is referenced by a manifest of the repository"
 
 
 class ManifestInUse(Unsupported):
-    """An index of the repository lists the manifest, so that it may not be deleted."""
+    """An index of the repository lists the manifest, so it cannot be deleted."""
 
     message = "manifest is listed by an index of the repository"
 
@@ -312,14 +312,14 @@ class ContentEncodingUnsupported(Unsupported):
 
 
 class TransferEncodingUnsupported(Unsupported):
-    """The body is transferred in a way that the registry does not know (RFC 9112, 6.1)."""
+    """The registry does not know the transfer encoding of the body (RFC 9112, 6.1)."""
 
     status = 501
     message = "transfer encodings other than chunked are not supported"
 
 
 class GrantTypeUnsupported(Unsupported):
-    """A token was asked for in a way that the token server does not know (RFC 6749, 5.2)."""
+    """The token server does not know the grant type of a request (RFC 6749, 5.2)."""
 
     status = 400
     message = "the grant type is not supported"
@@ -341,7 +341,7 @@ class Unauthorized(RegistryError):
 
 
 class Denied(RegistryError):
-    """The identity is known, and may not do this (code-12).
+    """The identity is not allowed to do this (code-12).
 
     `challenge` is for dialects that know no status but 401 for this.
     """
@@ -368,7 +368,7 @@ class TooManyRequests(RegistryError):
 
 
 class Unavailable(RegistryError):
-    """The database or the blob store cannot do its part; the client may try again."""
+    """The database or the blob store does not work now; the client may try again."""
 
     code = "UNAVAILABLE"
     status = 503
@@ -376,21 +376,21 @@ class Unavailable(RegistryError):
 
 
 class StorageFull(Unavailable):
-    """There is no room left for the content (RFC 4918, section 11.5)."""
+    """No space is left for the content (RFC 4918, section 11.5)."""
 
     status = 507
     message = "the registry has no storage space left"
 
 
 class ReadOnly(Unavailable):
-    """The registry may not change now, as at the end of a move; `seconds` is when to try again."""
+    """The registry is in read-only mode; `seconds` is when to try again."""
 
     message = "the registry is read-only now"
     seconds = 10
 
 
 class Unknown(RegistryError):
-    """A fault of the registry itself; the log says more."""
+    """A fault of the registry itself; the log has the details."""
 
     code = "UNKNOWN"
     status = 500

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 MAX_REFERENCES = 10_000
-"""Digests that one manifest refers to; images have some ten, the largest indexes some hundred."""
+"""Digests that one manifest may refer to; images have about ten, the largest indexes hundreds."""
 
 
 class ReferenceKind(enum.StrEnum):
@@ -164,7 +164,7 @@ def _guess(fields: dict[str, msgspec.Raw]) -> str:
 
 
 def _artifact_type(media_type: str, document: _Document) -> str | None:
-    """Give the type that referrers list ("Listing Referrers").
+    """Return the artifact type that lists of referrers show ("Listing Referrers").
 
     "If the artifactType is empty or missing in the image manifest, the value of artifactType MUST
     be set to the config descriptor mediaType value."
@@ -183,7 +183,7 @@ def _artifact_type(media_type: str, document: _Document) -> str | None:
 
 
 def _merged(references: Iterator[ManifestReference]) -> tuple[ManifestReference, ...]:
-    """Name each digest once; it is required if one of those that name it requires it.
+    """Return each digest once; it is required if one reference to it is.
 
     Raises ManifestInvalid if there are too many.
     """

@@ -1,4 +1,4 @@
-"""Media types that mean something to the registry, and what they mean."""
+"""Media types that the registry knows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")
 
 
 def is_media_type(text: str) -> bool:
-    """Tell whether a text is a media type without parameters."""
+    """Whether a text is a media type without parameters."""
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
@@ -56,10 +56,10 @@ def essence(content_type: str) -> str:
 
 
 def canonical(media_type: str) -> str:
-    """Spell a known type as everybody does; capitals make no other type (RFC 9110, 8.3.1)."""
+    """Return the usual spelling of a known type; case does not matter (RFC 9110, 8.3.1)."""
     return _KNOWN.get(media_type.lower(), media_type)
 
 
 def is_foreign(media_type: str) -> bool:
-    """Tell whether content of this type may be kept elsewhere."""
+    """Whether content of this type may be stored elsewhere."""
     return media_type.startswith(_FOREIGN_PREFIXES)

@@ -1,7 +1,7 @@
 """Repository names, tags and references, after the grammar of the distribution-spec.
 
 A value of these types exists only if it parsed. They are strings, so that they cost nothing to
-store, to compare and to print; `parse` is their one entrance.
+store, to compare and to print; `parse` is the only way to make one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RepositoryName(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a name as it stood, decoded, in the path.
+        """Parse the name in a path, decoded.
 
         Raises NameInvalid.
         """
@@ -55,7 +55,7 @@ class Tag(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a tag as it stood, decoded, in the path or the query.
+        """Parse a tag of a path or a query, decoded.
 
         Raises TagInvalid.
         """
@@ -69,11 +69,11 @@ class Tag(str):
 
 
 Reference = Tag | Digest
-"""What stands last in `/manifests/<reference>`."""
+"""The last segment of `/manifests/<reference>`."""
 
 
 def parse_reference(text: str) -> Reference:
-    """Tell a tag from a digest: whatever holds a ':' is meant as a digest, for no tag can hold one.
+    """Parse a tag or a digest; a text with a ':' is a digest, because no tag contains one.
 
     Raises DigestInvalid or TagInvalid.
     """

@@ -1,4 +1,4 @@
-"""Patterns: which repositories a rule is about."""
+"""Patterns: the repositories that a rule applies to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
 
 
 class PatternInvalid(ValueError):
-    """A text that is no pattern; the message is for the person who wrote it."""
+    """A text that is not a pattern; the message is for the person who wrote it."""
 
 
 class RepositoryPattern(str):
@@ -24,7 +24,7 @@ class RepositoryPattern(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a pattern as a person wrote it.
+        """Parse a pattern.
 
         Raises PatternInvalid.
         """
@@ -42,16 +42,16 @@ class RepositoryPattern(str):
 
     @property
     def is_exact(self) -> bool:
-        """Tell whether this is the name of one repository."""
+        """Whether this is the name of one repository."""
         return not self.endswith("*")
 
     @property
     def specificity(self) -> int:
-        """Give a number that is larger for the more specific of two patterns that match a name."""
+        """A number that is larger for the more specific of two patterns that match a name."""
         return NAME_MAX_LENGTH + 1 if self.is_exact else len(self)
 
     def matches(self, name: str) -> bool:
-        """Tell whether a repository is meant."""
+        """Whether the pattern matches a repository."""
         if self.is_exact:
             return name == self
         start = self[:-1]

@@ -1,8 +1,8 @@
-"""From a path to the endpoints it names.
+"""Routes: from a path to its endpoints.
 
-Repository names may hold slashes, and words such as `blobs` or `manifests` as components, so that a
-path can be told apart only from its right end: the last two or three segments say which endpoint is
-meant, and all that stands between `/v2/` and them is the name.
+Repository names may contain slashes, and words such as `blobs` or `manifests` as components, so
+paths are matched from the right: the last two or three segments determine the endpoint, and
+everything between `/v2/` and them is the name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Route(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A path that was understood: its route, and the texts of the name and the last variable."""
+    """A path that was matched: its route, and the texts of the name and the last variable."""
 
     route: Route
     name: str
@@ -37,7 +37,7 @@ class Match(NamedTuple):
 
 
 class _Suffix(NamedTuple):
-    """The end of a path: its literal segments, and whether a variable stands behind them."""
+    """The end of a path: its literal segments, and whether a variable follows them."""
 
     literals: str
     has_variable: bool
@@ -65,7 +65,7 @@ class Routes:
         self._suffixes = _suffixes(self.by_path)
 
     def match(self, path: str) -> Match | None:
-        """Find the route of a decoded path, or None if the path names nothing."""
+        """Return the match of a decoded path, or None if it has no route."""
         head, _, last = path.rpartition("/")
         if not last:
             return self._match_slashed(head)

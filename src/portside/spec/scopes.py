@@ -1,4 +1,4 @@
-"""Scopes: what a client asks for in a token, and what a token gives.
+"""Scopes: what a client requests in a token, and what a token grants.
 
 The grammar is that of Docker's token authentication ("Token Scope Documentation"):
 `resourcetype[(class)]:name:action[,action]*`, several of them separated by spaces.

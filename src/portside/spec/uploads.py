@@ -21,7 +21,7 @@ from portside.spec.ranges import ByteRange
 
 
 class UploadId(str):
-    """The name of a session: unguessable, so that knowing it is enough to find the session."""
+    """The id of a session: unguessable, so that knowing it is enough to find the session."""
 
     __slots__ = ()
 
@@ -29,9 +29,9 @@ class UploadId(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take an id as it stood in the path.
+        """Parse the id in a path.
 
-        Raises BlobUploadUnknown: an id that Portside cannot have made names no session.
+        Raises BlobUploadUnknown: Portside makes no other ids, so there is no such session.
         """
         if cls._GRAMMAR.fullmatch(text) is None:
             unknown = f"{text[:64]!r} is not the id of an upload session"
@@ -40,7 +40,7 @@ class UploadId(str):
 
     @classmethod
     def fresh(cls) -> Self:
-        """Make an id that nobody can guess (128 random bits)."""
+        """Return an id that cannot be guessed (128 random bits)."""
         return cls(secrets.token_hex(16))
 
 
@@ -64,7 +64,7 @@ class UploadSession(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, offset=offset)
 
     def check_chunk(self, chunk: ByteRange | None) -> None:
-        """Accept a chunk that starts at the offset; one without a range always does.
+        """Check that a chunk starts at the offset; one without a range always does.
 
         Raises OffsetMismatch ("If a chunk is uploaded out of order, the registry MUST respond with
         416").
@@ -78,9 +78,9 @@ class UploadSession(msgspec.Struct, frozen=True):
 
     @property
     def received(self) -> str:
-        """The Range header that tells the client where the session stands.
+        """The Range header that tells the client the offset.
 
-        `0-0` stands for an empty session too: the header cannot say "none", and this is what
-        distribution answers and clients expect.
+        An empty session is `0-0` too: the header cannot say "none", and this is what distribution
+        answers and clients expect.
         """
         return f"0-{max(self.offset - 1, 0)}"
