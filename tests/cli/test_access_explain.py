@@ -231,10 +231,10 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            (("alice", "fly", "x"), "'fly' is no action"),
+            (("alice", "fly", "x"), "unknown action 'fly'"),
             (("alice", "*", "x"), "'*' is more than one action"),
             (("alice", "pull,push", "x"), "'pull,push' is more than one action"),
-            (("alice", "pull", "X"), "'X' is no repository name"),
+            (("alice", "pull", "X"), "invalid repository name 'X'"),
             (("alice", "pull", "x", "--group", "dev"), "--group is for identities of other"),
             (("ci:x", "pull", "x", "--group", "deploy"), "such as ci:deploy, not 'deploy'"),
             (("alice", "pull", "x", "--access", "absent"), "cannot read absent"),

@@ -144,7 +144,7 @@ class TestStart:
                 answer = client.delete(f"/v2/a/{path}")
                 assert answer.status_code == 405
                 (error,) = answer.json()["errors"]
-                assert error["detail"] == "the registry is set to keep everything (--no-delete)"
+                assert error["detail"] == "the registry runs with --no-delete"
 
     def test_restart(self, data: Path) -> None:
         """What was pushed is there after a restart."""

@@ -120,7 +120,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no digest of a manifest": (
         lambda store: sql(store, "UPDATE manifests SET digest = 'sha256:x' WHERE id = 1"),
-        "is no sha256 digest",
+        "invalid digest",
     ),
     "no digest of a blob": (
         lambda store: sql(store, "UPDATE blobs SET digest = 'x' WHERE size = 100 LIMIT 1"),

@@ -86,7 +86,7 @@ def test_artifact() -> None:
 def test_artifact_type_with_a_nul() -> None:
     """Not every database holds one, and no media type has one."""
     content = artifact(1, "application/\0", subject=image(1).descriptor)
-    with pytest.raises(ManifestInvalid, match="artifact type has a NUL"):
+    with pytest.raises(ManifestInvalid, match="artifact type contains a NUL"):
         parse_manifest(content.manifest, content_type=None)
 
 

@@ -77,7 +77,7 @@ class RegistryApp:
             response = await self._refuse(error, endpoint, scope, body)
         except Exception:
             log.exception("%s %s failed", method, path)
-            fault = Unknown("the log of the registry says more")
+            fault = Unknown("see the log of the registry")
             response = await self._refuse(fault, endpoint, scope, body)
         await response(scope, receive, send)
 
@@ -116,5 +116,5 @@ def find_handlers(registry: Registry) -> dict[Endpoint, Handler]:
 
 def _not_found(scope: Scope, found: Match | None) -> RegistryError:
     if found is None:
-        return EndpointUnknown(f"{scope['path'][:300]!r} is no path of this registry")
-    return MethodNotAllowed(found.route.allowed, f"{scope['method']} is not among them")
+        return EndpointUnknown(f"unknown path {scope['path'][:300]!r}")
+    return MethodNotAllowed(found.route.allowed, f"method {scope['method']} is not supported")

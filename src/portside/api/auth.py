@@ -62,7 +62,9 @@ class Gate:
                 source = self.addresses.client(scope)
                 return await self.control.authenticate_basic(snapshot, given, source)
             if self.scheme is AuthScheme.BASIC:
-                raise CredentialsMalformed("this registry takes a name and a password (Basic)")
+                raise CredentialsMalformed(
+                    "this registry accepts only a name and a password (Basic)"
+                )
             return await self.control.authenticate_bearer(snapshot, given.token)
         except (CredentialsInvalid, CredentialsMalformed) as error:
             raise Unauthorized(self.challenge(scope), str(error)) from error
@@ -105,13 +107,13 @@ class Permit:
         """
         if self._sent_nothing:
             challenge = self._gate.challenge(self._scope)
-            raise Unauthorized(challenge, "log in, or ask for an anonymous token")
+            raise Unauthorized(challenge, "log in, or request an anonymous token")
 
     def check_catalog(self) -> None:
         """Require what listing repositories takes; raises Unauthorized."""
         if self._sent_nothing:
             challenge = self._gate.challenge(self._scope, CATALOG_SCOPE)
-            raise Unauthorized(challenge, "log in, or ask for an anonymous token")
+            raise Unauthorized(challenge, "log in, or request an anonymous token")
         grants = self._caller.grants
         if grants is not None and not grants.catalog:
             challenge = self._gate.challenge(self._scope, CATALOG_SCOPE, error="insufficient_scope")
@@ -159,12 +161,12 @@ class Permit:
         identity = self._caller.identity
         if self._caller.grants is None and identity.is_anonymous:
             challenge = self._gate.challenge(self._scope, *wanted)
-            needed = f"to {action} in the repository {repository} needs authentication"
+            needed = f"authentication required to {action} in repository {repository}"
             raise Unauthorized(challenge, needed)
         if self._lacks_only_scope(action, repository) or identity.is_anonymous:
             challenge = self._gate.challenge(self._scope, *wanted, error="insufficient_scope")
-            lacking = f"the token does not let its bearer {action} in the repository {repository}"
+            lacking = f"the token does not allow {action} in repository {repository}"
             raise Unauthorized(challenge, lacking)
         challenge = self._gate.challenge(self._scope, *wanted)
-        denied = f"{identity.name} has no right to {action} in the repository {repository}"
+        denied = f"{identity.name} is not allowed to {action} in repository {repository}"
         raise Denied(challenge, denied)

@@ -58,9 +58,11 @@ def check_headers(scope: Scope, limit: int) -> None:
         elif name in _PLAIN and value.strip().lower() != _PLAIN[name]:
             raise _not_plain(name, value)
     if size > limit:
-        raise HeadersTooLarge(f"path, query and header fields may have {limit} bytes together")
+        raise HeadersTooLarge(
+            f"path, query and header fields may have at most {limit} bytes together"
+        )
     if hosts != 1 and scope["http_version"] == "1.1":
-        raise HostInvalid(f"{hosts} were sent")
+        raise HostInvalid(f"{hosts} Host headers were sent")
 
 
 def _not_plain(
@@ -68,7 +70,7 @@ def _not_plain(
 ) -> ContentEncodingUnsupported | TransferEncodingUnsupported:
     written = repr(value[:40].decode("latin-1"))
     if name == b"content-encoding":
-        return ContentEncodingUnsupported(f"{written}: send the bytes that the digest is of")
+        return ContentEncodingUnsupported(f"{written}: send the body without an encoding")
     return TransferEncodingUnsupported(written)
 
 
@@ -102,7 +104,9 @@ class Body:
                 async with asyncio.timeout(patience):
                     message = await self._receive()
             except TimeoutError as error:
-                silent = f"nothing arrived for {patience:g} s; ask for the offset and go on there"
+                silent = (
+                    f"nothing arrived for {patience:g} s; get the offset and continue from there"
+                )
                 raise BodyTimeout(silent) from error
             if message["type"] == "http.disconnect":
                 raise BodyIncomplete("the connection was closed before the end of the body")
@@ -287,7 +291,7 @@ class Request:
         """Return the required parameter `digest`; raises DigestInvalid."""
         text = self.query("digest")
         if text is None:
-            missing = "the query has to say digest=…, the digest of the whole blob"
+            missing = "the query parameter digest is required: the digest of the whole blob"
             raise DigestInvalid(missing)
         return Digest.parse(text)
 
@@ -300,7 +304,7 @@ class Request:
         """Check If-Match against existing content; raises PreconditionFailed."""
         header = self.header(b"if-match")
         if header is not None and not TagCondition.parse(header, None).holds(digest):
-            raise PreconditionFailed(f"{digest} is not among those of If-Match")
+            raise PreconditionFailed(f"{digest} is not one of the entity tags of If-Match")
 
     def is_not_modified(self, digest: str) -> bool:
         """Whether the client already has this content, by If-None-Match."""
@@ -331,11 +335,11 @@ class Request:
         """
         texts = self._query.getlist("tag")
         if texts and not isinstance(reference, Digest):
-            where = "the parameter tag goes with a push by digest, and this is a push by tag"
+            where = "the query parameter tag is only allowed in a push by digest"
             raise TagInvalid(where)
         most = self.registry.limits.max_tags_per_push
         if len(texts) > most:
-            many = f"{len(texts)} tags; at most {most} are accepted at once"
+            many = f"{len(texts)} tags; at most {most} are accepted in one push"
             raise TooManyTags(many)
         return list(dict.fromkeys(Tag.parse(text) for text in texts))
 
@@ -358,7 +362,7 @@ class Request:
         """
         limits = self.registry.limits
         most = limits.max_manifest_bytes
-        too_large = ManifestTooLarge(f"a manifest may have {most} bytes at most")
+        too_large = ManifestTooLarge(f"a manifest may have at most {most} bytes")
         if (self._content_length() or 0) > most:
             raise too_large
         return await self.body.read(most, limits.body_timeout, too_large)
@@ -369,7 +373,7 @@ class Request:
         if text is None:
             return None
         if not (text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS):
-            absurd = f"Content-Length {text[:40]!r} is no number of bytes"
+            absurd = f"invalid Content-Length {text[:40]!r}: expected a number of bytes"
             raise SizeInvalid(absurd)
         return int(text)
 

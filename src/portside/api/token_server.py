@@ -62,8 +62,8 @@ class TokenServer:
             case "refresh_token":
                 caller = await self._from_token(snapshot, request, _first(fields, "refresh_token"))
             case other:
-                known = "password and refresh_token are known"
-                raise GrantTypeUnsupported(f"{other[:40]!r} is not; {known}")
+                known = "use password or refresh_token"
+                raise GrantTypeUnsupported(f"{other[:40]!r}; {known}")
         is_offline = _first(fields, "access_type") == "offline"
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
 
@@ -77,8 +77,8 @@ class TokenServer:
         fields = await _form(request)
         kind = _first(fields, "grant_type")
         if kind not in ("access_token", "access_token_refresh_token", "refresh_token"):
-            known = "access_token, access_token_refresh_token and refresh_token are known"
-            raise GrantTypeUnsupported(f"{kind[:40]!r} is not; {known}")
+            known = "use access_token, access_token_refresh_token or refresh_token"
+            raise GrantTypeUnsupported(f"{kind[:40]!r}; {known}")
         given = _first(fields, "access_token") or _first(fields, "refresh_token")
         name, colon, password = given.partition(":")
         if colon:
@@ -98,7 +98,7 @@ class TokenServer:
         """Return the snapshot; raises EndpointUnknown if challenges do not lead here."""
         snapshot = await self._gate.control.snapshot()
         if not snapshot.closed or self._gate.scheme is AuthScheme.BASIC:
-            raise EndpointUnknown("this registry gives no tokens")
+            raise EndpointUnknown("this registry issues no tokens")
         return snapshot
 
     async def _from_header(self, snapshot: Snapshot, request: Request) -> Caller:
@@ -163,13 +163,13 @@ def _first(fields: Fields, name: str) -> str:
 
 async def _form(request: Request) -> Fields:
     """Read a form (application/x-www-form-urlencoded)."""
-    too_large = FormTooLarge(f"at most {MAX_FORM_BYTES} bytes are read")
+    too_large = FormTooLarge(f"a form may have at most {MAX_FORM_BYTES} bytes")
     payload = await request.body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
     text = payload.decode("utf-8", "replace")
     try:
         return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError as error:
-        raise FormTooLarge(f"at most {MAX_FIELDS} fields are read") from error
+        raise FormTooLarge(f"a form may have at most {MAX_FIELDS} fields") from error
 
 
 def _written(now: int) -> str:

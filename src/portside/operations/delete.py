@@ -45,4 +45,4 @@ class Delete:
 
     def _require_allowed(self) -> None:
         if not self._allowed:
-            raise DeleteDisabled("the registry is set to keep everything (--no-delete)")
+            raise DeleteDisabled("the registry runs with --no-delete")

@@ -119,7 +119,7 @@ class Push:
         BodyTimeout.
         """
         if chunk.range is not None and chunk.range.start:
-            whole = f"a blob in one request starts at byte 0, not at {chunk.range.start}"
+            whole = f"a blob pushed in one request starts at byte 0, not {chunk.range.start}"
             raise RangeInvalid(whole)
         upload = UploadId.fresh()
         async with self._blobs.hold(upload, fresh=True) as staging:
@@ -183,7 +183,7 @@ class Push:
         """Write a body to the store; return the number of bytes."""
         announced = chunk.announced
         if chunk.length is not None and chunk.length != announced:
-            differ = f"Content-Range spans {announced} bytes, and Content-Length is {chunk.length}"
+            differ = f"Content-Range spans {announced} bytes, but Content-Length is {chunk.length}"
             raise SizeInvalid(differ)
         self._check_size(offset + (announced or 0))
         received = 0
@@ -192,13 +192,13 @@ class Push:
             self._check_size(offset + received)
             await staging.write(piece)
         if announced is not None and received != announced:
-            differ = f"{announced} bytes were announced, and {received} arrived"
+            differ = f"{announced} bytes were announced, but {received} arrived"
             raise SizeInvalid(differ)
         return received
 
     def _check_size(self, size: int) -> None:
         if self._max_blob_bytes and size > self._max_blob_bytes:
-            large = f"a blob may have {self._max_blob_bytes} bytes at most"
+            large = f"a blob may have at most {self._max_blob_bytes} bytes"
             raise BlobTooLarge(large)
 
     async def _advance(

@@ -64,7 +64,7 @@ def parse_actions(text: str) -> Actions:
             found.add(_WORDS[stripped])
         else:
             known = ", ".join([*_ACR_WORDS, *REPOSITORY_ACTIONS, "*"])
-            raise ActionInvalid(f"{stripped[:40]!r} is no action; these are: {known}")
+            raise ActionInvalid(f"unknown action {stripped[:40]!r}; use {known}")
     return frozenset(found)
 
 

@@ -28,8 +28,8 @@ class Algorithm(enum.StrEnum):
         try:
             return cls(text)
         except ValueError:
-            known = " and ".join(cls)
-            unknown = f"digest algorithm {text[:64]!r} is not supported; {known} are"
+            known = " or ".join(cls)
+            unknown = f"unsupported digest algorithm {text[:64]!r}: use {known}"
             raise DigestInvalid(unknown) from None
 
     def hasher(self) -> _Hash:
@@ -55,12 +55,12 @@ class Digest(str):
         if _DIGEST.fullmatch(text) is None:
             algorithm, colon, encoded = text.partition(":")
             if not colon:
-                shape = f"{text[:140]!r} is no digest: ALGORITHM:HEX is expected"
+                shape = f"invalid digest {text[:140]!r}: expected ALGORITHM:HEX"
                 raise DigestInvalid(shape)
             expected = Algorithm.parse(algorithm).hasher().digest_size * 2
             wrong = (
-                f"{text[:140]!r} is no {algorithm} digest: {expected} lower-case hexadecimal digits"
-                f" are expected after the colon, and {len(encoded)} characters stand there"
+                f"invalid digest {text[:140]!r}: expected {expected} lower-case hexadecimal digits"
+                f" after the colon, found {len(encoded)} characters"
             )
             raise DigestInvalid(wrong)
         return cls(text)

@@ -68,15 +68,17 @@ class QueryParameter:
     repeated: bool = False
 
 
-DIGEST = QueryParameter("digest", "digest of the whole blob", required=True)
-DIGEST_AT_ONCE = QueryParameter("digest", "digest of the blob that is the body of this request")
-DIGEST_ALGORITHM = QueryParameter("digest-algorithm", "algorithm of the digest that will end it")
-MOUNT = QueryParameter("mount", "digest of a blob to link from another repository")
+DIGEST = QueryParameter("digest", "digest of the blob", required=True)
+DIGEST_AT_ONCE = QueryParameter("digest", "digest of the blob in the body of this request")
+DIGEST_ALGORITHM = QueryParameter(
+    "digest-algorithm", "digest algorithm with which the upload will be committed"
+)
+MOUNT = QueryParameter("mount", "digest of a blob to mount from another repository")
 FROM = QueryParameter("from", "repository that holds the blob to mount")
-TAG = QueryParameter("tag", "tag to point at the manifest, any number of times", repeated=True)
-N = QueryParameter("n", "largest number of results, zero or more")
-LAST = QueryParameter("last", "list what comes after this one")
-ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this type")
+TAG = QueryParameter("tag", "tag to point at the manifest; may be repeated", repeated=True)
+N = QueryParameter("n", "maximum number of results, zero or more")
+LAST = QueryParameter("last", "list the entries after this one")
+ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this artifact type")
 
 
 class Error(msgspec.Struct, frozen=True):
@@ -238,7 +240,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/",
         "ping",
         Action.NONE,
-        "Tell that this is a registry.",
+        "Check that this is a registry.",
         result=_OBJECT,
         described=frozenset({200, 401, 404}),
     ),
@@ -248,7 +250,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/blobs/{digest}",
         "get_blob",
         Action.PULL,
-        "Pull a blob, or a part of it.",
+        "Pull a blob or a part of it.",
         other_statuses=(206, 304, 307),
         result=_OCTETS,
         errors=(*_FIND_BLOB, errors.RangeNotSatisfiable),
@@ -260,7 +262,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/blobs/{digest}",
         "head_blob",
         Action.PULL,
-        "Tell whether a blob is there, and its size.",
+        "Check whether a blob exists, and get its size.",
         other_statuses=(304,),
         challenge=_TO_PUSH,
         errors=_FIND_BLOB,
@@ -284,7 +286,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/manifests/{reference}",
         "head_manifest",
         Action.PULL,
-        "Tell whether a manifest is there, its digest, type and size.",
+        "Check whether a manifest exists, and get its digest, type and size.",
         other_statuses=(304,),
         errors=_FIND_MANIFEST,
     ),
@@ -294,7 +296,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/blobs/uploads/",
         "start_upload",
         Action.PUSH,
-        "Open an upload session, push a blob in one request, or mount one.",
+        "Open an upload session, push a blob in one request, or mount a blob.",
         status=202,
         other_statuses=(201,),
         challenge=_TO_PUSH,
@@ -337,7 +339,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/blobs/uploads/{session}",
         "finish_upload",
         Action.PUSH,
-        "Append the body, if there is one, and end the session with the blob's digest.",
+        "Append the body, if there is one, and commit the blob under its digest.",
         status=201,
         acr_status=204,
         challenge=_TO_PUSH,
@@ -397,7 +399,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/manifests/{reference}",
         "delete_manifest",
         Action.DELETE,
-        "Delete a manifest with its tags by digest, or one tag.",
+        "Delete a manifest and its tags by digest, or delete one tag.",
         status=202,
         errors=(
             errors.DigestInvalid,
@@ -442,7 +444,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/blobs/uploads/{session}",
         "get_upload",
         Action.PUSH,
-        "Tell how much of an upload the registry holds.",
+        "Get the offset of an upload session.",
         status=204,
         challenge=_TO_PUSH,
         errors=_SESSION[:1],
@@ -454,7 +456,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/v2/{name}/blobs/uploads/{session}",
         "cancel_upload",
         Action.PUSH,
-        "Give up an upload session.",
+        "Cancel an upload session.",
         status=204,
         challenge=_TO_PUSH,
         errors=(*_SESSION, *_WRITES),
@@ -477,7 +479,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/healthz",
         "healthz",
         None,
-        "Answers 200 while the process lives.",
+        "Answers 200 while the process runs.",
         result=Content(media_types.JSON, Status),
     ),
     Endpoint(
@@ -486,7 +488,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/readyz",
         "readyz",
         None,
-        "Answers 200 while the database and the blob store work, else 503.",
+        "Answers 200 while the database and the blob store work, 503 otherwise.",
         result=Content(media_types.JSON, Status),
         errors=(errors.Unavailable,),
     ),
@@ -505,7 +507,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/oauth2/token",
         "get_token",
         None,
-        "Gives an access token for Basic credentials.",
+        "Issues an access token for Basic credentials.",
         result=_OBJECT,
         errors=_TOKENS,
     ),
@@ -515,7 +517,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/oauth2/token",
         "post_token",
         None,
-        "Gives an access token for a password or a refresh token.",
+        "Issues an access token for a password or a refresh token.",
         result=_OBJECT,
         errors=(*_TOKENS, *_FORM),
     ),
@@ -525,7 +527,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/token",
         "get_token",
         None,
-        "Is another name of `/oauth2/token`.",
+        "Alias of `/oauth2/token`.",
         result=_OBJECT,
         errors=_TOKENS,
     ),
@@ -535,7 +537,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/token",
         "post_token",
         None,
-        "Is another name of `/oauth2/token`.",
+        "Alias of `/oauth2/token`.",
         result=_OBJECT,
         errors=(*_TOKENS, *_FORM),
     ),
@@ -545,7 +547,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/oauth2/exchange",
         "post_exchange",
         None,
-        "Gives a refresh token for another credential.",
+        "Issues a refresh token for another credential.",
         result=_OBJECT,
         errors=(*_TOKENS, *_FORM),
     ),

@@ -173,7 +173,7 @@ class BodyTimeout(BlobUploadInvalid):
 class BodyIncomplete(BlobUploadInvalid):
     """The connection ended within the body; what arrived is kept."""
 
-    message = "the request body ended early"
+    message = "the request body was cut off"
 
 
 class SizeInvalid(RegistryError):
@@ -385,7 +385,7 @@ class StorageFull(Unavailable):
 class ReadOnly(Unavailable):
     """The registry is in read-only mode; `seconds` is when to try again."""
 
-    message = "the registry is read-only now"
+    message = "the registry is in read-only mode"
     seconds = 10
 
 

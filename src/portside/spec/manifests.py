@@ -113,7 +113,7 @@ def parse_manifest(
     """
     digest = Digest.of(payload, expected.algorithm if expected else Algorithm.SHA256)
     if expected is not None and digest != expected:
-        wrong = f"the manifest was pushed as {expected}, and its content has the digest {digest}"
+        wrong = f"the manifest was pushed as {expected}, but its digest is {digest}"
         raise DigestInvalid(wrong)
     declared = media_types.essence(content_type) if content_type else ""
     try:
@@ -123,14 +123,14 @@ def parse_manifest(
         media_type = media_types.canonical(declared or embedded or _guess(fields))
         document = _read(fields, _FIELDS.get(media_type, set()))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        unreadable = f"the payload is not the JSON object that is expected: {error}"
+        unreadable = f"the payload is not a valid JSON object: {error}"
         raise ManifestInvalid(unreadable) from error
     if not media_types.is_media_type(media_type):
-        raise ManifestInvalid(f"{media_type[:140]!r} is no media type")
+        raise ManifestInvalid(f"invalid media type {media_type[:140]!r}")
     if embedded and declared and embedded.lower() != declared.lower():
         differ = (
             f"the Content-Type header says {declared!r} and the field mediaType says {embedded!r};"
-            " they must be the same"
+            " they must be equal"
         )
         raise ManifestInvalid(differ)
     return Manifest(
@@ -175,10 +175,10 @@ def _artifact_type(media_type: str, document: _Document) -> str | None:
     if not named and media_type in _IMAGES and document.config is not None:
         named = document.config.media_type
     if named and len(named) > media_types.MAX_LENGTH:
-        long = f"its artifact type has {len(named)} characters; a media type has 255 at most"
+        long = f"the artifact type has {len(named)} characters; at most 255 are allowed"
         raise ManifestInvalid(long)
     if named and "\0" in named:
-        raise ManifestInvalid("its artifact type has a NUL in it, and no media type has one")
+        raise ManifestInvalid("the artifact type contains a NUL character")
     return named or None
 
 
@@ -192,7 +192,7 @@ def _merged(references: Iterator[ManifestReference]) -> tuple[ManifestReference,
         key = (reference.kind, reference.digest)
         required[key] = required.get(key, False) or reference.required
     if len(required) > MAX_REFERENCES:
-        many = f"it refers to {len(required)} digests; {MAX_REFERENCES} are accepted at most"
+        many = f"it refers to {len(required)} digests; at most {MAX_REFERENCES} are accepted"
         raise ManifestInvalid(many)
     return tuple(sorted(ManifestReference(*key, needed) for key, needed in required.items()))
 

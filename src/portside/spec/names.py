@@ -41,7 +41,7 @@ class RepositoryName(str):
             raise NameInvalid(excess)
         if _NAME.fullmatch(text) is None:
             shape = (
-                f"{text!r} is no repository name: lower-case letters and digits, separated by"
+                f"invalid repository name {text!r}: use lower-case letters and digits, separated by"
                 " '.', '_', '__' or '-', in components separated by '/'"
             )
             raise NameInvalid(shape)
@@ -61,8 +61,8 @@ class Tag(str):
         """
         if _TAG.fullmatch(text) is None:
             shape = (
-                f"{text[:140]!r} is no tag: 1 to 128 letters, digits, '_', '.' or '-',"
-                " and neither '.' nor '-' first"
+                f"invalid tag {text[:140]!r}: use 1 to 128 letters, digits, '_', '.' or '-',"
+                " not starting with '.' or '-'"
             )
             raise TagInvalid(shape)
         return cls(text)

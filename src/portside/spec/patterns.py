@@ -34,7 +34,7 @@ class RepositoryPattern(str):
             RepositoryName.parse(example)
         except NameInvalid as error:
             shape = (
-                f"{text[:80]!r} is no pattern of repositories: a name such as team/app, or the"
+                f"invalid pattern {text[:80]!r}: use a repository name such as team/app, or the"
                 " start of one with a star at the end, such as team/*"
             )
             raise PatternInvalid(shape) from error

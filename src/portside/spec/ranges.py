@@ -62,7 +62,7 @@ def parse_range(header: str, *, size: int, max_ranges: int) -> list[ByteRange]:
         if resolved is not None:
             found.append(resolved)
     if not found:
-        outside = f"the content has {size} bytes; {header[:200]!r} asks for none of them"
+        outside = f"the content has {size} bytes; {header[:200]!r} selects none of them"
         raise RangeNotSatisfiable(size, outside)
     if len(found) > 1 and sum(part.length for part in found) > size:
         return []
@@ -90,10 +90,10 @@ def parse_chunk(header: str) -> ByteRange:
     """
     match = _CHUNK.fullmatch(header.strip())
     if match is None:
-        shape = f"Content-Range {header[:80]!r} is not of the form FIRST-LAST, such as 0-1023"
+        shape = f"invalid Content-Range {header[:80]!r}: expected FIRST-LAST, such as 0-1023"
         raise RangeInvalid(shape)
     first, last = int(match.group(1)), int(match.group(2))
     if last < first:
-        backwards = f"Content-Range {header[:80]!r} ends before it starts"
+        backwards = f"invalid Content-Range {header[:80]!r}: it ends before it starts"
         raise RangeInvalid(backwards)
     return ByteRange(first, last + 1)

@@ -34,7 +34,7 @@ class UploadId(str):
         Raises BlobUploadUnknown: Portside makes no other ids, so there is no such session.
         """
         if cls._GRAMMAR.fullmatch(text) is None:
-            unknown = f"{text[:64]!r} is not the id of an upload session"
+            unknown = f"invalid upload session id {text[:64]!r}"
             raise BlobUploadUnknown(unknown)
         return cls(text)
 
@@ -71,8 +71,8 @@ class UploadSession(msgspec.Struct, frozen=True):
         """
         if chunk is not None and chunk.start != self.offset:
             elsewhere = (
-                f"the chunk starts at byte {chunk.start}, and upload session {self.id} stands at"
-                f" {self.offset}; send the bytes from {self.offset} on"
+                f"the chunk starts at byte {chunk.start}, but the offset of upload session"
+                f" {self.id} is {self.offset}; continue from byte {self.offset}"
             )
             raise OffsetMismatch(self, elsewhere)
 
