@@ -1,4 +1,4 @@
-"""What every store of identities, scope maps, keys and failures keeps to."""
+"""The contract of every store of identities, scope maps, keys and login failures."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def other(access: AccessStore, shelf: Shelf) -> AccessStore:
 
 
 async def fill(access: AccessStore) -> None:
-    """Keep one of everything."""
+    """Store one of everything."""
     assert await access.add_scope_map(PULL)
     for identity in (BOB, ALICE, ROBOT):
         assert await access.add_identity(identity)
@@ -64,7 +64,7 @@ async def fill(access: AccessStore) -> None:
 
 
 def never(found: object) -> NoReturn:
-    """Fail: nothing is to be changed."""
+    """Fail: nothing must be changed."""
     pytest.fail(f"{found} was to be changed")
 
 
@@ -77,7 +77,7 @@ class TestIdentities:
     """Users and tokens."""
 
     async def test_life(self, access: AccessStore) -> None:
-        """An identity is read as it was kept, until it is removed, with its passwords."""
+        """An identity is read as it was stored, with its passwords, until it is removed."""
         await fill(access)
         for identity in (ALICE, BOB, ROBOT):
             assert await access.get_identity(identity.name) == identity
@@ -92,7 +92,7 @@ class TestIdentities:
         assert again.passwords == ()
 
     async def test_names(self, access: AccessStore) -> None:
-        """A name is one identity's, of either kind, and is not another one's in another case."""
+        """A name belongs to one identity of either kind, whatever its case."""
         await fill(access)
         assert not await access.add_identity(replace(ALICE, kind=TOKEN, passwords=()))
         assert await access.get_identity("alice") == ALICE
@@ -109,7 +109,7 @@ class TestIdentities:
         assert await access.get_identity("robot") == ROBOT
 
     async def test_scope_map_must_exist(self, access: AccessStore) -> None:
-        """No identity names a scope map that is not there."""
+        """An identity cannot name a missing scope map."""
         assert not await access.add_identity(ROBOT)
         assert await access.get_identity("robot") is None
         await fill(access)
@@ -120,7 +120,7 @@ class TestIdentities:
         assert await access.get_identity("robot") == ROBOT
 
     async def test_change(self, access: AccessStore) -> None:
-        """A change is kept whole: status, end, scope map and passwords."""
+        """A change is stored whole: status, expiry, scope map and passwords."""
         passwords = (StoredPassword(2, "other", 30),)
 
         def change(robot: StoredIdentity) -> StoredIdentity:
@@ -146,7 +146,7 @@ class TestIdentities:
         assert found == replace(ROBOT, expires=99 + 20)
 
     async def test_name_and_kind_stay(self, access: AccessStore) -> None:
-        """A change that renames an identity changes nobody else."""
+        """A change that renames an identity changes no other identity."""
         await fill(access)
         stolen = replace(ROBOT, name="alice", kind=USER, created=1, enabled=True)
         changed = await access.change_identity("robot", TOKEN, lambda _: stolen)
@@ -155,7 +155,7 @@ class TestIdentities:
         assert await access.get_identity("alice") == ALICE
 
     async def test_closing(self, access: AccessStore) -> None:
-        """The first identity closes the registry, and nothing opens it."""
+        """The first identity turns access control on, and nothing turns it off."""
         assert not (await access.access_state()).closed
         await access.add_scope_map(EMPTY)
         await access.add_key(KEY)
@@ -173,7 +173,7 @@ class TestScopeMaps:
     """Scope maps."""
 
     async def test_life(self, access: AccessStore) -> None:
-        """A scope map is read as it was kept, with its rules or without any."""
+        """A scope map is read as it was stored, with its rules or without any."""
         for scope_map in (PULL, EMPTY):
             assert await access.add_scope_map(scope_map)
             assert await access.get_scope_map(scope_map.name) == scope_map
@@ -186,7 +186,7 @@ class TestScopeMaps:
         assert await access.list_scope_maps() == [EMPTY]
 
     async def test_change(self, access: AccessStore) -> None:
-        """A change is kept whole, and its name stays."""
+        """A change is stored whole; the name stays."""
 
         def change(found: ScopeMap) -> ScopeMap:
             return replace(found, name="empty", created=1, description="new", rules=found.rules[:1])
@@ -200,7 +200,7 @@ class TestScopeMaps:
         assert await access.change_scope_map("none", never) is None
 
     async def test_in_use(self, access: AccessStore) -> None:
-        """A scope map stays as long as a token names it, and says which ones do."""
+        """A scope map cannot be removed while tokens name it, and the error names them."""
         await fill(access)
         await access.add_identity(replace(ROBOT, name="automaton", passwords=()))
         assert await access.remove_scope_map("pull") == ["automaton", "robot"]
@@ -225,7 +225,7 @@ class TestKeys:
         assert await access.list_keys() == [NEXT_KEY]
 
     async def test_first(self, access: AccessStore, other: AccessStore) -> None:
-        """Of many that add a first key at the same time one does."""
+        """Of many processes that add a first key at the same time, one succeeds."""
         keys = [SigningKey(f"key-{number}", "PEM", number) for number in range(8)]
         stores = (access, other) * 4
         adding = [
@@ -240,7 +240,7 @@ class TestFailures:
     """Failed attempts."""
 
     async def test_counting(self, access: AccessStore, clock: Clock) -> None:
-        """Failures count for their source, their name and their time."""
+        """Failures are counted by client address, name and time."""
         for source, name in (("here", "alice"), ("here", "bob"), ("there", "alice")) * 2:
             await access.add_failure(source, name, forget_before=0)
         now = clock.now
@@ -253,7 +253,7 @@ class TestFailures:
         assert await access.count_failures("here", "alice", now + 1) == 0
 
     async def test_forgetting(self, access: AccessStore, clock: Clock) -> None:
-        """With a new failure old ones are forgotten, whoever made them."""
+        """A new failure removes the expired ones of every identity."""
         await access.add_failure("here", "alice", forget_before=0)
         first = clock.now
         clock.now += 10
@@ -312,11 +312,11 @@ NO_CHANGES: dict[str, Act] = {
 
 
 class TestVersion:
-    """How every process learns that something has changed."""
+    """How every process learns of a change."""
 
     @pytest.mark.parametrize("kind", CHANGES)
     async def test_changes(self, access: AccessStore, other: AccessStore, kind: str) -> None:
-        """Each change is a new version, which other processes see as soon as it is made."""
+        """Each change is a new version, which other processes see at once."""
         await fill(access)
         await access.add_scope_map(replace(EMPTY, name="unused"))
         seen: set[int] = set()
@@ -330,7 +330,7 @@ class TestVersion:
 
     @pytest.mark.parametrize("kind", NO_CHANGES)
     async def test_no_changes(self, access: AccessStore, kind: str) -> None:
-        """What only reads, is refused, or notes a failure makes no process look again."""
+        """Reads, refused changes and login failures do not change the version."""
 
         async def states() -> AccessState:
             return await access.access_state()
@@ -348,7 +348,7 @@ class TestVersion:
         assert methods <= named
 
     async def test_two_processes(self, access: AccessStore, other: AccessStore) -> None:
-        """What one process writes, another reads at once."""
+        """A process reads at once what another one has written."""
         await fill(access)
         assert await other.get_identity("robot") == ROBOT
         assert await other.get_scope_map("pull") == PULL
@@ -362,7 +362,7 @@ class TestVersion:
         assert await access.list_scope_maps() == []
 
     async def test_restart(self, access: AccessStore, shelf: Shelf) -> None:
-        """Everything is there for a process that starts later."""
+        """A process that starts later reads everything."""
         await fill(access)
         again = shelf.access()
         assert await again.list_identities(USER) == [ALICE, BOB]

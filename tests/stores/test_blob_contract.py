@@ -1,4 +1,4 @@
-"""What every blob store keeps to."""
+"""The contract of every blob store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestUploads:
     @pytest.mark.parametrize("algorithm", Algorithm)
     @pytest.mark.parametrize("size", [0, 1, 5_000_000])
     async def test_whole(self, blobs: InspectableBlobs, size: int, algorithm: Algorithm) -> None:
-        """What was staged in several holds is placed whole, under the right digest."""
+        """Bytes that were staged in several holds are placed whole, under the right digest."""
         content = make_blob(size, "whole")
         upload = UploadId.fresh()
         middle = await stage(blobs, upload, 0, content[: size // 3], keep=True)
@@ -56,7 +56,7 @@ class TestUploads:
         assert digest == Digest.of(b"firstsecond")
 
     async def test_holds_exclude_each_other(self, blobs: InspectableBlobs) -> None:
-        """One request at a time; another one waits, and then gives up."""
+        """One request at a time holds an upload; another one waits, and then gives up."""
         upload = UploadId.fresh()
         async with blobs.hold(upload) as staging:
             await staging.resume(0, SHA256)
@@ -67,7 +67,7 @@ class TestUploads:
             pass
 
     async def test_lost_bytes(self, blobs: InspectableBlobs) -> None:
-        """An upload with fewer bytes than were acknowledged cannot go on."""
+        """An upload with fewer bytes than were acknowledged cannot be resumed."""
         upload = UploadId.fresh()
         await stage(blobs, upload, 0, b"four", keep=True)
         async with blobs.hold(upload) as staging:
@@ -75,7 +75,7 @@ class TestUploads:
                 await staging.resume(5, SHA256)
 
     async def test_a_blob_does_not_change_with_its_upload(self, blobs: InspectableBlobs) -> None:
-        """An upload that was placed by a commit that failed goes on without touching the blob."""
+        """An upload whose commit failed after placing is resumed without changing the blob."""
         upload = UploadId.fresh()
         await stage(blobs, upload, 0, b"begun", keep=True)
         async with blobs.hold(upload) as staging:
@@ -93,7 +93,7 @@ class TestUploads:
     async def test_a_fresh_one_goes_with_its_hold(
         self, blobs: InspectableBlobs, is_placed: bool
     ) -> None:
-        """Nothing is staged any more, whether it became a blob or not."""
+        """A discarded upload has no staged bytes, whether it became a blob or not."""
         async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
             await staging.resume(0, SHA256)
             await staging.write(b"content")
@@ -119,7 +119,7 @@ class TestBlobs:
     """Placed bytes."""
 
     async def test_unknown(self, blobs: InspectableBlobs) -> None:
-        """What is not there has no size and cannot be read; to remove it is no error."""
+        """A missing blob has no size and cannot be read; removing it is not an error."""
         digest = Digest.of(b"unknown")
         assert await blobs.stat(digest) is None
         with pytest.raises(BlobUnknown):
@@ -127,7 +127,7 @@ class TestBlobs:
         await asyncio.to_thread(blobs.remove(digest))
 
     async def test_placed_again(self, blobs: InspectableBlobs) -> None:
-        """The same content can be placed again, which repairs what is there."""
+        """The same content can be placed again, which repairs a damaged blob."""
         for _ in range(3):
             upload = UploadId.fresh()
             await stage(blobs, upload, 0, b"content", keep=True)
@@ -156,7 +156,7 @@ class TestBlobs:
 
 
 class TestMarks:
-    """What says whose blobs there are."""
+    """The mark that names the registry whose blobs these are."""
 
     async def test_the_first_stays(self, blobs: InspectableBlobs) -> None:
         """Of two that leave a mark, one is heard, and it is no stray."""

@@ -1,4 +1,4 @@
-"""What a blob store over an object store keeps to beyond the contract: many nodes, and no disk."""
+"""What holds for object stores beyond the contract: many nodes, and no disk."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TestManyNodes:
     async def test_every_request_on_another_node(
         self, node: Node, object_store: ObjectStore
     ) -> None:
-        """The chunks of three nodes become one blob on a fourth, and nothing else stays."""
+        """The chunks of three nodes become one blob on a fourth, and nothing else is left."""
         content = make_blob(9_000_000, "nodes")
         upload = UploadId.fresh()
         offset = 0
@@ -86,7 +86,7 @@ class TestManyNodes:
         assert keys(object_store, "blobs") == [blob_key(digest)]
 
     async def test_one_holder(self, node: Node) -> None:
-        """Whoever comes second waits, and then gives up; when the first is done, it gets in."""
+        """The second request waits, then gives up; once the first is done, it gets in."""
         first, second = node(), node()
         upload = UploadId.fresh()
         async with first.hold(upload):
@@ -99,7 +99,7 @@ class TestManyNodes:
             pass
 
     async def test_several_at_once(self, node: Node) -> None:
-        """Of several that try at the same moment, never two hold the upload."""
+        """Of several requests at the same moment, never two hold the upload."""
         upload = UploadId.fresh()
         inside = 0
         most = 0
@@ -154,7 +154,7 @@ class TestManyNodes:
     async def test_a_holder_that_was_too_slow_acknowledges_nothing(
         self, node: Node, clock: Clock
     ) -> None:
-        """What it wrote does not count, even if it comes to the store in the end."""
+        """Its bytes do not count, even if they reach the store in the end."""
         slow, quick = node(), node()
         upload = UploadId.fresh()
         await stage(slow, upload, 0, b"begun")
@@ -170,7 +170,7 @@ class TestManyNodes:
     async def test_a_release_leaves_the_lease_of_another(
         self, object_store: ObjectStore, clock: Clock
     ) -> None:
-        """Whoever comes back too late takes nothing away from who took over."""
+        """A holder that returns too late does not remove the lease of its successor."""
         key = lease_key(UploadId.fresh())
         late = Lease(object_store, key, life=LIFE, clock=clock)
         heir = Lease(object_store, key, life=LIFE, clock=clock)
@@ -187,7 +187,7 @@ class TestChunks:
     async def test_what_nobody_acknowledged_is_no_part_of_it(
         self, node: Node, object_store: ObjectStore
     ) -> None:
-        """Chunks beyond the offset, and those that end elsewhere, go when the upload ends."""
+        """Chunks beyond the offset, or that end elsewhere, are removed when the upload ends."""
         upload = UploadId.fresh()
         await stage(node(), upload, 0, b"kept")
         for offset, content in ((4, b"beyond"), (0, b"ends elsewhere"), (2, b"x")):
@@ -226,7 +226,7 @@ class TestChunks:
             assert await blobs.verify(digest)
 
     async def test_a_body_that_is_cut_off_keeps_what_arrived(self, node: Node) -> None:
-        """The client asks where the session stands, and goes on from there on another node."""
+        """The client asks for the offset, and continues from there on another node."""
         content = make_blob(8_000_000, "cut")
         upload = UploadId.fresh()
         async with node().hold(upload) as staging:
@@ -241,7 +241,7 @@ class TestChunks:
     async def test_a_hold_that_fails_leaves_nothing_new(
         self, node: Node, object_store: ObjectStore, end: type[BaseException]
     ) -> None:
-        """Bytes that were not flushed go, and the lease too."""
+        """Bytes that were not flushed are removed, and so is the lease."""
         upload = UploadId.fresh()
         await stage(node(), upload, 0, b"kept")
         before = keys(object_store, f"uploads/{upload}")
@@ -259,7 +259,7 @@ class TestChunks:
     async def test_a_long_body_becomes_several_chunks_and_one_blob(
         self, node: Node, object_store: ObjectStore
     ) -> None:
-        """A store takes so many parts for an object, and copies so many bytes at once."""
+        """A store limits the parts of an object, and the bytes that it copies at once."""
         content = make_blob(20_000_000, "long")
         upload = UploadId.fresh()
         await stage(node(SMALL), upload, 0, content)
@@ -329,7 +329,7 @@ class TestBlobs:
         assert bytes(obstore.get(object_store, key).bytes()) == b"content"
 
     async def test_a_blob_can_be_taken_back(self, node: Node) -> None:
-        """By whoever knows that no row speaks for it."""
+        """Placed bytes can be removed if no row refers to them."""
         blobs = node()
         async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
             await staging.resume(0, SHA256)
@@ -349,7 +349,7 @@ class TestBlobs:
         assert await node().verify(digest) is False
 
     async def test_orphaned_files(self, node: Node, object_store: ObjectStore) -> None:
-        """What no registry has put there is named."""
+        """Objects that no registry has stored are reported."""
         obstore.put(object_store, "blobs/sha256/ab/foreign", b"x")
         obstore.put(object_store, lease_key(UploadId.fresh()), b"x")
         (found,) = await listed(node().orphaned_files())
@@ -368,7 +368,7 @@ class TestBlobs:
     async def test_an_upload_with_a_lease_alone_is_stale(
         self, node: Node, clock: Clock, object_store: ObjectStore
     ) -> None:
-        """A node that was killed before the first chunk leaves a lease that nobody asks for."""
+        """A node that was killed before the first chunk leaves an orphaned lease."""
         upload = UploadId.fresh()
         assert await Lease(object_store, lease_key(upload), life=LIFE, clock=clock).try_acquire()
         clock.now += LIFE
@@ -404,7 +404,7 @@ class TestS3:
     async def test_a_signed_url_needs_no_credentials(
         self, node: Node, object_store: ObjectStore
     ) -> None:
-        """Anybody can read the blob by it, a range too, and nothing else."""
+        """The URL reads the blob or a range of it, and nothing else."""
         digest = Digest.of(b"content")
         obstore.put(object_store, blob_key(digest), b"content")
         url = await node().sign(digest, 60)
@@ -443,7 +443,7 @@ async def test_a_store_that_is_down() -> None:
 
 
 async def test_memory_has_no_signed_urls() -> None:
-    """Nor has a directory: whoever asks streams the blob instead."""
+    """Nor does a directory: the blob is streamed instead."""
     blobs = ObjectBlobs(MemoryStore(), hold_timeout=0.1, clock=lambda: 0)
     assert await blobs.sign(Digest.of(b""), 60) is None
     blobs.close()
