@@ -55,4 +55,5 @@ def test_the_registry_does_what_it_says(
     printed = run(str(command), "run", f"{registry.url}/openapi.json", *options, *phases)
     tested = re.search(r"Tested: (\d+)", printed)
     assert tested is not None, printed
-    assert int(tested.group(1)) >= len(ENDPOINTS)
+    # Schemathesis leaves out the path that it loads the description from.
+    assert int(tested.group(1)) == len(ENDPOINTS) - 1
