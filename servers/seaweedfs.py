@@ -141,13 +141,15 @@ def _answers(server: S3, process: subprocess.Popen[bytes]) -> bool:
     """Wait until the bucket is there, and closed to those without credentials."""
     deadline = time.monotonic() + START_DEADLINE
     bucket = (f"{server.filer}/buckets/{BUCKET}/", f"{server.endpoint}/{BUCKET}")
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if [httpx.get(url).status_code for url in bucket] == [httpx.codes.OK, 403]:
-                return True
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
+    # One client for all attempts: making one takes longer than the server needs to answer.
+    with httpx.Client() as client:
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                if [client.get(url).status_code for url in bucket] == [httpx.codes.OK, 403]:
+                    return True
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
     return False
 
 
