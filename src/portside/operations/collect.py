@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.inspection import InspectableBlobs
-from portside.stores.interfaces import BlobLinkStore, BlobStore, UploadStore
+from portside.stores.interfaces import BlobLinkStore, BlobStore, Remove, UploadStore
 
 
 async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: int) -> int:
@@ -64,13 +65,16 @@ async def collect_orphaned(links: BlobLinkStore, blobs: InspectableBlobs, before
     1970). Safe while the registry runs.
     """
     freed: list[int] = []
-    kept = 0
+    orphaned = 0
     async for digest, size in blobs.stored_blobs():
-        if not await links.drop_stray(digest, remove=blobs.remove(digest)):
-            continue
-        if await blobs.stat(digest) is None:
-            freed.append(size)
-        else:
-            kept += 1
+        remove = partial(_remove, blobs.remove(digest), size, freed)
+        orphaned += await links.drop_stray(digest, remove=remove)
+    kept = orphaned - len(freed)
     freed += await blobs.drop_orphaned_files(before)
     return Collected(sum(freed), kept)
+
+
+def _remove(remove: Remove, size: int, freed: list[int]) -> None:
+    """Remove a blob's bytes and count them; the metadata store logs what fails."""
+    remove()
+    freed.append(size)

@@ -340,9 +340,15 @@ def _unlink(path: str) -> None:
 
 
 def _remove(path: str, leftover: str, pool: ThreadPoolExecutor) -> None:
-    with translated("removing a blob"), suppress(FileNotFoundError):
-        os.rename(path, leftover)
-        pool.submit(_unlink, leftover)
+    with translated("removing a blob"):
+        try:
+            os.rename(path, leftover)
+        except FileNotFoundError:
+            # Either the blob is gone already, or the directory that it would move to.
+            if os.path.lexists(path):
+                raise
+        else:
+            pool.submit(_unlink, leftover)
 
 
 def _open(path: str, digest: Digest) -> int:
