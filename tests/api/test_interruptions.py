@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from portside.stores.blobs.leftovers import is_in_use
+from portside.stores.blobs.disk.locks import is_in_use
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
 from support.waiting import until

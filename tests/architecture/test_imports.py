@@ -23,8 +23,8 @@ STORE_DOORS = {
     "sqlite3": ("portside.stores.metadata",),
     "asyncpg": ("portside.stores.metadata",),
     "obstore": ("portside.stores.blobs",),
-    "boto3": ("portside.stores.blobs.objects.profiles",),
-    "botocore": ("portside.stores.blobs.objects.profiles",),
+    "boto3": ("portside.stores.blobs.objects.urls",),
+    "botocore": ("portside.stores.blobs.objects.urls",),
 }
 
 # What an extra of Portside brings; it is imported where it is used, and may be missing.
@@ -158,12 +158,12 @@ class TestRules:
             (wrong_doors, "bootstrap", "import uvloop"),
             (wrong_doors, "auth/policy", "import jwt"),
             (wrong_doors, "auth/access", "import bcrypt"),
-            (wrong_doors, "stores/blobs/local", "import boto3"),
+            (wrong_doors, "stores/blobs/disk/store", "import boto3"),
             (undeclared, "api/blobs", "import requests"),
             (impure, "spec/uploads", "import time"),
             (impure, "spec/names", "def late():\n    from pathlib import Path"),
             (behind_interfaces, "api/blobs", "from portside.stores import metadata"),
-            (behind_interfaces, "auth/policy", "import portside.stores.blobs.local"),
+            (behind_interfaces, "auth/policy", "import portside.stores.blobs.disk.store"),
             (behind_interfaces, "api/app", "import portside.stores.inspection"),
             (behind_interfaces, "api/auth", "from portside.stores.access import AccessStore"),
         ],
@@ -205,7 +205,7 @@ class TestLadder:
         ("module", "line"),
         [
             ("spec/names", "import portside.stores.interfaces"),
-            ("stores/blobs/local", "import portside.operations.push"),
+            ("stores/blobs/disk/store", "import portside.operations.push"),
             ("operations/push", "import portside.auth.policy"),
             ("api/blobs", "import portside.config"),
             ("acr/app", "import portside.api.blobs"),

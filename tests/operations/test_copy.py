@@ -25,7 +25,7 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
-from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.copying import NotItsCopy
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteAccess
@@ -83,7 +83,7 @@ def blob_file(root: Path, content: bytes) -> Path:
     return root / "blobs" / "sha256" / encoded[:2] / encoded
 
 
-class Collected(LocalBlobs):
+class Collected(DiskBlobs):
     """A store whose blobs somebody removes as soon as they were looked at."""
 
     async def stat(self, digest: Digest) -> int | None:

@@ -14,8 +14,8 @@ from portside.operations.collect import expire_uploads
 from portside.spec.digests import Algorithm
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.blobs.layout import Layout
-from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.disk.layout import Layout
+from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.sqlite import SqliteMetadata
 from portside.stores.metadata.uploads import STALE_PAGE
@@ -24,9 +24,9 @@ LATE = 2**60
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Iterator[LocalBlobs]:
+def blobs(tmp_path: Path) -> Iterator[DiskBlobs]:
     """Make an empty store that waits for no lock."""
-    with closing(LocalBlobs(tmp_path, hold_timeout=0)) as store:
+    with closing(DiskBlobs(tmp_path, hold_timeout=0)) as store:
         store.create()
         yield store
 
@@ -55,7 +55,7 @@ async def open_sessions(metadata: SqliteMetadata, number: int) -> list[UploadSes
     return opened
 
 
-async def test_more_than_a_page(blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+async def test_more_than_a_page(blobs: DiskBlobs, metadata: SqliteMetadata) -> None:
     """One sweep ends all sessions; one that is in use stays, and is not counted."""
     opened = await open_sessions(metadata, STALE_PAGE + 20)
     async with blobs.hold(opened[0].id) as staging:
@@ -65,7 +65,7 @@ async def test_more_than_a_page(blobs: LocalBlobs, metadata: SqliteMetadata) -> 
 
 
 async def test_what_is_used_again_is_not_counted(
-    blobs: LocalBlobs, metadata: SqliteMetadata
+    blobs: DiskBlobs, metadata: SqliteMetadata
 ) -> None:
     """A session that is young, and a time before which there is nothing, count for nothing."""
     await open_sessions(metadata, 3)
@@ -73,7 +73,7 @@ async def test_what_is_used_again_is_not_counted(
     assert len(await metadata.list_stale_uploads(LATE)) == 3
 
 
-async def test_leftovers(tmp_path: Path, blobs: LocalBlobs, metadata: SqliteMetadata) -> None:
+async def test_leftovers(tmp_path: Path, blobs: DiskBlobs, metadata: SqliteMetadata) -> None:
     """What crashes left beside uploads goes when it is old; the session beside it stays."""
     uploads = tmp_path / "uploads"
     names = [f"{'0' * 32}.copy", f"{'0' * 32}.placing", ".probe-1", "0" * 32]

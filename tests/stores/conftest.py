@@ -14,7 +14,7 @@ import pytest
 from obstore.store import MemoryStore, ObjectStore
 
 from portside.stores.access import AccessStore
-from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import open_store
 from portside.stores.copying import CopyableMetadata
@@ -115,7 +115,7 @@ def make_blobs(
         if request.param == "local disk":
 
             def make() -> InspectableBlobs:
-                local = LocalBlobs(tmp_path, hold_timeout=HOLD_TIMEOUT)
+                local = DiskBlobs(tmp_path, hold_timeout=HOLD_TIMEOUT)
                 local.create()
                 stack.callback(local.close)
                 return local

@@ -20,11 +20,10 @@ from obstore.store import MemoryStore, ObjectStore
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.uploads import UploadId
-from portside.stores.blobs.objects.inventory import YOUNG
-from portside.stores.blobs.objects.keys import blob_key, fresh_chunk_key, lease_key
+from portside.stores.blobs.objects.layout import blob_key, fresh_chunk_key, lease_key
 from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
-from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.blobs.objects.store import YOUNG, ObjectBlobs
 from support.blobs import finish, listed, read, stage
 from support.content import make_blob
 from support.s3 import S3

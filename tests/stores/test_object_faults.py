@@ -16,7 +16,7 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.blobs.objects.keys import lease_key
+from portside.stores.blobs.objects.layout import lease_key
 from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs

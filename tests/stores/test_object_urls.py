@@ -9,8 +9,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from portside.stores.blobs.objects.leases import LIFE
-from portside.stores.blobs.objects.profiles import find_profile
-from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store
+from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, find_profile, open_store
 from portside.stores.blobs.opening import Limits, open_blobs
 from portside.stores.metadata.postgres.pool import LEASE
 from support.s3 import BUCKET, S3

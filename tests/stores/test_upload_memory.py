@@ -14,9 +14,9 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
-from portside.stores.blobs.objects.memory import UploadMemory
+from portside.stores.blobs.batcher import BATCH
 from portside.stores.blobs.objects.placing import Sizes
-from portside.stores.blobs.objects.staging import BATCH
+from portside.stores.blobs.objects.staging import UploadMemory
 from portside.stores.blobs.objects.store import ObjectBlobs
 from support.content import make_blob
 
@@ -168,16 +168,16 @@ class TestCancellation:
     async def test_at_the_moment_of_its_turn(self) -> None:
         """The share goes to the next one."""
         memory = UploadMemory(1, share=1, patience=60)
-        await memory.take()
-        first, second = (asyncio.create_task(memory.take()) for _ in range(2))
+        await memory.acquire()
+        first, second = (asyncio.create_task(memory.acquire()) for _ in range(2))
         await asyncio.sleep(0)
-        memory.give_back()
+        memory.release()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         await second
-        third = asyncio.create_task(memory.take())
+        third = asyncio.create_task(memory.acquire())
         await asyncio.sleep(0)
         assert not third.done()
-        memory.give_back()
+        memory.release()
         await third

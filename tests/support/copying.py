@@ -18,7 +18,7 @@ from portside.operations.push import Chunk, Push
 from portside.spec.digests import Digest
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
-from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.copying import TABLES
 from portside.stores.metadata.database import Database
 from portside.stores.metadata.postgres import pool as postgres
@@ -39,7 +39,7 @@ def now() -> int:
 async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
     """Open a registry with its blobs in a directory, and its database there or on a server."""
     async with AsyncExitStack() as stack:
-        blobs = LocalBlobs(root, hold_timeout=0.5)
+        blobs = DiskBlobs(root, hold_timeout=0.5)
         stack.callback(blobs.close)
         blobs.create()
         if url:

@@ -13,7 +13,7 @@ from portside.bootstrap.marks import mark, require_own
 from portside.config import Settings, SettingsInvalid
 from portside.spec.errors import Unavailable
 from portside.stores.access import AccessStore
-from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
@@ -87,7 +87,7 @@ def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
     return Stores(engine, _open_blobs(settings), are_apart)
 
 
-def _open_blobs(settings: Settings) -> LocalBlobs | ObjectBlobs:
+def _open_blobs(settings: Settings) -> DiskBlobs | ObjectBlobs:
     try:
         return open_blobs(
             settings.storage,

@@ -1,4 +1,4 @@
-"""What the operating system says of a disk, in the registry's words."""
+"""Errors of the operating system, translated to those of the registry."""
 
 from __future__ import annotations
 

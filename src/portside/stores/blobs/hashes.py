@@ -1,7 +1,7 @@
 """Running digests of uploads, kept between the requests of one session.
 
-A hasher cannot be written down, so that it lives in the worker that received the bytes. It is only
-a shortcut: another worker, or this one after a restart, reads the staged bytes again.
+A hasher cannot be stored, so it lives in the worker that received the bytes. It is only a shortcut:
+another worker, or this one after a restart, reads the staged bytes again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class RunningHashes:
         self._kept: OrderedDict[UploadId, tuple[int, Algorithm, _Hash]] = OrderedDict()
 
     def at(self, upload: UploadId, offset: int, algorithm: Algorithm) -> _Hash | None:
-        """Give a copy of the hasher that has seen just the first `offset` bytes, if there is one.
+        """Return a copy of the hasher that has seen exactly the first `offset` bytes, or None.
 
-        An acknowledged offset never moves back, so that two states of a session with the same
-        offset are the same bytes.
+        An acknowledged offset never moves back, so two states of a session with the same offset
+        are the same bytes.
         """
         if offset == 0:
             return algorithm.hasher()

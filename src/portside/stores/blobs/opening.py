@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from portside.stores.blobs.local import LocalBlobs
+from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, open_store, split_url
@@ -33,15 +33,15 @@ def open_blobs(
     allow_http: bool,
     limits: Limits,
     clock: Callable[[], int],
-) -> LocalBlobs | ObjectBlobs:
-    """Make the store that a URL names, or the one in `root` if it is empty; nothing is read yet.
+) -> DiskBlobs | ObjectBlobs:
+    """Open the store that a URL names, or `root` if the URL is empty; nothing is read yet.
 
     `file:///path` is a directory as `root` is. Raises StorageUrlInvalid.
     """
     if not url:
-        return LocalBlobs(root, hold_timeout=limits.hold_timeout, reserve=limits.reserve)
+        return DiskBlobs(root, hold_timeout=limits.hold_timeout, reserve=limits.reserve)
     if not is_remote(url):
-        return LocalBlobs(_directory(url), hold_timeout=limits.hold_timeout, reserve=limits.reserve)
+        return DiskBlobs(_directory(url), hold_timeout=limits.hold_timeout, reserve=limits.reserve)
     return ObjectBlobs(
         open_store(url, environment=environment, allow_http=allow_http),
         brief=open_store(url, environment=environment, allow_http=allow_http, patience=BRIEF),
@@ -53,12 +53,12 @@ def open_blobs(
 
 
 def is_remote(url: str) -> bool:
-    """Tell whether a URL names an object store; an empty one does not."""
+    """Whether a URL names an object store; an empty one does not."""
     return bool(url) and not url.lower().startswith("file:")
 
 
 def _spelled(url: str) -> str:
-    """Give one spelling of a place that has several."""
+    """Return one spelling of a location that has several."""
     scheme, colon, rest = url.rstrip("/").partition(":")
     return f"{scheme.lower()}{colon}{rest}"
 

@@ -1,4 +1,4 @@
-"""What an object store says of a request, in the registry's words."""
+"""Errors of an object store, translated to those of the registry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DOCUMENT = re.compile(r": <.*")
 def translated(doing: str) -> Iterator[None]:
     """Turn what obstore raises while `doing` something into StorageFull or Unavailable.
 
-    That an object is not there is a FileNotFoundError; whoever can answer that catches it first.
+    A missing object is a FileNotFoundError; a caller that can handle it catches it first.
     """
     try:
         with faults.translated(doing):
@@ -39,9 +39,9 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def _reason(doing: str, error: Exception) -> str:
-    """Keep the first line, for the rest is Rust's, and of an XML document its code.
+    """Return the first line (the rest is Rust's) and the code of an XML document.
 
-    The query of a URL may hold a signature, and goes.
+    The query of a URL may hold a signature, and is left out.
     """
     whole = str(error).strip()
     code = _CODE.search(whole)

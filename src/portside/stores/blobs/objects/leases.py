@@ -45,7 +45,7 @@ It is also how long an upload that a dead node held cannot go on.
 
 
 RELEASE_PAUSE = 1.0
-"""Seconds between two attempts to let go of a lease while the store fails."""
+"""Seconds between two attempts to release a lease while the store fails."""
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -56,14 +56,14 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 class _Held(NamedTuple):
-    """A lease as it was found; a note that cannot be read is nobody's."""
+    """A lease as it was found; a note that cannot be read has no owner."""
 
     note: _Note | None
     state: UpdateVersion
 
 
 class Lease:
-    """The lease of one upload, as one request tries to get it, has it and gives it back."""
+    """The lease of one upload, as one request acquires, holds and releases it."""
 
     def __init__(
         self, store: ObjectStore, key: str, *, life: int, clock: Callable[[], int]
@@ -79,7 +79,7 @@ class Lease:
         self._released = asyncio.Event()
 
     async def try_acquire(self) -> bool:
-        """Take the lease if nobody has it, or if who had it let it expire."""
+        """Take the lease if no request has it, or if its holder let it expire."""
         with translated("holding an upload"):
             with suppress(AlreadyExistsError):
                 await self._put("create")
@@ -99,7 +99,7 @@ class Lease:
         self._state = _state(put)
 
     async def _put_over(self, state: UpdateVersion) -> bool:
-        """Replace the lease as it was; tells whether it is ours now."""
+        """Replace the lease as it was; return whether it is ours now."""
         with suppress(PreconditionError, FileNotFoundError):
             await self._put(state)
             return True
@@ -116,14 +116,14 @@ class Lease:
         return _Held(_read(content), _state(found.meta))
 
     def _take(self, held: _Held) -> bool:
-        """Hold on to the lease if it is ours, by a request whose answer was lost."""
+        """Keep the lease if it is ours, from a request whose answer was lost."""
         if held.note is None or held.note.owner != self._owner:
             return False
         self._expires, self._state = held.note.expires, held.state
         return True
 
     async def renew(self) -> None:
-        """Put the expiry off, if nobody has taken the lease over; raises Unavailable if so."""
+        """Extend the lease; raises Unavailable if another request has taken it over."""
         with translated("holding an upload"):
             self._is_lost = not await self._put_over(self._state)
         self.check()
@@ -141,13 +141,13 @@ class Lease:
                 log.warning("%s", error)
 
     def check(self) -> None:
-        """Raise Unavailable if somebody else may hold the upload by now."""
+        """Raise Unavailable if another request may hold the upload by now."""
         if self._is_lost or self._clock() >= self._expires:
             lost = "this request held the upload for longer than the object store let it; try again"
             raise Unavailable(lost)
 
     async def release(self, renewing: asyncio.Task[None] | None = None) -> bool:
-        """Let go; tells whether that is done.
+        """Release the lease; return whether that succeeded.
 
         A renewal that is under way is waited for: it must not bring the lease back.
         """
@@ -162,7 +162,7 @@ class Lease:
         return False
 
     async def keep_releasing(self) -> None:
-        """Let go of a lease that may be ours, by trying for as long as it can last."""
+        """Release a lease that may be ours; try for as long as it can last."""
         end = self._clock() + self._life
         while self._clock() < end:
             await asyncio.sleep(RELEASE_PAUSE)
@@ -174,13 +174,13 @@ class Lease:
 
 
 def is_live(content: bytes, now: int) -> bool:
-    """Tell whether a lease's object says that somebody holds the upload."""
+    """Whether a lease's object says that a request holds the upload."""
     note = _read(content)
     return note is not None and note.expires > now
 
 
 def _state(told: ObjectMeta | PutResult) -> UpdateVersion:
-    """Give what tells this content of the object from others: Google has versions for that."""
+    """Return what identifies this content of the object: Google has versions for that."""
     known = {"e_tag": told["e_tag"], "version": told["version"]}
     return cast("UpdateVersion", {name: value for name, value in known.items() if value})
 

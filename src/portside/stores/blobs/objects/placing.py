@@ -29,9 +29,8 @@ from obstore.exceptions import BaseError
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
-from portside.stores.blobs.objects.chunks import Chunk
 from portside.stores.blobs.objects.faults import translated
-from portside.stores.blobs.objects.memory import PATIENCE
+from portside.stores.blobs.objects.layout import Chunk
 from portside.stores.interfaces import Undo
 
 if TYPE_CHECKING:
@@ -44,6 +43,14 @@ _MAX_PARTS = 10_000
 _COPY_DEADLINE = 30.0
 _COPY_PAUSE = 0.2
 """Seconds. Azure may answer before a copy is whole, although within one account it never does."""
+
+
+PATIENCE = 600.0
+"""Seconds to wait for a share of the memory, which comes free when a whole upload ends: large ones
+take minutes.
+
+A proxy, or the client, may give up sooner. Waiting for longer than they do costs nothing.
+"""
 
 
 class Sizes(NamedTuple):
@@ -70,7 +77,7 @@ class Sizes(NamedTuple):
 
 
 def size_of(store: ObjectStore, key: str) -> int | None:
-    """Give the size in bytes of an object, or None if there is none; raises obstore's errors."""
+    """Return the size in bytes of an object; None if it is missing. Raises obstore's errors."""
     try:
         return obstore.head(store, key)["size"]
     except FileNotFoundError:
@@ -85,7 +92,7 @@ def put(store: ObjectStore, content: bytes, key: str) -> Undo:
 
 
 def copy(store: ObjectStore, chunk: Chunk, key: str) -> Undo:
-    """Let the store copy an object to a key; blocking. Raises StorageFull and Unavailable."""
+    """Make the store copy an object to a key; blocking. Raises StorageFull and Unavailable."""
     deadline = time.monotonic() + _COPY_DEADLINE
     with translated("placing a blob"):
         obstore.copy(store, chunk.key, key, overwrite=True)
@@ -95,11 +102,16 @@ def copy(store: ObjectStore, chunk: Chunk, key: str) -> Undo:
     return partial(_take_back, store, key)
 
 
-def confirm(store: ObjectStore, size: int, key: str) -> Undo:
-    """Look for what was joined at a key; blocking. Raises Unavailable if it is gone."""
+def keep(store: ObjectStore, size: int, key: str) -> None:
+    """Look for what is at a key already; blocking. Raises Unavailable if it is not there."""
     with translated("placing a blob"):
         placed = size_of(store, key)
     _check(placed, size, key)
+
+
+def confirm(store: ObjectStore, size: int, key: str) -> Undo:
+    """Look for what was joined at a key; blocking. Raises Unavailable if it is gone."""
+    keep(store, size, key)
     return partial(_take_back, store, key)
 
 

@@ -1,40 +1,40 @@
-"""One upload's chunks, while a request writes to it.
+"""The chunks of one upload, while a request writes to it.
 
-Bytes are gathered into batches. While one is sent and hashed, in two threads at once, the next one
-is received. What a request writes becomes one object, by a multipart upload that shows nothing
-before it is complete: `kill -9` leaves no bytes that anybody could take for part of the upload.
+What a request writes becomes one object, by a multipart upload that shows nothing before it is
+complete: `kill -9` leaves no bytes that could be taken for part of the upload.
 
 The first part of an upload stays in memory until there is more, or until it has to be kept: a small
-blob that comes in one request is never staged at all.
+blob that comes in one request is never staged.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable
 from portside.spec.uploads import UploadId
+from portside.stores.blobs.batcher import BATCH, Batcher
 from portside.stores.blobs.hashes import RunningHashes
-from portside.stores.blobs.objects.chunks import Chunk, find_chain
 from portside.stores.blobs.objects.faults import translated
-from portside.stores.blobs.objects.keys import (
+from portside.stores.blobs.objects.layout import (
+    Chunk,
     blob_key,
+    find_chain,
     fresh_chunk_key,
     parse_chunk_key,
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import Lease
-from portside.stores.blobs.objects.memory import Share, UploadMemory
 from portside.stores.blobs.objects.placing import Sizes, confirm, copy, join, put, read_chunk
 from portside.stores.interfaces import Place
+from portside.stores.limiter import Limiter
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -42,10 +42,39 @@ if TYPE_CHECKING:
     from obstore import AsyncWritableFile
     from obstore.store import ObjectStore
 
-Result = TypeVar("Result")
 
-BATCH = 1024 * 1024
-"""Bytes. Large enough that handing a batch to a thread costs nothing beside sending it."""
+class UploadMemory(Limiter):
+    """The memory that the uploads of one process take together; sizes are in bytes.
+
+    An upload that is larger than a batch takes a share of it, and keeps the share until its hold
+    ends. If all shares are taken, the upload waits for one; its body is not read while it waits, so
+    its client waits too. An upload that has a share never waits for another: every share comes
+    back.
+    """
+
+    def __init__(self, budget: int, *, share: int, patience: float) -> None:
+        refusal = "too many uploads at once; try again"
+        super().__init__(max(1, budget // share), patience=patience, refusal=refusal)
+
+
+class _Share:
+    """What one upload has of the memory: nothing, or one share."""
+
+    def __init__(self, memory: UploadMemory) -> None:
+        self._memory = memory
+        self._is_taken = False
+
+    async def acquire(self) -> None:
+        """Take the share, unless it is taken already; raises Unavailable."""
+        if not self._is_taken:
+            await self._memory.acquire()
+            self._is_taken = True
+
+    def release(self) -> None:
+        """Return what was taken."""
+        if self._is_taken:
+            self._is_taken = False
+            self._memory.release()
 
 
 class Means(NamedTuple):
@@ -70,46 +99,35 @@ class _Opened(NamedTuple):
     writer: AsyncWritableFile
 
 
-class ObjectStaging:
-    """The chunks of one upload, leased by its holder; a fresh one needs no lease."""
+class ObjectStaging(Batcher):
+    """The chunks of one upload, leased by its holder; a fresh one needs no lease. See `Staging`."""
 
     def __init__(self, upload: UploadId, lease: Lease | None, means: Means) -> None:
-        self._upload = upload
+        super().__init__(upload, means.hashes, means.pool)
         self._lease = lease
         self._means = means
         self._store = means.store
-        self._share = Share(means.memory)
-        self._algorithm = Algorithm.SHA256
-        self._hasher: _Hash | None = None
+        self._share = _Share(means.memory)
         self._chunks: list[Chunk] = []
         self._written: list[Chunk] = []
         self._opened: _Opened | None = None
-        self._offset = 0
-        self._acknowledged = 0
-        self._batch: list[bytes] = []
-        self._batch_size = 0
         self._unsent: list[bytes] = []
         self._unsent_size = 0
-        self._sending: asyncio.Future[Any] | None = None
-        self._running: set[asyncio.Future[Any]] = set()
 
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
         """Find the chunks up to `offset`; a fresh upload has none.
 
-        Others stay until the upload ends: whoever wrote them may have lost its lease a moment ago,
-        and be about to have them acknowledged. While there are any, a running digest is not
-        believed, for it could be that of another chunk of the same length.
+        Other chunks stay until the upload ends: the request that wrote them may have lost its lease
+        a moment ago, and be about to have them acknowledged. While there are any, the running
+        digest is not used: it could be that of another chunk of the same length.
         """
         is_certain = True
         if self._lease is not None:
             is_certain = await self._find_chunks(offset)
-        self._offset = self._acknowledged = offset
-        self._algorithm = algorithm
-        if is_certain or not offset:
-            self._hasher = self._means.hashes.at(self._upload, offset, algorithm)
+        self._begin(offset, algorithm, use_running=is_certain)
 
     async def _find_chunks(self, offset: int) -> bool:
-        """List the chunks; tells whether there are no others than those up to the offset."""
+        """List the chunks; return whether there are no others than those up to the offset."""
         with translated("listing an upload"):
             found = await obstore.list(self._store, upload_prefix(self._upload)).collect_async()
         chunks = [parse_chunk_key(entry["path"], entry["size"]) for entry in found]
@@ -129,31 +147,24 @@ class ObjectStaging:
         if self._lease is not None:
             self._lease.check()
 
-    async def write(self, chunk: bytes) -> None:
-        """Append bytes; a batch that is full is handed over as soon as there is memory for more."""
-        self._batch.append(chunk)
-        self._batch_size += len(chunk)
-        if self._batch_size >= BATCH:
-            await self._share.take()
-            await self._hand_over()
-
     async def _hand_over(self) -> None:
-        """Start hashing the batch, and sending it if it is not to wait in memory."""
+        """Start hashing the batch, and sending it unless it may wait in memory.
+
+        A full batch waits for a share of the memory.
+        """
+        if self._batch_size >= BATCH:
+            await self._share.acquire()
         await self._settle()
         if not self._batch:
             return
         self._check_lease()
-        batch = b"".join(self._batch)
-        self._batch, self._batch_size = [], 0
-        self._offset += len(batch)
+        batch = b"".join(self._take())
         self._unsent.append(batch)
         self._unsent_size += len(batch)
-        jobs = []
-        if self._hasher is not None:
-            jobs.append(self._start_in_thread(self._hasher.update, batch))
+        jobs = self._start_hashing([batch])
         if not self._may_wait:
             jobs.append(await self._send())
-        self._sending = asyncio.gather(*jobs)
+        self._storing = asyncio.gather(*jobs)
 
     @property
     def _may_wait(self) -> bool:
@@ -180,11 +191,8 @@ class ObjectStaging:
         return _Opened(key, start, writer)
 
     async def _settle(self) -> None:
-        """Wait until what was handed over is sent."""
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            with translated("writing an upload"):
-                await asyncio.shield(sending)
+        with translated("writing an upload"):
+            await super()._settle()
 
     async def _complete(self, stop: int) -> None:
         """Make the chunk that is being written, up to an offset, an object."""
@@ -208,22 +216,12 @@ class ObjectStaging:
         await self._hand_over()
         await self._settle()
         if self._unsent:
-            self._sending = await self._send()
+            self._storing = await self._send()
             await self._settle()
         await self._complete(self._offset)
 
-    def forget(self, offset: int) -> None:
-        """Drop flushed chunks again when the hold ends."""
-        self._acknowledged = offset
-
-    def keep(self) -> None:
-        """Let the next request of this process go on with the hasher."""
-        if self._hasher is not None:
-            hasher = self._hasher.copy()
-            self._means.hashes.keep(self._upload, self._offset, self._algorithm, hasher)
-
     async def finish(self, algorithm: Algorithm) -> Digest:
-        """Send what is not to wait; chunks that this process did not hash are read again."""
+        """Send what may not wait; read the chunks again that this process did not hash."""
         await self._hand_over()
         await self._settle()
         if not self._may_wait:
@@ -237,7 +235,7 @@ class ObjectStaging:
 
     async def _hash_all(self, algorithm: Algorithm) -> _Hash:
         hasher = algorithm.hasher()
-        await self._share.take()
+        await self._share.acquire()
         with translated("reading an upload"):
             for chunk in self._chunks:
                 async for piece in read_chunk(self._store, chunk, self._means.sizes.part):
@@ -247,7 +245,7 @@ class ObjectStaging:
         return hasher
 
     async def place(self, digest: Digest) -> Place:
-        """Join what was staged in pieces; give the function that puts or copies the whole."""
+        """Join what was staged in several chunks; return the function that places the whole."""
         key, sizes = blob_key(digest), self._means.sizes
         if not self._chunks:
             return partial(put, self._store, b"".join(self._unsent), key)
@@ -256,32 +254,32 @@ class ObjectStaging:
             return partial(confirm, self._means.brief, self._offset, key)
         if len(self._chunks) > 1:
             joined = fresh_chunk_key(self._upload, 0)
-            # It is the content of the upload, and need not stay.
+            # It is the content of the upload, and does not have to stay.
             self._written.append(Chunk(joined, 0, self._offset))
             await self._join(joined, digest)
             self._chunks = self._written[-1:]
         return partial(copy, self._store, self._chunks[0], key)
 
     async def _join(self, key: str, digest: Digest) -> None:
-        await self._share.take()
+        await self._share.acquire()
         work = join(self._store, tuple(self._chunks), key, digest, self._means.sizes)
         await asyncio.shield(self._start(work))
         self._check_lease()
 
     async def close(self) -> None:
-        """Wait for what still runs, drop what was not acknowledged, and give back the memory."""
+        """Wait for what still runs, drop what was not acknowledged, and release the memory."""
         try:
             await self._clear()
         finally:
-            self._share.give_back()
+            self._share.release()
 
     async def _clear(self) -> None:
-        """Leave nothing behind.
+        """Remove everything that was not acknowledged.
 
-        A chunk that is being written is completed first: an object can be removed, and a multipart
-        upload that nobody ends would stay, unseen, until the store itself drops it.
+        A chunk that is being written is completed first: an object can be removed, but a multipart
+        upload that no one ends would stay, unseen, until the store itself drops it.
         """
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._wait_for_running()
         with suppress(Unavailable):
             await self._complete(self._offset)
         with suppress(Unavailable):
@@ -293,22 +291,6 @@ class ObjectStaging:
         if chunks:
             with translated("dropping chunks"), suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, [chunk.key for chunk in chunks])
-
-    def _start(self, work: Coroutine[None, None, Result]) -> asyncio.Future[Result]:
-        """Begin something that goes on although the request is cancelled."""
-        return self._noted(asyncio.ensure_future(work))
-
-    def _start_in_thread(
-        self, function: Callable[..., Result], *args: object
-    ) -> asyncio.Future[Result]:
-        return self._noted(
-            asyncio.get_running_loop().run_in_executor(self._means.pool, function, *args)
-        )
-
-    def _noted(self, started: asyncio.Future[Result]) -> asyncio.Future[Result]:
-        self._running.add(started)
-        started.add_done_callback(self._running.discard)
-        return started
 
 
 async def _send(writer: AsyncWritableFile, batches: list[bytes]) -> None:

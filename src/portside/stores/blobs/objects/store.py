@@ -5,37 +5,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import obstore
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
+from portside.stores.background import BackgroundTasks
 from portside.stores.blobs.hashes import RunningHashes
+from portside.stores.blobs.holds import Backoff, wait_for_hold
 from portside.stores.blobs.objects.faults import translated
-from portside.stores.blobs.objects.inventory import ObjectInventory
-from portside.stores.blobs.objects.keys import (
+from portside.stores.blobs.objects.layout import (
+    BLOBS,
+    PROBES,
+    UPLOADS,
     blob_key,
+    find_reach,
     fresh_probe_key,
+    is_probe_key,
     lease_key,
+    parse_blob_key,
     parse_chunk_key,
+    parse_upload_key,
     upload_prefix,
 )
-from portside.stores.blobs.objects.leases import LIFE, Lease
-from portside.stores.blobs.objects.memory import UploadMemory
-from portside.stores.blobs.objects.placing import Sizes, confirm
-from portside.stores.blobs.objects.staging import Means, ObjectStaging
-from portside.stores.blobs.turns import Pauses, wait_for_turn
+from portside.stores.blobs.objects.leases import LIFE, Lease, is_live
+from portside.stores.blobs.objects.placing import Sizes, keep
+from portside.stores.blobs.objects.staging import Means, ObjectStaging, UploadMemory
+from portside.stores.inspection import OrphanedFile
 from portside.stores.interfaces import Place, Remove
-from portside.stores.unfinished import Unfinished
+from portside.stores.marks import NAME as MARK
+from portside.stores.marks import Mark, decode_mark, encode_mark
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 
@@ -48,10 +59,19 @@ PIECE = 256 * 1024
 A slow reader keeps several of them waiting. Smaller ones cost more of the processor.
 """
 
-PAUSES = Pauses(0.02, 0.5)
+BACKOFF = Backoff(0.02, 0.5)
+
+LIST_PAGE = 1000
+"""Objects that are listed at once: what one request to S3 gives."""
+
+YOUNG = 3600
+"""Seconds after its last write in which a chunk without a lease may belong to a request."""
+
+READ_SIZE = 1024 * 1024
+"""Bytes that are hashed at once."""
 
 
-class ObjectBlobs(ObjectInventory):
+class ObjectBlobs:
     """Blobs as objects at a key made of their digest, uploads as chunks beside them.
 
     Nothing is kept on the node, so that every request of one upload may reach another one. Running
@@ -74,23 +94,24 @@ class ObjectBlobs(ObjectInventory):
         lease_life: int = LIFE,
         sizes: Sizes | None = None,
     ) -> None:
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
-        super().__init__(store, pool=pool, clock=clock)
         self.location = location
+        self._store = store
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-objects")
         self._hold_timeout = hold_timeout
         self._lease_life = lease_life
         self._hashes = RunningHashes()
         self._brief = brief or store
         sizes = sizes or Sizes()
         memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
-        self._means = Means(store, self._brief, self._hashes, pool, sizes, memory)
-        self._unfinished = Unfinished()
+        self._means = Means(store, self._brief, self._hashes, self._pool, sizes, memory)
+        self._background = BackgroundTasks()
 
     def create(self) -> None:
-        """Make nothing: whether the bucket or container is there, the first probe says."""
+        """Do nothing: the first probe shows whether the bucket or container exists."""
 
     def close(self) -> None:
-        """Let go of the threads, after what they are doing."""
+        """Wait for the threads to finish, and end them."""
         self._pool.shutdown()
 
     async def stat(self, digest: Digest) -> int | None:
@@ -127,9 +148,9 @@ class ObjectBlobs(ObjectInventory):
 
     @asynccontextmanager
     async def hold(self, upload: UploadId, *, fresh: bool = False) -> AsyncIterator[ObjectStaging]:
-        """Lease the upload, and renew the lease for as long as the hold lasts; a fresh one is ours.
+        """Lease the upload and renew the lease until the hold ends; a fresh upload needs none.
 
-        What was written to a fresh one was never acknowledged, and so goes as everything does that
+        What was written to a fresh one was never acknowledged, and is dropped like everything that
         was not.
         """
         if fresh:
@@ -137,7 +158,7 @@ class ObjectBlobs(ObjectInventory):
             try:
                 yield staging
             finally:
-                await self._unfinished.to_its_end(staging.close())
+                await self._background.complete(staging.close())
             return
         lease = await self._acquire(upload)
         renewing = asyncio.create_task(lease.keep_renewing())
@@ -145,25 +166,25 @@ class ObjectBlobs(ObjectInventory):
         try:
             yield staging
         finally:
-            await self._unfinished.to_its_end(self._leave(staging, lease, renewing))
+            await self._background.complete(self._leave(staging, lease, renewing))
 
     async def _acquire(self, upload: UploadId) -> Lease:
         async def attempt() -> Lease | None:
             lease = Lease(self._brief, lease_key(upload), life=self._lease_life, clock=self._clock)
             return lease if await self._or_release(lease) else None
 
-        return await wait_for_turn(upload, self._hold_timeout, attempt, PAUSES)
+        return await wait_for_hold(upload, self._hold_timeout, attempt, BACKOFF)
 
     async def _or_release(self, lease: Lease) -> bool:
-        """Try to get a lease; one that comes when nobody waits for it any more is given back."""
+        """Try to get a lease; release one that comes after the wait for it was cancelled."""
         trying = asyncio.create_task(lease.try_acquire())
         try:
             return await asyncio.shield(trying)
         except asyncio.CancelledError:
-            self._unfinished.begin(self._give_back(trying, lease))
+            self._background.start(self._give_back(trying, lease))
             raise
         except Unavailable:
-            self._unfinished.begin(lease.keep_releasing())
+            self._background.start(lease.keep_releasing())
             raise
 
     async def _give_back(self, trying: asyncio.Task[bool], lease: Lease) -> None:
@@ -182,12 +203,12 @@ class ObjectBlobs(ObjectInventory):
             await self._release(lease, renewing)
 
     async def _release(self, lease: Lease, renewing: asyncio.Task[None] | None = None) -> None:
-        """Let go, if need be when the store works again; nobody waits for that."""
+        """Release the lease, if need be later, in the background, when the store works again."""
         if not await lease.release(renewing):
-            self._unfinished.begin(lease.keep_releasing())
+            self._background.start(lease.keep_releasing())
 
     async def discard(self, upload: UploadId) -> None:
-        """Remove the upload's chunks; its lease goes when its holder lets go."""
+        """Remove the upload's chunks; the holder removes its lease."""
         self._hashes.forget(upload)
         with translated("dropping an upload"):
             found = await obstore.list(self._store, upload_prefix(upload)).collect_async()
@@ -197,12 +218,12 @@ class ObjectBlobs(ObjectInventory):
                     await obstore.delete_async(self._store, keys)
 
     def remove(self, digest: Digest) -> Remove:
-        """Give the function that removes the object."""
+        """Return the function that removes the object."""
         return partial(_remove, self._brief, blob_key(digest))
 
     def confirm(self, digest: Digest, size: int) -> Place:
         """Return the function that looks at the object."""
-        return partial(_confirm, self._brief, size, blob_key(digest))
+        return partial(keep, self._brief, size, blob_key(digest))
 
     async def probe(self) -> None:
         """Put a small object and remove it."""
@@ -212,12 +233,128 @@ class ObjectBlobs(ObjectInventory):
             await obstore.delete_async(self._brief, key)
 
     async def sign(self, digest: Digest, seconds: int) -> str | None:
-        """Sign a URL of the blob; a directory and memory have none."""
+        """Return a signed URL of the blob; a directory and memory have none."""
         if not isinstance(self._store, (S3Store, AzureStore, GCSStore)):
             return None
         with translated("signing a URL"):
             life = timedelta(seconds=seconds)
             return await obstore.sign_async(self._store, "GET", blob_key(digest), life)
+
+    async def _list(self, prefix: str | None) -> AsyncIterator[ObjectMeta]:
+        with translated(f"listing {prefix or 'all objects'}"):
+            async for entries in obstore.list(self._store, prefix, chunk_size=LIST_PAGE):
+                for entry in entries:
+                    yield entry
+
+    async def read_mark(self) -> Mark | None:
+        """Read the object of the mark."""
+        with translated("reading the mark"):
+            content = await self._get(MARK)
+        return decode_mark(content) if content is not None else None
+
+    async def _get(self, key: str) -> bytes | None:
+        try:
+            found = await obstore.get_async(self._store, key)
+            return bytes(await found.bytes_async())
+        except FileNotFoundError:
+            return None
+
+    async def put_mark(self, mark: Mark) -> None:
+        """Put the object on the condition that there is none."""
+        with translated("leaving the mark"), suppress(AlreadyExistsError):
+            await obstore.put_async(self._store, MARK, encode_mark(mark), mode="create")
+
+    async def holds_blobs(self) -> bool:
+        """List up to the first blob."""
+        async with aclosing(self.stored_blobs()) as found:
+            return await anext(found, None) is not None
+
+    async def stored_blobs(self) -> AsyncGenerator[tuple[Digest, int], None]:
+        """List every blob."""
+        async for entry in self._list(BLOBS):
+            digest = parse_blob_key(entry["path"])
+            if digest is not None:
+                yield digest, entry["size"]
+
+    async def verify(self, digest: Digest) -> bool | None:
+        """Hash the whole object, in a thread."""
+        loop = asyncio.get_running_loop()
+        hasher = digest.algorithm.hasher()
+        with translated("reading a blob"):
+            try:
+                found = await obstore.get_async(self._store, blob_key(digest))
+            except FileNotFoundError:
+                return None
+            async for piece in found.stream(min_chunk_size=READ_SIZE):
+                await loop.run_in_executor(self._pool, hasher.update, piece)
+        return Digest.finish(digest.algorithm, hasher) == digest
+
+    async def missing_directories(self) -> list[str]:
+        """Return nothing: an object store has no directories."""
+        return []
+
+    async def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
+        """List the objects that no registry has put there."""
+        async for entry in self._list(None):
+            if _is_foreign(entry["path"]):
+                advice = "nothing of a registry has this name; move it away"
+                yield OrphanedFile(entry["path"], advice)
+
+    async def is_orphaned(self, file: OrphanedFile) -> bool:
+        """Look for the object once more."""
+        if not _is_foreign(file.path):
+            return False
+        with translated("looking at an object"):
+            try:
+                await obstore.head_async(self._store, file.path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    async def drop_orphaned_files(self, before: int) -> list[int]:
+        """Drop the objects of probes; incomplete multipart uploads are the store's to drop."""
+        gone = [entry async for entry in self._list(PROBES) if _written(entry) < before]
+        with translated("dropping orphaned objects"):
+            for entry in gone:
+                await obstore.delete_async(self._store, entry["path"])
+        return [entry["size"] for entry in gone]
+
+    async def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
+        """List every upload that has a chunk, and the bytes up to the first gap."""
+        # S3, Azure and Google list in the order of keys, but a directory does not.
+        entries = sorted([entry async for entry in self._list(UPLOADS)], key=lambda it: it["path"])
+        for upload, found in groupby(entries, lambda entry: parse_upload_key(entry["path"])):
+            chunks = [parse_chunk_key(entry["path"], entry["size"]) for entry in found]
+            if upload is not None and any(chunks):
+                yield upload, find_reach(chunk for chunk in chunks if chunk is not None)
+
+    async def staged_size(self, upload: UploadId) -> int | None:
+        """List the upload's chunks."""
+        known = [
+            chunk
+            async for entry in self._list(upload_prefix(upload))
+            if (chunk := parse_chunk_key(entry["path"], entry["size"])) is not None
+        ]
+        return find_reach(known) if known else None
+
+    async def is_held(self, upload: UploadId) -> bool:
+        """Read the upload's lease; a blob that comes in one request has none, but is young."""
+        with translated("looking at an upload"):
+            content = await self._get(lease_key(upload))
+        if content is not None:
+            return is_live(content, self._clock())
+        young = self._clock() - YOUNG * 1_000_000
+        entries = [entry async for entry in self._list(upload_prefix(upload))]
+        return any(_written(entry) > young for entry in entries)
+
+    async def list_stale_uploads(self, before: int) -> list[UploadId]:
+        """List uploads none of whose objects was written since."""
+        newest: dict[UploadId, int] = {}
+        async for entry in self._list(UPLOADS):
+            upload = parse_upload_key(entry["path"])
+            if upload is not None:
+                newest[upload] = max(newest.get(upload, 0), _written(entry))
+        return [upload for upload, written in newest.items() if written < before]
 
 
 def _pieces(gathered: bytes) -> Iterator[bytes]:
@@ -230,10 +367,6 @@ def _pieces(gathered: bytes) -> Iterator[bytes]:
         yield bytes(view[start : start + PIECE])
 
 
-def _confirm(store: ObjectStore, size: int, key: str) -> None:
-    confirm(store, size, key)
-
-
 def _remove(store: ObjectStore, key: str) -> None:
     with translated("removing a blob"), suppress(FileNotFoundError):
         obstore.delete(store, key)
@@ -241,3 +374,16 @@ def _remove(store: ObjectStore, key: str) -> None:
 
 def _gone(digest: Digest) -> BlobUnknown:
     return BlobUnknown(f"the bytes of {digest} are not in this registry; push the blob again")
+
+
+def _is_foreign(key: str) -> bool:
+    if not key:
+        # Some servers list the prefix itself, as the directory that it is to them.
+        return False
+    known = parse_blob_key(key) is not None or parse_upload_key(key) is not None
+    return not known and not is_probe_key(key) and key != MARK
+
+
+def _written(entry: ObjectMeta) -> int:
+    """Return the time of an object's last write, in microseconds since 1970."""
+    return int(entry["last_modified"].timestamp() * 1_000_000)

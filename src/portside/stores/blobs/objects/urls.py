@@ -3,7 +3,8 @@
 Credentials, regions and endpoints come from where each cloud's own tools look for them: the
 environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `AZURE_STORAGE_ACCOUNT_NAME`,
 `GOOGLE_APPLICATION_CREDENTIALS`…) and the identity of the machine. obstore reads them; here, the
-environment is looked at only for an endpoint without TLS.
+environment is looked at only for an endpoint without TLS, and for a profile of AWS. Profiles name
+roles, logins and programs to run: boto3 reads them, which is an extra of Portside.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from portside.stores.blobs.objects.profiles import find_profile
-
 if TYPE_CHECKING:
+    from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 SCHEMES = ("s3", "az", "gs")
@@ -30,6 +31,7 @@ _ENDPOINTS = {
     "gs": ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
 }
 _EMULATOR = "AZURE_STORAGE_USE_EMULATOR"
+_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
 
 
 class Patience(NamedTuple):
@@ -48,11 +50,11 @@ class Patience(NamedTuple):
 
 
 BRIEF = Patience(silence=15, whole=20)
-"""For requests that carry next to nothing: with their retries, they end within 40 seconds."""
+"""For requests with small bodies: they end within 40 seconds, retries included."""
 
 
 class StorageUrlInvalid(ValueError):
-    """The URL names no object store that Portside can use; says why in one line."""
+    """The URL does not name an object store that Portside can use; says why in one line."""
 
 
 def split_url(url: str) -> SplitResult:
@@ -70,11 +72,11 @@ def open_store(
     allow_http: bool = False,
     patience: Patience | None = None,
 ) -> ObjectStore:
-    """Make the store of a URL; nothing is read or written yet.
+    """Open the store of a URL; nothing is read or written yet.
 
-    `s3://bucket/prefix`, `az://container/prefix` and `gs://bucket/prefix` are known. An endpoint
-    without TLS has to be on the loopback, unless `allow_http`: credentials and content would travel
-    in the clear. Raises StorageUrlInvalid.
+    Schemes are `s3://bucket/prefix`, `az://container/prefix` and `gs://bucket/prefix`. An endpoint
+    without TLS has to be on the loopback interface unless `allow_http` is set: credentials and
+    content would travel in the clear. Raises StorageUrlInvalid.
     """
     parts = split_url(url)
     if parts.query or parts.fragment or "@" in parts.netloc:
@@ -147,7 +149,7 @@ def _retry(patience: Patience) -> RetryConfig:
 
 
 def _plain_endpoint(scheme: str, environment: Mapping[str, str]) -> str | None:
-    """Give the endpoint that the environment names if it has no TLS."""
+    """Return the endpoint that the environment names if it has no TLS."""
     named = (environment.get(name, "") for name in _ENDPOINTS[scheme])
     endpoint = next((value for value in named if value), "")
     if endpoint.lower().startswith("http://"):
@@ -165,3 +167,42 @@ def _is_loopback(endpoint: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class ProfileInvalid(ValueError):
+    """The profile of AWS that the environment names cannot be used; says why in one line."""
+
+
+def find_profile(environment: Mapping[str, str]) -> Boto3CredentialProvider | None:
+    """Return the credentials of the profile in force; None if there is no profile.
+
+    The profile that AWS_PROFILE names comes first, then a key in the environment, then the default
+    profile. Raises ProfileInvalid.
+    """
+    name = environment.get("AWS_PROFILE") or None
+    if name is None and ("AWS_ACCESS_KEY_ID" in environment or not _has_files(environment)):
+        return None
+    try:
+        from boto3.session import Session  # noqa: PLC0415  # an extra, and slow to import
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
+    except ImportError as error:
+        if name is None:
+            return None
+        missing = f"AWS_PROFILE is {name}, and profiles need boto3: pip install 'portside[aws]'"
+        raise ProfileInvalid(missing) from error
+    try:
+        session = Session(profile_name=name)
+        if name is None and session.get_credentials() is None:
+            return None
+        return Boto3CredentialProvider(session)
+    except (BotoCoreError, ValueError) as error:
+        raise ProfileInvalid(f"the profile {name or 'default'}: {error}") from error
+
+
+def _has_files(environment: Mapping[str, str]) -> bool:
+    home = Path(environment.get("HOME", "/")) / ".aws"
+    return any(
+        Path(environment.get(variable) or home / file).expanduser().is_file()
+        for variable, file in _FILES.items()
+    )

@@ -28,6 +28,7 @@ import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
+from portside.stores.background import BackgroundTasks
 from portside.stores.metadata.postgres.faults import (
     FAILURES,
     LOST,
@@ -47,7 +48,6 @@ from portside.stores.metadata.postgres.transactions import (
     lock_key,
 )
 from portside.stores.metadata.postgres.turns import Turns
-from portside.stores.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Database:
         self.clock = clock
         self._lender: Lender | None = None
         self._turns: Turns | None = None
-        self._unfinished = Unfinished()
+        self._background = BackgroundTasks()
 
     async def _opened(self) -> Lender:
         if self._lender is None:
@@ -252,18 +252,18 @@ class Database:
 
     async def _in_turn(self, work: Callable[[], Awaitable[Result]]) -> Result:
         turns = self.turns
-        await turns.take()
+        await turns.acquire()
 
         async def run() -> Result:
             try:
                 return await work()
             finally:
-                turns.give_back()
+                turns.release()
 
         return await self._to_the_end(run())
 
     async def _to_the_end(self, work: Coroutine[Any, Any, Result]) -> Result:
-        task = self._unfinished.begin(work)
+        task = self._background.start(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -283,7 +283,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish the writes that were asked for, and hang up."""
-        await self._unfinished.settle()
+        await self._background.wait()
         lender, self._lender = self._lender, None
         if lender is not None:
             with suppress(*FAILURES):

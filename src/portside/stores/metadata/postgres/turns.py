@@ -12,12 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from portside.stores.slots import Slots
+from portside.stores.limiter import Limiter
 
 Result = TypeVar("Result")
 
 
-class Turns(Slots):
+class Turns(Limiter):
     """The turns of one process with so many `connections`; `patience` is in seconds."""
 
     def __init__(self, *, connections: int, patience: float) -> None:

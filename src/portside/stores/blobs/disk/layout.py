@@ -1,6 +1,6 @@
-"""Where a blob store on a local disk keeps what; `docs/topics/storage-layout.md` draws it.
+"""Where a blob store in a directory keeps its files; `docs/topics/storage-layout.md` draws it.
 
-A registry may write while its files are listed here: what vanishes meanwhile was not there.
+A registry may write while its files are listed: a file that vanishes in between is left out.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ class Layout:
         return [self.uploads, *(self.blobs / algorithm for algorithm in Algorithm)]
 
     def create(self) -> None:
-        """Make the directories; raises OSError."""
+        """Create the directories; raises OSError."""
         for directory in self.directories:
             directory.mkdir(parents=True, exist_ok=True)
         for directory in (self.blobs, self.root):
             sync_directory(directory)
 
     def blob(self, digest: Digest) -> str:
-        """Give the path of a blob: `blobs/sha256/ab/abcd…`."""
+        """Return the path of a blob: `blobs/sha256/ab/abcd…`."""
         encoded = digest.encoded
         return f"{self._prefixes[digest.algorithm]}{encoded[:2]}{os.sep}{encoded}"
 
     def upload(self, upload: UploadId) -> str:
-        """Give the path of an upload's bytes: `uploads/<id>`."""
+        """Return the path of an upload's bytes: `uploads/<id>`."""
         return f"{self.uploads}{os.sep}{upload}"
 
     def list_blobs(self) -> Iterator[tuple[Digest, int]]:
-        """Give every blob's digest and size in bytes, in the order of digests; raises OSError."""
+        """List every blob's digest and size in bytes, in the order of digests; raises OSError."""
         for path, digest in self._walk_blobs():
             if digest is not None and (found := stat_or_none(path)) is not None:
                 yield digest, found.st_size
 
     def list_uploads(self) -> Iterator[tuple[UploadId, int]]:
-        """Give the id and the bytes of every upload that has a file; raises OSError."""
+        """List the id and the bytes of every upload that has a file; raises OSError."""
         for upload, found in self._stat_uploads():
             yield upload, found.st_size
 
     def list_stale_uploads(self, before: int) -> list[UploadId]:
-        """Give the uploads whose files were last changed before a time (µs since 1970).
+        """List the uploads whose files were last changed before a time (µs since 1970).
 
         Raises OSError.
         """
@@ -68,8 +68,8 @@ class Layout:
             upload for upload, found in self._stat_uploads() if found.st_mtime_ns // 1000 < before
         ]
 
-    def list_strays(self) -> Iterator[str]:
-        """Give every path that nothing in this layout accounts for; raises OSError."""
+    def list_orphaned(self) -> Iterator[str]:
+        """List every path that has no place in this layout; raises OSError."""
         for path, digest in self._walk_blobs():
             if digest is None:
                 yield path
@@ -77,8 +77,8 @@ class Layout:
             if _upload_id(entry.path) is None:
                 yield entry.path
 
-    def is_stray(self, path: str) -> bool:
-        """Tell whether something is at a path that nothing in this layout accounts for."""
+    def is_orphaned(self, path: str) -> bool:
+        """Whether there is something at a path that has no place in this layout."""
         if not os.path.lexists(path):
             return False
         if os.path.dirname(path) == str(self.uploads):
@@ -120,7 +120,7 @@ def _upload_id(path: str) -> UploadId | None:
 
 
 def list_directory(directory: str | Path) -> list[os.DirEntry[str]]:
-    """List what is in a directory by name, or nothing if it is not there; raises OSError."""
+    """List a directory by name; an empty list if it is missing. Raises OSError."""
     try:
         with os.scandir(directory) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -129,7 +129,7 @@ def list_directory(directory: str | Path) -> list[os.DirEntry[str]]:
 
 
 def stat_or_none(path: str) -> os.stat_result | None:
-    """Look at a file, or give None if it is not there; raises OSError."""
+    """Return the state of a file; None if it is missing. Raises OSError."""
     try:
         return os.stat(path)
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""One upload's file, while a request writes to it.
+"""The file of one upload, while a request writes to it, and how it becomes a blob.
 
-Bytes are gathered into batches. While one batch is written and hashed, in two threads at once, the
-next one is received; more than these two are never in memory. A long body is synced to the disk as
-it arrives, so that little is left to wait for at its end.
+A long body is synced to the disk as it arrives, so that little is left to sync at its end. A blob
+is placed by giving the staged file a second name.
 """
 
 from __future__ import annotations
@@ -15,34 +14,34 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable
 from portside.spec.uploads import UploadId
+from portside.stores.blobs.batcher import Batcher, hash_all
+from portside.stores.blobs.disk.layout import Layout, sync_directory
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
-from portside.stores.blobs.layout import Layout, sync_directory
-from portside.stores.blobs.placing import place
-from portside.stores.interfaces import Place
+from portside.stores.interfaces import Place, Undo
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 Result = TypeVar("Result")
 
-BATCH = 1024 * 1024
-"""Bytes. Large enough that handing a batch to a thread costs nothing beside writing it."""
-
 SYNC_EVERY = 32 * 1024 * 1024
 """Bytes between two syncs on the way: a disk that is kept busy early is done early."""
 
 READ_SIZE = 1024 * 1024
-"""Bytes read at once when an upload is hashed again."""
+"""Bytes read at once when a file is hashed."""
 
 
-class FileStaging:
-    """The file of one upload, locked by its holder."""
+class FileStaging(Batcher):
+    """The file of one upload, locked by its holder; uploads leave `reserve` bytes of the disk free.
+
+    See `Staging`.
+    """
 
     def __init__(
         self,
@@ -54,40 +53,28 @@ class FileStaging:
         pool: ThreadPoolExecutor,
         reserve: int,
     ) -> None:
-        self._reserve = reserve
-        self._upload = upload
+        super().__init__(upload, hashes, pool)
         self._descriptor = descriptor
         self._layout = layout
-        self._hashes = hashes
-        self._pool = pool
-        self._algorithm = Algorithm.SHA256
-        self._hasher: _Hash | None = None
-        self._offset = 0
-        self._acknowledged = 0
+        self._reserve = reserve
         self._may_be_blob = False
         self._is_entry_durable = False
-        self._batch: list[bytes] = []
-        self._batch_size = 0
         self._unsynced = 0
-        self._writing: asyncio.Future[list[None]] | None = None
         self._syncing: asyncio.Future[None] | None = None
-        self._running: set[asyncio.Future[Any]] = set()
         self.is_resumed = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether the file holds no byte."""
+        """Whether the file holds no bytes."""
         return os.fstat(self._descriptor).st_size == 0
 
     async def resume(self, offset: int, algorithm: Algorithm) -> None:
-        """Go on at `offset`; see the interface."""
+        """Cut the file down to `offset`."""
         self._acknowledged = offset
         await self._run(self._cut, offset)
         self.is_resumed = True
-        self._offset = offset
         self._is_entry_durable = offset > 0
-        self._algorithm = algorithm
-        self._hasher = self._hashes.at(self._upload, offset, algorithm)
+        self._begin(offset, algorithm)
 
     def _cut(self, offset: int) -> None:
         held = os.fstat(self._descriptor).st_size
@@ -104,9 +91,9 @@ class FileStaging:
         os.lseek(self._descriptor, offset, os.SEEK_SET)
 
     def _part_from_blob(self, offset: int) -> None:
-        """Go on in a copy: this file became a blob's by a commit that failed later, and may be one.
+        """Continue in a copy: a commit that failed later linked this file, and it may be a blob.
 
-        The copy is locked before it takes the name, so that nobody else can hold it.
+        The copy is locked before it takes the name, so that no other request can hold it.
         """
         path = self._layout.upload(self._upload)
         beside = f"{path}.copy"
@@ -127,82 +114,57 @@ class FileStaging:
         os.close(self._descriptor)
         self._descriptor = copy
 
-    async def write(self, chunk: bytes) -> None:
-        """Append bytes to the batch, and hand it over when it is full."""
-        self._batch.append(chunk)
-        self._batch_size += len(chunk)
-        if self._batch_size >= BATCH:
-            await self._hand_over()
-
     async def _hand_over(self) -> None:
-        """Start writing and hashing the batch, as soon as the one before it is done."""
+        """Start writing and hashing the batch; sync from time to time."""
         await self._settle()
-        batch, size = self._batch, self._batch_size
-        self._batch, self._batch_size = [], 0
-        jobs = [self._start(self._append, batch)]
-        if self._hasher is not None:
-            jobs.append(self._start(_hash_all, self._hasher, batch))
-        self._writing = asyncio.gather(*jobs)
-        self._offset += size
+        size = self._batch_size
+        batch = self._take()
+        jobs = [self._start_in_thread(self._append, batch), *self._start_hashing(batch)]
+        self._storing = asyncio.gather(*jobs)
         self._unsynced += size
         if self._unsynced >= SYNC_EVERY and self._is_sync_idle():
             self._unsynced = 0
-            self._syncing = self._start(os.fdatasync, self._descriptor)
+            self._syncing = self._start_in_thread(os.fdatasync, self._descriptor)
 
     def _is_sync_idle(self) -> bool:
         if self._syncing is None:
             return True
         if self._syncing.done():
-            # An error of a sync is told once and then forgotten by the system: it must be raised.
+            # The system reports an error of a sync once, and then forgets it: it must be raised.
             with translated("writing an upload"):
                 self._syncing.result()
             return True
         return False
 
     async def _settle(self) -> None:
-        """Wait until what was handed over is written."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            with translated("writing an upload"):
-                await asyncio.shield(writing)
+        with translated("writing an upload"):
+            await super()._settle()
 
     async def _end_batch(self) -> list[bytes]:
-        """Wait for all that is under way, and give the batch that was not yet handed over."""
+        """Wait for all that is under way, and return the batch that was not handed over yet."""
         await self._settle()
         syncing, self._syncing = self._syncing, None
         if syncing is not None:
             with translated("writing an upload"):
                 await asyncio.shield(syncing)
-        batch, self._batch = self._batch, []
-        self._offset += self._batch_size
-        self._batch_size = 0
-        return batch
+        return self._take()
 
     async def flush(self) -> int:
         """Write and sync all, and the directory's entry if the file is new.
 
-        From then on the bytes stay, whatever becomes of the row that says so: a commit that seems
-        to have failed can still come to hold, after a crash.
+        From then on the bytes stay, whatever becomes of the row that acknowledges them: a commit
+        that seems to have failed may still turn out to have succeeded after a crash.
         """
         batch = await self._end_batch()
-        await self._run(self._store, batch, sync_entry=not self._is_entry_durable)
+        await self._run(partial(self._store, batch, sync_entry=not self._is_entry_durable))
         self._is_entry_durable = True
         self._acknowledged = self._offset
         return self._offset
 
-    def forget(self, offset: int) -> None:
-        """Drop flushed bytes again when the file is closed."""
-        self._acknowledged = offset
-
-    def keep(self) -> None:
-        """Let the next request of this worker go on with the hasher."""
-        if self._hasher is not None:
-            self._hashes.keep(self._upload, self._offset, self._algorithm, self._hasher.copy())
-
     async def finish(self, algorithm: Algorithm) -> Digest:
         """Write, sync and hash all; the staged entry need not be durable, the blob's will be."""
         batch = await self._end_batch()
-        await self._run(self._store, batch, sync_entry=False)
+        await self._run(partial(self._store, batch, sync_entry=False))
         if self._hasher is None or algorithm is not self._algorithm:
             hasher = await self._run(self._hash_file, algorithm)
         else:
@@ -210,7 +172,7 @@ class FileStaging:
         return Digest.finish(algorithm, hasher)
 
     def _append(self, batch: list[bytes]) -> None:
-        """Write a batch, if it leaves the reserve; a registry that is full must still delete."""
+        """Write a batch if that leaves the reserve free: deleting must work on a full disk too."""
         if self._reserve:
             disk = os.fstatvfs(self._descriptor)
             if disk.f_bavail * disk.f_frsize < self._reserve + sum(map(len, batch)):
@@ -220,7 +182,7 @@ class FileStaging:
     def _store(self, batch: list[bytes], *, sync_entry: bool) -> None:
         self._append(batch)
         if self._hasher is not None:
-            _hash_all(self._hasher, batch)
+            hash_all(self._hasher, batch)
         os.fdatasync(self._descriptor)
         if sync_entry:
             sync_directory(self._layout.uploads)
@@ -234,16 +196,16 @@ class FileStaging:
         return hasher
 
     async def place(self, digest: Digest) -> Place:
-        """Give the function that links the file at the blob's key; the staged name stays."""
+        """Return the function that links the file at the blob's key; the staged name stays."""
         self._may_be_blob = True
-        return partial(place, self._layout.upload(self._upload), self._layout.blob(digest))
+        return partial(_place, self._layout.upload(self._upload), self._layout.blob(digest))
 
     async def close(self) -> None:
-        """Wait for threads that still use the file, drop what was not acknowledged, and let go.
+        """Wait for threads that use the file, drop what was not acknowledged, and unlock it.
 
-        On a full disk, bytes that nobody will ask for are what everybody else needs.
+        On a full disk, bytes that no one will ask for are what every other request needs.
         """
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._wait_for_running()
         loop = asyncio.get_running_loop()
         with translated("closing an upload"):
             await loop.run_in_executor(self._pool, self._let_go)
@@ -258,18 +220,9 @@ class FileStaging:
     def _is_blob(self) -> bool:
         return self._may_be_blob or os.fstat(self._descriptor).st_nlink > 1
 
-    def _start(self, function: Callable[..., Result], *args: object) -> asyncio.Future[Result]:
-        """Begin something in a thread; the file stays open until it has ended, come what may."""
-        started = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
-        self._running.add(started)
-        started.add_done_callback(self._running.discard)
-        return started
-
-    async def _run(
-        self, function: Callable[..., Result], *args: object, **kwargs: object
-    ) -> Result:
+    async def _run(self, function: Callable[..., Result], *args: object) -> Result:
         with translated("writing an upload"):
-            return await asyncio.shield(self._start(partial(function, *args, **kwargs)))
+            return await asyncio.shield(self._start_in_thread(function, *args))
 
 
 def _copy_start(source: int, target: int, size: int) -> None:
@@ -289,6 +242,49 @@ def _write_all(descriptor: int, batch: list[bytes]) -> None:
             view = view[os.write(descriptor, view) :]
 
 
-def _hash_all(hasher: _Hash, batch: list[bytes]) -> None:
-    for chunk in batch:
-        hasher.update(chunk)
+def _place(staged: str, target: str) -> Undo | None:
+    """Link the staged file at the key of its digest; raises StorageFull and Unavailable."""
+    with translated("placing a blob"):
+        directory = os.path.dirname(target)
+        undo: Undo | None = partial(_take_back, target)
+        try:
+            os.link(staged, target)
+        except FileNotFoundError:
+            _make_directory(directory)
+            os.link(staged, target)
+        except FileExistsError:
+            _replace(staged, target)
+            undo = None
+        sync_directory(directory)
+    return undo
+
+
+def _make_directory(directory: str) -> None:
+    """Create a directory durably; one that cannot be made durable is removed again.
+
+    Its parents are not created: without them every blob would be missing, and no one would notice.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(directory)
+    try:
+        sync_directory(os.path.dirname(directory))
+    except OSError:
+        with suppress(OSError):
+            os.rmdir(directory)
+        raise
+
+
+def _take_back(target: str) -> None:
+    with suppress(OSError):
+        os.unlink(target)
+
+
+def _replace(staged: str, target: str) -> None:
+    """Replace a file by the staged bytes: they were verified, and the file was not."""
+    if os.path.samefile(staged, target):
+        return
+    beside = f"{staged}.placing"
+    with suppress(FileNotFoundError):
+        os.unlink(beside)
+    os.link(staged, beside)
+    os.replace(beside, target)

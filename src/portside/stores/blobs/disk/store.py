@@ -1,4 +1,4 @@
-"""A blob store on a local disk, shared by all processes of one machine."""
+"""A blob store in a directory, shared by all processes of one machine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,20 @@ from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
+from portside.stores.background import BackgroundTasks
+from portside.stores.blobs.disk.layout import Layout, stat_or_none, sync_directory
+from portside.stores.blobs.disk.locks import is_in_use, or_close, try_lock
+from portside.stores.blobs.disk.orphaned import describe, drop_orphaned_files, try_store
+from portside.stores.blobs.disk.staging import READ_SIZE, FileStaging
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
-from portside.stores.blobs.layout import Layout, stat_or_none, sync_directory
-from portside.stores.blobs.leftovers import (
-    describe,
-    drop_orphaned_files,
-    is_in_use,
-    try_store,
-)
-from portside.stores.blobs.locking import or_close, try_lock
-from portside.stores.blobs.staging import READ_SIZE, FileStaging
-from portside.stores.blobs.turns import Pauses, wait_for_turn
+from portside.stores.blobs.holds import Backoff, wait_for_hold
 from portside.stores.inspection import OrphanedFile
 from portside.stores.interfaces import Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
-from portside.stores.unfinished import Unfinished
 
 THREADS = 32
-"""Threads for reads and writes that may block; more requests than these wait their turn."""
+"""Threads for reads and writes that may block; further requests wait for one."""
 
 PIECE = 120 * 1024
 """Bytes that are read and sent at once.
@@ -49,8 +44,7 @@ sent about twice as fast as those of 128 KiB or 1 MiB.
 
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
-
-PAUSES = Pauses(0.001, 0.05)
+BACKOFF = Backoff(0.001, 0.05)
 
 LIST_BATCH = 1000
 """Files that a thread looks at before the event loop gets them: a hop for each would take longer
@@ -60,14 +54,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class LocalBlobs:
+class DiskBlobs:
     """Blobs as files at a key made of their digest, uploads as files beside them.
 
-    An upload is held by a lock on its file, which the system lets go of when its holder dies. On a
-    disk that several machines share, their locks have to hold for each other: NFS 4 and the file
-    systems of clusters do that.
-    `hold_timeout` is how long, in seconds, a request waits for another one to let go. Uploads leave
-    `reserve` bytes of the disk free.
+    An upload is held by a lock on its file, which the system releases when its holder dies. On a
+    disk that several machines share, a lock must hold for all of them: it does on NFS 4 and on
+    cluster file systems. `hold_timeout` is how long, in seconds, a request waits for another one to
+    release an upload. Uploads leave `reserve` bytes of the disk free.
     """
 
     def __init__(self, root: Path, *, hold_timeout: float, reserve: int = 0) -> None:
@@ -76,7 +69,7 @@ class LocalBlobs:
         self._hold_timeout = hold_timeout
         self._hashes = RunningHashes()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-blobs")
-        self._unfinished = Unfinished()
+        self._background = BackgroundTasks()
 
     @property
     def location(self) -> Path:
@@ -84,7 +77,7 @@ class LocalBlobs:
         return self._layout.blobs
 
     def create(self) -> None:
-        """Make the directories; raises StorageFull or Unavailable."""
+        """Create the directories; raises StorageFull or Unavailable."""
         with translated(f"preparing {self._layout.root}"):
             self._layout.create()
 
@@ -97,11 +90,11 @@ class LocalBlobs:
         await self._run(_put_mark, self._layout, mark)
 
     def close(self) -> None:
-        """Let go of the threads, after what they are doing."""
+        """Wait for the threads to finish, and end them."""
         self._pool.shutdown()
 
     async def stat(self, digest: Digest) -> int | None:
-        """Ask for the file's size, on the event loop: it costs less than to ask a thread to."""
+        """Read the file's size on the event loop, which costs less than a hop to a thread."""
         try:
             return os.stat(self._layout.blob(digest)).st_size
         except FileNotFoundError:
@@ -111,11 +104,11 @@ class LocalBlobs:
                 raise
 
     async def read(self, digest: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
-        """Read a part in pieces: at once what the system has in memory, the rest in a thread."""
+        """Read in pieces: what the system has in memory at once, and the rest in a thread."""
         loop = asyncio.get_running_loop()
         with translated("reading a blob"):
             path = self._layout.blob(digest)
-            # Not in a thread: what a cancelled request has opened there, nobody would close.
+            # Not in a thread: no one would close what a cancelled request has opened there.
             descriptor = _open(path, digest)
             try:
                 position = part.start
@@ -136,9 +129,9 @@ class LocalBlobs:
 
     @asynccontextmanager
     async def hold(self, upload: UploadId, *, fresh: bool = False) -> AsyncIterator[FileStaging]:
-        """Lock the upload's file; one that was made only to be locked goes away again.
+        """Lock the upload's file; a file that was created only to be locked is removed again.
 
-        A fresh one is locked as well, by which others can tell that it is in use.
+        A fresh upload is locked as well, which shows a check that it is in use.
         """
         descriptor = await self._lock(upload)
         staging = FileStaging(
@@ -152,7 +145,7 @@ class LocalBlobs:
         try:
             yield staging
         finally:
-            await self._unfinished.to_its_end(self._leave(upload, staging, fresh=fresh))
+            await self._background.complete(self._leave(upload, staging, fresh=fresh))
 
     async def _leave(self, upload: UploadId, staging: FileStaging, *, fresh: bool) -> None:
         try:
@@ -172,7 +165,7 @@ class LocalBlobs:
                 trying = loop.run_in_executor(self._pool, try_lock, self._layout.upload(upload))
                 return await or_close(trying)
 
-        return await wait_for_turn(upload, self._hold_timeout, attempt, PAUSES)
+        return await wait_for_hold(upload, self._hold_timeout, attempt, BACKOFF)
 
     async def discard(self, upload: UploadId) -> None:
         """Remove the upload's file."""
@@ -187,13 +180,13 @@ class LocalBlobs:
             return await self._run(self._layout.list_stale_uploads, before)
 
     def remove(self, digest: Digest) -> Remove:
-        """Give the function that removes the blob's file.
+        """Return the function that removes the blob's file.
 
-        To unlink a large file takes long: it gets the name of an upload that nobody knows, and goes
-        in a thread, or with the uploads that have expired.
+        Unlinking a large file takes long: the file is renamed to an upload without a session, which
+        a thread unlinks, or the sweep of expired uploads after a crash.
         """
-        leftover = self._layout.upload(UploadId.fresh())
-        return partial(_remove, self._layout.blob(digest), leftover, self._pool)
+        trash = self._layout.upload(UploadId.fresh())
+        return partial(_remove, self._layout.blob(digest), trash, self._pool)
 
     async def probe(self) -> None:
         """Write, sync and remove a small file."""
@@ -236,13 +229,13 @@ class LocalBlobs:
 
     def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
         """Walk over every file, and try the locks of those that are no blob and no upload."""
-        found = (describe(path) for path in self._layout.list_strays() if not is_in_use(path))
+        found = (describe(path) for path in self._layout.list_orphaned() if not is_in_use(path))
         return self._each(found, f"listing {self._layout.root}")
 
     async def is_orphaned(self, file: OrphanedFile) -> bool:
         """Look at the path of a file and at its lock once more."""
         with translated("looking at a file"):
-            return self._layout.is_stray(file.path) and not is_in_use(file.path)
+            return self._layout.is_orphaned(file.path) and not is_in_use(file.path)
 
     def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
         """Walk over every upload."""
@@ -325,7 +318,7 @@ def _verify(path: str, digest: Digest, stop: threading.Event) -> bool | None:
 
 
 def _is_in_memory(descriptor: int, position: int) -> bool:
-    """Tell whether a byte can be read without waiting for the disk, as far as can be known."""
+    """Whether a byte can be read without waiting for the disk, as far as can be known."""
     if _NO_WAIT is None:
         return False
     try:
@@ -339,16 +332,16 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _remove(path: str, leftover: str, pool: ThreadPoolExecutor) -> None:
+def _remove(path: str, trash: str, pool: ThreadPoolExecutor) -> None:
     with translated("removing a blob"):
         try:
-            os.rename(path, leftover)
+            os.rename(path, trash)
         except FileNotFoundError:
             # Either the blob is gone already, or the directory that it would move to.
             if os.path.lexists(path):
                 raise
         else:
-            pool.submit(_unlink, leftover)
+            pool.submit(_unlink, trash)
 
 
 def _open(path: str, digest: Digest) -> int:

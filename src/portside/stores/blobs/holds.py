@@ -1,4 +1,4 @@
-"""Turns: requests that write to one upload wait for one another, and not for ever."""
+"""Holds: requests that write to one upload wait for one another, up to a time limit."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from portside.spec.uploads import UploadId
 Held = TypeVar("Held")
 
 
-class Pauses(NamedTuple):
+class Backoff(NamedTuple):
     """Seconds between two attempts; each pause is twice as long as the one before it."""
 
     first: float
     last: float
 
 
-async def wait_for_turn(
+async def wait_for_hold(
     upload: UploadId,
     patience: float,
     attempt: Callable[[], Awaitable[Held | None]],
-    pauses: Pauses,
+    backoff: Backoff,
 ) -> Held:
-    """Try to hold an upload again and again; raises UploadBusy after `patience` seconds."""
+    """Try to hold an upload until that succeeds; raises UploadBusy after `patience` seconds."""
     deadline = time.monotonic() + patience
-    pause = pauses.first
+    pause = backoff.first
     while (held := await attempt()) is None:
         if time.monotonic() >= deadline:
             raise UploadBusy(f"upload session {upload} has been in use for {patience:g} s")
         await asyncio.sleep(pause)
-        pause = min(pause * 2, pauses.last)
+        pause = min(pause * 2, backoff.last)
     return held

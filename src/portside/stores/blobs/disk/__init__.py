@@ -1,0 +1,1 @@
+"""A blob store in a directory of a file system."""
