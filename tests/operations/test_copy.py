@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portside.operations.copy.sides import Side
+from portside.operations.copy.plan import RegistryStores
 from portside.spec.actions import ALL
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import ReadOnly, Unavailable
@@ -38,7 +38,7 @@ LAYERS = image("layers", layers=3, layer_size=3000)
 LISTING = index(LAYERS, image("other"))
 
 
-async def fill(side: Side, root: Path) -> None:
+async def fill(side: RegistryStores, root: Path) -> None:
     """Keep one of everything."""
     await push(side, "library/app", LISTING, "v1", "v2")
     await push(side, "library/app", artifact(1, subject=LISTING.descriptor))
@@ -56,7 +56,7 @@ async def fill(side: Side, root: Path) -> None:
 
 
 @pytest.fixture
-async def source(tmp_path: Path) -> AsyncIterator[Side]:
+async def source(tmp_path: Path) -> AsyncIterator[RegistryStores]:
     """Open a registry on this machine that has one of everything."""
     async with opened_side(tmp_path / "source") as side:
         await fill(side, tmp_path / "source")
@@ -64,7 +64,7 @@ async def source(tmp_path: Path) -> AsyncIterator[Side]:
 
 
 @pytest.fixture
-async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Side]:
+async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RegistryStores]:
     """Open an empty registry; its database is SQLite's unless a test says otherwise."""
     url = ""
     if getattr(request, "param", "sqlite") == "postgresql":
@@ -97,7 +97,7 @@ class TestMove:
     """From one machine to a server, and back."""
 
     @EITHER_DATABASE
-    async def test_there_and_back(self, source: Side, target: Side) -> None:
+    async def test_there_and_back(self, source: RegistryStores, target: RegistryStores) -> None:
         """All is there, the two change their parts, and the way back moves only what is new."""
         ending, tally = await finish(source, target)
         assert (ending.is_moved, tally.problems) == (True, [])
@@ -119,7 +119,9 @@ class TestMove:
             await push(target, "library/app", image("late"))
 
     @EITHER_DATABASE
-    async def test_killed_behind_the_switch(self, source: Side, target: Side) -> None:
+    async def test_killed_behind_the_switch(
+        self, source: RegistryStores, target: RegistryStores
+    ) -> None:
         """A source that a move left read-only is moved by the next one."""
         await copy(source, target)
         await source.metadata.set_read_only(read_only=True)
@@ -129,7 +131,7 @@ class TestMove:
         await push(target, "library/app", image("new"), "v2")
 
     @EITHER_DATABASE
-    async def test_nothing_new(self, source: Side, target: Side) -> None:
+    async def test_nothing_new(self, source: RegistryStores, target: RegistryStores) -> None:
         """A copy that is made again moves nothing, and neither does one that only verifies."""
         assert (await copy(source, target)).bytes > 9000
         for verify in (False, True):
@@ -138,7 +140,7 @@ class TestMove:
         assert await problems(target) == []
 
     @EITHER_DATABASE
-    async def test_changes(self, source: Side, target: Side) -> None:
+    async def test_changes(self, source: RegistryStores, target: RegistryStores) -> None:
         """What changed since the last copy is changed by the next one, and what went goes."""
         await copy(source, target)
         metadata, repository = source.metadata, RepositoryName("library/app-b")
@@ -156,7 +158,9 @@ class TestMove:
         assert await problems(target) == []
 
     @EITHER_DATABASE
-    async def test_uploads_stay_behind(self, tmp_path: Path, source: Side, target: Side) -> None:
+    async def test_uploads_stay_behind(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
         """Sessions are not copied; what a copy that was killed left in the target goes."""
         await copy(source, target)
         session = UploadSession(UploadId.fresh(), APP, Algorithm.SHA256, now(), now())
@@ -173,7 +177,9 @@ class TestMove:
         assert (ending.is_moved, tally.problems, tally.blobs) == (True, [], 0)
         assert await problems(target) == []
 
-    async def test_broken_off_anywhere(self, source: Side, target: Side) -> None:
+    async def test_broken_off_anywhere(
+        self, source: RegistryStores, target: RegistryStores
+    ) -> None:
         """Wherever a move breaks off, it leaves nothing wrong, and goes on when it is run again."""
         for steps in range(1, 60, 4):
             left = count(steps, -1)
@@ -199,7 +205,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("damage", ["missing", "short", "other"])
     async def test_of_the_source(
-        self, tmp_path: Path, source: Side, target: Side, damage: str
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores, damage: str
     ) -> None:
         """A damaged blob is named and not copied, all others are; a move waits for its repair."""
         content = LAYERS.blobs[1]
@@ -220,7 +226,9 @@ class TestDamage:
         ending, tally = await finish(source, target)
         assert (ending.is_moved, tally.problems) == (True, [])
 
-    async def test_of_the_target(self, tmp_path: Path, source: Side, target: Side) -> None:
+    async def test_of_the_target(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
         """A move reads what was copied before, and copies again what is damaged there."""
         content = LAYERS.blobs[1]
         await copy(source, target)
@@ -233,7 +241,7 @@ class TestDamage:
 
     @EITHER_DATABASE
     async def test_bytes_that_go_meanwhile(
-        self, tmp_path: Path, source: Side, target: Side
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
     ) -> None:
         """Bytes that are in the target are taken as they are, unless somebody collects them."""
         left = image("left", layers=1)
@@ -246,7 +254,7 @@ class TestDamage:
         blobs = Collected(tmp_path / "target", hold_timeout=0.5)
         try:
             with pytest.raises(Unavailable, match="meanwhile"):
-                await copy(source, Side(target.metadata, blobs))
+                await copy(source, RegistryStores(target.metadata, blobs))
         finally:
             blobs.close()
         assert not any("missing" in problem for problem in await problems(target))
@@ -255,7 +263,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("was_read_only", [False, True])
     async def test_found_at_the_end(
-        self, tmp_path: Path, source: Side, target: Side, was_read_only: bool
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores, was_read_only: bool
     ) -> None:
         """If the verification fails, the source goes on as it was before, and stays itself."""
         with sqlite3.connect(tmp_path / "source" / "portside.db") as connection:
@@ -270,7 +278,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("target", ["postgresql"], indirect=True)
     async def test_a_text_that_cannot_be_kept(
-        self, tmp_path: Path, source: Side, target: Side
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
     ) -> None:
         """PostgreSQL holds no NUL: what has one is named, and all else is copied."""
         with sqlite3.connect(tmp_path / "source" / "portside.db") as connection:
@@ -285,14 +293,14 @@ class TestDamage:
 class TestRefusals:
     """A copy overwrites nothing that is not its own."""
 
-    async def test_itself(self, source: Side) -> None:
+    async def test_itself(self, source: RegistryStores) -> None:
         """A registry is not copied onto itself."""
         with pytest.raises(NotItsCopy):
             await copy(source, source)
         assert not (await source.metadata.standing()).read_only
 
     @EITHER_DATABASE
-    async def test_another_registry(self, source: Side, target: Side) -> None:
+    async def test_another_registry(self, source: RegistryStores, target: RegistryStores) -> None:
         """A target that holds a registry stays as it is."""
         await push(target, "library/app", image("its own"), "v1")
         with pytest.raises(NotItsCopy):
@@ -300,15 +308,15 @@ class TestRefusals:
         assert (await target.metadata.get_manifest(APP, Tag("v1"))).payload
         await push(target, "library/app", image("its own"), "v2")
 
-    async def test_storage_in_use(self, source: Side, target: Side) -> None:
+    async def test_storage_in_use(self, source: RegistryStores, target: RegistryStores) -> None:
         """Storage that holds blobs, of whichever registry, is not copied into."""
         with pytest.raises(NotItsCopy):
-            await copy(source, Side(target.metadata, source.blobs))
+            await copy(source, RegistryStores(target.metadata, source.blobs))
         assert (await target.metadata.standing()).copy_of is None
 
     @EITHER_DATABASE
     async def test_another_copy_took_its_place(
-        self, tmp_path: Path, source: Side, target: Side
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
     ) -> None:
         """Of two copies, one takes the registry's place, and the other one stays a copy."""
         await copy(source, target)
@@ -322,7 +330,7 @@ class TestRefusals:
         assert (await finish(target, source))[0].is_moved
 
     @EITHER_DATABASE
-    async def test_one_at_a_time(self, source: Side, target: Side) -> None:
+    async def test_one_at_a_time(self, source: RegistryStores, target: RegistryStores) -> None:
         """Two copies do not undo each other's work; one that has ended blocks no other."""
         async with target.metadata.claim():
             for begin in (copy, finish):
@@ -334,7 +342,9 @@ class TestRefusals:
             await copy(source, target)
         assert (await finish(source, target))[0].is_moved
 
-    async def test_let_change_meanwhile(self, tmp_path: Path, source: Side, target: Side) -> None:
+    async def test_let_change_meanwhile(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
         """A registry whose switch was lifted in the middle of a move is not left behind."""
         numbers = count()
 
@@ -355,7 +365,9 @@ class TestRefusals:
         assert any("read-only off" in problem for problem in tally.problems)
         assert (await target.metadata.standing()).read_only
 
-    async def test_a_copy_of_a_copy(self, tmp_path: Path, source: Side, target: Side) -> None:
+    async def test_a_copy_of_a_copy(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
         """A copy in progress is neither the source nor the target of another copy."""
         await copy(source, target)
         async with opened_side(tmp_path / "third") as third:

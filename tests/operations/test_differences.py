@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portside.operations.copy.differences import pairs
+from portside.operations.copy.plan import pairs
 from portside.stores.copying import Key, Row
 
 TABLES = st.dictionaries(

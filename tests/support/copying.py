@@ -11,9 +11,8 @@ from pathlib import Path
 
 from portside.operations.check import Tally as CheckTally
 from portside.operations.check import check
-from portside.operations.copy.differences import compared
 from portside.operations.copy.moving import Ending, Move
-from portside.operations.copy.sides import Side, Tally
+from portside.operations.copy.plan import RegistryStores, Tally, compared
 from portside.operations.push import Chunk, Push
 from portside.spec.digests import Digest
 from portside.spec.manifests import parse_manifest
@@ -36,7 +35,7 @@ def now() -> int:
 
 
 @asynccontextmanager
-async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
+async def opened_side(root: Path, url: str = "") -> AsyncIterator[RegistryStores]:
     """Open a registry with its blobs in a directory, and its database there or on a server."""
     async with AsyncExitStack() as stack:
         blobs = DiskBlobs(root, hold_timeout=0.5)
@@ -46,15 +45,15 @@ async def opened_side(root: Path, url: str = "") -> AsyncIterator[Side]:
             server = postgres.Database(Terms(url=url, connections=6), clock=now)
             stack.push_async_callback(server.close)
             await migrate(server)
-            yield Side(PostgresMetadata(server), blobs)
+            yield RegistryStores(PostgresMetadata(server), blobs)
         else:
             database = Database(root, clock=now)
             stack.callback(database.close)
             database.create()
-            yield Side(SqliteMetadata(database), blobs)
+            yield RegistryStores(SqliteMetadata(database), blobs)
 
 
-async def push(side: Side, repository: str, content: Content, *tags: str) -> None:
+async def push(side: RegistryStores, repository: str, content: Content, *tags: str) -> None:
     """Push content, and first the content that it refers to."""
     name = RepositoryName(repository)
     for child in content.children:
@@ -75,7 +74,7 @@ async def _pieces(blob: bytes) -> AsyncIterator[bytes]:
     yield blob
 
 
-async def copy(source: Side, target: Side, *, verify: bool = False) -> Tally:
+async def copy(source: RegistryStores, target: RegistryStores, *, verify: bool = False) -> Tally:
     """Copy once."""
     tally = Tally()
     await Move(source, target, tally=tally, clock=now).copy(verify=verify)
@@ -83,7 +82,7 @@ async def copy(source: Side, target: Side, *, verify: bool = False) -> Tally:
 
 
 async def finish(
-    source: Side, target: Side, progress: Callable[[], object] = lambda: None
+    source: RegistryStores, target: RegistryStores, progress: Callable[[], object] = lambda: None
 ) -> tuple[Ending, Tally]:
     """Copy to the end."""
     tally = Tally()
@@ -91,7 +90,7 @@ async def finish(
     return await move.finish(), tally
 
 
-async def unequal(source: Side, target: Side) -> list[object]:
+async def unequal(source: RegistryStores, target: RegistryStores) -> list[object]:
     """Return all rows that are not the same on both sides."""
     return [
         pair
@@ -101,7 +100,7 @@ async def unequal(source: Side, target: Side) -> list[object]:
     ]
 
 
-async def problems(side: Side) -> list[str]:
+async def problems(side: RegistryStores) -> list[str]:
     """Check all of a registry."""
     return await listed(check(side.metadata, side.blobs, CheckTally(), pause=0.1))
 

@@ -15,7 +15,7 @@ from portside.cli.options import Command, read_file
 from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
 from portside.config import SettingsInvalid, make_settings
 from portside.operations.copy.moving import Ending, Move
-from portside.operations.copy.sides import Side, Tally
+from portside.operations.copy.plan import RegistryStores, Tally
 
 EVERY = 10.0
 """Seconds between two lines that say how far the copy is."""
@@ -53,8 +53,8 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
         await source.require_storage()
         await target.create()
         move = Move(
-            Side(source.metadata, source.blobs),
-            Side(target.metadata, target.blobs),
+            RegistryStores(source.metadata, source.blobs),
+            RegistryStores(target.metadata, target.blobs),
             tally=tally,
             clock=now,
             progress=_Reporter(tally),

@@ -1,8 +1,7 @@
-"""Blobs: move bytes from one store to the other, and only then their rows.
+"""Blobs: copy bytes from one store to the other, and only then their rows.
 
-Bytes are hashed on their way, and become a blob of the target by the way that a push takes. What
-was moved once is not moved again: not what has its row in the target, nor what has its bytes there,
-as a copy that was killed can leave them.
+Bytes are hashed on their way and become a blob of the target as in a push. A blob is not copied
+again if its row is in the target, nor if only its bytes are, as a killed copy can leave them.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
-from portside.operations.copy.differences import compared
-from portside.operations.copy.sides import Course
+from portside.operations.copy.plan import Plan, compared
 from portside.spec.digests import Digest
 from portside.spec.errors import DigestInvalid, RegistryError
 from portside.spec.ranges import ByteRange
@@ -20,30 +18,27 @@ from portside.spec.uploads import UploadId
 from portside.stores.copying import BLOBS, Key, Row
 
 AT_ONCE = 4
-"""Blobs that are moved at the same time; each has a few MiB in memory."""
+"""Blobs that are copied at the same time; each has a few MiB in memory."""
 
 TRIES = 2
-"""Times that a blob is read which cannot be read well."""
+"""Attempts to read a blob that fails or is damaged."""
 
 
 class _SourceFailed(Exception):
-    """The source's bytes of a blob cannot be had, or are not those of the blob."""
+    """The source's bytes of a blob cannot be read, or are not those of the blob."""
 
 
 class BlobMover:
-    """Moves blobs on a course.
+    """Copies the blobs of a plan; `sound` has those of the target that were read to their end."""
 
-    `sound` collects the blobs of the target that were read to their end.
-    """
-
-    def __init__(self, course: Course) -> None:
-        self._source, self._target, self._identity, self._tally, self._progress = course
+    def __init__(self, plan: Plan) -> None:
+        self._source, self._target, self._identity, self._tally, self._progress = plan
         self.sound: set[Digest] = set()
 
     async def move(self, *, verify: bool) -> list[Key]:
-        """Move every blob that the target has not; gives the keys of those that the source has not.
+        """Copy every blob that the target lacks; return the keys of those that the source lacks.
 
-        With `verify`, each blob of the target is read, and moved again if it is damaged.
+        With `verify`, each blob of the target is read, and copied again if it is damaged.
         """
         extra: list[Key] = []
 
@@ -63,7 +58,7 @@ class BlobMover:
         return extra
 
     async def _try(self, row: Row, *, has_row: bool, verify: bool) -> None:
-        """Move a blob; if the source's bytes fail, it may have gone meanwhile, and come again."""
+        """Copy a blob; if its bytes fail, it may have been removed and pushed again since."""
         for _ in range(TRIES):
             try:
                 await self._move(row, has_row=has_row, verify=verify)
@@ -75,7 +70,7 @@ class BlobMover:
             self._tally.problems.append(problem)
 
     async def drop(self, keys: list[Key]) -> None:
-        """Drop blobs that the source has no longer."""
+        """Drop blobs that the source no longer has."""
         for (key,) in keys:
             digest = Digest(key)
             self.sound.discard(digest)
@@ -124,7 +119,7 @@ class BlobMover:
             await self._target.metadata.put_blob(self._identity, row, place=place)
 
     async def _read(self, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
-        """Read from the source, so that its failures can be told from those of the target."""
+        """Read from the source; its failures become _SourceFailed, unlike those of the target."""
         try:
             stored = await self._source.blobs.stat(digest)
             if stored is None:
@@ -142,12 +137,12 @@ class BlobMover:
 async def _in_parallel(
     items: AsyncIterator[tuple[Row, bool]], work: Callable[[tuple[Row, bool]], Awaitable[None]]
 ) -> None:
-    """Work on items, some at a time; the first failure ends all of it, and is raised."""
-    turn = asyncio.Lock()
+    """Work on several items at a time; the first failure cancels the others, and is raised."""
+    one_at_a_time = asyncio.Lock()
 
     async def take() -> None:
         while True:
-            async with turn:
+            async with one_at_a_time:
                 item = await anext(items, None)
             if item is None:
                 return

@@ -1,9 +1,9 @@
-"""Moving: begin a copy, go on with it, and let it take the registry's place.
+"""Moving: start a copy, continue it, and let it replace the registry.
 
-The registry serves until the end. What takes long, moving and reading all bytes, is done while it
-may still change; then it is made read-only, what changed meanwhile is moved, everything is compared
-and what was not read yet is read, and the two change their parts: the copy stands for itself, and
-the former registry stays read-only as a copy of it, to which the way back is as short.
+The registry serves until the end. The slow work, copying and reading all bytes, is done while it
+may still change. Then it is made read-only, the last changes are copied, everything is compared,
+bytes that were not read yet are read, and the two swap roles: the copy becomes the registry, and
+the former registry stays read-only as a copy of it, so that moving back is as quick.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import NamedTuple
 from portside.operations.check import Tally as CheckTally
 from portside.operations.check import check
 from portside.operations.collect import expire_uploads
-from portside.operations.copy.passes import Passes
-from portside.operations.copy.sides import Course, Progress, Side, Tally
+from portside.operations.copy.plan import Plan, Progress, RegistryStores, Tally
+from portside.operations.copy.rounds import Rounds
 from portside.spec.errors import RegistryError
 from portside.stores.copying import NotItsCopy
 
 LITTLE = 1000
-"""Things that may be left to move when the registry is made read-only: a matter of seconds."""
+"""Things that may be left to copy when the registry is made read-only: a matter of seconds."""
 
-MOST_PASSES = 5
-"""Passes after which it is made read-only although more is left; it changes too fast to wait."""
+MOST_ROUNDS = 5
+"""Rounds after which it is made read-only although more is left: it changes too fast to wait."""
 
 SKEW = 3600
 """Seconds by which the clock of the target's storage may be ahead: all that nobody holds goes."""
 
-STRAY_PAUSE = 0.5
+ORPHANED_PAUSE = 0.5
 """Seconds after which a file that was dropped is gone."""
 
 
@@ -49,8 +49,8 @@ class Move:
 
     def __init__(
         self,
-        source: Side,
-        target: Side,
+        source: RegistryStores,
+        target: RegistryStores,
         *,
         tally: Tally,
         clock: Callable[[], int],
@@ -66,43 +66,43 @@ class Move:
         """Make the target equal to the source as it is now; with `verify`, read its blobs too.
 
         What cannot be copied is a problem of the tally. Raises NotItsCopy if the target holds
-        anything else than a copy of the source.
+        anything but a copy of the source.
         """
         await self._refuse_itself()
         async with self._target.metadata.claim():
             await (await self._begin()).run(verify=verify)
 
     async def finish(self) -> Ending:
-        """Copy what is left, verify all of it, and let the target take the source's place.
+        """Copy what is left, verify all of it, and let the target replace the source.
 
-        If there is any problem, which the tally names, the source goes on as before.
+        If there is any problem, the tally names it, and the source continues as before.
         """
         await self._refuse_itself()
         async with self._source.metadata.claim(), self._target.metadata.claim():
             return await self._finish()
 
     async def _finish(self) -> Ending:
-        passes = await self._begin()
-        await self._catch_up(passes)
+        rounds = await self._begin()
+        await self._catch_up(rounds)
         if not self._tally.problems:
-            await passes.run(verify=True)
-            await self._catch_up(passes)
+            await rounds.run(verify=True)
+            await self._catch_up(rounds)
         before = await self._source.metadata.standing()
         if self._tally.problems:
             return Ending(is_moved=False, is_source_read_only=before.read_only)
         before = await self._source.metadata.set_read_only(read_only=True)
         is_verified = False
         try:
-            await passes.run()
-            await self._verify(passes)
+            await rounds.run()
+            await self._verify(rounds)
             await self._look_at_switch()
             is_verified = not self._tally.problems
         finally:
             if not is_verified and not before.read_only:
                 await self._source.metadata.set_read_only(read_only=False)
         if is_verified:
-            # Whatever fails from here on, the source stays read-only: two of them would part.
-            await self._change_parts(before.identity)
+            # Whatever fails from here on, the source stays read-only: two registries would diverge.
+            await self._swap_roles(before.identity)
         return Ending(is_verified, is_source_read_only=is_verified or before.read_only)
 
     async def _refuse_itself(self) -> None:
@@ -111,8 +111,8 @@ class Move:
         if source.identity == target.identity:
             raise NotItsCopy("source and target are the same registry")
 
-    async def _begin(self) -> Passes:
-        """See whether the target may be written to, and drop what was left half-done there."""
+    async def _begin(self) -> Rounds:
+        """Require that the target may be written to, and drop unfinished uploads there."""
         source = await self._source.metadata.standing()
         target = await self._target.metadata.standing()
         if source.copy_of is not None:
@@ -129,28 +129,28 @@ class Move:
         await self._target.metadata.begin_copy(source.identity)
         before = self._clock() + SKEW * 1_000_000
         await expire_uploads(self._target.metadata, self._target.blobs, before)
-        return Passes(
-            Course(self._source, self._target, source.identity, self._tally, self._progress)
+        return Rounds(
+            Plan(self._source, self._target, source.identity, self._tally, self._progress)
         )
 
-    async def _catch_up(self, passes: Passes) -> None:
-        """Make passes until there is little left for the next one."""
-        for _ in range(MOST_PASSES):
-            if await passes.run() <= LITTLE or self._tally.problems:
+    async def _catch_up(self, rounds: Rounds) -> None:
+        """Run rounds until little is left for the next one."""
+        for _ in range(MOST_ROUNDS):
+            if await rounds.run() <= LITTLE or self._tally.problems:
                 return
 
-    async def _verify(self, passes: Passes) -> None:
+    async def _verify(self, rounds: Rounds) -> None:
         """Compare all rows and check the target; blobs that were read are not read again."""
-        await self._drop_strays()
-        await passes.compare()
+        await self._drop_orphaned()
+        await rounds.compare()
         self._tally.problems += [
             f"the target: {problem}"
             async for problem in check(
                 self._target.metadata,
                 self._target.blobs,
                 CheckTally(),
-                pause=STRAY_PAUSE,
-                sound=passes.blobs.sound,
+                pause=ORPHANED_PAUSE,
+                sound=rounds.blobs.sound,
             )
         ]
 
@@ -159,17 +159,17 @@ class Move:
             lifted = "the source was let change meanwhile, by `portside read-only off`; begin again"
             self._tally.problems.append(lifted)
 
-    async def _drop_strays(self) -> None:
-        """Drop bytes that a copy which was killed had placed, and the source has no longer."""
+    async def _drop_orphaned(self) -> None:
+        """Drop bytes that a killed copy had placed, and that the source no longer has."""
         target = self._target
         async for digest, _ in target.blobs.stored_blobs():
             if await target.metadata.blob_record(digest) is None:
                 await target.metadata.drop_stray(digest, remove=target.blobs.remove(digest))
 
-    async def _change_parts(self, identity: str) -> None:
-        """Let the target stand for itself; from then on it is the registry, come what may."""
+    async def _swap_roles(self, identity: str) -> None:
+        """Make the target the registry; nothing that fails after that changes it back."""
         await self._target.metadata.end_copy(identity)
         target = await self._target.metadata.standing()
-        # Without this, the source is read-only all the same, and only the way back takes longer.
+        # If this fails, the source is read-only all the same; only moving back takes longer.
         with suppress(RegistryError):
             await self._source.metadata.follow(target.identity)

@@ -1,33 +1,32 @@
-"""Passes: make the target equal to the source, as far as the source holds still.
+"""Rounds: make the target equal to the source.
 
-Rows are written in the order in which they need one another, and bytes before the rows that promise
-them; what the source has no longer is dropped behind that, in the opposite order. A source may
-change meanwhile: what a pass saw too early or too late, the next one puts right.
+Rows are written after the rows that they need, and after the bytes that they promise. What the
+source no longer has is dropped at the end, in the opposite order. The source may change during a
+round: the next round corrects what this one read too early or too late.
 """
 
 from __future__ import annotations
 
 from portside.operations.copy.blobs import BlobMover
-from portside.operations.copy.differences import compared
-from portside.operations.copy.sides import Course
+from portside.operations.copy.plan import Plan, compared
 from portside.stores.copying import BLOBS, TABLES, Key, Row, Table
 
 BATCH = 500
 """Rows that are written in one transaction."""
 
 HEAVY_BATCH = 16
-"""The same of those that can be large: a manifest may have several MiB."""
+"""The same for rows that can be large: a manifest may have several MiB."""
 
 
-class Passes:
-    """Passes on one course."""
+class Rounds:
+    """The rounds of one copy."""
 
-    def __init__(self, course: Course) -> None:
-        self._source, self._target, self._identity, self._tally, self._progress = course
-        self.blobs = BlobMover(course)
+    def __init__(self, plan: Plan) -> None:
+        self._source, self._target, self._identity, self._tally, self._progress = plan
+        self.blobs = BlobMover(plan)
 
     async def run(self, *, verify: bool = False) -> int:
-        """Go through everything once; gives how many things were moved.
+        """Go through the whole registry once; return how many things were copied or dropped.
 
         With `verify`, every blob of the target is read too.
         """
@@ -43,11 +42,11 @@ class Passes:
                 await self.blobs.drop(extra[table.name])
             else:
                 await self._drop(table, extra[table.name])
-        self._tally.passes += 1
+        self._tally.rounds += 1
         return self._tally.moved - before
 
     async def _put(self, table: Table) -> list[Key]:
-        """Write what is new or different; gives the keys that the source has not."""
+        """Write what is new or different; return the keys that the source lacks."""
         extra: list[Key] = []
         batch: list[Row] = []
         most = HEAVY_BATCH if table.heavy else BATCH
@@ -80,7 +79,7 @@ class Passes:
             self._progress()
 
     async def compare(self) -> None:
-        """Note every row that is not the same on both sides as a problem."""
+        """Report every row that is not the same in both registries as a problem."""
         for table in TABLES:
             async for row, there in compared(self._source.metadata, self._target.metadata, table):
                 if row != there:
@@ -92,5 +91,5 @@ class Passes:
 
 
 def describe(table: Table, key: Key) -> str:
-    """Name a row by its key, which holds no secret."""
+    """Return what a row is called: its key, which holds no secret."""
     return f"{table.name} {' '.join(map(str, key))}"
