@@ -155,6 +155,6 @@ def test_check_and_collect(url: str, data: Path) -> None:
     execute(url, "DELETE FROM repository_blobs; DELETE FROM blobs")
     code, printed, _ = run_portside("check", *where)
     assert code == 1
-    assert f"stray blob: {EMPTY} is stored" in printed
+    assert f"orphaned blob: {EMPTY} is stored" in printed
     assert run_portside("collect", *where)[0] == 0
     assert run_portside("check", *where)[0] == 0

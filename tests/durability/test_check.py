@@ -1,4 +1,4 @@
-"""`portside check` finds damage of every kind, and `portside collect` removes leftovers."""
+"""`portside check` finds damage of every kind, and `portside collect` removes orphaned files."""
 
 from __future__ import annotations
 
@@ -76,24 +76,27 @@ ID = "0" * 32
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped byte": (lambda store: flip(blob(store)), "is damaged"),
-    "a short blob": (lambda store: blob(store).write_bytes(b"short"), "and should have"),
+    "a short blob": (lambda store: blob(store).write_bytes(b"short"), "but should have"),
     "a lost blob": (lambda store: blob(store).unlink(), "is missing"),
-    "a stray blob": (
+    "an orphaned blob": (
         lambda store: blob(store).with_name(blob(store).name[:2] + "0" * 62).touch(),
-        "stray blob",
+        "orphaned blob",
     ),
-    "a stray file": (lambda store: (store / "blobs" / "notes").touch(), "stray file"),
+    "an orphaned file": (lambda store: (store / "blobs" / "notes").touch(), "orphaned file"),
     "a misplaced blob": (
         lambda store: blob(store).rename(store / "blobs" / "sha256" / blob(store).name),
-        "stray file",
+        "orphaned file",
     ),
-    "a stray upload": (lambda store: (store / "uploads" / ("0" * 32)).touch(), "stray upload"),
+    "an orphaned upload": (
+        lambda store: (store / "uploads" / ("0" * 32)).touch(),
+        "orphaned upload",
+    ),
     "a lost upload": (lambda store: upload(store).unlink(), "should hold 5"),
     "a changed manifest": (
         lambda store: sql(store, "UPDATE manifests SET payload = CAST('{}' AS BLOB)"),
         "is damaged",
     ),
-    "a wrong size": (lambda store: sql(store, "UPDATE manifests SET size = 1"), "1 are noted"),
+    "a wrong size": (lambda store: sql(store, "UPDATE manifests SET size = 1"), "1 are recorded"),
     "a lost link": (
         lambda store: sql(store, "DELETE FROM repository_blobs"),
         "no repository links it",
@@ -104,7 +107,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a lost reference": (
         lambda store: sql(store, "DELETE FROM manifest_references"),
-        "refers to other content",
+        "recorded references",
     ),
     "another artifact type": (
         lambda store: sql(store, "UPDATE manifests SET artifact_type = 'a/b'"),
@@ -112,11 +115,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other annotations": (
         lambda store: sql(store, 'UPDATE manifests SET annotations = CAST(\'{"a":"b"}\' AS BLOB)'),
-        "has other annotations",
+        "recorded annotations",
     ),
     "broken annotations": (
         lambda store: sql(store, "UPDATE manifests SET annotations = CAST('[' AS BLOB)"),
-        "has other annotations",
+        "recorded annotations",
     ),
     "no digest of a manifest": (
         lambda store: sql(store, "UPDATE manifests SET digest = 'sha256:x' WHERE id = 1"),
@@ -124,16 +127,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no digest of a blob": (
         lambda store: sql(store, "UPDATE blobs SET digest = 'x' WHERE size = 100 LIMIT 1"),
-        "blob 'x' is known by what is no digest",
+        "invalid blob digest 'x'",
     ),
     "no name of a repository": (
         lambda store: sql(store, "UPDATE repositories SET name = 'No Name'"),
-        "repository 'No Name' has a name",
+        "invalid repository name 'No Name'",
     ),
-    "no name of a tag": (lambda store: sql(store, "UPDATE tags SET name = '-'"), "tag '-' of"),
+    "no name of a tag": (
+        lambda store: sql(store, "UPDATE tags SET name = '-'"),
+        "invalid tag name '-' in",
+    ),
     "no name of an upload's repository": (
         lambda store: sql(store, "UPDATE uploads SET repository = 'No Name'"),
-        "is for 'No Name'",
+        "the invalid repository name 'No Name'",
     ),
     "lost blobs": (
         lambda store: (store / "blobs").rename(store / "moved"),
@@ -144,14 +150,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "uploads is missing: ",
     ),
     "an unreadable blob": (lambda store: make_unreadable(blob(store)), "cannot be read: "),
-    "a copy": (lambda store: (store / "uploads" / f"{ID}.copy").touch(), "with `portside collect`"),
+    "a copy": (lambda store: (store / "uploads" / f"{ID}.copy").touch(), "by `portside collect`"),
     "a name of a moment": (
         lambda store: (store / "uploads" / f"{ID}.placing").touch(),
-        "with `portside collect`",
+        "by `portside collect`",
     ),
     "a probe": (
         lambda store: (store / "blobs" / "sha512" / ".probe-1").touch(),
-        "with `portside collect`",
+        "by `portside collect`",
     ),
     "a dangling tag": (lambda store: sql(store, "UPDATE tags SET manifest = 99"), "of tags"),
     "a broken database": (
@@ -189,7 +195,13 @@ def test_all_damage_at_once(store: Path) -> None:
     (store / "blobs" / "notes").touch()
     code, printed, errors = run_portside("check", "--data", str(store))
     assert (code, errors) == (1, "")
-    for part in ("cannot be read", "uploads is missing", "tag '-'", "1 are noted", "notes;"):
+    for part in (
+        "cannot be read",
+        "uploads is missing",
+        "tag name '-'",
+        "1 are recorded",
+        "notes;",
+    ):
         assert part in printed
     assert "should hold 5" in printed
 
@@ -206,7 +218,7 @@ def test_sparse_indexes_are_sound(data: Path) -> None:
     assert code == 0, printed
 
 
-def test_an_upload_in_use_is_no_stray(store: Path) -> None:
+def test_an_upload_in_use_is_not_orphaned(store: Path) -> None:
     """Locked bytes without a session belong to a request in progress."""
     with (store / "uploads" / ID).open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -214,7 +226,7 @@ def test_an_upload_in_use_is_no_stray(store: Path) -> None:
         assert run_portside("check", "--data", str(store))[0] == 0
     code, printed, _ = run_portside("check", "--data", str(store))
     assert code == 1
-    assert f"stray upload: {ID}" in printed
+    assert f"orphaned upload: {ID}" in printed
     assert f"{ID}.placing;" in printed
 
 
@@ -235,28 +247,28 @@ def test_a_broken_database(store: Path) -> None:
 
 
 def test_collect(store: Path) -> None:
-    """Stray blobs go, and nothing else does."""
-    stray = blob(store).with_name(blob(store).name[:2] + "0" * 62)
-    stray.write_bytes(b"123456789")
+    """Orphaned blobs are removed, and nothing else is."""
+    orphaned = blob(store).with_name(blob(store).name[:2] + "0" * 62)
+    orphaned.write_bytes(b"123456789")
     code, printed, errors = run_portside("collect", "--data", str(store))
     assert (code, printed, errors) == (0, "9 bytes freed.\n", "")
-    assert not stray.exists()
+    assert not orphaned.exists()
     assert run_portside("check", "--data", str(store))[0] == 0
 
 
 def test_collect_counts_what_went(store: Path) -> None:
     """Bytes that could not be removed are not counted as freed."""
-    stray = blob(store).with_name(blob(store).name[:2] + "0" * 62)
-    stray.write_bytes(b"123456789")
+    orphaned = blob(store).with_name(blob(store).name[:2] + "0" * 62)
+    orphaned.write_bytes(b"123456789")
     # Blobs are removed by way of this directory.
     (store / "uploads").rename(store / "moved")
     code, printed, errors = run_portside("collect", "--data", str(store))
     assert (code, printed) == (1, "0 bytes freed.\n")
-    assert "1 stray blobs could not be removed" in errors
-    assert stray.exists()
+    assert "1 orphaned blobs could not be removed" in errors
+    assert orphaned.exists()
 
 
-def test_collect_leftovers(store: Path) -> None:
+def test_collect_orphaned_files(store: Path) -> None:
     """Files that a crash left are removed when they are old, unless they are locked."""
     uploads = store / "uploads"
     old = [uploads / f"{ID}.copy", uploads / f"{ID}.placing", store / "blobs/sha256/.probe-1"]

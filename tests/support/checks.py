@@ -35,9 +35,9 @@ def assert_sound(data: Path) -> None:
 
 def assert_home_sound(home: Home) -> None:
     """Check the store: nothing is wrong once what a crash may leave is collected."""
-    wrong = [line for line in find_problems(home) if not line.startswith("stray ")]
+    wrong = [line for line in find_problems(home) if not line.startswith("orphaned ")]
     assert wrong == []
     code, printed, errors = home.run("collect")
     assert code == 0, errors
-    left = [line for line in find_problems(home) if not line.startswith("stray upload")]
+    left = [line for line in find_problems(home) if not line.startswith("orphaned upload")]
     assert left == [], printed

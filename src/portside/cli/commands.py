@@ -29,7 +29,7 @@ from portside.spec.errors import RegistryError, Unavailable
 ORPHANED_PAUSE = 0.5
 """Seconds after which a file that a registry had no use for any more is gone."""
 
-LEFTOVER_AGE = 3600
+ORPHANED_AGE = 3600
 """Seconds after which a file that nobody has locked is what a crash left."""
 
 
@@ -126,13 +126,13 @@ async def collect_command(**given: Any) -> None:
         collected = await _collect(stores)
     click.echo(f"{collected.bytes} bytes freed.")
     if collected.kept:
-        kept = f"{collected.kept} stray blobs could not be removed; `portside check` names them"
+        kept = f"{collected.kept} orphaned blobs could not be removed; `portside check` lists them"
         raise Unavailable(kept)
 
 
 async def _collect(stores: Stores) -> Collected:
     await stores.metadata.probe()
-    return await collect_orphaned(stores.metadata, stores.blobs, now() - LEFTOVER_AGE * 1_000_000)
+    return await collect_orphaned(stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000)
 
 
 async def _require_this_version(stores: Stores) -> None:

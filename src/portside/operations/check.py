@@ -55,7 +55,7 @@ async def check(
     Blobs in `sound` were read to their end before, and are not read again.
     """
     for directory in await blobs.missing_directories():
-        yield f"directory {directory} is missing: restore it, or start the registry to make it anew"
+        yield f"directory {directory} is missing: restore it, or start the registry to create it"
     unclear: list[str] = []
     loose = [
         upload
@@ -121,10 +121,10 @@ def _explain(error: RegistryError) -> str:
 async def _check_names(metadata: InspectableMetadata) -> AsyncIterator[str]:
     async for repository in metadata.repository_names():
         if not _is_valid(RepositoryName.parse, repository):
-            yield f"repository {repository!r} has a name that no repository can have"
+            yield f"invalid repository name {repository!r}"
     async for repository, tag in metadata.tag_names():
         if not _is_valid(Tag.parse, tag):
-            yield f"tag {tag!r} of repository {repository!r} has a name that no tag can have"
+            yield f"invalid tag name {tag!r} in repository {repository!r}"
 
 
 def _is_valid(parse: Callable[[str], object], text: str) -> bool:
@@ -145,7 +145,7 @@ async def _check_manifests(metadata: InspectableMetadata, tally: Tally) -> Async
 
 def _check_manifest(record: ManifestRecord) -> Iterator[str]:
     if len(record.payload) != record.size:
-        yield f"has {len(record.payload)} bytes, and {record.size} are noted"
+        yield f"has {len(record.payload)} bytes, but {record.size} are recorded"
     for reference in record.references:
         if reference.required and not reference.present:
             yield f"refers to the missing {reference.kind} {reference.digest}"
@@ -166,13 +166,13 @@ def _compare(record: ManifestRecord, read: Manifest) -> Iterator[str]:
     """
     noted = {(reference.kind, reference.digest) for reference in record.references}
     if noted != {(str(reference.kind), str(reference.digest)) for reference in read.references}:
-        yield "refers to other content than is noted for it"
+        yield "does not match its recorded references"
     if read.subject != record.subject:
-        yield f"has the subject {read.subject}, and {record.subject} is noted"
+        yield f"has the subject {read.subject}, but {record.subject} is recorded"
     if read.artifact_type != record.artifact_type:
-        yield f"has the artifact type {read.artifact_type}, and {record.artifact_type} is noted"
+        yield f"has the artifact type {read.artifact_type}, but {record.artifact_type} is recorded"
     if read.annotations != record.annotations:
-        yield "has other annotations than are noted for it"
+        yield "does not match its recorded annotations"
 
 
 async def _check_blobs(
@@ -183,7 +183,7 @@ async def _check_blobs(
         try:
             digest = Digest.parse(record.digest)
         except RegistryError as error:
-            yield f"blob {record.digest!r} is known by what is no digest: {_explain(error)}"
+            yield f"invalid blob digest {record.digest!r}: {_explain(error)}"
             continue
         try:
             problem = (
@@ -212,7 +212,7 @@ async def _check_blob(
         if size is None:
             return "is missing"
         if size != record.size:
-            return f"has {size} bytes, and should have {record.size}"
+            return f"has {size} bytes, but should have {record.size}"
         is_sound = await blobs.verify(digest)
         if is_sound is not None:
             return None if is_sound else "is damaged: its content has another digest"
@@ -229,7 +229,7 @@ async def _find_orphaned_blobs(
             is_known = await metadata.blob_record(digest) is not None
             is_orphaned = not is_known and await blobs.stat(digest) is not None
         if is_orphaned:
-            yield f"stray blob: {digest} is stored, and nothing refers to it"
+            yield f"orphaned blob: {digest} is stored, but not in the database"
 
 
 async def _check_uploads(
@@ -238,14 +238,14 @@ async def _check_uploads(
     async for session in metadata.upload_records():
         tally.uploads += 1
         if not _is_valid(UploadId.parse, session.id):
-            yield f"upload {session.id!r} has an id that no upload can have"
+            yield f"invalid upload id {session.id!r}"
             continue
         if not _is_valid(RepositoryName.parse, session.repository):
-            yield f"upload {session.id} is for {session.repository!r}, which is no repository name"
+            yield f"upload {session.id} has the invalid repository name {session.repository!r}"
         held = await blobs.staged_size(UploadId.parse(session.id)) or 0
         # A session that has ended since took its bytes with it.
         if held < session.offset and await metadata.upload_record(session.id) == session:
-            yield f"upload {session.id} holds {held} bytes, and should hold {session.offset}"
+            yield f"upload {session.id} holds {held} bytes, but should hold {session.offset}"
 
 
 async def _name_orphaned(
@@ -255,7 +255,7 @@ async def _name_orphaned(
     orphaned: Iterable[OrphanedFile],
 ) -> AsyncIterator[str]:
     """Name what was there when the check began, and is still there and not in use."""
-    async for problem in _guarded(_look_again(metadata, blobs, loose, orphaned), "strays"):
+    async for problem in _guarded(_look_again(metadata, blobs, loose, orphaned), "orphaned files"):
         yield problem
 
 
@@ -269,7 +269,7 @@ async def _look_again(
         size = await blobs.staged_size(upload)
         in_use = size is None or await blobs.is_held(upload)
         if not in_use and await metadata.upload_record(upload) is None:
-            yield f"stray upload: {upload} has {size} bytes and no session"
+            yield f"orphaned upload: {upload} has {size} bytes and no session"
     for file in orphaned:
         if await blobs.is_orphaned(file):
-            yield f"stray file: {file.path}; {file.advice}"
+            yield f"orphaned file: {file.path}; {file.advice}"

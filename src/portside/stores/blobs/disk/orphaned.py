@@ -20,8 +20,8 @@ from portside.stores.inspection import OrphanedFile
 
 _PROBE = ".probe-"
 
-_LEFT_BY_A_CRASH = "left by a crash; it goes by itself when it is old, or with `portside collect`"
-_FOREIGN = "nothing of a registry has this name; move it away"
+_LEFT_BY_A_CRASH = "left by a crash; removed automatically when it is old, or by `portside collect`"
+_FOREIGN = "not a file of a registry; move it away"
 
 
 def describe(path: str) -> OrphanedFile:

@@ -297,7 +297,7 @@ class ObjectBlobs:
         """List the objects that no registry has put there."""
         async for entry in self._list(None):
             if _is_foreign(entry["path"]):
-                advice = "nothing of a registry has this name; move it away"
+                advice = "not an object of a registry; move it away"
                 yield OrphanedFile(entry["path"], advice)
 
     async def is_orphaned(self, file: OrphanedFile) -> bool:
