@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -300,6 +301,19 @@ class TestContent:
         assert FACTORY.read_access_token(token).identity.is_anonymous
 
 
+PUBLISHED = {
+    43: '{"keys":[{"crv":"P-256","kty":"EC",'
+    '"x":"mGriUG8f8QTQQjCGHY9LSY9LxMbQCbMPdUTcEpuC0o0",'
+    '"y":"ADzMwKZGDgrjKKTZfTx7YdhvxiicGJ8lJREMRBuwfpc",'
+    '"kid":"WZsjbh58q8kl1WsGShqtiycImZtCgGbukDn4RAacMig","use":"sig","alg":"ES256"}]}',
+    379: '{"keys":[{"crv":"P-256","kty":"EC",'
+    '"x":"AFVDiUrz0A7X10Cr29dclrBod7eH219w7qeLkKjXwAo",'
+    '"y":"u0yFo9jqKe-q-iRAaRLdhNWxTcMr9lbvbGvVil2UP5I",'
+    '"kid":"7Yxe6c_3bAa6kiaK1G-BZmi9EeNsUmlcbdnrtLeuK4E","use":"sig","alg":"ES256"}]}',
+}
+"""What is published of private keys, one with a small y and one with a small x."""
+
+
 class TestKeys:
     """One key signs; those before it verify as long as they have to."""
 
@@ -366,3 +380,14 @@ class TestKeys:
         token = TokenFactory(ring, audience="a").access_token(ALICE, GRANTS, now=NOW, life=HOUR)
         published = jwt.PyJWKSet.from_dict(ring.jwks)[ring.newest]
         assert jwt.decode(token, published, algorithms=["ES256"], audience="a")["sub"] == "alice"
+
+    @pytest.mark.parametrize("private", PUBLISHED)
+    def test_bytes(self, private: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The published set, and the names of its keys, are the same bytes in every version.
+
+        Coordinates keep their leading zeros (RFC 7518, section 6.2.1.2).
+        """
+        key = ec.derive_private_key(private, ec.SECP256R1())
+        monkeypatch.setattr(ec, "generate_private_key", lambda _: key)
+        written = json.dumps(KeyRing([make_key(1)]).jwks, separators=(",", ":"))
+        assert written == PUBLISHED[private]

@@ -9,13 +9,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from portside.stores.access import AccessStore, SigningKey
 
 ALGORITHM = "ES256"
-
-_COORDINATE = 32
-"""Bytes of a coordinate of a point on P-256 (RFC 7518, section 6.2.1.2)."""
 
 
 def make_key(now: int) -> SigningKey:
@@ -83,17 +81,13 @@ def _load(key: SigningKey) -> ec.EllipticCurvePrivateKey:
 
 
 def _public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    point = key.public_key().public_numbers()
-    return {"crv": "P-256", "kty": "EC", "x": _encode(point.x), "y": _encode(point.y)}
-
-
-def _encode(number: int) -> str:
-    encoded = base64.urlsafe_b64encode(number.to_bytes(_COORDINATE, "big"))
-    return encoded.rstrip(b"=").decode("ascii")
+    """Return the public half of a key, its members in the order that a thumbprint needs."""
+    members = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    return {name: members[name] for name in ("crv", "kty", "x", "y")}
 
 
 def _thumbprint(jwk: dict[str, str]) -> str:
-    """Name a key by its public half (RFC 7638, section 3)."""
-    canonical = json.dumps(jwk, separators=(",", ":"), sort_keys=True).encode("ascii")
+    """Return the name of a key, made from its public half (RFC 7638, section 3)."""
+    canonical = json.dumps(jwk, separators=(",", ":")).encode("ascii")
     digest = hashlib.sha256(canonical).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
