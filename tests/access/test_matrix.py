@@ -20,7 +20,7 @@ import jwt
 import pytest
 
 from portside.auth.grants import Grants
-from portside.auth.identities import ANONYMOUS, Identity, Kind
+from portside.auth.identities import ANONYMOUS, Identity
 from portside.auth.passwords import digest_password
 from portside.auth.tokens.keys import KeyRing, make_key
 from portside.auth.tokens.own import TokenFactory
@@ -305,12 +305,14 @@ class TestForgedTokens:
                 {**claims, "iss": "another"}, closed.keys.signing, "ES256", headers=header
             ),
             "refresh token": TokenFactory(closed.keys, audience="portside").refresh_token(
-                Identity("all", Kind.TOKEN), now=int(time.time()), expires=int(time.time()) + 60
+                Identity("all", IdentityKind.TOKEN),
+                now=int(time.time()),
+                expires=int(time.time()) + 60,
             ),
             "no signature": f"{head}.{payload}.",
             "another signature": f"{head}.{payload}.{signature[::-1]}",
             "a removed identity": TokenFactory(closed.keys, audience="portside").access_token(
-                Identity("gone", Kind.TOKEN),
+                Identity("gone", IdentityKind.TOKEN),
                 Grants({REPOSITORY: ALL}),
                 now=int(time.time()),
                 life=60,

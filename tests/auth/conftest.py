@@ -1,8 +1,7 @@
-"""A clock, an event loop and an empty store for tests of access control."""
+"""Two clocks and an empty store for tests of access control."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +24,11 @@ class Clock:
         self.now = time.time_ns() // 1000
 
     def __call__(self) -> int:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
     def forward(self, seconds: float) -> None:
-        """Let time go by, or take it back."""
+        """Move the clock on, or back."""
         self.now += int(seconds * SECOND)
 
 
@@ -40,32 +39,25 @@ class Elapsed:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Give the seconds."""
+        """Return the seconds."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that stands still."""
+    """Return a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def elapsed() -> Elapsed:
-    """Give the other clock, which stands still too."""
+    """Return the other clock, which stands still too."""
     return Elapsed()
 
 
 @pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    """Give the event loop of the test."""
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteAccess]:
-    """Give an empty store."""
+    """Open an empty store."""
     database = Database(tmp_path, clock=clock)
     database.create()
     yield SqliteAccess(database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,19 @@ import pytest
 from msgspec.structs import replace
 
 from auth.conftest import SECOND, Clock, Elapsed
-from portside.auth import access as access_module
-from portside.auth.access import (
+from portside.auth import access_control
+from portside.auth.access_control import (
     AccessControl,
     AccessTerms,
     CredentialsInvalid,
 )
-from portside.auth.callers import NOBODY, Caller
+from portside.auth.access_files import AccessFiles
 from portside.auth.credentials import BasicCredentials
 from portside.auth.files import FileInvalid
-from portside.auth.grants import Grants
-from portside.auth.identities import TOKEN_USER, Kind
+from portside.auth.grants import NOBODY, Caller, Grants
+from portside.auth.identities import TOKEN_USER
 from portside.auth.limits import ALL_NAMES, LoginLimits
 from portside.auth.passwords import digest_password, hash_password
-from portside.auth.rulebook import RuleBook
 from portside.auth.tokens.keys import KeyRing, load_keys, make_key, rotate_keys
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import ALL, Action
@@ -72,7 +71,7 @@ class Worker:
         files = {"anonymous": (), "access_file": "", "htpasswd": ""} | settings
         self.control = AccessControl(
             self.store,
-            rules=RuleBook(**files),
+            files=AccessFiles(**files),
             terms=TERMS,
             limits=LoginLimits(self.store, failures=FAILURES, window=WINDOW, clock=clock),
             clock=clock,
@@ -123,24 +122,21 @@ Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def start(
-    runner: asyncio.Runner, store: SqliteAccess, tmp_path: Path, clock: Clock, elapsed: Elapsed
-) -> Iterator[Start]:
+async def start(
+    store: SqliteAccess, tmp_path: Path, clock: Clock, elapsed: Elapsed
+) -> AsyncIterator[Start]:
     """Start workers over a store with a user and a token."""
+    await load_keys(store, clock())
+    rule = ScopeRule(RepositoryPattern("team/*"), frozenset({Action.PULL}))
+    assert await store.add_scope_map(ScopeMap("pull", 1, rules=(rule,)))
+    for name, kind, hashed, scope_map in (
+        ("alice", IdentityKind.USER, HASHED, None),
+        ("robot", IdentityKind.TOKEN, digest_password(MADE), "pull"),
+    ):
+        passwords = (StoredPassword(1, hashed, 1),)
+        identity = StoredIdentity(name, kind, 1, scope_map=scope_map, passwords=passwords)
+        assert await store.add_identity(identity)
 
-    async def fill() -> None:
-        await load_keys(store, clock())
-        rule = ScopeRule(RepositoryPattern("team/*"), frozenset({Action.PULL}))
-        assert await store.add_scope_map(ScopeMap("pull", 1, rules=(rule,)))
-        for name, kind, hashed, scope_map in (
-            ("alice", IdentityKind.USER, HASHED, None),
-            ("robot", IdentityKind.TOKEN, digest_password(MADE), "pull"),
-        ):
-            passwords = (StoredPassword(1, hashed, 1),)
-            identity = StoredIdentity(name, kind, 1, scope_map=scope_map, passwords=passwords)
-            assert await store.add_identity(identity)
-
-    runner.run(fill())
     with ExitStack() as stack:
 
         def begin(**settings: Any) -> Worker:
@@ -195,257 +191,191 @@ Ending = Callable[[SqliteAccess], Awaitable[None]]
 class TestPasswords:
     """Basic."""
 
-    def test_right_and_wrong(self, runner: asyncio.Runner, worker: Worker) -> None:
+    async def test_right_and_wrong(self, worker: Worker) -> None:
         """Only the right password of the right name is taken."""
+        assert (await worker.basic()).identity.name == "alice"
+        assert (await worker.basic(ROBOT)).identity.kind is IdentityKind.TOKEN
+        for name, password in (
+            ("alice", MADE),
+            ("robot", SECRET),
+            ("nobody", SECRET),
+            ("", SECRET),
+            ("bob", ""),
+            ("al\0ice", SECRET),
+            (TOKEN_USER, SECRET),
+        ):
+            with pytest.raises(CredentialsInvalid) as caught:
+                await worker.basic(BasicCredentials(name, password))
+            assert str(caught.value) == "the name or the password is wrong"
 
-        async def go() -> None:
-            assert (await worker.basic()).identity.name == "alice"
-            assert (await worker.basic(ROBOT)).identity.kind is Kind.TOKEN
-            for name, password in (
-                ("alice", MADE),
-                ("robot", SECRET),
-                ("nobody", SECRET),
-                ("", SECRET),
-                ("bob", ""),
-                ("al\0ice", SECRET),
-                (TOKEN_USER, SECRET),
-            ):
-                with pytest.raises(CredentialsInvalid) as caught:
-                    await worker.basic(BasicCredentials(name, password))
-                assert str(caught.value) == "the name or the password is wrong"
-
-        runner.run(go())
-
-    def test_remembering(self, runner: asyncio.Runner, worker: Worker, elapsed: Elapsed) -> None:
+    async def test_remembering(self, worker: Worker, elapsed: Elapsed) -> None:
         """A verified pair is remembered as long as is said, and no other pair is with it."""
-
-        async def go() -> None:
-            caller = await worker.basic()
-            await worker.use_up()
-            assert await worker.is_remembered()
-            assert await worker.basic() == caller
-            assert not await worker.is_remembered(BasicCredentials("alice", SECRET + "x"))
-            elapsed.now += REMEMBERED - 1
-            assert await worker.is_remembered()
-            elapsed.now += 1
-            assert not await worker.is_remembered()
-
-        runner.run(go())
+        caller = await worker.basic()
+        await worker.use_up()
+        assert await worker.is_remembered()
+        assert await worker.basic() == caller
+        assert not await worker.is_remembered(BasicCredentials("alice", SECRET + "x"))
+        elapsed.now += REMEMBERED - 1
+        assert await worker.is_remembered()
+        elapsed.now += 1
+        assert not await worker.is_remembered()
 
     @pytest.mark.parametrize("end", ENDINGS)
-    def test_forgetting(
-        self, runner: asyncio.Runner, start: Start, store: SqliteAccess, end: Ending
-    ) -> None:
+    async def test_forgetting(self, start: Start, store: SqliteAccess, end: Ending) -> None:
         """What was remembered is forgotten in every process by the next request after a change."""
         workers = [start(), start()]
 
-        async def go() -> None:
-            for worker in workers:
-                await worker.basic()
-            await end(store)
-            for worker in workers:
-                with pytest.raises(CredentialsInvalid):
-                    await worker.basic()
-
-        runner.run(go())
-
-    def test_other_password(
-        self, runner: asyncio.Runner, worker: Worker, store: SqliteAccess
-    ) -> None:
-        """The new password is good at once."""
-
-        async def go() -> None:
+        for worker in workers:
             await worker.basic()
-            await give_other_password(store)
-            await worker.basic(BasicCredentials("alice", OTHER_SECRET))
+        await end(store)
+        for worker in workers:
+            with pytest.raises(CredentialsInvalid):
+                await worker.basic()
 
-        runner.run(go())
+    async def test_other_password(self, worker: Worker, store: SqliteAccess) -> None:
+        """The new password is good at once."""
+        await worker.basic()
+        await give_other_password(store)
+        await worker.basic(BasicCredentials("alice", OTHER_SECRET))
 
-    def test_expiry(
+    async def test_expiry(
         self,
-        runner: asyncio.Runner,
         worker: Worker,
         store: SqliteAccess,
         clock: Clock,
         elapsed: Elapsed,
     ) -> None:
         """Credentials that expire are not remembered any longer."""
+        end = (clock() // SECOND + 10) * SECOND
+        await change_alice(store, expires=end)
+        caller = await worker.basic()
+        assert caller.expires == end // SECOND
+        clock.forward(11)
+        elapsed.now += 11
+        with pytest.raises(CredentialsInvalid):
+            await worker.basic()
 
-        async def go() -> None:
-            end = (clock() // SECOND + 10) * SECOND
-            await change_alice(store, expires=end)
-            caller = await worker.basic()
-            assert caller.expires == end // SECOND
-            clock.forward(11)
-            elapsed.now += 11
-            with pytest.raises(CredentialsInvalid):
-                await worker.basic()
-
-        runner.run(go())
-
-    def test_htpasswd(self, runner: asyncio.Runner, start: Start, tmp_path: Path) -> None:
+    async def test_htpasswd(self, start: Start, tmp_path: Path) -> None:
         """Whoever is taken out of the htpasswd file is forgotten by the next request."""
         path = tmp_path / "htpasswd"
         path.write_text(f"bob:{HASHED}\ncarol:{HASHED}\n")
         worker = start(htpasswd=str(path))
         bob, carol = (BasicCredentials(name, SECRET) for name in ("bob", "carol"))
 
-        async def go() -> None:
-            await worker.basic(bob)
-            token = await worker.refresh_token(await worker.basic(carol))
-            path.write_text(f"bob:{HASHED}\n")
-            await worker.basic(bob)
-            with pytest.raises(CredentialsInvalid):
-                await worker.basic(carol)
-            with pytest.raises(TokenInvalid):
-                await worker.exchange(token)
-
-        runner.run(go())
+        await worker.basic(bob)
+        token = await worker.refresh_token(await worker.basic(carol))
+        path.write_text(f"bob:{HASHED}\n")
+        await worker.basic(bob)
+        with pytest.raises(CredentialsInvalid):
+            await worker.basic(carol)
+        with pytest.raises(TokenInvalid):
+            await worker.exchange(token)
 
 
 class TestLimits:
     """Guessing."""
 
-    def test_one_name(self, runner: asyncio.Runner, worker: Worker, clock: Clock) -> None:
+    async def test_one_name(self, worker: Worker, clock: Clock) -> None:
         """After some failures of a name from a source even the right password has to wait."""
-
-        async def go() -> None:
-            await worker.use_up()
-            with pytest.raises(TooManyRequests) as caught:
-                await worker.basic()
-            assert caught.value.seconds == WINDOW
-            await worker.basic(ROBOT)
-            await worker.basic(source="192.0.2.2")
-            clock.forward(WINDOW + 1)
+        await worker.use_up()
+        with pytest.raises(TooManyRequests) as caught:
             await worker.basic()
+        assert caught.value.seconds == WINDOW
+        await worker.basic(ROBOT)
+        await worker.basic(source="192.0.2.2")
+        clock.forward(WINDOW + 1)
+        await worker.basic()
 
-        runner.run(go())
-
-    def test_every_process(self, runner: asyncio.Runner, start: Start) -> None:
+    async def test_every_process(self, start: Start) -> None:
         """Failures count wherever they were made."""
         workers = [start(), start()]
 
-        async def go() -> None:
-            await workers[0].use_up()
-            with pytest.raises(TooManyRequests):
-                await workers[1].basic()
+        await workers[0].use_up()
+        with pytest.raises(TooManyRequests):
+            await workers[1].basic()
 
-        runner.run(go())
-
-    def test_many_names(self, runner: asyncio.Runner, worker: Worker) -> None:
+    async def test_many_names(self, worker: Worker) -> None:
         """Whoever tries name after name has to wait too; unknown names count as known ones do."""
-
-        async def go() -> None:
-            for number in range(FAILURES * ALL_NAMES):
-                with pytest.raises(CredentialsInvalid):
-                    await worker.basic(BasicCredentials(f"name-{number}", SECRET))
-            with pytest.raises(TooManyRequests):
-                await worker.basic()
-
-        runner.run(go())
-
-    def test_at_the_same_time(self, runner: asyncio.Runner, worker: Worker) -> None:
-        """Attempts that are sent together are counted before they are looked at."""
-
-        async def go() -> None:
-            guesses = [worker.basic(BasicCredentials("alice", f"{n}")) for n in range(20)]
-            found = await asyncio.gather(*guesses, return_exceptions=True)
-            looked_at = [error for error in found if isinstance(error, CredentialsInvalid)]
-            assert len(looked_at) <= FAILURES + access_module.AT_ONCE
-            assert all(isinstance(error, CredentialsInvalid | TooManyRequests) for error in found)
-
-        runner.run(go())
-
-    def test_long_names(self, runner: asyncio.Runner, worker: Worker) -> None:
-        """The end of a name that is too long for anybody makes no other name of it."""
-
-        async def go() -> None:
-            for number in range(FAILURES):
-                with pytest.raises(CredentialsInvalid):
-                    await worker.basic(BasicCredentials("a" * 100 + str(number), "x"))
-            with pytest.raises(TooManyRequests):
-                await worker.basic(BasicCredentials("a" * 101, "x"))
-
-        runner.run(go())
-
-    def test_too_many_waiting(
-        self, runner: asyncio.Runner, worker: Worker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Of too many logins at the same time some are told to come again, and then may."""
-        monkeypatch.setattr(access_module, "MAX_WAITING", 2)
-
-        async def go() -> None:
-            logins = [
-                worker.basic(BasicCredentials(f"user{number}", "x"), f"192.0.2.{number}")
-                for number in range(10)
-            ]
-            found = await asyncio.gather(*logins, return_exceptions=True)
-            refused = [error for error in found if isinstance(error, TooManyRequests)]
-            assert len(refused) == 8
-            assert {error.seconds for error in refused} == {1}
+        for number in range(FAILURES * ALL_NAMES):
+            with pytest.raises(CredentialsInvalid):
+                await worker.basic(BasicCredentials(f"name-{number}", SECRET))
+        with pytest.raises(TooManyRequests):
             await worker.basic()
 
-        runner.run(go())
+    async def test_at_the_same_time(self, worker: Worker) -> None:
+        """Attempts that are sent together are counted before they are looked at."""
+        guesses = [worker.basic(BasicCredentials("alice", f"{n}")) for n in range(20)]
+        found = await asyncio.gather(*guesses, return_exceptions=True)
+        looked_at = [error for error in found if isinstance(error, CredentialsInvalid)]
+        assert len(looked_at) <= FAILURES + access_control.MAX_HASHING
+        assert all(isinstance(error, CredentialsInvalid | TooManyRequests) for error in found)
 
-    def test_same_login_many_times(
-        self, runner: asyncio.Runner, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    async def test_long_names(self, worker: Worker) -> None:
+        """The end of a name that is too long for anybody makes no other name of it."""
+        for number in range(FAILURES):
+            with pytest.raises(CredentialsInvalid):
+                await worker.basic(BasicCredentials("a" * 100 + str(number), "x"))
+        with pytest.raises(TooManyRequests):
+            await worker.basic(BasicCredentials("a" * 101, "x"))
+
+    async def test_too_many_waiting(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of too many logins at the same time some are told to come again, and then may."""
+        monkeypatch.setattr(access_control, "MAX_LOGINS", 2)
+
+        logins = [
+            worker.basic(BasicCredentials(f"user{number}", "x"), f"192.0.2.{number}")
+            for number in range(10)
+        ]
+        found = await asyncio.gather(*logins, return_exceptions=True)
+        refused = [error for error in found if isinstance(error, TooManyRequests)]
+        assert len(refused) == 8
+        assert {error.seconds for error in refused} == {1}
+        await worker.basic()
+
+    async def test_same_login_many_times(
+        self, worker: Worker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Requests with the same credentials wait for one slow hash together."""
-        monkeypatch.setattr(access_module, "MAX_WAITING", 1)
+        monkeypatch.setattr(access_control, "MAX_LOGINS", 1)
 
-        async def go() -> None:
-            found = await asyncio.gather(*[worker.basic() for _ in range(100)])
-            assert len({caller.identity.name for caller in found}) == 1
-
-        runner.run(go())
+        found = await asyncio.gather(*[worker.basic() for _ in range(100)])
+        assert len({caller.identity.name for caller in found}) == 1
 
 
 class TestRefreshTokens:
     """They stand for a password, and end with it."""
 
-    def test_good(self, runner: asyncio.Runner, worker: Worker) -> None:
+    async def test_good(self, worker: Worker) -> None:
         """A refresh token is who it was made for, as a parameter and as a password."""
-
-        async def go() -> None:
-            caller = await worker.basic()
-            token = await worker.refresh_token(caller)
-            for found in (
-                await worker.exchange(token),
-                await worker.basic(BasicCredentials(TOKEN_USER, token)),
-            ):
-                assert found.identity == caller.identity
-                assert found.grants is None
-                assert found.expires is not None
-            with pytest.raises(TokenInvalid):
-                await worker.bearer(token)
-
-        runner.run(go())
+        caller = await worker.basic()
+        token = await worker.refresh_token(caller)
+        for found in (
+            await worker.exchange(token),
+            await worker.basic(BasicCredentials(TOKEN_USER, token)),
+        ):
+            assert found.identity == caller.identity
+            assert found.grants is None
+            assert found.expires is not None
+        with pytest.raises(TokenInvalid):
+            await worker.bearer(token)
 
     @pytest.mark.parametrize("end", [*ENDINGS, make_again])
-    def test_end(
-        self, runner: asyncio.Runner, worker: Worker, store: SqliteAccess, end: Ending
-    ) -> None:
+    async def test_end(self, worker: Worker, store: SqliteAccess, end: Ending) -> None:
         """Deleting, disabling or re-passwording an identity ends all its tokens at once."""
-
-        async def go() -> None:
-            caller = await worker.basic()
-            refresh = await worker.refresh_token(caller)
-            access = await worker.access_token(caller)
-            await worker.exchange(refresh)
+        caller = await worker.basic()
+        refresh = await worker.refresh_token(caller)
+        access = await worker.access_token(caller)
+        await worker.exchange(refresh)
+        await worker.basic(BasicCredentials(TOKEN_USER, refresh))
+        await worker.bearer(access)
+        await end(store)
+        for used in (worker.exchange(refresh), worker.bearer(access)):
+            with pytest.raises(TokenInvalid):
+                await used
+        with pytest.raises(CredentialsInvalid):
             await worker.basic(BasicCredentials(TOKEN_USER, refresh))
-            await worker.bearer(access)
-            await end(store)
-            for used in (worker.exchange(refresh), worker.bearer(access)):
-                with pytest.raises(TokenInvalid):
-                    await used
-            with pytest.raises(CredentialsInvalid):
-                await worker.basic(BasicCredentials(TOKEN_USER, refresh))
 
-        runner.run(go())
-
-    def test_one_of_two_passwords(
-        self, runner: asyncio.Runner, worker: Worker, store: SqliteAccess
-    ) -> None:
+    async def test_one_of_two_passwords(self, worker: Worker, store: SqliteAccess) -> None:
         """A password that is made anew ends its own tokens, and not those of the other."""
 
         async def set_passwords(*made: str) -> None:
@@ -457,107 +387,83 @@ class TestRefreshTokens:
                 "robot", IdentityKind.TOKEN, lambda robot: replace(robot, passwords=passwords)
             )
 
-        async def go() -> None:
-            await set_passwords("one", "two")
-            tokens = [
-                await worker.refresh_token(await worker.basic(BasicCredentials("robot", text)))
-                for text in ("one", "two")
-            ]
-            await set_passwords("one", "three")
-            await worker.exchange(tokens[0])
-            with pytest.raises(TokenInvalid):
-                await worker.exchange(tokens[1])
+        await set_passwords("one", "two")
+        tokens = [
+            await worker.refresh_token(await worker.basic(BasicCredentials("robot", text)))
+            for text in ("one", "two")
+        ]
+        await set_passwords("one", "three")
+        await worker.exchange(tokens[0])
+        with pytest.raises(TokenInvalid):
+            await worker.exchange(tokens[1])
 
-        runner.run(go())
-
-    def test_no_longer_than_the_identity(
-        self, runner: asyncio.Runner, worker: Worker, store: SqliteAccess, clock: Clock
+    async def test_no_longer_than_the_identity(
+        self, worker: Worker, store: SqliteAccess, clock: Clock
     ) -> None:
         """No token outlives the credentials that it was made for, and none made from it does."""
+        end = clock() // SECOND + 20
+        await change_alice(store, expires=end * SECOND)
+        caller = await worker.basic()
+        refresh = await worker.refresh_token(caller)
+        found = await worker.exchange(refresh)
+        snapshot = await worker.control.snapshot()
+        access, life = worker.control.access_token(snapshot, found, GRANTS)
+        assert life == 20
+        for token in (refresh, await worker.refresh_token(found), access):
+            payload = jwt.decode(token, options={"verify_signature": False})
+            assert payload["exp"] == end
 
-        async def go() -> None:
-            end = clock() // SECOND + 20
-            await change_alice(store, expires=end * SECOND)
-            caller = await worker.basic()
-            refresh = await worker.refresh_token(caller)
-            found = await worker.exchange(refresh)
-            snapshot = await worker.control.snapshot()
-            access, life = worker.control.access_token(snapshot, found, GRANTS)
-            assert life == 20
-            for token in (refresh, await worker.refresh_token(found), access):
-                payload = jwt.decode(token, options={"verify_signature": False})
-                assert payload["exp"] == end
-
-        runner.run(go())
-
-    def test_expired(self, runner: asyncio.Runner, worker: Worker, clock: Clock) -> None:
+    async def test_expired(self, worker: Worker, clock: Clock) -> None:
         """Tokens of long ago are refused."""
-
-        async def go() -> None:
-            caller = await worker.basic()
-            clock.forward(-2 * TERMS.refresh_life)
-            refresh = await worker.refresh_token(caller)
-            access = await worker.access_token(caller)
-            for used in (worker.exchange(refresh), worker.bearer(access)):
-                with pytest.raises(TokenInvalid, match="expired"):
-                    await used
-
-        runner.run(go())
+        caller = await worker.basic()
+        clock.forward(-2 * TERMS.refresh_life)
+        refresh = await worker.refresh_token(caller)
+        access = await worker.access_token(caller)
+        for used in (worker.exchange(refresh), worker.bearer(access)):
+            with pytest.raises(TokenInvalid, match="expired"):
+                await used
 
 
 class TestAccessTokens:
     """Bearer."""
 
-    def test_grants(self, runner: asyncio.Runner, worker: Worker) -> None:
+    async def test_grants(self, worker: Worker) -> None:
         """A token gives what both it and the policy give."""
+        token = await worker.access_token(await worker.basic(ROBOT))
+        everything = Grants({"*": ALL}, catalog=True)
+        wide = await worker.access_token(await worker.basic(ROBOT), everything)
+        snapshot = await worker.control.snapshot()
+        caller, wide_caller = await worker.bearer(token), await worker.bearer(wide)
+        assert caller.grants == GRANTS
+        assert snapshot.may(caller, Action.PULL, "team/app")
+        assert not snapshot.may(caller, Action.PULL, "team/other")
+        assert not snapshot.may(caller, Action.PUSH, "team/app")
+        assert snapshot.may(wide_caller, Action.PULL, "team/other")
+        assert not snapshot.may(wide_caller, Action.PUSH, "team/app")
+        assert not snapshot.may(wide_caller, Action.PULL, "elsewhere")
 
-        async def go() -> None:
-            token = await worker.access_token(await worker.basic(ROBOT))
-            everything = Grants({"*": ALL}, catalog=True)
-            wide = await worker.access_token(await worker.basic(ROBOT), everything)
-            snapshot = await worker.control.snapshot()
-            caller, wide_caller = await worker.bearer(token), await worker.bearer(wide)
-            assert caller.grants == GRANTS
-            assert snapshot.may(caller, Action.PULL, "team/app")
-            assert not snapshot.may(caller, Action.PULL, "team/other")
-            assert not snapshot.may(caller, Action.PUSH, "team/app")
-            assert snapshot.may(wide_caller, Action.PULL, "team/other")
-            assert not snapshot.may(wide_caller, Action.PUSH, "team/app")
-            assert not snapshot.may(wide_caller, Action.PULL, "elsewhere")
-
-        runner.run(go())
-
-    def test_scope_map(self, runner: asyncio.Runner, worker: Worker, store: SqliteAccess) -> None:
+    async def test_scope_map(self, worker: Worker, store: SqliteAccess) -> None:
         """What is taken out of a scope map, its tokens may no longer do, at once."""
+        token = await worker.access_token(await worker.basic(ROBOT))
+        await worker.bearer(token)
+        await store.change_scope_map("pull", lambda found: replace(found, rules=()))
+        for caller in (await worker.bearer(token), await worker.basic(ROBOT)):
+            snapshot = await worker.control.snapshot()
+            assert not snapshot.may(caller, Action.PULL, "team/app")
 
-        async def go() -> None:
-            token = await worker.access_token(await worker.basic(ROBOT))
-            await worker.bearer(token)
-            await store.change_scope_map("pull", lambda found: replace(found, rules=()))
-            for caller in (await worker.bearer(token), await worker.basic(ROBOT)):
-                snapshot = await worker.control.snapshot()
-                assert not snapshot.may(caller, Action.PULL, "team/app")
-
-        runner.run(go())
-
-    def test_anonymous(self, runner: asyncio.Runner, start: Start) -> None:
+    async def test_anonymous(self, start: Start) -> None:
         """A token of nobody in particular gives what everyone may."""
         worker = start(anonymous=("public/*:pull",))
 
-        async def go() -> None:
-            grants = Grants({"public/a": ALL, "team/app": ALL})
-            caller = await worker.bearer(await worker.access_token(NOBODY, grants))
-            snapshot = await worker.control.snapshot()
-            assert caller.identity.is_anonymous
-            assert snapshot.may(caller, Action.PULL, "public/a")
-            assert not snapshot.may(caller, Action.PUSH, "public/a")
-            assert not snapshot.may(caller, Action.PULL, "team/app")
+        grants = Grants({"public/a": ALL, "team/app": ALL})
+        caller = await worker.bearer(await worker.access_token(NOBODY, grants))
+        snapshot = await worker.control.snapshot()
+        assert caller.identity.is_anonymous
+        assert snapshot.may(caller, Action.PULL, "public/a")
+        assert not snapshot.may(caller, Action.PUSH, "public/a")
+        assert not snapshot.may(caller, Action.PULL, "team/app")
 
-        runner.run(go())
-
-    def test_other_registry(
-        self, runner: asyncio.Runner, worker: Worker, tmp_path: Path, clock: Clock
-    ) -> None:
+    async def test_other_registry(self, worker: Worker, tmp_path: Path, clock: Clock) -> None:
         """A token of another registry, with other keys, is refused."""
         folder = tmp_path / "other"
         folder.mkdir()
@@ -565,38 +471,30 @@ class TestAccessTokens:
         database.create()
         other = Worker(folder, clock, Elapsed())
 
-        async def go() -> None:
+        try:
             token = await other.access_token(NOBODY)
             with pytest.raises(TokenInvalid, match="key that is not known"):
                 await worker.bearer(token)
             for text in ("", "a.b.c", "\ud800", "\u00e9" * 9):
                 with pytest.raises(TokenInvalid):
                     await worker.bearer(text)
-
-        try:
-            runner.run(go())
         finally:
             other.close()
 
-    def test_rotation(
-        self, runner: asyncio.Runner, start: Start, store: SqliteAccess, clock: Clock
-    ) -> None:
+    async def test_rotation(self, start: Start, store: SqliteAccess, clock: Clock) -> None:
         """Tokens in flight outlive a rotation of the keys, and new ones are good everywhere."""
         workers = [start(), start()]
 
-        async def go() -> None:
-            before = await workers[0].access_token(await workers[0].basic())
-            clock.forward(1)
-            await rotate_keys(store, clock(), token_life=TERMS.refresh_life * SECOND)
-            clock.forward(-1)
-            after = await workers[1].access_token(await workers[1].basic())
-            kids = [jwt.get_unverified_header(token)["kid"] for token in (before, after)]
-            assert kids[0] != kids[1]
-            for worker in workers:
-                for token in (before, after):
-                    assert (await worker.bearer(token)).identity.name == "alice"
-
-        runner.run(go())
+        before = await workers[0].access_token(await workers[0].basic())
+        clock.forward(1)
+        await rotate_keys(store, clock(), token_life=TERMS.refresh_life * SECOND)
+        clock.forward(-1)
+        after = await workers[1].access_token(await workers[1].basic())
+        kids = [jwt.get_unverified_header(token)["kid"] for token in (before, after)]
+        assert kids[0] != kids[1]
+        for worker in workers:
+            for token in (before, after):
+                assert (await worker.bearer(token)).identity.name == "alice"
 
 
 def write_access_file(folder: Path, *, issuer: str = "ci", keys: str = "keys.json") -> Path:
@@ -636,99 +534,81 @@ def sign_as_ci(clock: Clock, **claims: Any) -> str:
 class TestForeignTokens:
     """Tokens of a trusted issuer."""
 
-    def test_good(self, runner: asyncio.Runner, start: Start, tmp_path: Path, clock: Clock) -> None:
+    async def test_good(self, start: Start, tmp_path: Path, clock: Clock) -> None:
         """They are taken directly, exchanged, and as a password."""
         worker = start(access_file=str(write_access_file(tmp_path)))
         token = sign_as_ci(clock)
 
-        async def go() -> None:
-            refresh = await worker.refresh_token(await worker.exchange(token))
-            access = await worker.access_token(await worker.exchange(refresh))
-            for caller in (
-                await worker.bearer(token),
-                await worker.basic(BasicCredentials(TOKEN_USER, token)),
-                await worker.exchange(refresh),
-                await worker.bearer(access),
-            ):
-                assert caller.identity.name == "ci:robot"
-                assert caller.identity.kind is Kind.FOREIGN
-                assert caller.expires is not None
-                assert caller.expires <= clock() // SECOND + 600
-                snapshot = await worker.control.snapshot()
-                assert snapshot.may(caller, Action.PULL, "team/app")
-                assert not snapshot.may(caller, Action.PULL, "other")
+        refresh = await worker.refresh_token(await worker.exchange(token))
+        access = await worker.access_token(await worker.exchange(refresh))
+        for caller in (
+            await worker.bearer(token),
+            await worker.basic(BasicCredentials(TOKEN_USER, token)),
+            await worker.exchange(refresh),
+            await worker.bearer(access),
+        ):
+            assert caller.identity.name == "ci:robot"
+            assert caller.identity.kind is IdentityKind.FOREIGN
+            assert caller.expires is not None
+            assert caller.expires <= clock() // SECOND + 600
+            snapshot = await worker.control.snapshot()
+            assert snapshot.may(caller, Action.PULL, "team/app")
+            assert not snapshot.may(caller, Action.PULL, "other")
 
-        runner.run(go())
-
-    def test_limit(
-        self, runner: asyncio.Runner, start: Start, tmp_path: Path, clock: Clock
-    ) -> None:
+    async def test_limit(self, start: Start, tmp_path: Path, clock: Clock) -> None:
         """What a token is limited to, no token made from it exceeds."""
         worker = start(access_file=str(write_access_file(tmp_path)))
         entry = {"type": "repository", "name": "team/app", "actions": ["pull"]}
         token = sign_as_ci(clock, access=[entry])
 
-        async def go() -> None:
-            direct = await worker.exchange(token)
-            refresh = await worker.refresh_token(direct)
-            again = await worker.refresh_token(await worker.exchange(refresh))
-            snapshot = await worker.control.snapshot()
-            for caller in (
-                direct,
-                await worker.bearer(token),
-                await worker.exchange(refresh),
-                await worker.exchange(again),
-                await worker.basic(BasicCredentials(TOKEN_USER, again)),
-            ):
-                assert caller.grants == GRANTS
-                assert snapshot.may(caller, Action.PULL, "team/app")
-                assert not snapshot.may(caller, Action.PUSH, "team/app")
-                assert not snapshot.may(caller, Action.PULL, "team/other")
+        direct = await worker.exchange(token)
+        refresh = await worker.refresh_token(direct)
+        again = await worker.refresh_token(await worker.exchange(refresh))
+        snapshot = await worker.control.snapshot()
+        for caller in (
+            direct,
+            await worker.bearer(token),
+            await worker.exchange(refresh),
+            await worker.exchange(again),
+            await worker.basic(BasicCredentials(TOKEN_USER, again)),
+        ):
+            assert caller.grants == GRANTS
+            assert snapshot.may(caller, Action.PULL, "team/app")
+            assert not snapshot.may(caller, Action.PUSH, "team/app")
+            assert not snapshot.may(caller, Action.PULL, "team/other")
 
-        runner.run(go())
-
-    def test_strange_limit(
-        self, runner: asyncio.Runner, start: Start, tmp_path: Path, clock: Clock
-    ) -> None:
+    async def test_strange_limit(self, start: Start, tmp_path: Path, clock: Clock) -> None:
         """Whatever a token is limited to, a token made from it can be read by every client."""
         worker = start(access_file=str(write_access_file(tmp_path)))
         entry = {"type": "repository", "name": "?>~\x7f\u00ff", "actions": ["pull"]}
         token = sign_as_ci(clock, access=[entry], sub="?>~\x7f")
 
-        async def go() -> None:
-            refresh = await worker.refresh_token(await worker.exchange(token))
-            middle = refresh.split(".")[1]
-            base64.b64decode(middle + "=" * (-len(middle) % 4), validate=True)
-            assert (await worker.exchange(refresh)).grants == Grants()
+        refresh = await worker.refresh_token(await worker.exchange(token))
+        middle = refresh.split(".")[1]
+        base64.b64decode(middle + "=" * (-len(middle) % 4), validate=True)
+        assert (await worker.exchange(refresh)).grants == Grants()
 
-        runner.run(go())
-
-    def test_no_longer_trusted(
-        self, runner: asyncio.Runner, start: Start, tmp_path: Path, clock: Clock
-    ) -> None:
+    async def test_no_longer_trusted(self, start: Start, tmp_path: Path, clock: Clock) -> None:
         """When an issuer is no longer trusted, its tokens and all made from them end at once."""
         worker = start(access_file=str(write_access_file(tmp_path)))
         token = sign_as_ci(clock)
 
-        async def go() -> None:
-            caller = await worker.exchange(token)
-            refresh = await worker.refresh_token(caller)
-            access = await worker.access_token(caller)
-            await worker.bearer(access)
-            write_access_file(tmp_path, issuer="other", keys="missing.json")
-            for used in (
-                worker.bearer(token),
-                worker.exchange(token),
-                worker.exchange(refresh),
-                worker.bearer(access),
-            ):
-                with pytest.raises(TokenInvalid):
-                    await used
-            await worker.basic()
+        caller = await worker.exchange(token)
+        refresh = await worker.refresh_token(caller)
+        access = await worker.access_token(caller)
+        await worker.bearer(access)
+        write_access_file(tmp_path, issuer="other", keys="missing.json")
+        for used in (
+            worker.bearer(token),
+            worker.exchange(token),
+            worker.exchange(refresh),
+            worker.bearer(access),
+        ):
+            with pytest.raises(TokenInvalid):
+                await used
+        await worker.basic()
 
-        runner.run(go())
-
-    def test_missing_keys(self, start: Start, tmp_path: Path) -> None:
+    async def test_missing_keys(self, start: Start, tmp_path: Path) -> None:
         """A registry does not start with an issuer whose keys are missing."""
         path = write_access_file(tmp_path, keys="missing.json")
         with pytest.raises(FileInvalid, match=r"missing\.json"):
@@ -738,40 +618,31 @@ class TestForeignTokens:
 class TestSnapshots:
     """What holds now."""
 
-    def test_the_same(self, runner: asyncio.Runner, worker: Worker, store: SqliteAccess) -> None:
+    async def test_the_same(self, worker: Worker, store: SqliteAccess) -> None:
         """As long as nothing changes, everything that is remembered stays; failures are none."""
+        first = await worker.control.snapshot()
+        await worker.use_up()
+        assert await worker.control.snapshot() is first
+        await store.add_scope_map(ScopeMap("new", 1))
+        assert await worker.control.snapshot() is not first
 
-        async def go() -> None:
-            first = await worker.control.snapshot()
-            await worker.use_up()
-            assert await worker.control.snapshot() is first
-            await store.add_scope_map(ScopeMap("new", 1))
-            assert await worker.control.snapshot() is not first
-
-        runner.run(go())
-
-    def test_closed(
-        self, runner: asyncio.Runner, tmp_path: Path, clock: Clock, store: SqliteAccess
-    ) -> None:
+    async def test_closed(self, tmp_path: Path, clock: Clock, store: SqliteAccess) -> None:
         """The first identity closes an open registry, and the last one's removal opens none."""
         worker = Worker(tmp_path, clock, Elapsed())
 
-        async def go() -> None:
+        try:
             assert not (await worker.control.snapshot()).closed
             alice = StoredIdentity("alice", IdentityKind.USER, 1)
             assert await store.add_identity(alice)
             assert (await worker.control.snapshot()).closed
             await remove(store)
             assert (await worker.control.snapshot()).closed
-
-        try:
-            runner.run(go())
         finally:
             worker.close()
 
-    def test_work(self, runner: asyncio.Runner, start: Start, tmp_path: Path) -> None:
+    async def test_work(self, start: Start, tmp_path: Path) -> None:
         """A failed login takes as long as the slowest hash of the htpasswd file."""
         path = tmp_path / "htpasswd"
         path.write_text(f"bob:{hash_password(SECRET, cost=6)}\n")
         worker = start(htpasswd=str(path))
-        assert runner.run(worker.control.snapshot()).work == 6
+        assert (await worker.control.snapshot()).work == 6

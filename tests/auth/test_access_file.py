@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portside.auth.access_file import parse_access_file, parse_anonymous
+from portside.auth.access_files import AccessFiles, parse_access_file, parse_anonymous
 from portside.auth.files import FileInvalid
-from portside.auth.issuers import ClaimMissing, Issuer
-from portside.auth.rulebook import RuleBook
-from portside.auth.rules import Subjects
+from portside.auth.policy import Subjects
+from portside.auth.tokens.issuers import ClaimMissing, Issuer
 from portside.spec.actions import ALL, Action
 
 WHOLE = """
@@ -205,7 +204,7 @@ class TestMistakes:
         """A mistake in a file that is in use changes nothing; the log names it."""
         path = tmp_path / "access.toml"
         path.write_text(ACCESS)
-        book = RuleBook(anonymous=(), access_file=str(path), htpasswd="")
+        book = AccessFiles(anonymous=(), access_file=str(path), htpasswd="")
         before = book.read()
         path.write_text(ACCESS + "[[access]]\n")
         assert book.read() == before
@@ -221,7 +220,7 @@ class TestMistakes:
         keys = tmp_path / "missing.json"
         path.write_text(ISSUER.splitlines(keepends=True)[0] + _with_key_file(str(keys)))
         with pytest.raises(FileInvalid, match=r"missing\.json"):
-            RuleBook(anonymous=(), access_file=str(path), htpasswd="")
+            AccessFiles(anonymous=(), access_file=str(path), htpasswd="")
 
 
 def _with_key_file(path: str) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 
 import bcrypt
 import pytest
 from msgspec.structs import replace
 
 from auth.conftest import SECOND, Clock
-from portside.auth.directory import Account, Directory, prove
-from portside.auth.htpasswd import parse_htpasswd
-from portside.auth.identities import Kind
+from portside.auth.access_files import parse_htpasswd
+from portside.auth.directory import Directory
+from portside.auth.grants import Caller
 from portside.auth.passwords import digest_password, hash_password
-from portside.auth.rules import Subjects
 from portside.spec.actions import Action
 from portside.spec.patterns import RepositoryPattern
 from portside.stores.access import (
@@ -47,125 +46,122 @@ GROUPS = {"alice": frozenset({"devs"}), "bob": frozenset({"ops"})}
 
 
 @pytest.fixture
-def directory(runner: asyncio.Runner, store: SqliteAccess, clock: Clock) -> Directory:
+async def directory(store: SqliteAccess, clock: Clock) -> Directory:
     """Fill a directory from both sources."""
-
-    async def fill() -> None:
-        assert await store.add_scope_map(SCOPE_MAP)
-        assert await store.add_identity(ALICE)
-        assert await store.add_identity(ROBOT)
-
-    runner.run(fill())
+    assert await store.add_scope_map(SCOPE_MAP)
+    assert await store.add_identity(ALICE)
+    assert await store.add_identity(ROBOT)
     other = hash_password("of the file", cost=5)
     file = parse_htpasswd(f"alice:{other}\nbob:{other}\n")
     return Directory(store, file, GROUPS, clock)
 
 
-def find(runner: asyncio.Runner, directory: Directory, name: str) -> Account:
-    """Find an account that there is."""
-    account = runner.run(directory.find(name))
-    assert account is not None
-    return account
+async def prove(directory: Directory, name: str, password: str, work: int = 4) -> Caller | None:
+    """Return the caller that a password proves."""
+    found = await directory.find(name)
+    stamp = directory.prove(found, password, work=work)
+    return await directory.caller(found, stamp) if found is not None and stamp else None
+
+
+async def is_valid(directory: Directory, caller: Caller) -> bool:
+    """Whether a caller is still valid, as a token that it got would find out."""
+    found = await directory.find(caller.identity.name)
+    assert found is not None
+    return await directory.caller(found, caller.identity.stamp) is not None
+
+
+def stamp_of(*parts: str) -> str:
+    """Return the stamp that tokens were signed with from the first version on."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 class TestFinding:
     """Names."""
 
-    def test_user(self, runner: asyncio.Runner, directory: Directory) -> None:
+    async def test_user(self, directory: Directory) -> None:
         """A user proves itself by its password, and has its groups."""
-        account = find(runner, directory, "alice")
-        caller = prove(account, SECRET, work=4)
+        caller = await prove(directory, "alice", SECRET)
         assert caller is not None
-        assert (caller.identity.name, caller.identity.kind) == ("alice", Kind.USER)
+        assert (caller.identity.name, caller.identity.kind) == ("alice", IdentityKind.USER)
         assert caller.identity.groups == {"devs"}
         assert (caller.grants, caller.expires) == (None, None)
 
-    def test_the_store_hides_the_file(self, runner: asyncio.Runner, directory: Directory) -> None:
-        """Of a name that is in both, the file's password is no way in."""
-        assert prove(find(runner, directory, "alice"), "of the file", work=5) is None
-        assert prove(find(runner, directory, "bob"), "of the file", work=5) is not None
+    async def test_the_store_hides_the_file(self, directory: Directory) -> None:
+        """Of a name that is in both, the password in the file is not accepted."""
+        assert await prove(directory, "alice", "of the file", 5) is None
+        assert await prove(directory, "bob", "of the file", 5) is not None
 
-    def test_token(self, runner: asyncio.Runner, directory: Directory) -> None:
-        """A token proves itself by either password, and has the rules of its scope map."""
-        account = find(runner, directory, "robot")
-        callers = [prove(account, made, work=4) for made in MADE]
-        stamps = {caller.identity.stamp for caller in callers if caller is not None}
-        assert len(stamps) == 2
-        (rule,) = account.identity.rules
-        assert (rule.subjects, rule.who, rule.pattern) == (Subjects.IDENTITY, "robot", "team/*")
-        assert "scope map pull" in str(rule)
+    async def test_token(self, directory: Directory) -> None:
+        """A token proves itself by either password, and has its scope map."""
+        callers = [await prove(directory, "robot", made) for made in MADE]
+        assert len({caller.identity.stamp for caller in callers if caller is not None}) == 2
+        for caller in callers:
+            assert caller is not None
+            assert caller.identity.scope_map == SCOPE_MAP
 
-    def test_nobody(self, runner: asyncio.Runner, directory: Directory) -> None:
-        """A name that nobody has is nobody, in another case or with more around it too."""
+    async def test_nobody(self, directory: Directory) -> None:
+        """An unknown name is nobody, and so is a known one in another case or with more text."""
         for name in ("", "nobody", "Alice", "alice ", "alice\0", "ALICE", "bob:x", "%", "a_ice"):
-            assert runner.run(directory.find(name)) is None
-        assert prove(None, "", work=4) is None
+            assert await directory.find(name) is None
+        assert directory.prove(None, "", work=4) is None
 
-    def test_disabled(
-        self, runner: asyncio.Runner, directory: Directory, store: SqliteAccess
-    ) -> None:
-        """Whoever is disabled proves nothing by any of its passwords, nor by having done so."""
-
-        async def disable() -> None:
-            for identity in (ALICE, ROBOT):
-                await store.change_identity(
-                    identity.name, identity.kind, lambda found: replace(found, enabled=False)
-                )
-
-        before = prove(find(runner, directory, "robot"), MADE[0], work=4)
+    async def test_disabled(self, directory: Directory, store: SqliteAccess) -> None:
+        """A disabled identity proves nothing by any password, nor by having done so before."""
+        before = await prove(directory, "robot", MADE[0])
         assert before is not None
-        runner.run(disable())
-        assert prove(find(runner, directory, "alice"), SECRET, work=4) is None
-        account = find(runner, directory, "robot")
-        assert prove(account, MADE[0], work=4) is None
-        assert account.caller(before.identity.stamp) is None
+        for identity in (ALICE, ROBOT):
+            await store.change_identity(
+                identity.name, identity.kind, lambda found: replace(found, enabled=False)
+            )
+        assert await prove(directory, "alice", SECRET) is None
+        assert await prove(directory, "robot", MADE[0]) is None
+        assert not await is_valid(directory, before)
 
-    def test_expired(
-        self, runner: asyncio.Runner, directory: Directory, store: SqliteAccess, clock: Clock
-    ) -> None:
+    async def test_expired(self, directory: Directory, store: SqliteAccess, clock: Clock) -> None:
         """An identity ends when it says so, and says when it will."""
         end = clock() + 10 * SECOND
-
-        async def limit() -> None:
-            await store.change_identity(
-                "robot", IdentityKind.TOKEN, lambda found: replace(found, expires=end)
-            )
-
-        runner.run(limit())
+        await store.change_identity(
+            "robot", IdentityKind.TOKEN, lambda found: replace(found, expires=end)
+        )
         clock.now = end - 1
-        caller = prove(find(runner, directory, "robot"), MADE[0], work=4)
+        caller = await prove(directory, "robot", MADE[0])
         assert caller is not None
         assert caller.expires == end // SECOND
         clock.now = end
-        assert prove(find(runner, directory, "robot"), MADE[0], work=4) is None
+        assert await prove(directory, "robot", MADE[0]) is None
 
-    def test_stamp(self, runner: asyncio.Runner, directory: Directory, store: SqliteAccess) -> None:
-        """Whoever is removed and made again is another, even with the same password."""
-        before = prove(find(runner, directory, "alice"), SECRET, work=4)
+    async def test_stamp(self, directory: Directory, store: SqliteAccess) -> None:
+        """An identity that is removed and added again is another one, with the same password."""
+        before = await prove(directory, "alice", SECRET)
         assert before is not None
-
-        async def again() -> None:
-            assert await store.remove_identity("alice", IdentityKind.USER)
-            assert await store.add_identity(replace(ALICE, created=6))
-
-        runner.run(again())
-        account = find(runner, directory, "alice")
-        assert account.caller(before.identity.stamp) is None
+        assert await store.remove_identity("alice", IdentityKind.USER)
+        assert await store.add_identity(replace(ALICE, created=6))
+        assert not await is_valid(directory, before)
         assert HASHED not in before.identity.stamp
 
+    async def test_stamp_bytes(self, directory: Directory) -> None:
+        """Stamps are the same in every version, so that an upgrade ends no token."""
+        bob = await directory.find("bob")
+        assert bob is not None
+        for caller, stamp in (
+            (await prove(directory, "alice", SECRET), stamp_of("user", "alice", HASHED, "5", "5")),
+            (
+                await prove(directory, "bob", "of the file", 5),
+                stamp_of("user", "bob", bob.passwords[0].hash),
+            ),
+        ):
+            assert caller is not None
+            assert caller.identity.stamp == stamp
 
-def test_work(
-    runner: asyncio.Runner,
-    directory: Directory,
-    store: SqliteAccess,
-    monkeypatch: pytest.MonkeyPatch,
+
+async def test_work(
+    directory: Directory, store: SqliteAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong password makes the same number of steps, whose ever it is, and if there is nobody."""
-    disabled = replace(ALICE, name="carol", enabled=False)
-    runner.run(store.add_identity(disabled))
-    runner.run(store.add_identity(replace(ALICE, name="dan", passwords=())))
+    """A wrong password takes the same number of steps, whoever has the name, or if nobody has."""
+    await store.add_identity(replace(ALICE, name="carol", enabled=False))
+    await store.add_identity(replace(ALICE, name="dan", passwords=()))
     names = ("alice", "bob", "carol", "dan", "robot", "nobody")
-    accounts = [runner.run(directory.find(name)) for name in names]
+    identities = [await directory.find(name) for name in names]
     steps: list[int] = []
     real_hash, real_check = bcrypt.hashpw, bcrypt.checkpw
 
@@ -179,11 +175,11 @@ def test_work(
 
     monkeypatch.setattr(bcrypt, "hashpw", hashpw)
     monkeypatch.setattr(bcrypt, "checkpw", checkpw)
-    for account in accounts:
+    for identity in identities:
         for password in ("wrong", "", "\0", "a" * 80, "\ud800"):
             steps.clear()
-            assert prove(account, password, work=6) is None
+            assert directory.prove(identity, password, work=6) is None
             assert sum(steps) == 2**6
     steps.clear()
-    assert prove(accounts[2], SECRET, work=6) is None
+    assert directory.prove(identities[2], SECRET, work=6) is None
     assert sum(steps) == 2**6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,21 +19,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from jwt.utils import base64url_decode, base64url_encode
 
-from auth.conftest import Elapsed
+from auth.conftest import SECOND, Elapsed
 from portside.auth.grants import Grants
-from portside.auth.identities import Kind
-from portside.auth.issuers import Issuer
-from portside.auth.tokens import foreign
-from portside.auth.tokens.foreign import (
+from portside.auth.tokens import issuers
+from portside.auth.tokens.issuers import (
     FETCH_PAUSE,
     KEEP,
-    ForeignToken,
-    ForeignTokens,
+    Issuer,
     PublishedKeys,
+    TrustedIssuers,
 )
 from portside.auth.tokens.keys import KeyRing, make_key
 from portside.auth.tokens.own import LEEWAY, TokenInvalid
 from portside.spec.actions import Action
+from portside.stores.access import IdentityKind
 
 NAME = "https://ci.example"
 AUDIENCE = "registry.example"
@@ -122,37 +122,44 @@ def issuer(**settings: Any) -> Issuer:
     return Issuer(**(defaults | settings))
 
 
+def write_keys(path: Path, document: dict[str, Any]) -> None:
+    """Write a set of keys, with a newer time than the one before."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(json.dumps(document))
+    os.utime(path, ns=(before + SECOND, before + SECOND))
+
+
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     """Write the issuer's keys to a file."""
     path = tmp_path / "keys.json"
-    path.write_text(json.dumps(RING.jwks))
+    write_keys(path, RING.jwks)
     return path
 
 
 @pytest.fixture
-def tokens(key_file: Path, pool: ThreadPoolExecutor) -> ForeignTokens:
+def tokens(key_file: Path, pool: ThreadPoolExecutor) -> TrustedIssuers:
     """Trust an issuer by the keys in a file."""
-    return ForeignTokens((issuer(jwks_file=str(key_file), groups_claim="roles"),), pool)
+    return TrustedIssuers((issuer(jwks_file=str(key_file), groups_claim="roles"),), pool)
 
 
 class TestTokens:
     """What a token has to be."""
 
-    def test_good(self, runner: asyncio.Runner, tokens: ForeignTokens) -> None:
+    async def test_good(self, tokens: TrustedIssuers) -> None:
         """A good token is an identity of its issuer, limited by nothing but the policy."""
-        found = runner.run(tokens.read(sign(roles=["ops"]), NAME))
-        assert (found.identity.name, found.identity.kind) == ("ci:team", Kind.FOREIGN)
+        found = await tokens.read(sign(roles=["ops"]), NAME)
+        assert (found.identity.name, found.identity.kind) == ("ci:team", IdentityKind.FOREIGN)
         assert found.identity.groups == {"ci:ops"}
         assert (found.grants, found.expires) == (None, NOW + 3600)
 
-    def test_limited(self, runner: asyncio.Runner, tokens: ForeignTokens) -> None:
+    async def test_limited(self, tokens: TrustedIssuers) -> None:
         """The claim `access` of a token server limits what its token is good for."""
         entry = {"type": "repository", "name": "a", "actions": ["pull"]}
-        found = runner.run(tokens.read(sign(access=[entry]), NAME))
+        found = await tokens.read(sign(access=[entry]), NAME)
         assert found.grants == Grants({"a": frozenset({Action.PULL})})
         for nothing in ([], None, "all", [5]):
-            found = runner.run(tokens.read(sign(access=nothing), NAME))
+            found = await tokens.read(sign(access=nothing), NAME)
             assert found.grants == Grants()
 
     @pytest.mark.parametrize(
@@ -179,35 +186,31 @@ class TestTokens:
         ],
         ids="-".join,
     )
-    def test_refused(
-        self, runner: asyncio.Runner, tokens: ForeignTokens, changes: dict[str, Any]
-    ) -> None:
+    async def test_refused(self, tokens: TrustedIssuers, changes: dict[str, Any]) -> None:
         """Another key, audience, issuer, time or identity lets nobody in."""
         text = sign(**changes)
         with pytest.raises(TokenInvalid) as caught:
-            runner.run(tokens.read(text, NAME))
+            await tokens.read(text, NAME)
         assert not any(part in str(caught.value) for part in text.split("."))
 
-    def test_not_trusted(self, runner: asyncio.Runner, tokens: ForeignTokens) -> None:
+    async def test_not_trusted(self, tokens: TrustedIssuers) -> None:
         """A token of an issuer that is not named is refused, whoever signed it."""
         for name in ("https://other.example", "", "portside"):
             with pytest.raises(TokenInvalid, match="not trusted"):
-                runner.run(tokens.read(sign(iss=name), name))
+                await tokens.read(sign(iss=name), name)
 
     @pytest.mark.parametrize("text", ["", "..", "a.b.c", "\u00e9", "\ud800.a.b", "[" * 100_000])
-    def test_garbage(self, runner: asyncio.Runner, tokens: ForeignTokens, text: str) -> None:
+    async def test_garbage(self, tokens: TrustedIssuers, text: str) -> None:
         """What is no token is refused."""
         with pytest.raises(TokenInvalid):
-            runner.run(tokens.read(text, NAME))
+            await tokens.read(text, NAME)
 
-    def test_secrets(
-        self, runner: asyncio.Runner, key_file: Path, pool: ThreadPoolExecutor
-    ) -> None:
+    async def test_secrets(self, key_file: Path, pool: ThreadPoolExecutor) -> None:
         """A shared secret among the keys, or a public key taken for one, verifies nothing."""
         secret = "c2VjcmV0" * 8
         shared = {"kty": "oct", "k": secret, "kid": "shared", "alg": "HS256"}
-        key_file.write_text(json.dumps({"keys": [shared, *RING.jwks["keys"]]}))
-        tokens = ForeignTokens((issuer(jwks_file=str(key_file)),), pool)
+        write_keys(key_file, {"keys": [shared, *RING.jwks["keys"]]})
+        tokens = TrustedIssuers((issuer(jwks_file=str(key_file)),), pool)
         claims = {"iss": NAME, "aud": AUDIENCE, "exp": NOW + 3600, "sub": "team"}
         raw = base64url_decode(secret)
         pem = RING.verifying[RING.newest].public_bytes(
@@ -219,33 +222,32 @@ class TestTokens:
             signature = base64url_encode(hmac.digest(key, b".".join(parts), "sha256"))
             text = b".".join([*parts, signature]).decode("ascii")
             with pytest.raises(TokenInvalid):
-                runner.run(tokens.read(text, NAME))
+                await tokens.read(text, NAME)
         unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": RING.newest})
         with pytest.raises(TokenInvalid):
-            runner.run(tokens.read(unsigned, NAME))
+            await tokens.read(unsigned, NAME)
 
 
 class TestKeyFile:
     """Keys in a file."""
 
-    def test_changes(self, runner: asyncio.Runner, tokens: ForeignTokens, key_file: Path) -> None:
+    async def test_changes(self, tokens: TrustedIssuers, key_file: Path) -> None:
         """Keys count from when they are written until they are taken out."""
-        runner.run(tokens.read(sign(), NAME))
+        await tokens.read(sign(), NAME)
         with pytest.raises(TokenInvalid):
-            runner.run(tokens.read(sign(OTHER_RING), NAME))
-        key_file.write_text(json.dumps(OTHER_RING.jwks) + " ")
-        runner.run(tokens.read(sign(OTHER_RING), NAME))
+            await tokens.read(sign(OTHER_RING), NAME)
+        write_keys(key_file, OTHER_RING.jwks)
+        await tokens.read(sign(OTHER_RING), NAME)
         with pytest.raises(TokenInvalid):
-            runner.run(tokens.read(sign(), NAME))
+            await tokens.read(sign(), NAME)
 
     @pytest.mark.parametrize(
         "text",
         [None, "", "no JSON", "[]", "5", "{}", '{"keys": 5}', '{"keys": [5]}', "[" * 100_000],
         ids=lambda text: str(text)[:9],
     )
-    def test_unusable(
+    async def test_unusable(
         self,
-        runner: asyncio.Runner,
         pool: ThreadPoolExecutor,
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
@@ -255,12 +257,12 @@ class TestKeyFile:
         path = tmp_path / "later.json"
         if text is not None:
             path.write_text(text)
-        tokens = ForeignTokens((issuer(jwks_file=str(path)),), pool)
+        tokens = TrustedIssuers((issuer(jwks_file=str(path)),), pool)
         assert "later.json" in caplog.text
         with pytest.raises(TokenInvalid):
-            runner.run(tokens.read(sign(), NAME))
+            await tokens.read(sign(), NAME)
         path.write_text(json.dumps(RING.jwks))
-        runner.run(tokens.read(sign(), NAME))
+        await tokens.read(sign(), NAME)
 
 
 GARBAGE = [
@@ -287,76 +289,65 @@ class TestPublishedKeys:
         """Trust what the server publishes."""
         return PublishedKeys(issuer(jwks_url=server.url), pool, elapsed)
 
-    def test_token(
-        self, runner: asyncio.Runner, server: KeyServer, pool: ThreadPoolExecutor
-    ) -> None:
+    async def test_token(self, server: KeyServer, pool: ThreadPoolExecutor) -> None:
         """A token is verified by keys that are fetched once."""
-        tokens = ForeignTokens((issuer(jwks_url=server.url),), pool)
+        tokens = TrustedIssuers((issuer(jwks_url=server.url),), pool)
 
-        async def go() -> list[ForeignToken]:
-            return await asyncio.gather(*(tokens.read(sign(), NAME) for _ in range(10)))
-
-        assert {found.identity.name for found in runner.run(go())} == {"ci:team"}
+        callers = await asyncio.gather(*(tokens.read(sign(), NAME) for _ in range(10)))
+        assert {caller.identity.name for caller in callers} == {"ci:team"}
         assert server.requests == 1
 
-    def test_unknown_key(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
+    async def test_unknown_key(
+        self, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
     ) -> None:
         """Tokens of unknown keys make nobody fetch again within the pause."""
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         for number in range(20):
-            assert runner.run(keys.find(f"unknown-{number}")) is None
+            assert await keys.find(f"unknown-{number}") is None
         assert server.requests == 1
         elapsed.now += FETCH_PAUSE + 1
         for number in range(20):
-            assert runner.run(keys.find(f"unknown-{number}")) is None
+            assert await keys.find(f"unknown-{number}") is None
         assert server.requests == 2
 
-    def test_rotation(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
-    ) -> None:
+    async def test_rotation(self, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed) -> None:
         """A new key is found as soon as the pause is over, and one taken back is gone."""
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         server.body = json.dumps(OTHER_RING.jwks).encode()
-        assert runner.run(keys.find(OTHER_RING.newest)) is None
+        assert await keys.find(OTHER_RING.newest) is None
         elapsed.now += FETCH_PAUSE + 1
-        assert runner.run(keys.find(OTHER_RING.newest)) is not None
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(OTHER_RING.newest) is not None
+        assert await keys.find(RING.newest) is None
 
-    def test_refresh(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
-    ) -> None:
+    async def test_refresh(self, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed) -> None:
         """A key that was taken back is gone after the refresh time, without another key."""
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         server.body = json.dumps(OTHER_RING.jwks).encode()
         elapsed.now += REFRESH - 1
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         elapsed.now += 2
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
         assert server.requests == 2
 
-    def test_all_taken_back(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
+    async def test_all_taken_back(
+        self, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
     ) -> None:
         """An issuer that publishes an empty set has no key from then on."""
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         server.body = b'{"keys": []}'
         elapsed.now += REFRESH + 1
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
         assert server.requests == 2
 
     @pytest.mark.parametrize("status", [404, 500, 503])
-    def test_error(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, status: int
-    ) -> None:
+    async def test_error(self, server: KeyServer, keys: PublishedKeys, status: int) -> None:
         """An error is no key, even if it has keys in it."""
         server.status = status
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:12]))
-    def test_garbage(
+    async def test_garbage(
         self,
-        runner: asyncio.Runner,
         server: KeyServer,
         keys: PublishedKeys,
         elapsed: Elapsed,
@@ -365,72 +356,67 @@ class TestPublishedKeys:
     ) -> None:
         """What is no set of keys is no key, and takes none away that was known."""
         good, server.body = server.body, body
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
         assert "the issuer ci cannot be fetched" in caplog.text
         server.body = good
         elapsed.now += FETCH_PAUSE + 1
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         server.body = body
         elapsed.now += REFRESH + 1
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         assert server.requests == 3
 
-    def test_broken_off(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys
-    ) -> None:
+    async def test_broken_off(self, server: KeyServer, keys: PublishedKeys) -> None:
         """An answer that breaks off is no set of keys."""
         server.body = server.body[:-20]
         server.breaks_off = True
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
 
-    def test_no_http(self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys) -> None:
+    async def test_no_http(self, server: KeyServer, keys: PublishedKeys) -> None:
         """An answer that is longer than any, or has no end of headers, is no set of keys."""
         server.headers = {"X-Long": "a" * 70_000}
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
 
-    def test_redirect(self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys) -> None:
+    async def test_redirect(self, server: KeyServer, keys: PublishedKeys) -> None:
         """Keys are taken from where the access file says, and from nowhere else."""
         server.status = 302
         server.headers = {"Location": server.url}
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
         assert server.requests == 1
 
-    def test_slow(
+    async def test_slow(
         self,
-        runner: asyncio.Runner,
         server: KeyServer,
         pool: ThreadPoolExecutor,
         elapsed: Elapsed,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A server that does not answer lets nobody in, and is waited for once."""
-        monkeypatch.setattr(foreign, "FETCH_TIMEOUT", 0.1)
+        monkeypatch.setattr(issuers, "FETCH_TIMEOUT", 0.1)
         server.released.clear()
         keys = PublishedKeys(issuer(jwks_url=server.url), pool, elapsed)
 
-        async def go() -> list[jwt.PyJWK | None]:
-            return await asyncio.gather(*(keys.find(RING.newest) for _ in range(10)))
-
-        assert runner.run(go()) == [None] * 10
+        found = await asyncio.gather(*(keys.find(RING.newest) for _ in range(10)))
+        assert found == [None] * 10
         assert server.requests == 1
 
-    def test_unreachable(
-        self, runner: asyncio.Runner, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
+    async def test_unreachable(
+        self, server: KeyServer, keys: PublishedKeys, elapsed: Elapsed
     ) -> None:
         """Known keys outlive an outage for some time, and not for ever; new ones do not appear."""
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
         server.status = 503
         elapsed.now += REFRESH * KEEP - 1
-        assert runner.run(keys.find(RING.newest)) is not None
-        assert runner.run(keys.find(OTHER_RING.newest)) is None
+        assert await keys.find(RING.newest) is not None
+        assert await keys.find(OTHER_RING.newest) is None
         elapsed.now += 2
-        assert runner.run(keys.find(RING.newest)) is None
+        assert await keys.find(RING.newest) is None
         server.status = 200
         elapsed.now += FETCH_PAUSE + 1
-        assert runner.run(keys.find(RING.newest)) is not None
+        assert await keys.find(RING.newest) is not None
 
-    def test_nobody_listens(self, runner: asyncio.Runner, pool: ThreadPoolExecutor) -> None:
+    async def test_nobody_listens(self, pool: ThreadPoolExecutor) -> None:
         """A URL where nobody listens lets nobody in."""
-        tokens = ForeignTokens((issuer(jwks_url="http://127.0.0.1:1/keys"),), pool)
+        tokens = TrustedIssuers((issuer(jwks_url="http://127.0.0.1:1/keys"),), pool)
         with pytest.raises(TokenInvalid, match="not known here"):
-            runner.run(tokens.read(sign(), NAME))
+            await tokens.read(sign(), NAME)

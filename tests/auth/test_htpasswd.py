@@ -9,21 +9,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from portside.auth.access_files import AccessFiles, parse_htpasswd
 from portside.auth.files import FileInvalid
-from portside.auth.htpasswd import parse_htpasswd
 from portside.auth.passwords import hash_password, verify
-from portside.auth.rulebook import RuleBook
 
 HASHED = hash_password("secret", cost=4)
 OTHER = hash_password("other", cost=5)
 
 
-def book(path: Path) -> RuleBook:
+def book(path: Path) -> AccessFiles:
     """Make a rulebook of an htpasswd file alone."""
-    return RuleBook(anonymous=(), access_file="", htpasswd=str(path))
+    return AccessFiles(anonymous=(), access_file="", htpasswd=str(path))
 
 
-def hashes(rules: RuleBook) -> dict[str, str]:
+def hashes(rules: AccessFiles) -> dict[str, str]:
     """Give what the file says now."""
     found = rules.read().htpasswd
     assert found is not None

@@ -10,17 +10,15 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from portside.auth import policy as policy_module
-from portside.auth.callers import Caller
-from portside.auth.granting import grant
-from portside.auth.grants import EVERY_REPOSITORY, Grants
-from portside.auth.identities import ANONYMOUS, Identity, Kind
-from portside.auth.policy import Policy
-from portside.auth.rules import Rule, Subjects
+from portside.auth.grants import EVERY_REPOSITORY, Caller, Grants, grant
+from portside.auth.identities import ANONYMOUS, Identity
+from portside.auth.policy import Policy, Rule, Subjects, scope_map_rules
 from portside.spec.actions import ALL, REPOSITORY_ACTIONS, Action, Actions
 from portside.spec.errors import NameInvalid
 from portside.spec.names import RepositoryName
 from portside.spec.patterns import RepositoryPattern
 from portside.spec.scopes import CATALOG_SCOPE, REPOSITORY, Scope
+from portside.stores.access import IdentityKind, ScopeMap, ScopeRule
 
 NAMES = ("a", "a/b", "a/b/c", "a/bc", "ab", "b", "team/app", "team/app2")
 PATTERNS = tuple(
@@ -48,15 +46,17 @@ def rule(
     return Rule("test", who[0], who[1], RepositoryPattern(pattern), actions, allows)
 
 
+def scope_map(found: list[ScopeRule]) -> ScopeMap:
+    """Make a scope map of rules."""
+    return ScopeMap("test", 1, rules=tuple(found))
+
+
 rules = st.builds(rule, subjects, patterns, some_actions, allows=st.booleans())
 rule_lists = st.lists(rules, max_size=8)
-own_rules = st.builds(
-    rule, st.just((Subjects.IDENTITY, "ann")), patterns, some_actions, allows=st.just(True)
-)
 tokens = st.builds(
-    lambda groups, found: Identity("ann", Kind.TOKEN, groups, tuple(found)),
+    lambda groups, found: Identity("ann", IdentityKind.TOKEN, groups, scope_map(found)),
     st.frozensets(st.sampled_from(GROUPS)),
-    st.lists(own_rules, max_size=3),
+    st.lists(st.builds(ScopeRule, patterns, some_actions), max_size=3),
 )
 identities = st.one_of(
     st.just(ANONYMOUS),
@@ -64,7 +64,7 @@ identities = st.one_of(
     st.builds(
         Identity,
         st.sampled_from(PEOPLE),
-        st.sampled_from([Kind.USER, Kind.FOREIGN]),
+        st.sampled_from([IdentityKind.USER, IdentityKind.FOREIGN]),
         st.frozensets(st.sampled_from(GROUPS)),
     ),
 )
@@ -101,10 +101,10 @@ def concerns(found: Rule, identity: Identity) -> bool:
     """Say again, in other words, whom a rule is about."""
     if found.subjects is Subjects.EVERYONE:
         return True
-    if identity.kind is Kind.ANONYMOUS:
+    if identity.kind is IdentityKind.ANONYMOUS:
         return False
     if found.subjects is Subjects.USERS:
-        return identity.kind is Kind.USER or not found.allows
+        return identity.kind is IdentityKind.USER or not found.allows
     return found.who in ({identity.name} if found.subjects is Subjects.IDENTITY else GROUPS) and (
         found.subjects is Subjects.IDENTITY or found.who in identity.groups
     )
@@ -117,7 +117,7 @@ class TestDecisions:
     def test_model(self, found: list[Rule], identity: Identity, action: Action, name: str) -> None:
         """Decisions are those of the sentence: longest pattern, then nearest subject, then no."""
         best: tuple[int, int, int] | None = None
-        for candidate in (*found, *identity.rules):
+        for candidate in (*found, *scope_map_rules(identity)):
             text = str(candidate.pattern)
             start = text.removesuffix("*")
             meant = name == text if start == text else name != start and name.startswith(start)
@@ -154,7 +154,7 @@ class TestDecisions:
 
     @given(
         rule_lists,
-        identities.filter(lambda identity: identity.kind is not Kind.USER),
+        identities.filter(lambda identity: identity.kind is not IdentityKind.USER),
         patterns,
         some_actions,
     )
@@ -187,7 +187,7 @@ class TestDecisions:
     @given(rules, identities)
     def test_equal_rank(self, found: Rule, whoever: Identity) -> None:
         """Where one rule allows what another of the same rank denies, it is denied."""
-        identity = replace(whoever, rules=())
+        identity = replace(whoever, scope_map=None)
         opposite = rule(
             (found.subjects, found.who), found.pattern, found.actions, allows=not found.allows
         )
@@ -211,7 +211,7 @@ class TestDecisions:
         """Of two patterns that match a name the longer one decides, whoever it names."""
         short, long = (one, other) if len(one) < len(other) else (other, one)
         assume(len(short) < len(long) and "*" in short)
-        identity = Identity("ann", Kind.USER, frozenset(GROUPS))
+        identity = Identity("ann", IdentityKind.USER, frozenset(GROUPS))
         policy = Policy([rule(who, short, allows=not allows), rule(whom, long, allows=allows)])
         about = concerns(rule(whom, long, allows=allows), identity)
         for name in filter(RepositoryPattern(long).matches, NAMES):
@@ -226,13 +226,13 @@ class TestDecisions:
                 rule((Subjects.IDENTITY, "ann"), "a/*"),
             ]
         )
-        ann = Identity("ann", Kind.USER)
+        ann = Identity("ann", IdentityKind.USER)
         assert not policy.allows(ann, Action.PULL, "a/b")
         assert policy.allows(ann, Action.PULL, "a/bc")
 
     def test_nothing(self) -> None:
         """What no rule is about is denied, and no rule is blamed."""
-        decision = Policy([]).decide(Identity("ann", Kind.USER), Action.PULL, "a")
+        decision = Policy([]).decide(Identity("ann", IdentityKind.USER), Action.PULL, "a")
         assert (decision.allowed, decision.rule, decision.others) == (False, None, ())
 
     def test_explanation(self) -> None:
@@ -240,7 +240,7 @@ class TestDecisions:
         broad = rule((Subjects.USERS, ""), "*")
         narrow = rule((Subjects.GROUP, "devs"), "a/*", frozenset({Action.PUSH}), allows=False)
         elsewhere = rule((Subjects.USERS, ""), "b")
-        ann = Identity("ann", Kind.USER, frozenset({"devs"}))
+        ann = Identity("ann", IdentityKind.USER, frozenset({"devs"}))
         decision = Policy([broad, narrow, elsewhere]).decide(ann, Action.PUSH, "a/b")
         assert (decision.allowed, decision.rule, decision.others) == (False, narrow, (broad,))
         assert str(narrow) == "test denies group devs push in a/*"
@@ -270,10 +270,10 @@ class TestDecisions:
         assert policy.shows(identity, name) is seen
 
     @given(rule_lists)
-    def test_knows_anonymous(self, found: list[Rule]) -> None:
+    def test_admits_anonymous(self, found: list[Rule]) -> None:
         """A policy that does not know the anonymous allows them nothing."""
         policy = Policy(found)
-        if not policy.knows_anonymous:
+        if not policy.admits_anonymous:
             assert not any(everything(policy, ANONYMOUS).values())
 
 
@@ -374,7 +374,7 @@ class TestGranting:
         if grants.catalog:
             assert CATALOG_SCOPE in asked
             assert limit is None or limit.catalog
-            assert identity != ANONYMOUS or policy.knows_anonymous
+            assert identity != ANONYMOUS or policy.admits_anonymous
 
     @given(rule_lists, identities, st.lists(scopes, max_size=4))
     def test_never_less(self, found: list[Rule], identity: Identity, asked: list[Scope]) -> None:

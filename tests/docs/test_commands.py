@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from portside.auth.access_file import parse_access_file
+from portside.auth.access_files import parse_access_file
 from portside.config import list_settings
 from support.pages import PAGES, path_of, read_fences
 from support.spoken import check_command, spoken_commands

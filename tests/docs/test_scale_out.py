@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from portside.auth.access_file import parse_access_file
+from portside.auth.access_files import parse_access_file
 from portside.cli.commands import commands
 from portside.cli.registry import read_settings
 from portside.config import Settings, list_settings, make_settings

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from starlette.types import Scope as AsgiScope
 
 from portside.api.addresses import Addresses
-from portside.auth.access import AccessControl, CredentialsInvalid
-from portside.auth.callers import NOBODY, Caller
+from portside.auth.access_control import AccessControl, CredentialsInvalid, Snapshot
 from portside.auth.credentials import (
     BearerCredentials,
     CredentialsMalformed,
     parse_authorization,
 )
-from portside.auth.snapshot import Snapshot
+from portside.auth.grants import NOBODY, Caller
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import Action
 from portside.spec.dialects import AuthScheme

@@ -10,16 +10,14 @@ from starlette.responses import Response
 from portside.api.auth import Gate
 from portside.api.requests import Request
 from portside.api.responses import json_response
-from portside.auth.access import CredentialsInvalid
-from portside.auth.callers import NOBODY, Caller
+from portside.auth.access_control import CredentialsInvalid, Snapshot
 from portside.auth.credentials import (
     BasicCredentials,
     BearerCredentials,
     CredentialsMalformed,
     parse_authorization,
 )
-from portside.auth.granting import grant
-from portside.auth.snapshot import Snapshot
+from portside.auth.grants import NOBODY, Caller, grant
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.dialects import AuthScheme
 from portside.spec.errors import EndpointUnknown, FormTooLarge, GrantTypeUnsupported, Unauthorized

@@ -1,1 +1,1 @@
-"""Who may: identities, passwords, tokens, and the policy that decides."""
+"""Access control: identities, passwords, tokens, and the policy that decides."""

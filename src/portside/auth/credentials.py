@@ -1,4 +1,4 @@
-"""Credentials of a request, as the Authorization header holds them (RFC 7617, RFC 6750)."""
+"""Credentials of a request, as sent in the Authorization header (RFC 7617, RFC 6750)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class BearerCredentials(NamedTuple):
 
 
 class CredentialsMalformed(Exception):
-    """An Authorization header that is neither Basic nor Bearer; the message never shows it."""
+    """An Authorization header that is not valid Basic or Bearer; the message never shows it."""
 
 
 def parse_authorization(header: str | None) -> BasicCredentials | BearerCredentials | None:
     """Read an Authorization header.
 
-    Empty credentials are none: clients that were told of Basic, and have no password for the
-    registry, send a name and a password of no characters.
+    An empty name with an empty password counts as no credentials: clients that were asked for Basic
+    send that if they have no password for the registry.
 
     Raises CredentialsMalformed.
     """

@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
 
-from portside.auth.callers import Caller
-from portside.auth.htpasswd import Htpasswd
-from portside.auth.identities import ANONYMOUS, Identity, Kind
+from portside.auth.access_files import Groups, Htpasswd
+from portside.auth.grants import Caller
+from portside.auth.identities import Identity
 from portside.auth.passwords import cost_of, is_digest_of, verify
-from portside.auth.rules import Rule, Subjects
-from portside.stores.access import AccessStore, IdentityKind, ScopeMap, StoredIdentity
+from portside.stores.access import AccessStore, IdentityKind, StoredIdentity, StoredPassword
 
-Groups = dict[str, frozenset[str]]
+_NO_TIME = 0
+"""When an identity of the htpasswd file, and its password, were created: nobody knows."""
 
-_KINDS = {IdentityKind.USER: Kind.USER, IdentityKind.TOKEN: Kind.TOKEN}
-
-
-class Account(NamedTuple):
-    """An identity before it has proved itself.
-
-    `hashes` are those of its passwords, by stamp; `expires` is in seconds since 1970.
-    """
-
-    identity: Identity
-    hashes: dict[str, str]
-    usable: bool = True
-    expires: int | None = None
-
-    def caller(self, stamp: str) -> Caller | None:
-        """Give the identity as one of its passwords proves it, if that still does."""
-        if not self.usable or stamp not in self.hashes:
-            return None
-        return Caller(replace(self.identity, stamp=stamp), None, self.expires)
-
-
-_NOBODY = Account(ANONYMOUS, {}, usable=False)
+_NOBODY = StoredIdentity("", IdentityKind.USER, _NO_TIME, enabled=False)
 
 
 class Directory:
-    """Looks accounts up by name. A name in the store hides the same name in the file.
+    """Finds identities by name. A name in the store hides the same name in the file.
 
-    `clock` gives microseconds since 1970.
+    `clock` returns microseconds since 1970.
     """
 
     def __init__(
@@ -54,63 +31,59 @@ class Directory:
         self._groups = groups
         self._clock = clock
 
-    async def find(self, name: str) -> Account | None:
-        """Give an account, or None if nobody has that name."""
+    async def find(self, name: str) -> StoredIdentity | None:
+        """Return the identity with a name, or None if there is none."""
         stored = await self._store.get_identity(name)
         if stored is not None:
-            return await self._from_store(stored)
+            return stored
         hashed = self._file.hashes.get(name) if self._file else None
         if hashed is None:
             return None
-        identity = Identity(name, Kind.USER, self._groups.get(name, frozenset()))
-        return Account(identity, {_stamp(Kind.USER, name, hashed): hashed})
+        passwords = (StoredPassword(1, hashed, _NO_TIME),)
+        return StoredIdentity(name, IdentityKind.USER, _NO_TIME, passwords=passwords)
 
-    async def _from_store(self, stored: StoredIdentity) -> Account:
-        kind = _KINDS[stored.kind]
+    def obstacle(self, found: StoredIdentity) -> str:
+        """Return why an identity cannot authenticate at all, or nothing if it can."""
+        if found.expires is not None and found.expires <= self._clock():
+            return "has expired"
+        return "" if found.enabled else "is disabled"
+
+    def prove(self, found: StoredIdentity | None, password: str, *, work: int) -> str | None:
+        """Return the stamp of the password that is the right one, or None.
+
+        Every failure takes the same time. Slow: call it in a thread.
+        """
+        known = found or _NOBODY
+        is_usable = not self.obstacle(known)
+        for stored in known.passwords:
+            if is_digest_of(password, stored.hash) and is_usable:
+                return _stamp(known, stored)
+        chosen = next((one for one in known.passwords if cost_of(one.hash) is not None), None)
+        is_right = verify(password, chosen.hash if chosen is not None else None, work=work)
+        return _stamp(known, chosen) if chosen is not None and is_right and is_usable else None
+
+    async def caller(self, found: StoredIdentity, stamp: str) -> Caller | None:
+        """Return the caller that a password proves, by its stamp.
+
+        None if the identity no longer has that password, is disabled or has expired.
+        """
+        stamps = {_stamp(found, password) for password in found.passwords}
+        if stamp not in stamps or self.obstacle(found):
+            return None
+        expires = found.expires // 1_000_000 if found.expires is not None else None
+        return Caller(await self.identify(found, stamp), None, expires)
+
+    async def identify(self, found: StoredIdentity, stamp: str = "") -> Identity:
+        """Return the identity that the policy knows, with its groups and its scope map."""
+        groups = self._groups.get(found.name, frozenset())
         scope_map = None
-        if stored.scope_map is not None:
-            scope_map = await self._store.get_scope_map(stored.scope_map)
-        identity = Identity(
-            stored.name,
-            kind,
-            self._groups.get(stored.name, frozenset()),
-            _scope_rules(stored.name, scope_map),
-        )
-        hashes = {
-            _stamp(
-                kind, stored.name, password.hash, str(stored.created), str(password.created)
-            ): password.hash
-            for password in stored.passwords
-        }
-        is_over = stored.expires is not None and stored.expires <= self._clock()
-        expires = stored.expires // 1_000_000 if stored.expires is not None else None
-        return Account(identity, hashes, stored.enabled and not is_over, expires)
+        if found.scope_map is not None:
+            scope_map = await self._store.get_scope_map(found.scope_map)
+        return Identity(found.name, found.kind, groups, scope_map, stamp)
 
 
-def prove(account: Account | None, password: str, *, work: int) -> Caller | None:
-    """Compare a password with those of an account; what is wrong takes the same time, whatever."""
-    known = account or _NOBODY
-    for stamp, hashed in known.hashes.items():
-        if is_digest_of(password, hashed) and known.usable:
-            return known.caller(stamp)
-    chosen = next((item for item in known.hashes.items() if cost_of(item[1]) is not None), None)
-    is_right = verify(password, chosen[1] if chosen else None, work=work)
-    return known.caller(chosen[0]) if chosen is not None and is_right else None
-
-
-def _scope_rules(name: str, scope_map: ScopeMap | None) -> tuple[Rule, ...]:
-    if scope_map is None:
-        return ()
-    source = f"scope map {scope_map.name}"
-    return tuple(
-        Rule(source, Subjects.IDENTITY, name, rule.pattern, rule.actions)
-        for rule in scope_map.rules
-    )
-
-
-def _stamp(*parts: str) -> str:
-    """Digest what an identity is proved by.
-
-    It changes with the password, and when the identity is made or enabled again.
-    """
-    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:32]
+def _stamp(found: StoredIdentity, password: StoredPassword) -> str:
+    """Return a digest of a password's hash, and of when identity and password were created."""
+    times = [str(time) for time in (found.created, password.created) if time != _NO_TIME]
+    parts = "\0".join((found.kind, found.name, password.hash, *times))
+    return hashlib.sha256(parts.encode("utf-8")).hexdigest()[:32]

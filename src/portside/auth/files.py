@@ -17,10 +17,10 @@ class FileInvalid(Exception):
 
 
 class WatchedFile(Generic[Content]):
-    """What `parse` makes of a file's text; raises FileInvalid for one that cannot be used.
+    """What `parse` returns for the text of a file; raises FileInvalid for an unusable file.
 
-    A file that becomes unreadable or invalid while the registry runs is an error in the log, and
-    what was read before holds on: a file that is half saved must neither lock everybody out nor let
+    If the file becomes unreadable or invalid while the registry runs, the error is logged and the
+    previous content stays in use: a file that is half saved must neither lock everybody out nor let
     anybody in. `version` counts how often it was read.
     """
 
@@ -33,12 +33,12 @@ class WatchedFile(Generic[Content]):
 
     @property
     def content(self) -> Content:
-        """The newest content."""
+        """The current content."""
         self.look()
         return self._content
 
     def look(self) -> None:
-        """Read the file again if it has changed; to find out costs one `stat`."""
+        """Read the file again if it has changed; costs one `stat`."""
         seen = _signature(self.path)
         if seen != self._seen:
             self._seen = seen
@@ -60,7 +60,7 @@ class WatchedFile(Generic[Content]):
 
 
 def _signature(path: str) -> tuple[int, int, int] | None:
-    """Give what changes when a file does; None if there is none."""
+    """Return a value that changes when the file does; None if there is no file."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,10 +1,13 @@
-"""Grants: what a token lets its bearer do, at most."""
+"""Grants: what credentials allow at most, and whose they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from portside.auth.identities import ANONYMOUS, Identity
+from portside.auth.policy import Policy
 from portside.spec.actions import Action, Actions, ordered
 from portside.spec.errors import NameInvalid
 from portside.spec.names import RepositoryName
@@ -17,25 +20,25 @@ NOTHING: Actions = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Actions by repository; `*` stands for every repository that the policy gives."""
+    """Actions by repository; `*` means every repository that the policy allows."""
 
     repositories: dict[str, Actions] = field(default_factory=dict)
     catalog: bool = False
 
     def cover(self, action: Action, repository: str) -> bool:
-        """Tell whether an action in a repository is granted."""
+        """Whether an action in a repository is granted."""
         return action in self.repositories.get(repository, NOTHING) or (
             action in self.repositories.get(EVERY_REPOSITORY, NOTHING)
         )
 
     @property
     def scope(self) -> str:
-        """Write the grants as a list of scopes."""
+        """The grants as a list of scopes."""
         scopes = [Scope(REPOSITORY, name, found) for name, found in self.repositories.items()]
         return " ".join(map(str, [*scopes, CATALOG_SCOPE] if self.catalog else scopes))
 
     def claim(self) -> list[dict[str, Any]]:
-        """Write the claim `access` of Docker's token authentication."""
+        """Return the claim `access` of Docker's token authentication."""
         entries = [
             {"type": REPOSITORY, "name": name, "actions": ordered(actions)}
             for name, actions in self.repositories.items()
@@ -46,7 +49,7 @@ class Grants:
 
     @classmethod
     def from_claim(cls, claim: object) -> Grants:
-        """Read the claim `access`; what it says in other words, or of no repository, is nothing."""
+        """Read the claim `access`; entries that are not understood grant nothing."""
         repositories: dict[str, Actions] = {}
         catalog = False
         for entry in claim if isinstance(claim, list) else ():
@@ -56,6 +59,58 @@ class Grants:
             elif kind == REPOSITORY and _names_repository(name) and (actions := _actions(words)):
                 repositories[name] = repositories.get(name, NOTHING) | actions
         return cls(repositories, catalog)
+
+
+class Caller(NamedTuple):
+    """Who makes a request, and the limits of the credentials.
+
+    `grants` is what the credentials allow at most, `expires` when they end, in seconds since 1970;
+    each is None for credentials without that limit.
+    """
+
+    identity: Identity
+    grants: Grants | None = None
+    expires: int | None = None
+
+    def ending(self, expires: int) -> Caller:
+        """Return the same caller with credentials that end at a time, or earlier."""
+        return self._replace(expires=min(expires, self.expires or expires))
+
+
+NOBODY = Caller(ANONYMOUS)
+"""The caller of a request without credentials."""
+
+
+def grant(policy: Policy, caller: Caller, asked: Iterable[Scope]) -> Grants:
+    """Return what is asked for, allowed by the policy, and covered by the credentials.
+
+    Granting less than was asked for is not an error.
+    """
+    identity, limit = caller.identity, caller.grants
+    repositories: dict[str, Actions] = {}
+    catalog = False
+    for scope in asked:
+        if scope.type == REGISTRY:
+            is_admitted = not identity.is_anonymous or policy.admits_anonymous
+            catalog = is_admitted and (limit is None or limit.catalog)
+        else:
+            actions = _allowed(policy, identity, scope)
+            if limit is not None:
+                actions = frozenset(a for a in actions if limit.cover(a, scope.name))
+            if actions:
+                known = repositories.get(scope.name, NOTHING)
+                repositories[scope.name] = known | actions
+    return Grants(repositories, catalog)
+
+
+def _allowed(policy: Policy, identity: Identity, scope: Scope) -> Actions:
+    if scope.name == EVERY_REPOSITORY:
+        return scope.actions
+    try:
+        name = RepositoryName.parse(scope.name)
+    except NameInvalid:
+        return NOTHING
+    return frozenset(a for a in scope.actions if policy.allows(identity, a, name))
 
 
 def _parts(entry: object) -> tuple[str, str, list[str]]:

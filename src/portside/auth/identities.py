@@ -1,51 +1,41 @@
-"""Identities: on whose behalf a request is made."""
+"""Identities: who makes a request, as far as the policy is concerned."""
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass
 
-from portside.auth.rules import Rule
+from portside.stores.access import IdentityKind, ScopeMap
 
 TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105  # a name, and public
 """The user name that says that the password is a token, in ACR and here."""
 
-# ASCII without what Basic credentials, scopes and percent-encoding give a meaning.
+# ASCII without the characters that Basic credentials, scopes and percent-encoding use.
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9_])?")
-
-
-class Kind(enum.StrEnum):
-    """Where an identity comes from."""
-
-    ANONYMOUS = "anonymous"
-    USER = "user"
-    TOKEN = "token"  # noqa: S105  # the word, not a secret
-    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody, or nobody in particular.
+    """A user, a token, an identity of a trusted issuer, or the anonymous identity.
 
-    `rules` are those of the scope map, for a token. `stamp` is a digest of what the identity has
-    proved itself with: once it has another password, or was disabled, it has another stamp.
+    `scope_map` is what a token may do. `stamp` is a digest of the credentials that the identity
+    authenticated with: it changes with the password, and when the identity is enabled again.
     """
 
     name: str
-    kind: Kind
+    kind: IdentityKind
     groups: frozenset[str] = frozenset()
-    rules: tuple[Rule, ...] = ()
+    scope_map: ScopeMap | None = None
     stamp: str = ""
 
     @property
     def is_anonymous(self) -> bool:
-        """Tell whether nobody in particular is meant."""
-        return self.kind is Kind.ANONYMOUS
+        """Whether this is the identity of requests without credentials."""
+        return self.kind is IdentityKind.ANONYMOUS
 
 
-ANONYMOUS = Identity("", Kind.ANONYMOUS)
-"""Whoever sends no credentials."""
+ANONYMOUS = Identity("", IdentityKind.ANONYMOUS)
+"""The identity of requests without credentials."""
 
 
 class IdentityNameInvalid(ValueError):
@@ -53,7 +43,7 @@ class IdentityNameInvalid(ValueError):
 
 
 def parse_identity_name(text: str) -> str:
-    """Take a name for a new user or token.
+    """Return the name of a new user or token.
 
     Raises IdentityNameInvalid.
     """

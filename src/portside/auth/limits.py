@@ -1,4 +1,4 @@
-"""Limits on guessing: failed attempts are counted where every process sees them."""
+"""Limits on guessing: failed logins are counted in the store, for all processes together."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from portside.spec.errors import TooManyRequests
 from portside.stores.access import AccessStore
 
 ALL_NAMES = 10
-"""From one source, as many times the failures are accepted for all names together."""
+"""How many times `failures` one client address may fail for all names together."""
 
 LONGEST_NAME = 64
-"""Characters of a name that are kept; no identity has a longer one."""
+"""Characters of a name that are stored; no identity has a longer one."""
 
 
 class LoginLimits:
-    """At most `failures` failed attempts for a name from a source within `window` seconds.
+    """Allows `failures` failed logins to a name from a client address within `window` seconds.
 
-    `clock` gives microseconds since 1970. No failures at all are counted if `failures` is 0.
+    `clock` returns microseconds since 1970. With `failures` of 0 there is no limit.
     """
 
     def __init__(
@@ -28,19 +28,19 @@ class LoginLimits:
         self._window = window
         self._clock = clock
 
-    async def check(self, source: str, name: str) -> None:
-        """Refuse an attempt where there were too many; raises TooManyRequests."""
+    async def check(self, address: str, name: str) -> None:
+        """Refuse a login after too many failures; raises TooManyRequests."""
         if not self._failures:
             return
         since = self._clock() - self._window * 1_000_000
-        for_name = await self._store.count_failures(source, name[:LONGEST_NAME], since)
-        for_all = await self._store.count_failures(source, None, since)
+        for_name = await self._store.count_failures(address, name[:LONGEST_NAME], since)
+        for_all = await self._store.count_failures(address, None, since)
         if for_name >= self._failures or for_all >= self._failures * ALL_NAMES:
             wait = f"too many failed attempts to log in; wait {self._window} seconds"
             raise TooManyRequests(self._window, wait)
 
-    async def note_failure(self, source: str, name: str) -> None:
-        """Count a failed attempt."""
+    async def note_failure(self, address: str, name: str) -> None:
+        """Count a failed login."""
         if self._failures:
             before = self._clock() - self._window * 1_000_000
-            await self._store.add_failure(source, name[:LONGEST_NAME], forget_before=before)
+            await self._store.add_failure(address, name[:LONGEST_NAME], forget_before=before)

@@ -1,7 +1,8 @@
-"""Passwords: hashed slowly where people choose them, and checked with the same work for all.
+"""Passwords: slow hashes for those that people choose, and the same work for every check.
 
-People's passwords are bcrypt hashes, as those of an Apache `htpasswd` file are. Passwords that
-Portside makes have 256 random bits, which nobody can try out: a plain digest keeps them.
+The passwords of people are stored as bcrypt hashes, like those of an Apache `htpasswd` file.
+Passwords that Portside generates have 256 random bits and cannot be guessed, so that a plain digest
+is enough.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import secrets
 import bcrypt
 
 MAX_BYTES = 72
-"""bcrypt looks at no more, so that a longer password would be another one than it seems."""
+"""bcrypt ignores all bytes after these, so that longer passwords are refused."""
 
 LEAST_COST = 4
 MOST_COST = 20
 
 _DIGEST = "sha256$"
-# The letter tells apart bugs of early implementations that none has any more.
-# The last letter of the salt stands for two bits alone, and bcrypt chokes on any other.
+# The letter after $2 distinguishes bugs of early implementations, which no current one has.
+# The last character of the salt encodes two bits, and bcrypt rejects any other one.
 _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 
@@ -30,17 +31,17 @@ class PasswordInvalid(ValueError):
 
 
 def make_password() -> str:
-    """Make a password for a program: 256 random bits."""
+    """Return a new password for a program: 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
 def digest_password(password: str) -> str:
-    """Hash a password that was made by `make_password`."""
+    """Return the digest of a password from `make_password`."""
     return _DIGEST + hashlib.sha256(password.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def hash_password(password: str, *, cost: int) -> str:
-    """Hash a password that a person chose; each step of `cost` doubles the work.
+    """Return the hash of a password that a person chose; each step of `cost` doubles the work.
 
     Raises PasswordInvalid.
     """
@@ -58,7 +59,7 @@ def hash_password(password: str, *, cost: int) -> str:
 
 
 def cost_of(hashed: str) -> int | None:
-    """Give the cost of a bcrypt hash, or None for anything else."""
+    """Return the cost of a bcrypt hash, or None for anything else."""
     found = _BCRYPT.fullmatch(hashed)
     if found is None or not LEAST_COST <= int(found.group(1)) <= MOST_COST:
         return None
@@ -66,15 +67,15 @@ def cost_of(hashed: str) -> int | None:
 
 
 def is_digest_of(password: str, hashed: str) -> bool:
-    """Tell whether `hashed` is the digest of a password that was made; constant in time."""
+    """Whether `hashed` is the digest of a password, in constant time."""
     return hashed.startswith(_DIGEST) and hmac.compare_digest(digest_password(password), hashed)
 
 
 def verify(password: str, hashed: str | None, *, work: int) -> bool:
-    """Tell whether `hashed` is the bcrypt hash of a password.
+    """Whether `hashed` is the bcrypt hash of a password.
 
-    Costs what one hash of the cost `work` does, whether there is a hash or not and whatever its own
-    cost is: 2^c steps for itself, and 2^c + 2^(c+1) + … + 2^(work-1) to make up for the rest.
+    Takes as long as one hash of the cost `work`, whatever the cost of `hashed`, and if it is None:
+    2^c steps for the hash itself, and 2^c + 2^(c+1) + … + 2^(work-1) to make up the difference.
     """
     encoded = password.encode("utf-8", "surrogatepass")
     fits = 0 < len(encoded) <= MAX_BYTES and b"\0" not in encoded

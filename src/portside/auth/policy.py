@@ -1,30 +1,93 @@
-"""The policy: of all rules that are about a request, the most specific one decides.
+"""The policy: of all rules that match a request, the most specific one decides.
 
-What is compared first is the repository (a name before the start of one, a longer start before a
-shorter one), then the identity (one that is named, then a group, then every user, then everyone);
-where both are equal, denial wins. The order of the rules means nothing. What no rule is about is
+The repository is compared first (a name before a prefix, a longer prefix before a shorter one),
+then the identity (a named one, then a group, then every user, then everyone). If both are equal, a
+rule that denies wins. The order of the rules has no meaning. A request that no rule matches is
 denied.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portside.auth.identities import Identity, Kind
-from portside.auth.rules import Rule, Subjects, may_use
-from portside.spec.actions import Action
+from portside.auth.identities import Identity
+from portside.spec.actions import Action, Actions, ordered
+from portside.spec.patterns import RepositoryPattern
+from portside.stores.access import IdentityKind
 
 MAX_REMEMBERED = 20_000
-"""Decisions. Each costs about 300 bytes; all are forgotten when there are more."""
+"""Decisions. Each takes about 300 bytes; when there are more, all are forgotten."""
 
-SIGHT = (Action.PULL, Action.METADATA_READ)
-"""Whoever may do one of these in a repository may know that it is there."""
+READ_ACTIONS = (Action.PULL, Action.METADATA_READ)
+"""An identity that may do one of these in a repository may know that the repository exists."""
+
+
+class Subjects(enum.IntEnum):
+    """Whom a rule applies to; a larger number is more specific."""
+
+    EVERYONE = 0
+    USERS = 1
+    GROUP = 2
+    IDENTITY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Allows or denies some actions in some repositories to some identities.
+
+    `source` tells a person where the rule was written. `who` names the group or the identity.
+    """
+
+    source: str
+    subjects: Subjects
+    who: str
+    pattern: RepositoryPattern
+    actions: Actions
+    allows: bool = True
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """Order of matching rules: the repository first, then the identity, then denial."""
+        return (self.pattern.specificity, self.subjects, not self.allows)
+
+    def matches(self, identity: Identity, action: Action, repository: str) -> bool:
+        """Whether the rule applies to an identity, an action and a repository."""
+        return (
+            action in self.actions and self.pattern.matches(repository) and self._concerns(identity)
+        )
+
+    def _concerns(self, identity: Identity) -> bool:
+        match self.subjects:
+            case Subjects.EVERYONE:
+                return True
+            case Subjects.USERS:
+                # What every user may do is meant for people of this registry. A token may do what
+                # its scope map lists; an identity of a trusted issuer has to be named.
+                is_user = identity.kind is IdentityKind.USER
+                return is_user or not (self.allows or identity.is_anonymous)
+            case Subjects.GROUP:
+                return self.who in identity.groups
+            case Subjects.IDENTITY:
+                return not identity.is_anonymous and self.who == identity.name
+
+    def __str__(self) -> str:
+        """Return the rule as a sentence."""
+        whom = {
+            Subjects.EVERYONE: "everyone",
+            Subjects.USERS: "every user",
+            Subjects.GROUP: f"group {self.who}",
+            Subjects.IDENTITY: self.who,
+        }[self.subjects]
+        verb = "allows" if self.allows else "denies"
+        actions = ", ".join(ordered(self.actions))
+        return f"{self.source} {verb} {whom} {actions} in {self.pattern}"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether something is allowed, by which rule, and which other rules were about it too."""
+    """Whether a request is allowed, the rule that decides, and the other rules that match."""
 
     allowed: bool
     rule: Rule | None
@@ -46,12 +109,12 @@ class Policy:
         self._remembered: dict[tuple[Identity, Action, str], bool] = {}
 
     @property
-    def knows_anonymous(self) -> bool:
-        """Tell whether anything at all is allowed to those who send no credentials."""
+    def admits_anonymous(self) -> bool:
+        """Whether any rule allows something to requests without credentials."""
         return any(rule.subjects is Subjects.EVERYONE and rule.allows for rule in self.rules)
 
     def allows(self, identity: Identity, action: Action, repository: str) -> bool:
-        """Decide, and remember; the rules never change, so that the decision does not either."""
+        """Whether an action is allowed; decisions are remembered, as the rules never change."""
         key = (identity, action, repository)
         found = self._remembered.get(key)
         if found is None:
@@ -61,18 +124,14 @@ class Policy:
         return found
 
     def decide(self, identity: Identity, action: Action, repository: str) -> Decision:
-        """Find the rule that decides, and all that were about the same."""
+        """Return the decision on an action, with all rules that match."""
         candidates = (
             *self._exact.get(repository, ()),
             *self._prefixed,
-            *identity.rules,
+            *scope_map_rules(identity),
         )
         matching = sorted(
-            (
-                rule
-                for rule in candidates
-                if may_use(rule, action, repository) and _is_about(rule, identity)
-            ),
+            (rule for rule in candidates if rule.matches(identity, action, repository)),
             key=lambda rule: rule.rank,
             reverse=True,
         )
@@ -81,19 +140,17 @@ class Policy:
         return Decision(matching[0].allows, matching[0], tuple(matching[1:]))
 
     def shows(self, identity: Identity, repository: str) -> bool:
-        """Tell whether an identity may know that a repository is there."""
-        return any(self.allows(identity, action, repository) for action in SIGHT)
+        """Whether an identity may know that a repository exists."""
+        return any(self.allows(identity, action, repository) for action in READ_ACTIONS)
 
 
-def _is_about(rule: Rule, identity: Identity) -> bool:
-    match rule.subjects:
-        case Subjects.EVERYONE:
-            return True
-        case Subjects.USERS:
-            # What every user may is meant for people of this registry: a token may do what its
-            # scope map lists, and whoever a trusted issuer vouches for what names him.
-            return identity.kind is Kind.USER or not (rule.allows or identity.is_anonymous)
-        case Subjects.GROUP:
-            return rule.who in identity.groups
-        case Subjects.IDENTITY:
-            return not identity.is_anonymous and rule.who == identity.name
+def scope_map_rules(identity: Identity) -> tuple[Rule, ...]:
+    """Return the rules of an identity's scope map, which apply to that identity alone."""
+    scope_map = identity.scope_map
+    if scope_map is None:
+        return ()
+    source = f"scope map {scope_map.name}"
+    return tuple(
+        Rule(source, Subjects.IDENTITY, identity.name, rule.pattern, rule.actions)
+        for rule in scope_map.rules
+    )

@@ -1,10 +1,11 @@
-"""The registrar: enters and strikes users, tokens and scope maps for whoever runs the registry."""
+"""The registrar: adds, changes and removes users, tokens and scope maps."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -14,14 +15,6 @@ from portside.auth.passwords import (
     digest_password,
     hash_password,
     make_password,
-)
-from portside.auth.registrations import (
-    MadePassword,
-    Registration,
-    ScopeMapChange,
-    TokenChange,
-    by_pattern,
-    set_enabled,
 )
 from portside.spec.actions import ActionInvalid, parse_actions
 from portside.spec.patterns import PatternInvalid, RepositoryPattern
@@ -47,13 +40,71 @@ RESERVED = {
 
 
 class RegistrarError(Exception):
-    """Something cannot be done as asked; the message is for the person who asked."""
+    """A request that cannot be fulfilled; the message is for the person who made it."""
+
+
+class MadePassword(NamedTuple):
+    """A new password; it is not stored, and cannot be shown again."""
+
+    number: int
+    value: str
+
+
+class Registration(NamedTuple):
+    """A new identity, with the passwords that were made for it.
+
+    `is_first` is whether it turned authentication on.
+    """
+
+    identity: StoredIdentity
+    is_first: bool
+    passwords: tuple[MadePassword, ...] = ()
+
+
+class TokenChange(NamedTuple):
+    """Changes to a token; None leaves something as it is.
+
+    `expires` is in microseconds since 1970; with `endless`, the token never expires.
+    """
+
+    scope_map: str | None = None
+    enabled: bool | None = None
+    expires: int | None = None
+    endless: bool = False
+
+    def apply(self, token: StoredIdentity, now: int) -> StoredIdentity:
+        """Return the changed token; `now` is in microseconds since 1970."""
+        expires = token.expires if self.expires is None else self.expires
+        changed = replace(
+            token,
+            scope_map=self.scope_map or token.scope_map,
+            expires=None if self.endless else expires,
+        )
+        return changed if self.enabled is None else _set_enabled(changed, now, enabled=self.enabled)
+
+
+class ScopeMapChange(NamedTuple):
+    """Changes to a scope map; None leaves the description as it is.
+
+    `rules` replace those for the same patterns; `without` names the patterns to remove.
+    """
+
+    rules: tuple[ScopeRule, ...] = ()
+    without: tuple[str, ...] = ()
+    description: str | None = None
+
+    def apply(self, scope_map: ScopeMap) -> ScopeMap:
+        """Return the changed scope map."""
+        kept = {rule.pattern: rule for rule in scope_map.rules if rule.pattern not in self.without}
+        kept |= {rule.pattern: rule for rule in self.rules}
+        described = scope_map.description if self.description is None else self.description
+        return replace(scope_map, rules=_by_pattern(kept.values()), description=described)
 
 
 class Registrar:
-    """The verbs over the store of access control.
+    """The administration of one registry's identities and scope maps.
 
-    Everything here raises RegistrarError. `clock` gives microseconds since 1970.
+    Every method raises RegistrarError. `clock` returns microseconds since 1970.
     """
 
     def __init__(self, store: AccessStore, *, clock: Callable[[], int]) -> None:
@@ -61,21 +112,25 @@ class Registrar:
         self._clock = clock
 
     async def get(self, name: str, kind: IdentityKind) -> StoredIdentity:
-        """Read a user or a token."""
+        """Return a user or a token."""
         found = await self._store.get_identity(name)
         if found is None or found.kind is not kind:
             raise _missing(name, kind, found)
         return found
 
+    async def list_identities(self, kind: IdentityKind) -> list[StoredIdentity]:
+        """Return all users, or all tokens, by name."""
+        return await self._store.list_identities(kind)
+
     async def require_free(self, name: str) -> None:
-        """Refuse a name that cannot be a new identity's."""
+        """Refuse a name that a new identity cannot have."""
         check_name(name)
         found = await self._store.get_identity(name)
         if found is not None:
             raise RegistrarError(f"there is a {found.kind} named {name} already")
 
     async def add_user(self, name: str, password: str, *, cost: int) -> Registration:
-        """Enter a person with the password that they chose."""
+        """Add a user with a password that a person chose."""
         await self.require_free(name)
         now = self._clock()
         stored = StoredPassword(1, await _hash(password, cost), now)
@@ -83,24 +138,24 @@ class Registrar:
         return await self._register(user)
 
     async def change_password(self, name: str, password: str, *, cost: int) -> None:
-        """Give a user another password; the old one ends at once."""
+        """Replace the password of a user; the old one is rejected at once."""
         stored = StoredPassword(1, await _hash(password, cost), self._clock())
         await self._change(name, IdentityKind.USER, lambda user: replace(user, passwords=(stored,)))
 
     async def enable_user(self, name: str, *, enabled: bool) -> None:
-        """Let a user in, or no longer."""
+        """Enable or disable a user."""
         now = self._clock()
         await self._change(
-            name, IdentityKind.USER, lambda user: set_enabled(user, now, enabled=enabled)
+            name, IdentityKind.USER, lambda user: _set_enabled(user, now, enabled=enabled)
         )
 
     async def remove(self, name: str, kind: IdentityKind) -> None:
-        """Strike a user or a token."""
+        """Remove a user or a token."""
         if not await self._store.remove_identity(name, kind):
             raise _missing(name, kind, await self._store.get_identity(name))
 
     async def add_token(self, name: str, scope_map: str, *, expires: int | None) -> Registration:
-        """Enter a token for a program, with two new passwords."""
+        """Add a token for a program, with two new passwords."""
         await self.require_free(name)
         await self.get_scope_map(scope_map)
         self._require_future(expires)
@@ -112,12 +167,12 @@ class Registrar:
             now,
             expires=expires,
             scope_map=scope_map,
-            passwords=tuple(_keep(password, now) for password in made),
+            passwords=tuple(_stored(password, now) for password in made),
         )
         return (await self._register(token))._replace(passwords=made)
 
     async def change_token(self, name: str, change: TokenChange) -> StoredIdentity:
-        """Change what a token may do, and for how long."""
+        """Change what a token may do, or for how long."""
         if change.scope_map is not None:
             await self.get_scope_map(change.scope_map)
         self._require_future(change.expires)
@@ -125,9 +180,9 @@ class Registrar:
         return await self._change(name, IdentityKind.TOKEN, lambda token: change.apply(token, now))
 
     async def regenerate(self, name: str, number: int) -> MadePassword:
-        """Make one of a token's passwords anew; the other stays."""
+        """Replace one of a token's passwords; the other one stays valid."""
         made = MadePassword(number, make_password())
-        stored = _keep(made, self._clock())
+        stored = _stored(made, self._clock())
 
         def change(token: StoredIdentity) -> StoredIdentity:
             kept = [password for password in token.passwords if password.number != number]
@@ -138,25 +193,29 @@ class Registrar:
         return made
 
     async def get_scope_map(self, name: str) -> ScopeMap:
-        """Read a scope map."""
+        """Return a scope map."""
         found = await self._store.get_scope_map(name)
         if found is None:
             raise RegistrarError(f"there is no scope map named {name[:80]!r}")
         return found
 
+    async def list_scope_maps(self) -> list[ScopeMap]:
+        """Return all scope maps by name."""
+        return await self._store.list_scope_maps()
+
     async def add_scope_map(
         self, name: str, rules: tuple[ScopeRule, ...], *, description: str
     ) -> ScopeMap:
-        """Enter a scope map."""
+        """Add a scope map."""
         check_spelling(name)
         _check_description(description)
-        scope_map = ScopeMap(name, self._clock(), description, by_pattern(rules))
+        scope_map = ScopeMap(name, self._clock(), description, _by_pattern(rules))
         if not await self._store.add_scope_map(scope_map):
             raise RegistrarError(f"there is a scope map named {name} already")
         return scope_map
 
     async def change_scope_map(self, name: str, change: ScopeMapChange) -> ScopeMap:
-        """Change what every token that names a scope map may do."""
+        """Change a scope map, and thereby what its tokens may do."""
         _check_description(change.description or "")
         named = {rule.pattern for rule in (await self.get_scope_map(name)).rules}
         for pattern in change.without:
@@ -166,7 +225,7 @@ class Registrar:
         return changed or await self.get_scope_map(name)
 
     async def remove_scope_map(self, name: str) -> None:
-        """Strike a scope map that no token names."""
+        """Remove a scope map that no token uses."""
         needed_by = await self._store.remove_scope_map(name)
         if needed_by is None:
             await self.get_scope_map(name)
@@ -194,7 +253,7 @@ class Registrar:
 
 
 def check_spelling(text: str) -> None:
-    """Refuse what cannot be a name, of a scope map or an identity; raises RegistrarError."""
+    """Refuse an invalid name of a scope map or an identity; raises RegistrarError."""
     try:
         parse_identity_name(text)
     except IdentityNameInvalid as error:
@@ -202,14 +261,14 @@ def check_spelling(text: str) -> None:
 
 
 def check_name(text: str) -> None:
-    """Refuse what cannot name a new identity; raises RegistrarError."""
+    """Refuse a name that no identity can have; raises RegistrarError."""
     check_spelling(text)
     if text in RESERVED:
         raise RegistrarError(f"{text} cannot be a name: it is {RESERVED[text]}")
 
 
 def parse_scope_rules(texts: Iterable[str]) -> tuple[ScopeRule, ...]:
-    """Read rules such as `team/*:content/read,metadata/read`; those for one pattern add up.
+    """Read rules such as `team/*:content/read,metadata/read`; actions for one pattern add up.
 
     Raises RegistrarError.
     """
@@ -229,7 +288,24 @@ def parse_scope_rules(texts: Iterable[str]) -> tuple[ScopeRule, ...]:
         if pattern in found:
             actions |= found[pattern].actions
         found[pattern] = ScopeRule(pattern, actions)
-    return by_pattern(found.values())
+    return _by_pattern(found.values())
+
+
+def _set_enabled(identity: StoredIdentity, now: int, *, enabled: bool) -> StoredIdentity:
+    """Return an identity that is enabled or disabled.
+
+    Its passwords count as new ones from then on, so that tokens that were obtained with them before
+    stay invalid.
+    """
+    if identity.enabled == enabled:
+        return identity
+    passwords = tuple(replace(password, created=now) for password in identity.passwords)
+    return replace(identity, enabled=enabled, passwords=passwords)
+
+
+def _by_pattern(rules: Iterable[ScopeRule]) -> tuple[ScopeRule, ...]:
+    """Return rules in the order in which lists show them."""
+    return tuple(sorted(rules, key=lambda rule: rule.pattern))
 
 
 def _check_description(text: str) -> None:
@@ -238,12 +314,12 @@ def _check_description(text: str) -> None:
         raise RegistrarError(shape)
 
 
-def _keep(password: MadePassword, now: int) -> StoredPassword:
+def _stored(password: MadePassword, now: int) -> StoredPassword:
     return StoredPassword(password.number, digest_password(password.value), now)
 
 
 def _missing(name: str, kind: IdentityKind, found: StoredIdentity | None) -> RegistrarError:
-    """Say what is wrong with a name; `found` is the identity of another kind that has it."""
+    """Return what is wrong with a name; `found` is an identity of another kind that has it."""
     if found is None or found.kind is kind:
         return RegistrarError(f"there is no {kind} named {name[:80]!r}")
     return RegistrarError(f"{name} is a {found.kind}; see `portside {found.kind} --help`")

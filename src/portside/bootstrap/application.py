@@ -17,9 +17,9 @@ from portside.api.addresses import Addresses
 from portside.api.app import RegistryApp
 from portside.api.auth import Gate
 from portside.api.registry import Limits, Registry
-from portside.auth.access import AccessControl, AccessTerms
+from portside.auth.access_control import AccessControl, AccessTerms
+from portside.auth.access_files import AccessFiles
 from portside.auth.limits import LoginLimits
-from portside.auth.rulebook import RuleBook
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, open_stores
 from portside.config import Redirect, Settings
@@ -67,9 +67,9 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
     return AccessLog(app) if settings.access_log else app
 
 
-def make_rules(settings: Settings) -> RuleBook:
+def make_rules(settings: Settings) -> AccessFiles:
     """Return the rules of the settings and their files; raises FileInvalid."""
-    return RuleBook(
+    return AccessFiles(
         anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
     )
 
@@ -93,7 +93,7 @@ def make_access_control(settings: Settings, stores: Stores) -> AccessControl | N
         stores.access, failures=settings.login_failures, window=settings.login_window, clock=now
     )
     return AccessControl(
-        stores.access, rules=make_rules(settings), terms=terms, limits=limits, clock=now
+        stores.access, files=make_rules(settings), terms=terms, limits=limits, clock=now
     )
 
 

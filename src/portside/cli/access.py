@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import click
 
+from portside.auth.access_files import AccessFiles, AccessRules
 from portside.auth.directory import Directory
-from portside.auth.identities import ANONYMOUS, Identity, Kind
-from portside.auth.policy import Decision, Policy
+from portside.auth.identities import ANONYMOUS, Identity
+from portside.auth.policy import Decision, Rule
 from portside.auth.registrar import RegistrarError
-from portside.auth.rulebook import RuleBook, Rules
-from portside.auth.rules import Rule
 from portside.bootstrap import Stores, now
 from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_json
@@ -20,8 +19,9 @@ from portside.cli.registry import opened_registry, read_settings, registry_comma
 from portside.config import Settings
 from portside.spec.actions import Action, ActionInvalid, parse_actions
 from portside.spec.names import RepositoryName
+from portside.stores.access import IdentityKind
 
-NOBODY = ("-", str(Kind.ANONYMOUS))
+NOBODY = ("-", str(IdentityKind.ANONYMOUS))
 """How the command line calls those who send no credentials."""
 
 NO_RULE = "no rule is about it, and what no rule is about is denied"
@@ -42,17 +42,10 @@ class Explanation(NamedTuple):
     `kind` is None if nobody has the name.
     """
 
-    kind: Kind | None
+    kind: IdentityKind | None
     allowed: bool
     reason: str
     rules: Decision | None = None
-
-
-class Subject(NamedTuple):
-    """Whom the question is about; `obstacle` is why its credentials are not accepted at all."""
-
-    identity: Identity | None
-    obstacle: str = ""
 
 
 @click.group("access", cls=CommandGroup)
@@ -122,48 +115,43 @@ def _ask(who: str, groups: tuple[str, ...], action: str, repository: str) -> Que
 
 async def _explain(settings: Settings, stores: Stores, question: Question) -> Explanation:
     """Ask everything that a request would, in the same order; raises FileInvalid."""
-    book = RuleBook(
+    files = AccessFiles(
         anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
     )
-    rules = book.read()
+    rules = files.read()
     is_closed = settings.requires_credentials or (await stores.access.access_state()).closed
-    subject = await _find(stores, rules, question)
-    kind = subject.identity.kind if subject.identity is not None else None
+    identity, obstacle = await _find(stores, rules, question)
+    kind = identity.kind if identity is not None else None
     if settings.open or not is_closed:
         reason = "the registry has no access control: everybody may do everything"
         return Explanation(kind, allowed=True, reason=reason)
-    if subject.identity is None:
-        return Explanation(kind, allowed=False, reason=subject.obstacle)
-    decision = _decide(rules.policy, subject.identity, question)
-    if subject.obstacle:
-        return Explanation(kind, allowed=False, reason=subject.obstacle, rules=decision)
+    if identity is None:
+        return Explanation(kind, allowed=False, reason=obstacle)
+    decision = rules.policy.decide(identity, question.action, question.repository)
+    if obstacle:
+        return Explanation(kind, allowed=False, reason=obstacle, rules=decision)
     reason = str(decision.rule) if decision.rule is not None else NO_RULE
     return Explanation(kind, decision.allowed, reason, decision)
 
 
-async def _find(stores: Stores, rules: Rules, question: Question) -> Subject:
-    """Find the identity, and what keeps it out whatever the rules say."""
+async def _find(
+    stores: Stores, rules: AccessRules, question: Question
+) -> tuple[Identity | None, str]:
+    """Return the identity that is asked about, and why it cannot authenticate at all."""
     name = question.who
     if not name:
-        return Subject(ANONYMOUS)
+        return ANONYMOUS, ""
     if ":" in name:
         issuer = name.partition(":")[0]
         if issuer not in {known.name for known in rules.issuers}:
-            return Subject(None, f"no trusted issuer is named {issuer!r}")
-        return Subject(Identity(name, Kind.FOREIGN, question.groups))
+            return None, f"no trusted issuer is named {issuer!r}"
+        return Identity(name, IdentityKind.FOREIGN, question.groups), ""
     directory = Directory(stores.access, rules.htpasswd, rules.groups, now)
-    account = await directory.find(name)
-    if account is None:
-        return Subject(None, f"nobody is named {name!r}")
-    if account.usable:
-        return Subject(account.identity)
-    is_over = account.expires is not None and account.expires * 1_000_000 <= now()
-    state = "has expired" if is_over else "is disabled"
-    return Subject(account.identity, f"{account.identity.kind} {name} {state}")
-
-
-def _decide(policy: Policy, identity: Identity, question: Question) -> Decision:
-    return policy.decide(identity, question.action, question.repository)
+    found = await directory.find(name)
+    if found is None:
+        return None, f"nobody is named {name!r}"
+    obstacle = directory.obstacle(found)
+    return await directory.identify(found), obstacle and f"{found.kind} {name} {obstacle}"
 
 
 def _why_not(rule: Rule, winner: Rule) -> str:

@@ -6,8 +6,12 @@ from typing import Any
 
 import click
 
-from portside.auth.registrar import RegistrarError, check_spelling, parse_scope_rules
-from portside.auth.registrations import ScopeMapChange
+from portside.auth.registrar import (
+    RegistrarError,
+    ScopeMapChange,
+    check_spelling,
+    parse_scope_rules,
+)
 from portside.cli.options import CommandGroup
 from portside.cli.output import (
     iso_time,

@@ -9,8 +9,13 @@ from typing import Any
 
 import click
 
-from portside.auth.registrar import PASSWORD_NUMBERS, RegistrarError
-from portside.auth.registrations import MadePassword, Registration, TokenChange
+from portside.auth.registrar import (
+    PASSWORD_NUMBERS,
+    MadePassword,
+    RegistrarError,
+    Registration,
+    TokenChange,
+)
 from portside.bootstrap import now
 from portside.cli.options import CommandGroup
 from portside.cli.output import (

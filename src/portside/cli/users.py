@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from portside.auth.registrar import RegistrarError, check_name
-from portside.auth.registrations import Registration
+from portside.auth.registrar import RegistrarError, Registration, check_name
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import (

@@ -18,10 +18,16 @@ from portside.spec.patterns import RepositoryPattern
 
 
 class IdentityKind(enum.StrEnum):
-    """A person, or a token that a program uses."""
+    """What an identity is: a person, a token that a program uses, or neither.
 
+    Users and tokens are stored. The identities of trusted issuers are not, nor is the one of
+    requests without credentials.
+    """
+
+    ANONYMOUS = "anonymous"
     USER = "user"
     TOKEN = "token"  # noqa: S105  # the word, not a secret
+    FOREIGN = "foreign"
 
 
 class StoredPassword(msgspec.Struct, frozen=True):

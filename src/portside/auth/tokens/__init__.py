@@ -1,1 +1,1 @@
-"""Tokens: signed by this registry's keys, or by those of issuers that it trusts."""
+"""Tokens: signed with this registry's keys, or with those of trusted issuers."""

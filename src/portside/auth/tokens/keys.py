@@ -17,7 +17,7 @@ ALGORITHM = "ES256"
 
 
 def make_key(now: int) -> SigningKey:
-    """Make a key; `now` is in microseconds since 1970."""
+    """Return a new key; `now` is in microseconds since 1970."""
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM,
@@ -28,7 +28,7 @@ def make_key(now: int) -> SigningKey:
 
 
 class KeyRing:
-    """Keys as they are used: the newest signs, all verify."""
+    """The signing keys in use: the newest one signs, all of them verify."""
 
     def __init__(self, keys: list[SigningKey]) -> None:
         loaded = {key.id: _load(key) for key in keys}
@@ -41,11 +41,11 @@ class KeyRing:
                 for name, key in loaded.items()
             ]
         }
-        """What is published (RFC 7517, section 5)."""
+        """The published key set (RFC 7517, section 5)."""
 
 
 async def load_keys(store: AccessStore, now: int) -> KeyRing:
-    """Read the keys; the first one is made if there is none."""
+    """Read the keys, and create the first one if there is none."""
     keys = await store.list_keys()
     if not keys:
         await store.add_key(make_key(now), only_first=True)
@@ -54,20 +54,20 @@ async def load_keys(store: AccessStore, now: int) -> KeyRing:
 
 
 async def rotate_keys(store: AccessStore, now: int, *, token_life: int) -> SigningKey:
-    """Sign with a new key from now on.
+    """Create a key, which signs from now on; times are in microseconds.
 
-    The others verify what they have signed until none of it can be valid any more: a key goes
-    `token_life` microseconds after the next newer one took over.
+    The older keys still verify, until all tokens that they have signed have expired: a key is
+    removed `token_life` after the next newer one replaced it.
     """
     keys = await store.list_keys()
     successors = [now, *(key.created for key in keys)]
-    over = [
+    expired = [
         key.id
         for key, replaced in zip(keys, successors, strict=False)
         if replaced + token_life < now
     ]
-    if over:
-        await store.remove_keys(over)
+    if expired:
+        await store.remove_keys(expired)
     key = make_key(now)
     await store.add_key(key)
     return key

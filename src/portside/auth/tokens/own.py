@@ -1,8 +1,8 @@
 """This registry's own tokens: access tokens for requests, refresh tokens for access tokens.
 
-Both are JWTs (RFC 7519) with the claims of Docker's token authentication. All that they hold is
-plain ASCII without `>`, `?` and `~`: Microsoft's client reads the middle part with the other
-alphabet of base64, which differs for these alone.
+Both are JWTs (RFC 7519) with the claims of Docker's token authentication. Their content is plain
+ASCII without `>`, `?` and `~`: Microsoft's client decodes the payload with the standard alphabet of
+base64, which differs from the URL-safe one for these characters only.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from urllib.parse import quote, unquote
 import jwt
 
 from portside.auth.grants import Grants
-from portside.auth.identities import Identity, Kind
+from portside.auth.identities import Identity
 from portside.auth.tokens.keys import ALGORITHM, KeyRing
+from portside.stores.access import IdentityKind
 
 ISSUER = "portside"
 ACCESS = "access_token"
@@ -28,13 +29,14 @@ _REQUIRED = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind", "grant_typ
 
 
 class TokenInvalid(Exception):
-    """A token that is not accepted; the message is for its bearer and holds nothing of it."""
+    """A token that is not accepted; the message is for its bearer, and shows none of it."""
 
 
-class OwnToken(NamedTuple):
-    """What a verified token says. `expires` is in seconds since 1970.
+class TokenClaims(NamedTuple):
+    """What a verified token says of its bearer, who may have changed since it was signed.
 
-    `grants` is None for a refresh token of credentials that nothing but the policy limits.
+    `grants` is None for a refresh token of credentials that only the policy limits. `expires` is in
+    seconds since 1970.
     """
 
     identity: Identity
@@ -43,22 +45,22 @@ class OwnToken(NamedTuple):
 
 
 class TokenFactory:
-    """Signs and verifies tokens with a ring of keys, for one audience."""
+    """Signs and verifies tokens with a key ring, for one audience."""
 
     def __init__(self, keys: KeyRing, *, audience: str) -> None:
         self._keys = keys
         self._audience = audience
 
     def access_token(self, identity: Identity, grants: Grants, *, now: int, life: int) -> str:
-        """Sign a token that lets its bearer do what is granted; times are in seconds."""
+        """Return a token that allows its bearer what is granted; times are in seconds."""
         return self._sign(identity, ACCESS, now, now + life, access=grants.claim())
 
     def refresh_token(
         self, identity: Identity, *, now: int, expires: int, grants: Grants | None = None
     ) -> str:
-        """Sign a token that stands for the credentials of an identity; times are in seconds.
+        """Return a token that replaces the credentials of an identity; times are in seconds.
 
-        It gives no more than they do: `grants` is their limit, if they have one.
+        It allows no more than they do: `grants` is their limit, if they have one.
         """
         limit = {} if grants is None else {"access": grants.claim()}
         return self._sign(identity, REFRESH, now, expires, **limit)
@@ -84,15 +86,15 @@ class TokenFactory:
         headers = {"kid": self._keys.newest, "typ": "JWT"}
         return jwt.encode(payload, self._keys.signing, algorithm=ALGORITHM, headers=headers)
 
-    def read_access_token(self, text: str) -> OwnToken:
-        """Verify an access token; raises TokenInvalid."""
+    def read_access_token(self, text: str) -> TokenClaims:
+        """Return what an access token says; raises TokenInvalid."""
         return self._read(text, ACCESS)
 
-    def read_refresh_token(self, text: str) -> OwnToken:
-        """Verify a refresh token; raises TokenInvalid."""
+    def read_refresh_token(self, text: str) -> TokenClaims:
+        """Return what a refresh token says; raises TokenInvalid."""
         return self._read(text, REFRESH)
 
-    def _read(self, text: str, grant_type: str) -> OwnToken:
+    def _read(self, text: str, grant_type: str) -> TokenClaims:
         try:
             key = self._keys.verifying.get(jwt.get_unverified_header(text).get("kid", ""))
             if key is None:
@@ -106,7 +108,7 @@ class TokenFactory:
                 leeway=LEEWAY,
                 options={"require": _REQUIRED, "strict_aud": True},
             )
-            kind = Kind(claims["kind"])
+            kind = IdentityKind(claims["kind"])
         except jwt.ExpiredSignatureError as error:
             raise TokenInvalid("the token has expired") from error
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
@@ -121,11 +123,11 @@ class TokenFactory:
         )
         is_limited = grant_type == ACCESS or "access" in claims
         grants = Grants.from_claim(claims.get("access")) if is_limited else None
-        return OwnToken(identity, grants, claims["exp"])
+        return TokenClaims(identity, grants, claims["exp"])
 
 
 def claimed_issuer(text: str) -> str:
-    """Read who says to have issued a token, before anything is verified; raises TokenInvalid."""
+    """Return the issuer that an unverified token names; raises TokenInvalid."""
     try:
         claims = jwt.decode(text, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError) as error:

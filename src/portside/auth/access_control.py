@@ -1,0 +1,320 @@
+"""Access control: who makes a request, and what the request may do."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from portside.auth.access_files import AccessFiles
+from portside.auth.credentials import BasicCredentials
+from portside.auth.directory import Directory
+from portside.auth.grants import Caller, Grants
+from portside.auth.identities import TOKEN_USER
+from portside.auth.limits import LoginLimits
+from portside.auth.policy import Policy
+from portside.auth.tokens.issuers import Issuer, TrustedIssuers
+from portside.auth.tokens.keys import KeyRing, load_keys
+from portside.auth.tokens.own import ISSUER, TokenClaims, TokenFactory, TokenInvalid, claimed_issuer
+from portside.spec.actions import Action
+from portside.spec.errors import TooManyRequests
+from portside.stores.access import AccessStore, IdentityKind
+
+TOKEN_USERS = frozenset({TOKEN_USER, ""})
+"""BuildKit and containerd send a token with an empty name: their `FetchToken` is a GET."""
+
+MAX_HASHING = 2
+"""Slow hashes that one process computes at the same time."""
+
+MAX_LOGINS = 64
+"""Logins that are hashed or wait for that; more are refused, and may be tried again."""
+
+MAX_REMEMBERED = 10_000
+"""Credentials. Each takes about 1 kB; when there are more, all are forgotten."""
+
+Version = tuple[int, int, int]
+
+_Question = tuple[Version, bytes]
+
+
+class CredentialsInvalid(Exception):
+    """A name and password that nobody has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessTerms:
+    """How credentials are accepted, and for how many seconds.
+
+    `required` enforces access control even if the store has no identities. `work` is the least
+    cost of the slow hash that a failed login takes.
+    """
+
+    required: bool
+    audience: str
+    work: int
+    access_life: int
+    refresh_life: int
+    credential_life: float
+
+
+class Snapshot:
+    """All that decides about requests, at one version; `closed` is whether it is enforced.
+
+    Verified credentials and decisions are remembered here, and forgotten with the snapshot: when an
+    identity, a scope map, a key or a file has changed, the next request makes a new one.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        *,
+        closed: bool,
+        policy: Policy,
+        directory: Directory,
+        keys: KeyRing,
+        tokens: TokenFactory,
+        work: int,
+    ) -> None:
+        self.version = version
+        self.closed = closed
+        self.policy = policy
+        self.directory = directory
+        self.keys = keys
+        self.tokens = tokens
+        self.work = work
+        self._remembered: dict[bytes, tuple[Caller, float]] = {}
+
+    def recall(self, key: bytes, now: float) -> Caller | None:
+        """Return a caller that was remembered, if its time is not over."""
+        found = self._remembered.get(key)
+        return found[0] if found is not None and now < found[1] else None
+
+    def remember(self, key: bytes, caller: Caller, until: float) -> None:
+        """Keep a verified caller until a time, in the clock's seconds."""
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key] = (caller, until)
+
+    def may(self, caller: Caller, action: Action, repository: str) -> bool:
+        """Whether both the policy and the credentials allow an action."""
+        return self.policy.allows(caller.identity, action, repository) and (
+            caller.grants is None or caller.grants.cover(action, repository)
+        )
+
+
+class AccessControl:
+    """Authenticates requests; one for each process.
+
+    `clock` returns microseconds since 1970, `elapsed` the seconds that decide how long credentials
+    are remembered.
+    """
+
+    def __init__(
+        self,
+        store: AccessStore,
+        *,
+        files: AccessFiles,
+        terms: AccessTerms,
+        limits: LoginLimits,
+        clock: Callable[[], int],
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._terms = terms
+        self._limits = limits
+        self.clock = clock
+        self._elapsed = elapsed
+        self._pool = ThreadPoolExecutor(MAX_HASHING + 2, thread_name_prefix="portside-auth")
+        self._limiter = asyncio.Semaphore(MAX_HASHING)
+        self._logins = 0
+        self._verifying: dict[_Question, asyncio.Future[Caller]] = {}
+        self._secret = secrets.token_bytes(32)
+        self._snapshot: Snapshot | None = None
+        self._issuers: tuple[Issuer, ...] = ()
+        self._trusted = TrustedIssuers(self._issuers, self._pool)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    async def snapshot(self) -> Snapshot:
+        """Return the current snapshot; costs next to nothing if nothing has changed."""
+        state = await self._store.access_state()
+        version = (state.version, *self._files.version)
+        known = self._snapshot
+        if known is not None and known.version == version:
+            return known
+        rules = self._files.read()
+        version = (state.version, *rules.version)
+        keys = await load_keys(self._store, self.clock())
+        self._snapshot = Snapshot(
+            version,
+            closed=self._terms.required or state.closed,
+            policy=rules.policy,
+            directory=Directory(self._store, rules.htpasswd, rules.groups, self.clock),
+            keys=keys,
+            tokens=TokenFactory(keys, audience=self._terms.audience),
+            work=max(self._terms.work, rules.htpasswd.cost if rules.htpasswd else 0),
+        )
+        if rules.issuers != self._issuers:
+            self._trusted = TrustedIssuers(rules.issuers, self._pool)
+            self._issuers = rules.issuers
+        return self._snapshot
+
+    async def authenticate_basic(
+        self, snapshot: Snapshot, given: BasicCredentials, address: str
+    ) -> Caller:
+        """Return whose name and password these are; `address` is the client's.
+
+        A verified pair is remembered for a while; an unknown one takes a slow hash.
+
+        Raises CredentialsInvalid and TooManyRequests.
+        """
+        # The address is part of the key: an address whose attempts are refused must not learn that
+        # a password is right because another address has used it.
+        key = self._key("basic", address, given.name, given.password)
+        known = snapshot.recall(key, self._elapsed())
+        if known is not None:
+            return known
+        question = (snapshot.version, key)
+        verifying = self._verifying.get(question)
+        if verifying is None:
+            verifying = asyncio.ensure_future(self._verify_login(snapshot, given, address))
+            self._verifying[question] = verifying
+            verifying.add_done_callback(partial(self._verified, question))
+        caller = await asyncio.shield(verifying)
+        snapshot.remember(key, caller, self._elapsed() + self._memory(caller))
+        return caller
+
+    def _verified(self, question: _Question, verifying: asyncio.Future[Caller]) -> None:
+        """Forget a verification that requests with the same credentials have waited for."""
+        del self._verifying[question]
+        if not verifying.cancelled():
+            verifying.exception()
+
+    async def _verify_login(
+        self, snapshot: Snapshot, given: BasicCredentials, address: str
+    ) -> Caller:
+        if given.name in TOKEN_USERS:
+            return await self._verify_token_password(snapshot, given.password)
+        await self._limits.check(address, given.name)
+        if self._logins >= MAX_LOGINS:
+            raise TooManyRequests(1, "too many logins at the same time; try again")
+        self._logins += 1
+        try:
+            async with self._limiter:
+                return await self._verify_password(snapshot, given, address)
+        finally:
+            self._logins -= 1
+
+    async def _verify_password(
+        self, snapshot: Snapshot, given: BasicCredentials, address: str
+    ) -> Caller:
+        """Compare the password; failures that happened while this login waited count too."""
+        await self._limits.check(address, given.name)
+        directory = snapshot.directory
+        found = await directory.find(given.name)
+        prove = partial(directory.prove, found, given.password, work=snapshot.work)
+        stamp = await asyncio.get_running_loop().run_in_executor(self._pool, prove)
+        caller = await directory.caller(found, stamp) if found is not None and stamp else None
+        if caller is None:
+            await self._limits.note_failure(address, given.name)
+            raise CredentialsInvalid("the name or the password is wrong")
+        return caller
+
+    async def _verify_token_password(self, snapshot: Snapshot, token: str) -> Caller:
+        """Accept a token as a password, without a slow hash: it cannot be guessed."""
+        try:
+            return await self.exchange(snapshot, token)
+        except TokenInvalid as error:
+            raise CredentialsInvalid("the name or the password is wrong") from error
+
+    def _memory(self, caller: Caller) -> float:
+        """Return for how many seconds verified credentials are remembered, at most to their end."""
+        life = self._terms.credential_life
+        if caller.expires is not None:
+            life = min(life, caller.expires - self.clock() / 1e6)
+        return life
+
+    async def authenticate_bearer(self, snapshot: Snapshot, token: str) -> Caller:
+        """Return whose access token this is; raises TokenInvalid.
+
+        A verified token is remembered for a while, at most until it expires.
+        """
+        key = self._key("bearer", token)
+        known = snapshot.recall(key, self._elapsed())
+        if known is not None:
+            return known
+        issuer = claimed_issuer(token)
+        if issuer == ISSUER:
+            caller = await self._current(snapshot, snapshot.tokens.read_access_token(token))
+        else:
+            caller = await self._trusted.read(token, issuer)
+        snapshot.remember(key, caller, self._elapsed() + self._memory(caller))
+        return caller
+
+    async def exchange(self, snapshot: Snapshot, token: str) -> Caller:
+        """Return whose refresh token, or token of a trusted issuer, this is.
+
+        Raises TokenInvalid.
+        """
+        issuer = claimed_issuer(token)
+        if issuer != ISSUER:
+            return await self._trusted.read(token, issuer)
+        return await self._current(snapshot, snapshot.tokens.read_refresh_token(token))
+
+    async def _current(self, snapshot: Snapshot, claims: TokenClaims) -> Caller:
+        """Return the bearer of a token as it is now, limited to what the token allows.
+
+        Raises TokenInvalid if the credentials that the token was made for are no longer valid.
+        """
+        bearer = await self._bearer(snapshot, claims)
+        return bearer.ending(claims.expires)._replace(grants=claims.grants)
+
+    async def _bearer(self, snapshot: Snapshot, claims: TokenClaims) -> Caller:
+        claimed = claims.identity
+        if claimed.kind is IdentityKind.ANONYMOUS:
+            return Caller(claimed)
+        if claimed.kind is IdentityKind.FOREIGN:
+            trusted = {issuer.name for issuer in self._issuers}
+            if claimed.name.partition(":")[0] not in trusted:
+                raise TokenInvalid("the token was made for one of an issuer not trusted here")
+            return Caller(claimed)
+        directory = snapshot.directory
+        found = await directory.find(claimed.name)
+        current = await directory.caller(found, claimed.stamp) if found is not None else None
+        if current is None:
+            raise TokenInvalid("the credentials that the token was made for are no longer valid")
+        return current
+
+    def access_token(self, snapshot: Snapshot, caller: Caller, grants: Grants) -> tuple[str, int]:
+        """Return a new access token, and its life in seconds.
+
+        It does not outlive the credentials that it is made for.
+        """
+        now = self.clock() // 1_000_000
+        life = self._terms.access_life
+        if caller.expires is not None:
+            life = max(1, min(life, caller.expires - now))
+        return snapshot.tokens.access_token(caller.identity, grants, now=now, life=life), life
+
+    def refresh_token(self, snapshot: Snapshot, caller: Caller) -> str:
+        """Return a new refresh token; it does not outlive the credentials that it is made for."""
+        now = self.clock() // 1_000_000
+        expires = now + self._terms.refresh_life
+        if caller.expires is not None:
+            expires = min(expires, caller.expires)
+        return snapshot.tokens.refresh_token(
+            caller.identity, now=now, expires=expires, grants=caller.grants
+        )
+
+    def _key(self, *parts: str) -> bytes:
+        """Return a digest of credentials, under a key that only this process has."""
+        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=self._secret, digest_size=32).digest()

@@ -1,0 +1,261 @@
+"""What the settings and the files that they name say about access.
+
+The access file holds groups, rules and trusted issuers, in TOML:
+
+[groups]
+developers = ["alice", "bob"]
+
+[[access]]
+groups = ["developers"]
+repositories = ["team/*"]
+actions = ["pull", "push"]
+
+[[issuer]]
+name = "ci"
+issuer = "https://ci.example"
+audience = "registry.example"
+jwks-url = "https://ci.example/.well-known/jwks.json"
+identity = "{repository}"
+
+The htpasswd file is Apache's, with bcrypt hashes (`htpasswd -B`).
+"""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from portside.auth.files import FileInvalid, WatchedFile
+from portside.auth.passwords import MOST_COST, cost_of
+from portside.auth.policy import Policy, Rule, Subjects
+from portside.auth.tokens.issuers import Issuer, IssuerInvalid, check_issuers, read_key_file
+from portside.spec.actions import ALL, ActionInvalid, Actions, parse_actions
+from portside.spec.patterns import PatternInvalid, RepositoryPattern
+
+EVERY_USER = "*"
+
+ALL_TO_USERS = Rule("the default (no access file)", Subjects.USERS, "", RepositoryPattern("*"), ALL)
+"""The only rule where there is no access file: a small team shares everything."""
+
+Groups = dict[str, frozenset[str]]
+
+log = logging.getLogger(__name__)
+
+
+class _Access(msgspec.Struct, forbid_unknown_fields=True):
+    """One `[[access]]` table; `identities = ["*"]` means every user."""
+
+    repositories: list[str]
+    actions: list[str]
+    identities: list[str] = []
+    groups: list[str] = []
+    effect: Literal["allow", "deny"] = "allow"
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    groups: dict[str, list[str]] = {}
+    access: list[_Access] = []
+    issuer: list[Issuer] = []
+
+
+class AccessFile(NamedTuple):
+    """The content of an access file; `groups` maps the name of an identity to its groups."""
+
+    rules: tuple[Rule, ...]
+    groups: Groups
+    issuers: tuple[Issuer, ...]
+
+
+def parse_access_file(text: str, *, name: str) -> AccessFile:
+    """Read an access file; `name` is how messages call it.
+
+    Raises FileInvalid.
+    """
+    try:
+        document = msgspec.convert(tomllib.loads(text), _File)
+        rules = tuple(_rules(document, name))
+        check_issuers(document.issuer)
+    except tomllib.TOMLDecodeError as error:
+        raise FileInvalid(f"{name} is not valid TOML: {error}") from error
+    except (msgspec.ValidationError, ActionInvalid, PatternInvalid, IssuerInvalid) as error:
+        raise FileInvalid(f"{name}: {error}") from error
+    members: dict[str, set[str]] = {}
+    for group, identities in document.groups.items():
+        for identity in identities:
+            members.setdefault(identity, set()).add(group)
+    groups = {identity: frozenset(found) for identity, found in members.items()}
+    return AccessFile(rules, groups, tuple(document.issuer))
+
+
+def _rules(document: _File, name: str) -> Iterator[Rule]:
+    for number, access in enumerate(document.access, 1):
+        source = f"{name}, [[access]] {number}"
+        if not access.identities and not access.groups:
+            nobody = f"{source} names neither identities nor groups"
+            raise FileInvalid(nobody)
+        actions = _actions(access, source)
+        for repository in access.repositories:
+            pattern = RepositoryPattern.parse(repository)
+            for subjects, who in _subjects(access):
+                yield Rule(source, subjects, who, pattern, actions, access.effect == "allow")
+
+
+def _actions(access: _Access, source: str) -> Actions:
+    if not access.actions or not access.repositories:
+        nothing = f"{source} needs at least one repository and one action"
+        raise FileInvalid(nothing)
+    return parse_actions(",".join(access.actions))
+
+
+def _subjects(access: _Access) -> Iterator[tuple[Subjects, str]]:
+    for identity in access.identities:
+        yield (Subjects.USERS, "") if identity == EVERY_USER else (Subjects.IDENTITY, identity)
+    for group in access.groups:
+        yield Subjects.GROUP, group
+
+
+def parse_anonymous(texts: tuple[str, ...]) -> tuple[Rule, ...]:
+    """Read rules such as `public/*:pull`, for requests without credentials, and so for everyone.
+
+    Raises FileInvalid.
+    """
+    found = []
+    for text in texts:
+        pattern, colon, actions = text.rpartition(":")
+        if not colon:
+            shape = f"anonymous: {text!r} is not of the form PATTERN:ACTIONS, such as public/*:pull"
+            raise FileInvalid(shape)
+        try:
+            rule = Rule(
+                f"--anonymous {text}",
+                Subjects.EVERYONE,
+                "",
+                RepositoryPattern.parse(pattern),
+                parse_actions(actions),
+            )
+        except (ActionInvalid, PatternInvalid) as error:
+            raise FileInvalid(f"anonymous: {error}") from error
+        found.append(rule)
+    return tuple(found)
+
+
+class Htpasswd(NamedTuple):
+    """The hashes of an htpasswd file by name, and a sentence for each line that cannot be used."""
+
+    hashes: dict[str, str]
+    problems: list[str]
+
+    @property
+    def cost(self) -> int:
+        """The greatest cost of all hashes; 0 if there are none."""
+        return max((cost_of(hashed) or 0 for hashed in self.hashes.values()), default=0)
+
+
+def parse_htpasswd(text: str) -> Htpasswd:
+    """Read an htpasswd file; of two lines with one name the first counts, as it does for Apache."""
+    found = Htpasswd({}, [])
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        name, colon, hashed = entry.partition(":")
+        if not colon or not name:
+            found.problems.append(f"line {number} is not of the form NAME:HASH")
+        elif cost_of(hashed) is None:
+            found.problems.append(f"line {number}: {_explain(hashed)}")
+        else:
+            found.hashes.setdefault(name, hashed)
+    return found
+
+
+_FORMATS = {"{SHA}": "SHA-1", "$apr1$": "MD5", "$5$": "SHA-256", "$6$": "SHA-512", "$2": "bcrypt"}
+
+
+def _explain(hashed: str) -> str:
+    """Return what is wrong with a hash, without the hash."""
+    known = next((name for start, name in _FORMATS.items() if hashed.startswith(start)), None)
+    if known == "bcrypt":
+        return f"the bcrypt hash is malformed, or its cost is above {MOST_COST}"
+    kind = f"a {known} hash" if known else "no hash of a known format"
+    return f"{kind} is not accepted; make a bcrypt hash with `htpasswd -B`"
+
+
+class AccessRules(NamedTuple):
+    """What the settings and the files say at one version."""
+
+    version: tuple[int, int]
+    anonymous: tuple[Rule, ...]
+    access: AccessFile | None
+    htpasswd: Htpasswd | None
+
+    @property
+    def policy(self) -> Policy:
+        """The rules that apply to the requests of everyone."""
+        rules = self.access.rules if self.access is not None else (ALL_TO_USERS,)
+        return Policy((*self.anonymous, *rules))
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of each identity."""
+        return self.access.groups if self.access is not None else {}
+
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """The trusted issuers."""
+        return self.access.issuers if self.access is not None else ()
+
+
+class AccessFiles:
+    """The anonymous rules, the access file and the htpasswd file; files are read when they change.
+
+    A path is empty if there is no such file.
+
+    Raises FileInvalid for a file that cannot be used at the start.
+    """
+
+    def __init__(self, *, anonymous: tuple[str, ...], access_file: str, htpasswd: str) -> None:
+        self._anonymous = parse_anonymous(anonymous)
+        self._access: WatchedFile[AccessFile] | None = None
+        self._htpasswd: WatchedFile[Htpasswd] | None = None
+        if access_file:
+            self._access = WatchedFile(access_file, partial(parse_access_file, name=access_file))
+            for issuer in self._access.content.issuers:
+                if issuer.jwks_file:
+                    read_key_file(issuer)
+        if htpasswd:
+            self._htpasswd = WatchedFile(htpasswd, partial(self._parse_htpasswd, htpasswd))
+
+    def _parse_htpasswd(self, name: str, text: str) -> Htpasswd:
+        """Read the file; a line that cannot be used is an error only at the start."""
+        found = parse_htpasswd(text)
+        if found.problems and self._htpasswd is None:
+            raise FileInvalid(f"{name}: {'; '.join(found.problems)}")
+        for problem in found.problems:
+            log.error("%s: %s; nobody can log in with it", name, problem)
+        return found
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes when one of the files changes; costs one `stat` for each file."""
+        if self._access is None and self._htpasswd is None:
+            return (0, 0)
+        return (_version(self._access), _version(self._htpasswd))
+
+    def read(self) -> AccessRules:
+        """Return what the files say now."""
+        version = self.version
+        access = self._access.content if self._access else None
+        htpasswd = self._htpasswd.content if self._htpasswd else None
+        return AccessRules(version, self._anonymous, access, htpasswd)
+
+
+def _version(file: WatchedFile[Any] | None) -> int:
+    if file is None:
+        return 0
+    file.look()
+    return file.version

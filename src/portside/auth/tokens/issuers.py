@@ -1,0 +1,287 @@
+"""Trusted issuers: others whose tokens are accepted, as the access file names them.
+
+Their tokens are verified with the keys that they publish (RFC 7517).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import string
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import jwt
+import msgspec
+from msgspec import Meta
+
+from portside.auth.files import FileInvalid, WatchedFile
+from portside.auth.grants import Caller, Grants
+from portside.auth.identities import Identity
+from portside.auth.tokens.own import LEEWAY, TokenInvalid
+from portside.stores.access import IdentityKind
+
+FETCH_TIMEOUT = 5.0
+"""Seconds for the whole response with the keys."""
+
+FETCH_PAUSE = 10.0
+"""Seconds between two attempts to fetch keys, however many tokens arrive."""
+
+KEEP = 12
+"""How many times their refresh time keys are used if they cannot be fetched again."""
+
+ALGORITHMS = ("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "EdDSA")
+"""Signatures that are accepted, all of them with public keys."""
+
+log = logging.getLogger(__name__)
+
+Claims = dict[str, Any]
+
+_FORMATTER = string.Formatter()
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class IssuerInvalid(ValueError):
+    """An `[[issuer]]` table that cannot be used; the message is for the person who wrote it."""
+
+
+class ClaimMissing(Exception):
+    """A token of a trusted issuer lacks a claim that names the identity."""
+
+
+class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="kebab"):
+    """One `[[issuer]]` table.
+
+    `identity` is a template of claims, such as `{sub}` or `{repository}/{environment}`. The result
+    is prefixed with `name` and a colon, which no user's name can contain, so that nobody can be
+    mistaken for a user of the registry. `groups_claim` names a claim with a list of groups, which
+    get the same prefix. `jwks_refresh` is in seconds.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+    issuer: str
+    audience: str
+    jwks_file: str = ""
+    jwks_url: str = ""
+    jwks_refresh: Annotated[int, Meta(ge=10)] = 300
+    identity: str = "{sub}"
+    groups_claim: str = ""
+
+    def check(self) -> None:
+        """Refuse settings that could let anybody in; raises IssuerInvalid."""
+        place = f"[[issuer]] {self.name}"
+        if not self.issuer or not self.audience:
+            raise IssuerInvalid(f"{place} needs an issuer and an audience")
+        if bool(self.jwks_file) == bool(self.jwks_url):
+            raise IssuerInvalid(f"{place} needs one of jwks-file and jwks-url")
+        if self.jwks_url and not _is_safe(self.jwks_url):
+            raise IssuerInvalid(f"{place}: jwks-url must be https://, or http:// on this machine")
+        try:
+            parsed = _FORMATTER.parse(self.identity)
+            fields = [field for _, field, _, _ in parsed if field is not None]
+        except ValueError as error:
+            raise IssuerInvalid(f"{place}: identity {self.identity!r}: {error}") from error
+        if not fields or not all(field.replace("_", "a").isalnum() for field in fields):
+            shape = f"{place}: identity must be made of claims in braces, such as {{sub}}"
+            raise IssuerInvalid(shape)
+
+    def identify(self, claims: Claims) -> Identity:
+        """Return the identity that verified claims name; raises ClaimMissing."""
+        pieces: list[str] = []
+        for literal, field, _, _ in _FORMATTER.parse(self.identity):
+            pieces.append(literal)
+            if field is not None:
+                pieces.append(self._claim(claims, field))
+        groups = claims.get(self.groups_claim, []) if self.groups_claim else []
+        if not isinstance(groups, list):
+            groups = [groups]
+        return Identity(
+            name=f"{self.name}:{''.join(pieces)}",
+            kind=IdentityKind.FOREIGN,
+            groups=frozenset(f"{self.name}:{group}" for group in groups if _is_text(group)),
+        )
+
+    def _claim(self, claims: Claims, name: str) -> str:
+        value = claims.get(name)
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not is_number and (value == "" or not _is_text(value)):
+            raise ClaimMissing(f"the token of {self.name} has no claim {name!r} that is a text")
+        return str(value)
+
+
+def check_issuers(issuers: Iterable[Issuer]) -> None:
+    """Refuse invalid issuers, and two that could be confused; raises IssuerInvalid."""
+    names: set[str] = set()
+    urls: set[str] = set()
+    for issuer in issuers:
+        issuer.check()
+        if issuer.name in names or issuer.issuer in urls:
+            twice = f"[[issuer]] {issuer.name}: another one has the same name or issuer"
+            raise IssuerInvalid(twice)
+        names.add(issuer.name)
+        urls.add(issuer.issuer)
+
+
+def _is_text(value: object) -> bool:
+    """Whether a claim is text that can be encoded; JSON can hold lone surrogates."""
+    try:
+        return isinstance(value, str) and value.encode("utf-8") is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    return is_local or (parts.scheme == "https" and bool(parts.hostname))
+
+
+class PublishedKeys:
+    """The keys that one issuer publishes at a URL: fetched when needed, and refreshed."""
+
+    def __init__(
+        self, issuer: Issuer, pool: ThreadPoolExecutor, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._issuer = issuer
+        self._pool = pool
+        self._clock = clock
+        self._client = jwt.PyJWKClient(
+            issuer.jwks_url, cache_jwk_set=False, cache_keys=False, timeout=FETCH_TIMEOUT
+        )
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched = float("-inf")
+        self._tried = float("-inf")
+        self._fetching = asyncio.Lock()
+
+    async def find(self, name: str) -> jwt.PyJWK | None:
+        """Return a key, or None if the issuer publishes none of that name or is unreachable."""
+        # A request whose key is known does not wait while the keys are refreshed.
+        is_enough = self._fetching.locked() and self._known(name) is not None
+        if self._is_due(name) and not is_enough:
+            async with self._fetching:
+                if self._is_due(name):
+                    await self._fetch()
+        return self._known(name)
+
+    def _known(self, name: str) -> jwt.PyJWK | None:
+        return self._keys.get(name) if self._age <= self._issuer.jwks_refresh * KEEP else None
+
+    @property
+    def _age(self) -> float:
+        return self._clock() - self._fetched
+
+    def _is_due(self, name: str) -> bool:
+        is_wanted = name not in self._keys or self._age > self._issuer.jwks_refresh
+        return is_wanted and self._clock() - self._tried > FETCH_PAUSE
+
+    async def _fetch(self) -> None:
+        """Fetch the keys; the pause begins afterwards, so that all who need them wait for them."""
+        loop = asyncio.get_running_loop()
+        try:
+            # The client's own timeout is for each read, and a server can send byte by byte.
+            async with asyncio.timeout(FETCH_TIMEOUT):
+                document = await loop.run_in_executor(self._pool, self._client.fetch_data)
+            self._keys = _keys_of(document)
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            OSError,
+            RecursionError,
+        ) as error:
+            log.warning("the keys of the issuer %s cannot be fetched: %s", self._issuer.name, error)
+            self._tried = self._clock()
+            return
+        self._fetched = self._tried = self._clock()
+
+
+class KeyFile:
+    """The keys of an issuer in a file, which is read again when it changes.
+
+    There are no keys until the file could be used once.
+    """
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+        self._file: WatchedFile[dict[str, jwt.PyJWK]] | None = None
+        try:
+            self._file = read_key_file(issuer)
+        except FileInvalid as error:
+            log.error("%s; no token of the issuer %s is accepted", error, issuer.name)  # noqa: TRY400
+
+    async def find(self, name: str) -> jwt.PyJWK | None:
+        """Return a key, or None if there is none of that name."""
+        if self._file is None:
+            with suppress(FileInvalid):
+                self._file = read_key_file(self._issuer)
+        return self._file.content.get(name) if self._file is not None else None
+
+
+def read_key_file(issuer: Issuer) -> WatchedFile[dict[str, jwt.PyJWK]]:
+    """Read the keys of an issuer that names a file; raises FileInvalid."""
+    return WatchedFile(issuer.jwks_file, partial(_parse_keys, name=issuer.jwks_file))
+
+
+def _parse_keys(text: str, *, name: str) -> dict[str, jwt.PyJWK]:
+    try:
+        found = jwt.PyJWKSet.from_json(text)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise FileInvalid(f"{name} is not a set of keys (RFC 7517): {error}") from error
+    return {key.key_id: key for key in found.keys if key.key_id}
+
+
+def _keys_of(document: Any) -> dict[str, jwt.PyJWK]:
+    """Read a set of keys; an issuer that has withdrawn all of its keys publishes an empty set."""
+    if document == {"keys": []}:
+        return {}
+    found = jwt.PyJWKSet.from_dict(document)
+    return {key.key_id: key for key in found.keys if key.key_id}
+
+
+class TrustedIssuers:
+    """Verifies the tokens of all trusted issuers."""
+
+    def __init__(self, issuers: tuple[Issuer, ...], pool: ThreadPoolExecutor) -> None:
+        self._issuers = {issuer.issuer: issuer for issuer in issuers}
+        self._keys = {
+            issuer.issuer: KeyFile(issuer) if issuer.jwks_file else PublishedKeys(issuer, pool)
+            for issuer in issuers
+        }
+
+    async def read(self, text: str, issuer_name: str) -> Caller:
+        """Return whose token of an issuer this is; raises TokenInvalid."""
+        issuer = self._issuers.get(issuer_name)
+        if issuer is None:
+            raise TokenInvalid("the token is of an issuer that is not trusted here")
+        try:
+            key = await self._keys[issuer_name].find(jwt.get_unverified_header(text).get("kid", ""))
+            if key is None:
+                raise TokenInvalid("the token is signed by a key that is not known here")
+            claims = jwt.decode(
+                text,
+                key,
+                algorithms=list(ALGORITHMS),
+                audience=issuer.audience,
+                issuer=issuer.issuer,
+                leeway=LEEWAY,
+                options={"require": ["iss", "aud", "exp"]},
+            )
+            identity = issuer.identify(claims)
+        except jwt.ExpiredSignatureError as error:
+            raise TokenInvalid("the token has expired") from error
+        except ClaimMissing as error:
+            raise TokenInvalid(str(error)) from error
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            raise TokenInvalid("the token is not valid here") from error
+        grants = Grants.from_claim(claims["access"]) if "access" in claims else None
+        return Caller(identity, grants, int(claims["exp"]))
