@@ -54,6 +54,23 @@ def registry_command(
     return decorate
 
 
+def registrar_command(
+    command: Callable[..., Coroutine[Any, Any, None]],
+) -> Callable[..., None]:
+    """Make a coroutine function a command that gets a registrar as its first argument.
+
+    The registry has to exist.
+    """
+
+    @wraps(command)
+    async def run(**given: Any) -> None:
+        settings = read_settings({name: given.pop(name) for name in REGISTRY})
+        async with opened_registrar(settings) as registrar:
+            await command(registrar, **given)
+
+    return registry_command()(run)
+
+
 async def require_registry(stores: Stores) -> None:
     """Refuse stores that do not contain a registry; raises Unavailable."""
     if not await stores.engine.is_made():

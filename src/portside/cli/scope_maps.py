@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from portside.auth.registrar import (
+    Registrar,
     RegistrarError,
     ScopeMapChange,
     check_spelling,
@@ -21,7 +22,12 @@ from portside.cli.output import (
     show_table,
     shown_time,
 )
-from portside.cli.registry import opened_registrar, opened_registry, read_settings, registry_command
+from portside.cli.registry import (
+    opened_registrar,
+    read_settings,
+    registrar_command,
+    registry_command,
+)
 from portside.spec.actions import acr_names
 from portside.stores.access import ScopeMap, ScopeRule
 
@@ -71,11 +77,10 @@ async def create_scope_map(
 
 @scope_map.command("list")
 @json_option
-@registry_command()
-async def list_scope_maps(*, as_json: bool, **given: Any) -> None:
+@registrar_command
+async def list_scope_maps(registrar: Registrar, *, as_json: bool) -> None:
     """List scope maps by name, with what they allow."""
-    async with opened_registry(read_settings(given)) as stores:
-        found = await stores.access.list_scope_maps()
+    found = await registrar.list_scope_maps()
     if as_json:
         show_json([_document(one) for one in found])
         return
@@ -89,11 +94,10 @@ async def list_scope_maps(*, as_json: bool, **given: Any) -> None:
 @scope_map.command("show")
 @click.argument("name")
 @json_option
-@registry_command()
-async def show_scope_map(*, name: str, as_json: bool, **given: Any) -> None:
+@registrar_command
+async def show_scope_map(registrar: Registrar, *, name: str, as_json: bool) -> None:
     """Show the scope map NAME."""
-    async with opened_registrar(read_settings(given)) as registrar:
-        found = await registrar.get_scope_map(name)
+    found = await registrar.get_scope_map(name)
     if as_json:
         show_json(_document(found))
         return
@@ -123,32 +127,30 @@ async def show_scope_map(*, name: str, as_json: bool, **given: Any) -> None:
     help="Take a pattern away; may be given several times.",
 )
 @click.option("--description", help="Replace the line about what it is for.")
-@registry_command()
+@registrar_command
 async def update_scope_map(
+    registrar: Registrar,
     *,
     name: str,
     repositories: tuple[str, ...],
     without: tuple[str, ...],
     description: str | None,
-    **given: Any,
 ) -> None:
     """Change the scope map NAME, and with it at once what its tokens may do."""
     change = ScopeMapChange(parse_scope_rules(repositories), without, description)
     if change == ScopeMapChange():
         options = "--repository, --remove-repository or --description"
         raise RegistrarError(f"nothing to change; give {options}")
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.change_scope_map(name, change)
+    await registrar.change_scope_map(name, change)
     click.echo(f"Scope map {name} updated.")
 
 
 @scope_map.command("delete")
 @click.argument("name")
-@registry_command()
-async def delete_scope_map(*, name: str, **given: Any) -> None:
+@registrar_command
+async def delete_scope_map(registrar: Registrar, *, name: str) -> None:
     """Delete the scope map NAME, unless a token names it."""
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.remove_scope_map(name)
+    await registrar.remove_scope_map(name)
     click.echo(f"Scope map {name} deleted.")
 
 

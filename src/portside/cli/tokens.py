@@ -12,6 +12,7 @@ import click
 from portside.auth.registrar import (
     PASSWORD_NUMBERS,
     MadePassword,
+    Registrar,
     RegistrarError,
     Registration,
     TokenChange,
@@ -26,8 +27,8 @@ from portside.cli.output import (
     show_table,
     shown_time,
 )
-from portside.cli.registry import opened_registrar, opened_registry, read_settings, registry_command
-from portside.cli.users import FIRST
+from portside.cli.registry import registrar_command
+from portside.cli.users import FIRST, status_of
 from portside.stores.access import IdentityKind, StoredIdentity
 
 END = "30d, 12h, 45m, 2027-01-31 or 2027-01-31T12:00:00Z"
@@ -70,9 +71,9 @@ def token() -> None:
 @click.option("--scope-map", required=True, metavar="MAP", help="What the token may do.")
 @_expires_option
 @json_option
-@registry_command()
+@registrar_command
 async def create_token(
-    *, name: str, scope_map: str, expires: str | None, as_json: bool, **given: Any
+    registrar: Registrar, *, name: str, scope_map: str, expires: str | None, as_json: bool
 ) -> None:
     """Create the token NAME, and print its passwords.
 
@@ -80,8 +81,7 @@ async def create_token(
     shown again.
     """
     end = parse_expiry(expires, now()) if expires is not None else None
-    async with opened_registrar(read_settings(given)) as registrar:
-        made = await registrar.add_token(name, scope_map, expires=end)
+    made = await registrar.add_token(name, scope_map, expires=end)
     if as_json:
         show_json(_created_document(made))
     else:
@@ -94,11 +94,10 @@ async def create_token(
 
 @token.command("list")
 @json_option
-@registry_command()
-async def list_tokens(*, as_json: bool, **given: Any) -> None:
+@registrar_command
+async def list_tokens(registrar: Registrar, *, as_json: bool) -> None:
     """List tokens by name."""
-    async with opened_registry(read_settings(given)) as stores:
-        found = await stores.access.list_identities(IdentityKind.TOKEN)
+    found = await registrar.list_identities(IdentityKind.TOKEN)
     if as_json:
         show_json([_document(one) for one in found])
         return
@@ -119,11 +118,10 @@ async def list_tokens(*, as_json: bool, **given: Any) -> None:
 @token.command("show")
 @click.argument("name")
 @json_option
-@registry_command()
-async def show_token(*, name: str, as_json: bool, **given: Any) -> None:
+@registrar_command
+async def show_token(registrar: Registrar, *, name: str, as_json: bool) -> None:
     """Show the token NAME, without its passwords."""
-    async with opened_registrar(read_settings(given)) as registrar:
-        found = await registrar.get(name, IdentityKind.TOKEN)
+    found = await registrar.get(name, IdentityKind.TOKEN)
     if as_json:
         show_json(_document(found))
         return
@@ -144,15 +142,15 @@ async def show_token(*, name: str, as_json: bool, **given: Any) -> None:
 @_expires_option
 @click.option("--no-expiry", is_flag=True, help="Let the token never end.")
 @click.option("--status", type=click.Choice(["enabled", "disabled"]), help="Let it in, or not.")
-@registry_command()
+@registrar_command
 async def update_token(
+    registrar: Registrar,
     *,
     name: str,
     scope_map: str | None,
     expires: str | None,
     no_expiry: bool,
     status: str | None,
-    **given: Any,
 ) -> None:
     """Change the token NAME; its passwords stay."""
     if expires is not None and no_expiry:
@@ -166,18 +164,16 @@ async def update_token(
     if change == TokenChange():
         options = "--scope-map, --expires, --no-expiry or --status"
         raise RegistrarError(f"nothing to change; give {options}")
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.change_token(name, change)
+    await registrar.change_token(name, change)
     click.echo(f"Token {name} updated.")
 
 
 @token.command("delete")
 @click.argument("name")
-@registry_command()
-async def delete_token(*, name: str, **given: Any) -> None:
+@registrar_command
+async def delete_token(registrar: Registrar, *, name: str) -> None:
     """Delete the token NAME; its passwords end at once."""
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.remove(name, IdentityKind.TOKEN)
+    await registrar.remove(name, IdentityKind.TOKEN)
     click.echo(f"Token {name} deleted.")
 
 
@@ -191,14 +187,15 @@ async def delete_token(*, name: str, **given: Any) -> None:
     help="Which password to make anew.",
 )
 @json_option
-@registry_command()
-async def regenerate_password(*, name: str, number: str, as_json: bool, **given: Any) -> None:
+@registrar_command
+async def regenerate_password(
+    registrar: Registrar, *, name: str, number: str, as_json: bool
+) -> None:
     """Make a password of the token NAME anew, and print it; the other one stays.
 
     The old password ends at once. The new one cannot be shown again.
     """
-    async with opened_registrar(read_settings(given)) as registrar:
-        made = await registrar.regenerate(name, int(number))
+    made = await registrar.regenerate(name, int(number))
     if as_json:
         show_json({"name": name, "passwords": [_password_document(made)]})
     else:
@@ -228,7 +225,7 @@ def _document(found: StoredIdentity) -> dict[str, Any]:
     return {
         "name": found.name,
         "scope_map": found.scope_map,
-        "status": _status(found),
+        "status": status_of(found),
         "expires": iso_time(found.expires),
         "created": iso_time(found.created),
         "passwords": [
@@ -238,11 +235,7 @@ def _document(found: StoredIdentity) -> dict[str, Any]:
     }
 
 
-def _status(found: StoredIdentity) -> str:
-    return "enabled" if found.enabled else "disabled"
-
-
 def _shown_status(found: StoredIdentity) -> str:
     """Give the status, or the news that it no longer matters."""
     is_over = found.expires is not None and found.expires <= now()
-    return "expired" if is_over else _status(found)
+    return "expired" if is_over else status_of(found)

@@ -10,15 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
-from portside.auth.registrar import RegistrarError, Registration, check_name
+from portside.auth.registrar import Registrar, RegistrarError, Registration, check_name
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import (
     REGISTRY,
     opened_registrar,
-    opened_registry,
     read_settings,
-    registry_command,
+    registrar_command,
 )
 from portside.config import Settings
 from portside.stores.access import IdentityKind, StoredIdentity
@@ -93,16 +92,15 @@ async def _add(settings: Settings, name: str, password: str) -> Registration:
 
 @user.command("list")
 @json_option
-@registry_command()
-async def list_users(*, as_json: bool, **given: Any) -> None:
+@registrar_command
+async def list_users(registrar: Registrar, *, as_json: bool) -> None:
     """List users by name."""
-    async with opened_registry(read_settings(given)) as stores:
-        found = await stores.access.list_identities(IdentityKind.USER)
+    found = await registrar.list_identities(IdentityKind.USER)
     if as_json:
         show_json([_document(identity) for identity in found])
         return
     rows = [
-        (one.name, _status(one), shown_time(one.created), shown_time(_password_changed(one)))
+        (one.name, status_of(one), shown_time(one.created), shown_time(_password_changed(one)))
         for one in found
     ]
     show_table(("name", "status", "created", "password changed"), rows, empty="No users.")
@@ -110,14 +108,13 @@ async def list_users(*, as_json: bool, **given: Any) -> None:
 
 @user.command("remove")
 @click.argument("name")
-@registry_command()
-async def remove_user(*, name: str, **given: Any) -> None:
+@registrar_command
+async def remove_user(registrar: Registrar, *, name: str) -> None:
     """Remove the user NAME; logins with the name end at once.
 
     A registry that had users asks for credentials even when the last one is gone.
     """
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.remove(name, IdentityKind.USER)
+    await registrar.remove(name, IdentityKind.USER)
     click.echo(f"User {name} removed.")
 
 
@@ -148,34 +145,33 @@ async def _change_password(settings: Settings, name: str, password: str) -> None
 
 @user.command("disable")
 @click.argument("name")
-@registry_command()
-async def disable_user(*, name: str, **given: Any) -> None:
+@registrar_command
+async def disable_user(registrar: Registrar, *, name: str) -> None:
     """Let the user NAME no longer in, and keep the password."""
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.enable_user(name, enabled=False)
+    await registrar.enable_user(name, enabled=False)
     click.echo(f"User {name} disabled.")
 
 
 @user.command("enable")
 @click.argument("name")
-@registry_command()
-async def enable_user(*, name: str, **given: Any) -> None:
+@registrar_command
+async def enable_user(registrar: Registrar, *, name: str) -> None:
     """Let the user NAME in again."""
-    async with opened_registrar(read_settings(given)) as registrar:
-        await registrar.enable_user(name, enabled=True)
+    await registrar.enable_user(name, enabled=True)
     click.echo(f"User {name} enabled.")
 
 
 def _document(identity: StoredIdentity) -> dict[str, Any]:
     return {
         "name": identity.name,
-        "status": _status(identity),
+        "status": status_of(identity),
         "created": iso_time(identity.created),
         "password_changed": iso_time(_password_changed(identity)),
     }
 
 
-def _status(identity: StoredIdentity) -> str:
+def status_of(identity: StoredIdentity) -> str:
+    """Return the status of a user or a token, as lists show it."""
     return "enabled" if identity.enabled else "disabled"
 
 
