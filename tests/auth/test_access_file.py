@@ -121,8 +121,8 @@ MISTAKES = [
     (issuer(name="a:b"), "name"),
     (issuer(name=""), "name"),
     (issuer(name="ci\\n"), "name"),
-    (issuer(issuer=""), "[[issuer]] ci needs an issuer"),
-    (issuer(audience=""), "[[issuer]] ci needs an issuer"),
+    (issuer(issuer=""), "[[issuer]] ci: issuer and audience"),
+    (issuer(audience=""), "[[issuer]] ci: issuer and audience"),
     (ISSUER.replace('audience = "r"\n', ""), "audience"),
     (issuer(identity="nobody"), "[[issuer]] ci: identity"),
     (issuer(identity="{sub"), "[[issuer]] ci: identity"),
@@ -132,8 +132,8 @@ MISTAKES = [
     (issuer(identity="{sub[0]}"), "[[issuer]] ci: identity"),
     (issuer(identity=""), "[[issuer]] ci: identity"),
     (issuer(colour="red"), "colour"),
-    (issuer(**{"jwks-file": "keys.json"}), "one of jwks-file and jwks-url"),
-    (ISSUER.replace("jwks-url", "#"), "one of jwks-file and jwks-url"),
+    (issuer(**{"jwks-file": "keys.json"}), "either jwks-file or jwks-url"),
+    (ISSUER.replace("jwks-url", "#"), "either jwks-file or jwks-url"),
     (ISSUER + "jwks-refresh = 1", "jwks"),
     (ISSUER + ISSUER, "[[issuer]] ci"),
     (ISSUER + issuer(name="other"), "[[issuer]] other"),
@@ -174,7 +174,7 @@ class TestMistakes:
     )
     def test_unsafe_url(self, url: str) -> None:
         """Keys come over TLS, or from this machine: whoever can forge them is anybody."""
-        with pytest.raises(FileInvalid, match=r"\[\[issuer\]\] ci: jwks-url must be"):
+        with pytest.raises(FileInvalid, match=r"\[\[issuer\]\] ci: jwks-url must begin"):
             parse_access_file(issuer(**{"jwks-url": url}), name="access.toml")
 
     @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_mistakes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert [file.content for _ in range(3)] == ["good"] * 3
         assert file.version == 1
         (record,) = caplog.records
-        assert record.getMessage().endswith("what it said before still holds")
+        assert record.getMessage().endswith("keeping its previous content")
     path.write_text("better")
     assert (file.content, file.version) == ("better", 2)
 

@@ -48,9 +48,9 @@ class TestLines:
             ("$apr1$salt$hash123456789012345678", "MD5"),
             ("$5$rounds=5000$salt$hash", "SHA-256"),
             ("$6$salt$hash", "SHA-512"),
-            ("rqXexS6ZhobKA", "no hash"),
-            ("plain-password", "no hash"),
-            ("", "no hash"),
+            ("rqXexS6ZhobKA", "unknown hash format"),
+            ("plain-password", "unknown hash format"),
+            ("", "unknown hash format"),
             (HASHED[:-1], "bcrypt"),
             (HASHED + "a", "bcrypt"),
             (HASHED + ":extra", "bcrypt"),
@@ -75,7 +75,7 @@ class TestLines:
     def test_no_entry(self, line: str) -> None:
         """A line without a name or a colon is refused with its number, and not shown."""
         found = parse_htpasswd(line)
-        assert (found.hashes, found.problems) == ({}, ["line 1 is not of the form NAME:HASH"])
+        assert (found.hashes, found.problems) == ({}, ["line 1: expected NAME:HASH"])
 
     def test_twice(self) -> None:
         """Of two lines for a name the first counts."""

@@ -104,7 +104,7 @@ class TestKinds:
         """It is refused before the server meets it."""
         certificate, key = write_pair(tmp_path, UNSUPPORTED[kind]())
         reason = refusal(certificate, key)
-        assert reason.startswith(f"the key {key} is of a kind that the server does not support")
+        assert reason.startswith(f"the key {key} is of a type that the server does not support")
 
 
 class TestFiles:
@@ -129,8 +129,8 @@ class TestFiles:
 
     def test_exchanged(self, pair: tuple[Path, Path]) -> None:
         certificate, key = pair
-        assert refusal(key, certificate).endswith("not a certificate in PEM: it holds a key")
-        assert refusal(certificate, certificate).endswith("in PEM: it holds a certificate")
+        assert refusal(key, certificate).endswith("not a certificate in PEM: it contains a key")
+        assert refusal(certificate, certificate).endswith("in PEM: it contains a certificate")
 
     def test_not_pem(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
         certificate, key = pair
@@ -166,7 +166,7 @@ class TestFiles:
         _, _, signature = content.public_bytes(serialization.Encoding.DER).partition(signed)
         older = base64.encodebytes(sequence(sequence(unversioned) + signature)).decode()
         certificate.write_text(f"-----BEGIN CERTIFICATE-----\n{older}-----END CERTIFICATE-----\n")
-        assert f"the certificate {certificate} is of version 1" in refusal(certificate, key)
+        assert f"the certificate {certificate} has version 1" in refusal(certificate, key)
 
     def test_unreadable(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
         certificate, key = pair

@@ -18,7 +18,7 @@ from portside.auth.passwords import verify
 from support.commands import FAST, Commands
 from support.server import RunningRegistry, running_registry
 
-FIRST = "This is the first identity: the registry asks for credentials from now on.\n"
+FIRST = "This is the first identity: the registry now requires authentication.\n"
 SECRET = "correct horse"  # noqa: S105  # the password of users who live for a second
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -93,9 +93,9 @@ class TestAdd:
         [
             (b"", "a password cannot be empty"),
             (b"\n", "a password cannot be empty"),
-            (b"x" * 73, "a password may have 72 bytes at most"),
-            (b"a\0b", "cannot hold the character NUL"),
-            (b"\xff", "is not UTF-8"),
+            (b"x" * 73, "a password can have at most 72 bytes"),
+            (b"a\0b", "cannot contain the character NUL"),
+            (b"\xff", "is not valid UTF-8"),
         ],
     )
     def test_bad_password(self, data: Path, given: bytes, expected: str) -> None:
@@ -109,10 +109,10 @@ class TestAdd:
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
-            ("al:ice", "'al:ice' cannot be a name"),
-            ("", "'' cannot be a name"),
+            ("al:ice", "invalid name 'al:ice'"),
+            ("", "invalid name ''"),
             ("a" * 65, "1 to 64 letters"),
-            ("anonymous", "anonymous cannot be a name"),
+            ("anonymous", "the name anonymous is reserved"),
             ("00000000-0000-0000-0000-000000000000", "when the password is a token"),
         ],
     )
@@ -124,19 +124,19 @@ class TestAdd:
     def test_taken_name(self, portside: Commands) -> None:
         """Users and tokens share their names; the password is not asked for in vain."""
         portside.add_user("alice", SECRET)
-        assert "there is a user named alice already" in portside.refused("user", "add", "alice")
+        assert "a user named alice already exists" in portside.refused("user", "add", "alice")
         with portside.registrar() as registrar:
             asyncio.run(registrar.add_scope_map("none", (), description=""))
             asyncio.run(registrar.add_token("ci", "none", expires=None))
-        assert "there is a token named ci already" in portside.refused("user", "add", "ci")
+        assert "a token named ci already exists" in portside.refused("user", "add", "ci")
         assert "ci is a token" in portside.refused("user", "remove", "ci")
 
     def test_no_way_to_say_a_password(self, portside: Commands) -> None:
         """Without a terminal, the options are named; two at once are one too many."""
         message = portside.refused("user", "add", "alice")
-        assert "give --password-stdin or --password-file FILE" in message
+        assert "use --password-stdin or --password-file FILE" in message
         both = ("--password-stdin", "--password-file", "x")
-        assert "give one of" in portside.refused("user", "add", "alice", *both)
+        assert "use either" in portside.refused("user", "add", "alice", *both)
         absent = ("--password-file", "absent")
         assert "cannot read absent" in portside.refused("user", "add", "alice", *absent)
 
@@ -181,7 +181,7 @@ class TestTerminal:
         """It asks again where the two differ."""
         terminal = Terminal("user", "add", "alice", "--data", str(portside.data))
         for first, second in ((SECRET, "horse"), (SECRET, SECRET)):
-            terminal.answer("Password of alice: ", first)
+            terminal.answer("Password for alice: ", first)
             terminal.answer("Repeat for confirmation: ", second)
         assert terminal.finish() == 0
         assert "do not match" in terminal.shown
@@ -192,7 +192,7 @@ class TestTerminal:
     def test_interrupted(self, portside: Commands) -> None:
         """Ctrl-C and Ctrl-D end it without a user and without a traceback."""
         terminal = Terminal("user", "add", "alice", "--data", str(portside.data))
-        terminal.answer("Password of alice: ", "\x04")
+        terminal.answer("Password for alice: ", "\x04")
         assert terminal.finish() != 0
         assert "Traceback" not in terminal.shown
         assert portside.do("user", "list") == "No users.\n"

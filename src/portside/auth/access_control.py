@@ -205,7 +205,7 @@ class AccessControl:
             return await self._verify_token_password(snapshot, given.password)
         await self._limits.check(address, given.name)
         if self._logins >= MAX_LOGINS:
-            raise TooManyRequests(1, "too many logins at the same time; try again")
+            raise TooManyRequests(1, "too many concurrent logins; try again")
         self._logins += 1
         try:
             async with self._limiter:
@@ -225,7 +225,7 @@ class AccessControl:
         caller = await directory.caller(found, stamp) if found is not None and stamp else None
         if caller is None:
             await self._limits.note_failure(address, given.name)
-            raise CredentialsInvalid("the name or the password is wrong")
+            raise CredentialsInvalid("wrong name or password")
         return caller
 
     async def _verify_token_password(self, snapshot: Snapshot, token: str) -> Caller:
@@ -233,7 +233,7 @@ class AccessControl:
         try:
             return await self.exchange(snapshot, token)
         except TokenInvalid as error:
-            raise CredentialsInvalid("the name or the password is wrong") from error
+            raise CredentialsInvalid("wrong name or password") from error
 
     def _memory(self, caller: Caller) -> float:
         """Return for how many seconds verified credentials are remembered, at most to their end."""
@@ -272,7 +272,7 @@ class AccessControl:
     async def _current(self, snapshot: Snapshot, claims: TokenClaims) -> Caller:
         """Return the bearer of a token as it is now, limited to what the token allows.
 
-        Raises TokenInvalid if the credentials that the token was made for are no longer valid.
+        Raises TokenInvalid if the credentials that the token was issued for are no longer valid.
         """
         bearer = await self._bearer(snapshot, claims)
         return bearer.ending(claims.expires)._replace(grants=claims.grants)
@@ -284,13 +284,13 @@ class AccessControl:
         if claimed.kind is IdentityKind.FOREIGN:
             trusted = {issuer.name for issuer in self._issuers}
             if claimed.name.partition(":")[0] not in trusted:
-                raise TokenInvalid("the token was made for one of an issuer not trusted here")
+                raise TokenInvalid("the token is for an identity of an issuer that is not trusted")
             return Caller(claimed)
         directory = snapshot.directory
         found = await directory.find(claimed.name)
         current = await directory.caller(found, claimed.stamp) if found is not None else None
         if current is None:
-            raise TokenInvalid("the credentials that the token was made for are no longer valid")
+            raise TokenInvalid("the credentials that the token was issued for are no longer valid")
         return current
 
     def access_token(self, snapshot: Snapshot, caller: Caller, grants: Grants) -> tuple[str, int]:

@@ -128,8 +128,8 @@ def parse_anonymous(texts: tuple[str, ...]) -> tuple[Rule, ...]:
     for text in texts:
         pattern, colon, actions = text.rpartition(":")
         if not colon:
-            shape = f"anonymous: {text!r} is not of the form PATTERN:ACTIONS, such as public/*:pull"
-            raise FileInvalid(shape)
+            shape = "expected PATTERN:ACTIONS, such as public/*:pull"
+            raise FileInvalid(f"anonymous: invalid rule {text!r}: {shape}")
         try:
             rule = Rule(
                 f"--anonymous {text}",
@@ -165,7 +165,7 @@ def parse_htpasswd(text: str) -> Htpasswd:
             continue
         name, colon, hashed = entry.partition(":")
         if not colon or not name:
-            found.problems.append(f"line {number} is not of the form NAME:HASH")
+            found.problems.append(f"line {number}: expected NAME:HASH")
         elif cost_of(hashed) is None:
             found.problems.append(f"line {number}: {_explain(hashed)}")
         else:
@@ -180,9 +180,9 @@ def _explain(hashed: str) -> str:
     """Return what is wrong with a hash, without the hash."""
     known = next((name for start, name in _FORMATS.items() if hashed.startswith(start)), None)
     if known == "bcrypt":
-        return f"the bcrypt hash is malformed, or its cost is above {MOST_COST}"
-    kind = f"a {known} hash" if known else "no hash of a known format"
-    return f"{kind} is not accepted; make a bcrypt hash with `htpasswd -B`"
+        return f"malformed bcrypt hash, or a cost above {MOST_COST}"
+    problem = f"{known} hashes are not accepted" if known else "unknown hash format"
+    return f"{problem}; create a bcrypt hash with `htpasswd -B`"
 
 
 class AccessRules(NamedTuple):
@@ -236,7 +236,7 @@ class AccessFiles:
         if found.problems and self._htpasswd is None:
             raise FileInvalid(f"{name}: {'; '.join(found.problems)}")
         for problem in found.problems:
-            log.error("%s: %s; nobody can log in with it", name, problem)
+            log.error("%s: %s; the line is ignored", name, problem)
         return found
 
     @property

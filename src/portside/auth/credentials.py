@@ -43,8 +43,8 @@ def parse_authorization(header: str | None) -> BasicCredentials | BearerCredenti
     try:
         decoded = base64.b64decode(value, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-        raise CredentialsMalformed("the Basic credentials are not base64 of UTF-8") from error
+        raise CredentialsMalformed("the Basic credentials are not UTF-8 text in base64") from error
     name, colon, password = decoded.partition(":")
     if not colon:
-        raise CredentialsMalformed("the Basic credentials lack a colon")
+        raise CredentialsMalformed("the Basic credentials have no colon")
     return BasicCredentials(name, password) if name or password else None

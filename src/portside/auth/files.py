@@ -45,7 +45,7 @@ class WatchedFile(Generic[Content]):
             try:
                 self._content = self._read()
             except FileInvalid as error:
-                log.error("%s; what it said before still holds", error)  # noqa: TRY400
+                log.error("%s; keeping its previous content", error)  # noqa: TRY400
             else:
                 self.version += 1
 
@@ -54,7 +54,7 @@ class WatchedFile(Generic[Content]):
             with open(self.path, encoding="utf-8") as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            reason = error.strerror if isinstance(error, OSError) else "not valid UTF-8"
             raise FileInvalid(f"cannot read {self.path}: {reason}") from error
         return self._parse(text)
 

@@ -49,8 +49,8 @@ def parse_identity_name(text: str) -> str:
     """
     if _NAME.fullmatch(text) is None:
         shape = (
-            f"{text[:80]!r} cannot be a name: 1 to 64 letters, digits, '_', '.', '-', '@' or '+',"
-            " with a letter, a digit or '_' at both ends"
+            f"invalid name {text[:80]!r}: expected 1 to 64 letters, digits, '_', '.', '-', '@' or"
+            " '+', with a letter, a digit or '_' at both ends"
         )
         raise IdentityNameInvalid(shape)
     return text

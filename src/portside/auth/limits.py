@@ -36,7 +36,7 @@ class LoginLimits:
         for_name = await self._store.count_failures(address, name[:LONGEST_NAME], since)
         for_all = await self._store.count_failures(address, None, since)
         if for_name >= self._failures or for_all >= self._failures * ALL_NAMES:
-            wait = f"too many failed attempts to log in; wait {self._window} seconds"
+            wait = f"too many failed logins; try again in {self._window} seconds"
             raise TooManyRequests(self._window, wait)
 
     async def note_failure(self, address: str, name: str) -> None:

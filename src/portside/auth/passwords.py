@@ -48,13 +48,13 @@ def hash_password(password: str, *, cost: int) -> str:
     try:
         encoded = password.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise PasswordInvalid("a password must be text in UTF-8") from error
+        raise PasswordInvalid("the password is not valid UTF-8") from error
     if not encoded:
         raise PasswordInvalid("a password cannot be empty")
     if len(encoded) > MAX_BYTES:
-        raise PasswordInvalid(f"a password may have {MAX_BYTES} bytes at most")
+        raise PasswordInvalid(f"a password can have at most {MAX_BYTES} bytes")
     if b"\0" in encoded:
-        raise PasswordInvalid("a password cannot hold the character NUL")
+        raise PasswordInvalid("a password cannot contain the character NUL")
     return bcrypt.hashpw(encoded, bcrypt.gensalt(cost)).decode("ascii")
 
 

@@ -34,8 +34,8 @@ MAX_DESCRIPTION = 256
 """Characters: what fits in a line or two of a list."""
 
 RESERVED = {
-    TOKEN_USER: "the name that clients give when the password is a token",
-    "anonymous": "what those who send no credentials are called",
+    TOKEN_USER: "clients send it when the password is a token",
+    "anonymous": "it denotes requests without credentials",
 }
 
 
@@ -127,7 +127,7 @@ class Registrar:
         check_name(name)
         found = await self._store.get_identity(name)
         if found is not None:
-            raise RegistrarError(f"there is a {found.kind} named {name} already")
+            raise RegistrarError(f"a {found.kind} named {name} already exists")
 
     async def add_user(self, name: str, password: str, *, cost: int) -> Registration:
         """Add a user with a password that a person chose."""
@@ -211,7 +211,7 @@ class Registrar:
         _check_description(description)
         scope_map = ScopeMap(name, self._clock(), description, _by_pattern(rules))
         if not await self._store.add_scope_map(scope_map):
-            raise RegistrarError(f"there is a scope map named {name} already")
+            raise RegistrarError(f"a scope map named {name} already exists")
         return scope_map
 
     async def change_scope_map(self, name: str, change: ScopeMapChange) -> ScopeMap:
@@ -220,7 +220,7 @@ class Registrar:
         named = {rule.pattern for rule in (await self.get_scope_map(name)).rules}
         for pattern in change.without:
             if pattern not in named:
-                raise RegistrarError(f"the scope map {name} does not name {pattern[:80]!r}")
+                raise RegistrarError(f"the scope map {name} has no pattern {pattern[:80]!r}")
         changed = await self._store.change_scope_map(name, change.apply)
         return changed or await self.get_scope_map(name)
 
@@ -231,12 +231,13 @@ class Registrar:
             await self.get_scope_map(name)
         elif needed_by:
             tokens = ", ".join(needed_by)
-            raise RegistrarError(f"the scope map {name} is needed by the tokens: {tokens}")
+            raise RegistrarError(f"the scope map {name} is used by these tokens: {tokens}")
 
     async def _register(self, identity: StoredIdentity) -> Registration:
         is_first = not (await self._store.access_state()).closed
         if not await self._store.add_identity(identity):
-            raise RegistrarError(f"{identity.name} was taken, or its scope map deleted, meanwhile")
+            taken = f"another command has just taken the name {identity.name}"
+            raise RegistrarError(f"{taken}, or deleted the scope map")
         return Registration(identity, is_first)
 
     async def _change(
@@ -249,7 +250,7 @@ class Registrar:
 
     def _require_future(self, expires: int | None) -> None:
         if expires is not None and expires <= self._clock():
-            raise RegistrarError("a token cannot expire before it is used; name a later time")
+            raise RegistrarError("the expiry time is in the past; choose a later time")
 
 
 def check_spelling(text: str) -> None:
@@ -264,7 +265,7 @@ def check_name(text: str) -> None:
     """Refuse a name that no identity can have; raises RegistrarError."""
     check_spelling(text)
     if text in RESERVED:
-        raise RegistrarError(f"{text} cannot be a name: it is {RESERVED[text]}")
+        raise RegistrarError(f"the name {text} is reserved: {RESERVED[text]}")
 
 
 def parse_scope_rules(texts: Iterable[str]) -> tuple[ScopeRule, ...]:
@@ -278,7 +279,7 @@ def parse_scope_rules(texts: Iterable[str]) -> tuple[ScopeRule, ...]:
         if not colon:
             example = "team/*:content/read,metadata/read"
             raise RegistrarError(
-                f"{text[:80]!r} is not of the form PATTERN:ACTIONS, such as {example}"
+                f"invalid rule {text[:80]!r}: expected PATTERN:ACTIONS, such as {example}"
             )
         try:
             pattern = RepositoryPattern.parse(pattern_text)
@@ -310,7 +311,7 @@ def _by_pattern(rules: Iterable[ScopeRule]) -> tuple[ScopeRule, ...]:
 
 def _check_description(text: str) -> None:
     if len(text) > MAX_DESCRIPTION or not text.isprintable():
-        shape = f"a description is one line of at most {MAX_DESCRIPTION} characters"
+        shape = f"a description must be one line of at most {MAX_DESCRIPTION} characters"
         raise RegistrarError(shape)
 
 

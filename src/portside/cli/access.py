@@ -1,4 +1,4 @@
-"""`portside access`: why somebody may do something, or may not."""
+"""`portside access`: which rule allows or denies an action."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from portside.spec.names import RepositoryName
 from portside.stores.access import IdentityKind
 
 NOBODY = ("-", str(IdentityKind.ANONYMOUS))
-"""How the command line calls those who send no credentials."""
+"""How the command line names requests without credentials."""
 
-NO_RULE = "no rule is about it, and what no rule is about is denied"
+NO_RULE = "no rule matches; denied by default"
 
 
 class Question(NamedTuple):
-    """Who wants to do what where."""
+    """Whether an identity may do an action in a repository."""
 
     who: str
     groups: frozenset[str]
@@ -37,9 +37,9 @@ class Question(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Whether it is allowed and why; `rules` is what the rules say where they were asked.
+    """Whether the action is allowed, and why; `rules` is what the rules say, if they were asked.
 
-    `kind` is None if nobody has the name.
+    `kind` is None if no identity has the name.
     """
 
     kind: IdentityKind | None
@@ -50,7 +50,7 @@ class Explanation(NamedTuple):
 
 @click.group("access", cls=CommandGroup)
 def access() -> None:
-    """Find out who may do what."""
+    """Show how access is decided."""
 
 
 @access.command("explain")
@@ -62,7 +62,7 @@ def access() -> None:
     "groups",
     multiple=True,
     metavar="GROUP",
-    help="Group of an identity of another issuer, such as ci:deploy; may be given several times.",
+    help="Group of an identity of a trusted issuer, such as ci:deploy; repeatable.",
 )
 @json_option
 @registry_command("open", "anonymous", "htpasswd", "access")
@@ -75,12 +75,12 @@ async def explain(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Tell whether IDENTITY may do ACTION in REPOSITORY, by which rule, and why not by another.
+    """Explain whether IDENTITY may do ACTION in REPOSITORY, and which rule decides.
 
-    IDENTITY is a user or a token; a hyphen is whoever sends no credentials; a name with a colon,
-    such as ci:team/app, is an identity of a trusted issuer. ACTION is pull, push, delete,
-    metadata_read or metadata_write, or ACR's word for it, such as content/read. The exit code is 0
-    if it is allowed and 1 if it is denied.
+    IDENTITY is a user or a token, a hyphen for requests without credentials, or an identity of a
+    trusted issuer, such as ci:team/app. ACTION is pull, push, delete, metadata_read or
+    metadata_write, or ACR's name for it, such as content/read. The exit code is 0 if the action is
+    allowed and 1 if it is denied.
     """
     settings = read_settings(given)
     question = _ask(identity, groups, action, repository)
@@ -103,18 +103,18 @@ def _ask(who: str, groups: tuple[str, ...], action: str, repository: str) -> Que
         raise RegistrarError(f"{action[:80]!r} is more than one action; ask for one at a time")
     issuer, colon, _ = who.partition(":")
     if groups and not colon:
-        raise RegistrarError("--group is for identities of other issuers, such as ci:team/app")
+        raise RegistrarError("--group needs an identity of a trusted issuer, such as ci:team/app")
     for group in groups:
         if not group.startswith(f"{issuer}:"):
-            shape = f"groups of {issuer} are named with it, such as {issuer}:deploy"
-            raise RegistrarError(f"{shape}, not {group[:80]!r}")
+            shape = f"groups of {issuer} begin with its name, such as {issuer}:deploy"
+            raise RegistrarError(f"invalid group {group[:80]!r}: {shape}")
     name = "" if who in NOBODY else who
     (only,) = actions
     return Question(name, frozenset(groups), only, RepositoryName.parse(repository))
 
 
 async def _explain(settings: Settings, stores: Stores, question: Question) -> Explanation:
-    """Ask everything that a request would, in the same order; raises FileInvalid."""
+    """Check all that a request would, in the same order; raises FileInvalid."""
     files = AccessFiles(
         anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
     )
@@ -123,7 +123,7 @@ async def _explain(settings: Settings, stores: Stores, question: Question) -> Ex
     identity, obstacle = await _find(stores, rules, question)
     kind = identity.kind if identity is not None else None
     if settings.open or not is_closed:
-        reason = "the registry has no access control: everybody may do everything"
+        reason = "access control is off: everyone may do everything"
         return Explanation(kind, allowed=True, reason=reason)
     if identity is None:
         return Explanation(kind, allowed=False, reason=obstacle)
@@ -149,20 +149,20 @@ async def _find(
     directory = Directory(stores.access, rules.htpasswd, rules.groups, now)
     found = await directory.find(name)
     if found is None:
-        return None, f"nobody is named {name!r}"
+        return None, f"there is no user or token named {name!r}"
     obstacle = directory.obstacle(found)
     return await directory.identify(found), obstacle and f"{found.kind} {name} {obstacle}"
 
 
 def _why_not(rule: Rule, winner: Rule) -> str:
-    """Say why a rule that was about the same did not decide."""
+    """Return why another rule that matches does not decide."""
     if rule.pattern.specificity < winner.pattern.specificity:
         return "its repositories are less specific"
     if rule.subjects < winner.subjects:
         return "its identities are less specific"
     if rule.allows and not winner.allows:
-        return "it is as specific, and denial wins"
-    return "it says the same"
+        return "it is equally specific, and denial wins"
+    return "it has the same effect"
 
 
 def _show(question: Question, found: Explanation) -> None:

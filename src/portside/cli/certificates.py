@@ -1,4 +1,4 @@
-"""The certificate and the key of TLS: what is wrong with them, before the server meets it."""
+"""Checks of the TLS certificate and its key, with an explanation of what is wrong."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from cryptography.hazmat.primitives.serialization import (
 from portside.cli.errors import CertificateInvalid
 
 RSA_SIZES = (2048, 3072, 4096)
-"""Bits: ring, with which the server signs, takes no others."""
+"""Bits. The server signs with ring, which supports no other sizes."""
 
 CURVES = (ec.SECP256R1, ec.SECP384R1)
-"""Of P-521, ring verifies signatures, and makes none."""
+"""ring verifies signatures with P-521, but cannot sign with it."""
 
-KINDS = "RSA with 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519 are"
+KINDS = "RSA with 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519 are supported"
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def check_certificate(certificate_path: str, key_path: str) -> None:
-    """Find out whether the server can use a certificate and its key; raises CertificateInvalid.
+    """Check that the server can use a certificate and its key; raises CertificateInvalid.
 
-    The server itself would ask for the password of an encrypted key on the terminal, and has no
-    words for most of the rest.
+    The server itself would prompt for the password of an encrypted key, and does not explain most
+    other problems.
     """
     certificate = _read_certificate(certificate_path)
     key = _read_key(key_path)
     _check_kind(key, key_path)
     if _written(key.public_key()) != _written(_public_key(certificate, certificate_path)):
         foreign = f"the key {key_path} does not belong to the certificate {certificate_path}"
-        raise CertificateInvalid(f"{foreign}, or that of the server is not the first one there")
+        raise CertificateInvalid(f"{foreign}, or that is not the first certificate in the file")
 
 
 def _read(path: str, what: str) -> bytes:
@@ -55,14 +55,14 @@ def _read_certificate(path: str) -> x509.Certificate:
     content = _read(path, "certificate")
     if b"-----BEGIN CERTIFICATE-----" not in content:
         has_key = b"PRIVATE KEY-----" in content
-        found = "it holds a key" if has_key else "there is no BEGIN CERTIFICATE in it"
+        found = "it contains a key" if has_key else "it has no BEGIN CERTIFICATE"
         raise CertificateInvalid(f"the certificate {path} is not a certificate in PEM: {found}")
     try:
         first = x509.load_pem_x509_certificates(content)[0]
     except (ValueError, IndexError) as error:
         raise CertificateInvalid(f"the certificate {path} is damaged") from error
     if first.version is not x509.Version.v3:
-        old = "is of version 1; make one of version 3, which has subjectAltName"
+        old = "has version 1; create one of version 3, which has subjectAltName"
         raise CertificateInvalid(f"the certificate {path} {old}")
     return first
 
@@ -78,12 +78,12 @@ def _read_key(path: str) -> Any:
     content = _read(path, "key")
     if b"PRIVATE KEY-----" not in content:
         has_certificate = b"-----BEGIN CERTIFICATE-----" in content
-        found = "it holds a certificate" if has_certificate else "there is no PRIVATE KEY in it"
+        found = "it contains a certificate" if has_certificate else "it has no PRIVATE KEY"
         raise CertificateInvalid(f"the key {path} is not a private key in PEM: {found}")
     try:
         return load_pem_private_key(content, password=None)
     except TypeError as error:
-        encrypted = "is encrypted, and nobody is there to type its password; decrypt it"
+        encrypted = "is encrypted, which is not supported; decrypt it"
         command = f"openssl pkey -in {path} -out FILE"
         raise CertificateInvalid(f"the key {path} {encrypted} ({command})") from error
     except UnsupportedAlgorithm as error:
@@ -96,7 +96,7 @@ def _check_kind(key: Any, path: str) -> None:
     match key:
         case rsa.RSAPrivateKey():
             exponent = key.public_key().public_numbers().e
-            # An exponent of 3, as some old keys have it, is refused by ring as well.
+            # ring also rejects an exponent of 3, which some old keys have.
             is_supported = key.key_size in RSA_SIZES and exponent >= 65537  # noqa: PLR2004
         case ec.EllipticCurvePrivateKey():
             is_supported = isinstance(key.curve, CURVES)
@@ -107,10 +107,10 @@ def _check_kind(key: Any, path: str) -> None:
 
 
 def _unsupported(which: str) -> str:
-    return f"the {which} is of a kind that the server does not support; {KINDS}"
+    return f"the {which} is of a type that the server does not support; {KINDS}"
 
 
 def _written(key: Any) -> bytes:
-    """Write a public key so that two can be compared."""
+    """Return a public key in a form that can be compared."""
     written: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return written

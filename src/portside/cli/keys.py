@@ -1,4 +1,4 @@
-"""`portside keys`: what signs the registry's tokens."""
+"""`portside keys`: the keys that sign the registry's tokens."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def keys() -> None:
 @json_option
 @registry_command()
 async def list_keys(*, as_json: bool, **given: Any) -> None:
-    """List keys, the newest first: it signs, and all of them verify.
+    """List signing keys, newest first.
 
-    The keys themselves are never shown.
+    The newest key signs; all keys verify. Private keys are never shown.
     """
     async with opened_registry(read_settings(given)) as stores:
         found = await stores.access.list_keys()
@@ -37,7 +37,7 @@ async def list_keys(*, as_json: bool, **given: Any) -> None:
         for key in found
     ]
     show_table(
-        ("id", "created", "use"), rows, empty="No keys; the first `portside serve` makes one."
+        ("id", "created", "use"), rows, empty="No keys; the first `portside serve` creates one."
     )
 
 
@@ -45,10 +45,10 @@ async def list_keys(*, as_json: bool, **given: Any) -> None:
 @json_option
 @registry_command("access_token_life", "refresh_token_life")
 async def rotate(*, as_json: bool, **given: Any) -> None:
-    """Sign with a new key from now on.
+    """Create a new signing key.
 
-    Tokens that the older keys have signed stay valid: such a key is kept until the last of them
-    has ended, and is removed by the rotation after that.
+    Tokens signed with older keys stay valid. An older key is removed by the first rotation after
+    the last of its tokens has expired.
     """
     settings = read_settings(given)
     life = max(settings.access_token_life, settings.refresh_token_life) * 1_000_000
@@ -57,7 +57,7 @@ async def rotate(*, as_json: bool, **given: Any) -> None:
     if as_json:
         show_json(_document(key, signs=True))
     else:
-        click.echo(f"The key {key.id} signs from now on.")
+        click.echo(f"The key {key.id} now signs tokens.")
 
 
 def _document(key: SigningKey, *, signs: bool) -> dict[str, Any]:

@@ -36,11 +36,11 @@ RULE = "PATTERN:ACTIONS"
 
 @click.group("scope-map", cls=CommandGroup)
 def scope_map() -> None:
-    """Manage scope maps: lists of what tokens may do in which repositories.
+    """Manage scope maps: what tokens may do in which repositories.
 
-    A PATTERN is the name of a repository, or the start of names with a star behind it. ACTIONS are
-    content/read, content/write, content/delete, metadata/read, metadata/write, or a star for all,
-    separated by commas.
+    PATTERN is the name of a repository, or a prefix followed by a star. ACTIONS are content/read,
+    content/write, content/delete, metadata/read and metadata/write, separated by commas, or a star
+    for all of them.
     """
 
 
@@ -52,17 +52,17 @@ def scope_map() -> None:
     multiple=True,
     required=True,
     metavar=RULE,
-    help="Such as 'team/*:content/read,metadata/read'; may be given several times.",
+    help="Allowed actions, such as 'team/*:content/read,metadata/read'; repeatable.",
 )
-@click.option("--description", default="", help="A line about what it is for.")
+@click.option("--description", default="", help="One line that says what the scope map is for.")
 @json_option
 @registry_command()
 async def create_scope_map(
     *, name: str, repositories: tuple[str, ...], description: str, as_json: bool, **given: Any
 ) -> None:
-    """Create the scope map NAME.
+    """Create scope map NAME.
 
-    A registry that is not there yet is made.
+    If the registry does not exist yet, it is created.
     """
     settings = read_settings(given)
     check_spelling(name)
@@ -79,7 +79,7 @@ async def create_scope_map(
 @json_option
 @registrar_command
 async def list_scope_maps(registrar: Registrar, *, as_json: bool) -> None:
-    """List scope maps by name, with what they allow."""
+    """List scope maps, with what they allow."""
     found = await registrar.list_scope_maps()
     if as_json:
         show_json([_document(one) for one in found])
@@ -96,7 +96,7 @@ async def list_scope_maps(registrar: Registrar, *, as_json: bool) -> None:
 @json_option
 @registrar_command
 async def show_scope_map(registrar: Registrar, *, name: str, as_json: bool) -> None:
-    """Show the scope map NAME."""
+    """Show scope map NAME."""
     found = await registrar.get_scope_map(name)
     if as_json:
         show_json(_document(found))
@@ -117,16 +117,16 @@ async def show_scope_map(registrar: Registrar, *, name: str, as_json: bool) -> N
     "repositories",
     multiple=True,
     metavar=RULE,
-    help="Add a pattern, or replace what it allows; may be given several times.",
+    help="Add a pattern, or replace its actions; repeatable.",
 )
 @click.option(
     "--remove-repository",
     "without",
     multiple=True,
     metavar="PATTERN",
-    help="Take a pattern away; may be given several times.",
+    help="Remove a pattern; repeatable.",
 )
-@click.option("--description", help="Replace the line about what it is for.")
+@click.option("--description", help="Replace the description.")
 @registrar_command
 async def update_scope_map(
     registrar: Registrar,
@@ -136,11 +136,11 @@ async def update_scope_map(
     without: tuple[str, ...],
     description: str | None,
 ) -> None:
-    """Change the scope map NAME, and with it at once what its tokens may do."""
+    """Change scope map NAME; takes effect at once for all of its tokens."""
     change = ScopeMapChange(parse_scope_rules(repositories), without, description)
     if change == ScopeMapChange():
         options = "--repository, --remove-repository or --description"
-        raise RegistrarError(f"nothing to change; give {options}")
+        raise RegistrarError(f"nothing to change; use {options}")
     await registrar.change_scope_map(name, change)
     click.echo(f"Scope map {name} updated.")
 
@@ -149,7 +149,7 @@ async def update_scope_map(
 @click.argument("name")
 @registrar_command
 async def delete_scope_map(registrar: Registrar, *, name: str) -> None:
-    """Delete the scope map NAME, unless a token names it."""
+    """Delete scope map NAME; fails if a token uses it."""
     await registrar.remove_scope_map(name)
     click.echo(f"Scope map {name} deleted.")
 
@@ -167,5 +167,5 @@ def _document(found: ScopeMap) -> dict[str, Any]:
 
 
 def _written(rule: ScopeRule) -> str:
-    """Write a rule as `--repository` takes it."""
+    """Return a rule as `--repository` accepts it."""
     return f"{rule.pattern}:{','.join(acr_names(rule.actions))}"

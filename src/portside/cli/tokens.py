@@ -39,12 +39,12 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _expires_option = click.option(
     "--expires",
     metavar="WHEN",
-    help=f"When the token ends: {END}. A date is its first moment, UTC.",
+    help=f"When the token expires: {END}. Times are in UTC.",
 )
 
 
 def parse_expiry(text: str, since: int) -> int:
-    """Read a length of time such as `30d` or a moment in ISO 8601, of UTC if it names no zone.
+    """Read a duration such as `30d`, or a time in ISO 8601, in UTC if it has no zone.
 
     Times are in microseconds since 1970. Raises RegistrarError.
     """
@@ -58,27 +58,27 @@ def parse_expiry(text: str, since: int) -> int:
             moment = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
         return int(moment.astimezone(UTC).timestamp()) * 1_000_000
     except (ValueError, OverflowError) as error:
-        raise RegistrarError(f"{text[:80]!r} is no time; write it as {END}") from error
+        raise RegistrarError(f"invalid time {text[:80]!r}: expected {END}") from error
 
 
 @click.group("token", cls=CommandGroup)
 def token() -> None:
-    """Manage tokens: names with two passwords for programs, limited by a scope map."""
+    """Manage tokens: credentials for programs, limited by a scope map."""
 
 
 @token.command("create")
 @click.argument("name")
-@click.option("--scope-map", required=True, metavar="MAP", help="What the token may do.")
+@click.option("--scope-map", required=True, metavar="MAP", help="Scope map that limits the token.")
 @_expires_option
 @json_option
 @registrar_command
 async def create_token(
     registrar: Registrar, *, name: str, scope_map: str, expires: str | None, as_json: bool
 ) -> None:
-    """Create the token NAME, and print its passwords.
+    """Create token NAME, and print its two passwords.
 
-    Either password will do; two let you replace one while programs use the other. They cannot be
-    shown again.
+    Both passwords are valid, so that one can be replaced while programs use the other. They cannot
+    be shown again.
     """
     end = parse_expiry(expires, now()) if expires is not None else None
     made = await registrar.add_token(name, scope_map, expires=end)
@@ -96,7 +96,7 @@ async def create_token(
 @json_option
 @registrar_command
 async def list_tokens(registrar: Registrar, *, as_json: bool) -> None:
-    """List tokens by name."""
+    """List tokens."""
     found = await registrar.list_identities(IdentityKind.TOKEN)
     if as_json:
         show_json([_document(one) for one in found])
@@ -120,7 +120,7 @@ async def list_tokens(registrar: Registrar, *, as_json: bool) -> None:
 @json_option
 @registrar_command
 async def show_token(registrar: Registrar, *, name: str, as_json: bool) -> None:
-    """Show the token NAME, without its passwords."""
+    """Show token NAME, without its passwords."""
     found = await registrar.get(name, IdentityKind.TOKEN)
     if as_json:
         show_json(_document(found))
@@ -131,17 +131,22 @@ async def show_token(registrar: Registrar, *, name: str, as_json: bool) -> None:
         ("status", _shown_status(found)),
         ("expires", shown_time(found.expires)),
         ("created", shown_time(found.created)),
-        *((f"password{one.number}", f"made {shown_time(one.created)}") for one in found.passwords),
+        *(
+            (f"password{one.number}", f"created {shown_time(one.created)}")
+            for one in found.passwords
+        ),
     ]
     show_details(pairs)
 
 
 @token.command("update")
 @click.argument("name")
-@click.option("--scope-map", metavar="MAP", help="What the token may do from now on.")
+@click.option("--scope-map", metavar="MAP", help="Replace the scope map.")
 @_expires_option
-@click.option("--no-expiry", is_flag=True, help="Let the token never end.")
-@click.option("--status", type=click.Choice(["enabled", "disabled"]), help="Let it in, or not.")
+@click.option("--no-expiry", is_flag=True, help="Remove the expiry time.")
+@click.option(
+    "--status", type=click.Choice(["enabled", "disabled"]), help="Enable or disable the token."
+)
 @registrar_command
 async def update_token(
     registrar: Registrar,
@@ -152,9 +157,9 @@ async def update_token(
     no_expiry: bool,
     status: str | None,
 ) -> None:
-    """Change the token NAME; its passwords stay."""
+    """Change token NAME; its passwords stay valid."""
     if expires is not None and no_expiry:
-        raise RegistrarError("give one of --expires and --no-expiry")
+        raise RegistrarError("use either --expires or --no-expiry")
     change = TokenChange(
         scope_map=scope_map,
         enabled=status == "enabled" if status is not None else None,
@@ -163,7 +168,7 @@ async def update_token(
     )
     if change == TokenChange():
         options = "--scope-map, --expires, --no-expiry or --status"
-        raise RegistrarError(f"nothing to change; give {options}")
+        raise RegistrarError(f"nothing to change; use {options}")
     await registrar.change_token(name, change)
     click.echo(f"Token {name} updated.")
 
@@ -172,7 +177,7 @@ async def update_token(
 @click.argument("name")
 @registrar_command
 async def delete_token(registrar: Registrar, *, name: str) -> None:
-    """Delete the token NAME; its passwords end at once."""
+    """Delete token NAME; its passwords are rejected at once."""
     await registrar.remove(name, IdentityKind.TOKEN)
     click.echo(f"Token {name} deleted.")
 
@@ -184,31 +189,32 @@ async def delete_token(registrar: Registrar, *, name: str) -> None:
     "number",
     required=True,
     type=click.Choice([str(number) for number in PASSWORD_NUMBERS]),
-    help="Which password to make anew.",
+    help="Which password to replace.",
 )
 @json_option
 @registrar_command
 async def regenerate_password(
     registrar: Registrar, *, name: str, number: str, as_json: bool
 ) -> None:
-    """Make a password of the token NAME anew, and print it; the other one stays.
+    """Replace one password of token NAME, and print the new one.
 
-    The old password ends at once. The new one cannot be shown again.
+    The old password is rejected at once; the other one stays valid. The new password cannot be
+    shown again.
     """
     made = await registrar.regenerate(name, int(number))
     if as_json:
         show_json({"name": name, "passwords": [_password_document(made)]})
     else:
-        click.echo(f"Password {number} of the token {name} made anew.")
+        click.echo(f"Password {number} of the token {name} regenerated.")
         _show_passwords([made])
 
 
 def _show_passwords(passwords: Iterable[MadePassword]) -> None:
-    """Print passwords, the only time that this is possible."""
+    """Print new passwords; they cannot be shown again."""
     shown = [(f"password{password.number}", password.value) for password in passwords]
     show_details(shown)
     which, them = ("These passwords are", "them") if len(shown) > 1 else ("This password is", "it")
-    click.echo(f"{which} shown only this once: keep {them} in a safe place now.")
+    click.echo(f"{which} shown only once: store {them} in a safe place now.")
 
 
 def _created_document(made: Registration) -> dict[str, Any]:
@@ -221,7 +227,7 @@ def _password_document(password: MadePassword) -> dict[str, Any]:
 
 
 def _document(found: StoredIdentity) -> dict[str, Any]:
-    """Write a token without its secrets."""
+    """Return a token as a document, without its secrets."""
     return {
         "name": found.name,
         "scope_map": found.scope_map,
@@ -236,6 +242,6 @@ def _document(found: StoredIdentity) -> dict[str, Any]:
 
 
 def _shown_status(found: StoredIdentity) -> str:
-    """Give the status, or the news that it no longer matters."""
+    """Return the status of a token, or that it has expired."""
     is_over = found.expires is not None and found.expires <= now()
     return "expired" if is_over else status_of(found)

@@ -1,4 +1,4 @@
-"""`portside user`: the people who have a password."""
+"""`portside user`: people who log in with a password."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from portside.config import Settings
 from portside.stores.access import IdentityKind, StoredIdentity
 
 LONGEST_LINE = 4096
-"""Bytes of a line that are read for a password; no password has so many."""
+"""How many bytes of a line are read for a password; no password is as long."""
 
-FIRST = "This is the first identity: the registry asks for credentials from now on."
+FIRST = "This is the first identity: the registry now requires authentication."
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,18 +36,18 @@ def user() -> None:
 
 
 def _password_options(command: Command) -> Command:
-    """Give a command the ways to say a password; none of them shows it to other processes."""
+    """Add the options that pass a password without showing it to other processes."""
     for option in (
         click.option(
             "--password-file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Read the password from the first line of a file.",
+            help="Read the password from the first line of FILE.",
         ),
         click.option(
             "--password-stdin",
             is_flag=True,
-            help="Read the password from the first line of the standard input.",
+            help="Read the password from the first line of standard input.",
         ),
     ):
         command = option(command)
@@ -62,10 +62,10 @@ def _password_options(command: Command) -> Command:
 def add_user(
     *, name: str, password_stdin: bool, password_file: Path | None, as_json: bool, **given: Any
 ) -> None:
-    """Add the user NAME; the password is asked for.
+    """Add user NAME; prompts for the password.
 
-    With the first user, the registry begins to ask for credentials. A registry that is not there
-    yet is made.
+    Adding the first user turns authentication on. If the registry does not exist yet, it is
+    created.
     """
     settings = read_settings(given)
     check_name(name)
@@ -94,7 +94,7 @@ async def _add(settings: Settings, name: str, password: str) -> Registration:
 @json_option
 @registrar_command
 async def list_users(registrar: Registrar, *, as_json: bool) -> None:
-    """List users by name."""
+    """List users."""
     found = await registrar.list_identities(IdentityKind.USER)
     if as_json:
         show_json([_document(identity) for identity in found])
@@ -110,9 +110,9 @@ async def list_users(registrar: Registrar, *, as_json: bool) -> None:
 @click.argument("name")
 @registrar_command
 async def remove_user(registrar: Registrar, *, name: str) -> None:
-    """Remove the user NAME; logins with the name end at once.
+    """Remove user NAME; takes effect at once.
 
-    A registry that had users asks for credentials even when the last one is gone.
+    Authentication stays on, even after the last user is removed.
     """
     await registrar.remove(name, IdentityKind.USER)
     click.echo(f"User {name} removed.")
@@ -125,7 +125,7 @@ async def remove_user(registrar: Registrar, *, name: str) -> None:
 def change_password(
     *, name: str, password_stdin: bool, password_file: Path | None, **given: Any
 ) -> None:
-    """Give the user NAME another password; the old one ends at once."""
+    """Change the password of user NAME; the old one is rejected at once."""
     settings = read_settings(given)
     asyncio.run(_require_user(settings, name))
     password = _password(name, stdin=password_stdin, file=password_file)
@@ -147,7 +147,7 @@ async def _change_password(settings: Settings, name: str, password: str) -> None
 @click.argument("name")
 @registrar_command
 async def disable_user(registrar: Registrar, *, name: str) -> None:
-    """Let the user NAME no longer in, and keep the password."""
+    """Disable user NAME; the password is kept."""
     await registrar.enable_user(name, enabled=False)
     click.echo(f"User {name} disabled.")
 
@@ -156,7 +156,7 @@ async def disable_user(registrar: Registrar, *, name: str) -> None:
 @click.argument("name")
 @registrar_command
 async def enable_user(registrar: Registrar, *, name: str) -> None:
-    """Let the user NAME in again."""
+    """Enable user NAME."""
     await registrar.enable_user(name, enabled=True)
     click.echo(f"User {name} enabled.")
 
@@ -180,18 +180,18 @@ def _password_changed(identity: StoredIdentity) -> int:
 
 
 def _password(name: str, *, stdin: bool, file: Path | None) -> str:
-    """Read a password, or ask for it twice without showing it; raises RegistrarError."""
+    """Read a password, or prompt for it twice; raises RegistrarError."""
     if stdin and file is not None:
-        raise RegistrarError("give one of --password-stdin and --password-file")
+        raise RegistrarError("use either --password-stdin or --password-file")
     if stdin:
-        return _first_line(0, "the standard input")
+        return _first_line(0, "standard input")
     if file is not None:
         return _first_line(file, str(file))
     if sys.stdin is None or not sys.stdin.isatty():
-        nobody = "there is no terminal to ask for the password on"
-        raise RegistrarError(f"{nobody}; give --password-stdin or --password-file FILE")
+        nobody = "cannot ask for the password without a terminal"
+        raise RegistrarError(f"{nobody}; use --password-stdin or --password-file FILE")
     asked: str = click.prompt(
-        f"Password of {name}", hide_input=True, confirmation_prompt=True, err=True
+        f"Password for {name}", hide_input=True, confirmation_prompt=True, err=True
     )
     return asked
 
@@ -204,4 +204,4 @@ def _first_line(file: Path | int, shown: str) -> str:
     except OSError as error:
         raise RegistrarError(f"cannot read {shown}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise RegistrarError(f"the password in {shown} is not UTF-8") from error
+        raise RegistrarError(f"the password in {shown} is not valid UTF-8") from error

@@ -77,18 +77,20 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="ke
         """Refuse settings that could let anybody in; raises IssuerInvalid."""
         place = f"[[issuer]] {self.name}"
         if not self.issuer or not self.audience:
-            raise IssuerInvalid(f"{place} needs an issuer and an audience")
+            raise IssuerInvalid(f"{place}: issuer and audience are required")
         if bool(self.jwks_file) == bool(self.jwks_url):
-            raise IssuerInvalid(f"{place} needs one of jwks-file and jwks-url")
+            raise IssuerInvalid(f"{place}: set either jwks-file or jwks-url")
         if self.jwks_url and not _is_safe(self.jwks_url):
-            raise IssuerInvalid(f"{place}: jwks-url must be https://, or http:// on this machine")
+            raise IssuerInvalid(
+                f"{place}: jwks-url must begin with https:// (http:// for loopback)"
+            )
         try:
             parsed = _FORMATTER.parse(self.identity)
             fields = [field for _, field, _, _ in parsed if field is not None]
         except ValueError as error:
             raise IssuerInvalid(f"{place}: identity {self.identity!r}: {error}") from error
         if not fields or not all(field.replace("_", "a").isalnum() for field in fields):
-            shape = f"{place}: identity must be made of claims in braces, such as {{sub}}"
+            shape = f"{place}: identity must contain claims in braces, such as {{sub}}"
             raise IssuerInvalid(shape)
 
     def identify(self, claims: Claims) -> Identity:
@@ -111,7 +113,7 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="ke
         value = claims.get(name)
         is_number = isinstance(value, int) and not isinstance(value, bool)
         if not is_number and (value == "" or not _is_text(value)):
-            raise ClaimMissing(f"the token of {self.name} has no claim {name!r} that is a text")
+            raise ClaimMissing(f"the token of {self.name} has no text in the claim {name!r}")
         return str(value)
 
 
@@ -122,7 +124,7 @@ def check_issuers(issuers: Iterable[Issuer]) -> None:
     for issuer in issuers:
         issuer.check()
         if issuer.name in names or issuer.issuer in urls:
-            twice = f"[[issuer]] {issuer.name}: another one has the same name or issuer"
+            twice = f"[[issuer]] {issuer.name}: another issuer has the same name or URL"
             raise IssuerInvalid(twice)
         names.add(issuer.name)
         urls.add(issuer.issuer)
@@ -199,7 +201,7 @@ class PublishedKeys:
             OSError,
             RecursionError,
         ) as error:
-            log.warning("the keys of the issuer %s cannot be fetched: %s", self._issuer.name, error)
+            log.warning("cannot fetch the keys of the issuer %s: %s", self._issuer.name, error)
             self._tried = self._clock()
             return
         self._fetched = self._tried = self._clock()
@@ -217,7 +219,7 @@ class KeyFile:
         try:
             self._file = read_key_file(issuer)
         except FileInvalid as error:
-            log.error("%s; no token of the issuer %s is accepted", error, issuer.name)  # noqa: TRY400
+            log.error("%s; tokens of the issuer %s are rejected", error, issuer.name)  # noqa: TRY400
 
     async def find(self, name: str) -> jwt.PyJWK | None:
         """Return a key, or None if there is none of that name."""
@@ -236,7 +238,7 @@ def _parse_keys(text: str, *, name: str) -> dict[str, jwt.PyJWK]:
     try:
         found = jwt.PyJWKSet.from_json(text)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FileInvalid(f"{name} is not a set of keys (RFC 7517): {error}") from error
+        raise FileInvalid(f"{name} is not a JSON Web Key Set (RFC 7517): {error}") from error
     return {key.key_id: key for key in found.keys if key.key_id}
 
 
@@ -262,11 +264,11 @@ class TrustedIssuers:
         """Return whose token of an issuer this is; raises TokenInvalid."""
         issuer = self._issuers.get(issuer_name)
         if issuer is None:
-            raise TokenInvalid("the token is of an issuer that is not trusted here")
+            raise TokenInvalid("the issuer of the token is not trusted")
         try:
             key = await self._keys[issuer_name].find(jwt.get_unverified_header(text).get("kid", ""))
             if key is None:
-                raise TokenInvalid("the token is signed by a key that is not known here")
+                raise TokenInvalid("the token is signed with an unknown key")
             claims = jwt.decode(
                 text,
                 key,
@@ -282,6 +284,6 @@ class TrustedIssuers:
         except ClaimMissing as error:
             raise TokenInvalid(str(error)) from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-            raise TokenInvalid("the token is not valid here") from error
+            raise TokenInvalid("the token is not valid for this registry") from error
         grants = Grants.from_claim(claims["access"]) if "access" in claims else None
         return Caller(identity, grants, int(claims["exp"]))

@@ -21,6 +21,7 @@ from portside.stores.access import IdentityKind
 ISSUER = "portside"
 ACCESS = "access_token"
 REFRESH = "refresh_token"
+_NAMES = {ACCESS: "an access token", REFRESH: "a refresh token"}
 
 LEEWAY = 5
 """Seconds by which the clocks of two nodes may differ."""
@@ -98,7 +99,7 @@ class TokenFactory:
         try:
             key = self._keys.verifying.get(jwt.get_unverified_header(text).get("kid", ""))
             if key is None:
-                raise TokenInvalid("the token is signed by a key that is not known here")
+                raise TokenInvalid("the token is signed with an unknown key")
             claims = jwt.decode(
                 text,
                 key,
@@ -112,9 +113,9 @@ class TokenFactory:
         except jwt.ExpiredSignatureError as error:
             raise TokenInvalid("the token has expired") from error
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-            raise TokenInvalid("the token is not valid here") from error
+            raise TokenInvalid("the token is not valid for this registry") from error
         if claims["grant_type"] != grant_type:
-            raise TokenInvalid(f"the token is no {grant_type.replace('_', ' ')}")
+            raise TokenInvalid(f"the token is not {_NAMES[grant_type]}")
         identity = Identity(
             name=unquote(claims["sub"]),
             kind=kind,
@@ -131,7 +132,7 @@ def claimed_issuer(text: str) -> str:
     try:
         claims = jwt.decode(text, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
-        raise TokenInvalid("this is no token") from error
+        raise TokenInvalid("the token is malformed") from error
     return str(claims.get("iss", ""))
 
 
