@@ -1,4 +1,4 @@
-"""Marks: see to it that a database and the blobs beside it are those of one registry."""
+"""Marks: require that a database and the blobs beside it belong to one registry."""
 
 from __future__ import annotations
 

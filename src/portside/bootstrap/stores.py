@@ -41,7 +41,7 @@ class Stores(NamedTuple):
         return self.engine.access
 
     async def require_database(self) -> None:
-        """Refuse blobs without their database: all of them would be taken for leftovers.
+        """Refuse blobs without their database: all of them would be orphaned.
 
         Raises Unavailable and StorageFull.
         """
@@ -61,7 +61,7 @@ class Stores(NamedTuple):
             await require_own(self.metadata, self.blobs)
 
     async def create(self) -> None:
-        """Make what is missing.
+        """Create what is missing.
 
         Raises Unavailable, StorageFull, SchemaTooNew and SchemaTooOld.
         """
@@ -72,13 +72,13 @@ class Stores(NamedTuple):
             await mark(self.metadata, self.blobs)
 
     def close(self) -> None:
-        """Finish what was begun, and let go of everything that belongs to no event loop."""
+        """Finish the work that was started, and release what is not bound to an event loop."""
         self.engine.close()
         self.blobs.close()
 
 
 def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
-    """Make the stores of this process; nothing is read or written yet.
+    """Open the stores of this process; nothing is read or written yet.
 
     Raises SettingsInvalid.
     """

@@ -98,14 +98,14 @@ async def read_only(*, state: str | None, **given: Any) -> None:
 
 
 class _Reporter:
-    """Says how far a copy is, now and then, on standard error."""
+    """Reports the progress of a copy on standard error from time to time."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._last = time.monotonic()
 
     def __call__(self) -> None:
-        """Say so if that was long ago."""
+        """Report, unless the last report was a moment ago."""
         if time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
             click.echo(_count(self._tally), err=True)

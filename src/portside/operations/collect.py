@@ -1,4 +1,4 @@
-"""Collect: give back the space of what nobody will finish or use."""
+"""Collect: free the space of uploads that have expired and of files that are orphaned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: 
     """End the upload sessions that were last used before a time (microseconds since 1970).
 
     Bytes without a session, and other files that a crash can leave, go with them. A session that is
-    in use is left alone. Gives the number of sessions and leftovers that went.
+    in use is left alone. Return how many sessions and orphaned files were removed.
     """
     gone = 0
     stale = await uploads.list_stale_uploads(before)
@@ -27,7 +27,7 @@ async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: 
         stale = await uploads.list_stale_uploads(before, stale[-1])
     for upload in await blobs.list_stale_uploads(before):
         with suppress(UploadBusy):
-            gone += await _drop_leftover(uploads, blobs, upload)
+            gone += await _drop_orphaned(uploads, blobs, upload)
     return gone + len(await blobs.drop_orphaned_files(before))
 
 
@@ -43,7 +43,7 @@ async def _expire(
         return True
 
 
-async def _drop_leftover(uploads: UploadStore, blobs: BlobStore, upload: UploadId) -> bool:
+async def _drop_orphaned(uploads: UploadStore, blobs: BlobStore, upload: UploadId) -> bool:
     async with blobs.hold(upload):
         if await uploads.has_upload(upload):
             return False
@@ -52,7 +52,7 @@ async def _drop_leftover(uploads: UploadStore, blobs: BlobStore, upload: UploadI
 
 
 class Collected(NamedTuple):
-    """The bytes that went, and the number of blobs that could not be removed."""
+    """The bytes that were freed, and the number of blobs that could not be removed."""
 
     bytes: int
     kept: int

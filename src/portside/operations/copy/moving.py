@@ -27,7 +27,7 @@ MOST_ROUNDS = 5
 """Rounds after which it is made read-only although more is left: it changes too fast to wait."""
 
 SKEW = 3600
-"""Seconds by which the clock of the target's storage may be ahead: all that nobody holds goes."""
+"""Seconds by which the target's clock may be ahead: every upload that is not held is dropped."""
 
 ORPHANED_PAUSE = 0.5
 """Seconds after which a file that was dropped is gone."""
@@ -41,7 +41,7 @@ class Ending(NamedTuple):
 
 
 class Move:
-    """One run of the copy of a registry; `clock` gives microseconds since 1970.
+    """One run of the copy of a registry; `clock` returns microseconds since 1970.
 
     `progress` is called whenever `tally` has grown. Every method raises Unavailable, StorageFull
     and NotItsCopy if the target is used otherwise; each can be interrupted, and be run again.

@@ -1,6 +1,6 @@
 """The temporary files that a crash can leave, told from those in use by their locks.
 
-- `uploads/<id>.copy` and `uploads/<id>.placing` belong to whoever holds the upload `<id>`.
+- `uploads/<id>.copy` and `uploads/<id>.placing` belong to the request that holds the upload `<id>`.
 - `.probe-…` is a file that a probe writes and has locked.
 """
 

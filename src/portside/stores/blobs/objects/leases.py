@@ -9,7 +9,7 @@ A request whose answer was lost is sent again, and its condition then fails beca
 owns the lease is read from it, and not from the refusal.
 
 A lease saves work, and decides nothing: a request that lost its own without knowing is refused by
-the database, where the session stands elsewhere by then. If a store ignores conditions, two
+the database, where the session has another offset by then. If a store ignores conditions, two
 requests can hold one upload at once, and this holds all the same: no two requests write to the same
 object, so that bytes never mix; a blob is placed under the digest of just those chunks that were
 hashed, so that no blob is wrong; and only one of the two is acknowledged.

@@ -4,14 +4,14 @@ What runs within the transaction is one request, or two: a small blob, which is 
 put; the one object of a larger one is copied by the store itself, and looked at. Bytes that were
 staged in several objects are joined into one before. All of them replace what is at the key: it
 costs no more than to look first, it heals an object that was damaged, and to take the bytes back is
-up to whoever knows whether a row spoke for them before.
+up to the caller, who knows whether a row referred to them before.
 
 A blob that is larger than what one copy carries is joined straight to its key, before the
-transaction, for it takes minutes. Nobody is kept from removing the digest meanwhile, and none of
+transaction, because it takes minutes. The digest can be removed in that time, and none of
 that does harm. What is written there is the content of its key, verified while it is read, and
 appears whole or not at all: over the same blob, it changes nothing. A removal that comes before it
 changes nothing either. One that comes after it takes the object away, and this is seen within the
-transaction, where nobody can remove the digest any more: the object is looked for there, and if it
+transaction, where no request can remove the digest: the object is looked for there, and if it
 is gone, the push fails, to be tried again. If no transaction follows, an object without a row
 stays, as after a crash, and `portside collect` removes it.
 """

@@ -77,8 +77,8 @@ class ObjectBlobs:
     Nothing is kept on the node, so that every request of one upload may reach another one. Running
     digests are, in memory, and are only a shortcut. An upload is held by a lease; `leases` says
     what holds if a store has no conditional puts. `hold_timeout` is how long, in seconds, a request
-    waits for another one to let go, and `lease_life`, in microseconds, how long it waits for one
-    that died. `clock` gives microseconds since 1970, and `location` is what people call the store.
+    waits for another one to release an upload, and `lease_life` how long, in microseconds, for one
+    that died. `clock` returns microseconds since 1970, and `location` is shown to people.
     `brief` is the same store with less patience, for what must end while a lease or a removal's
     claim still holds.
     """

@@ -38,7 +38,7 @@ class Patience(NamedTuple):
     """How long to wait for a store, in seconds.
 
     `connect` for a connection, `silence` for the next byte of an answer, whether a request carries
-    a part or a copy is made (a slow client is no silence), `whole` for all of an answer, and
+    a part or a copy is made (a slow client does not count), `whole` for all of an answer, and
     `retries` for one that is no error: a store that fails for longer is down, and the client hears
     so while it waits.
     """
