@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteAccess
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access
 
 SECOND = 1_000_000
 
@@ -56,9 +56,9 @@ def elapsed() -> Elapsed:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteAccess]:
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Access]:
     """Open an empty store."""
-    database = Database(tmp_path, clock=clock)
-    database.create()
-    yield SqliteAccess(database)
+    database = SqliteDatabase(tmp_path, clock=clock)
+    await database.migrate()
+    yield Access(database)
     database.close()

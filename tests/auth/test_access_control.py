@@ -40,8 +40,8 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteAccess
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access
 
 SOURCE = "192.0.2.1"
 FAILURES, WINDOW = 3, 60
@@ -66,8 +66,8 @@ class Worker:
     """One process that serves: a connection of its own, and its own access control."""
 
     def __init__(self, folder: Path, clock: Clock, elapsed: Elapsed, **settings: Any) -> None:
-        self.database = Database(folder, clock=clock)
-        self.store = SqliteAccess(self.database)
+        self.database = SqliteDatabase(folder, clock=clock)
+        self.store = Access(self.database)
         files = {"anonymous": (), "access_file": "", "htpasswd": ""} | settings
         self.control = AccessControl(
             self.store,
@@ -123,7 +123,7 @@ Start = Callable[..., Worker]
 
 @pytest.fixture
 async def start(
-    store: SqliteAccess, tmp_path: Path, clock: Clock, elapsed: Elapsed
+    store: Access, tmp_path: Path, clock: Clock, elapsed: Elapsed
 ) -> AsyncIterator[Start]:
     """Start workers over a store with a user and a token."""
     await load_keys(store, clock())
@@ -153,7 +153,7 @@ def worker(start: Start) -> Worker:
     return start()
 
 
-async def change_alice(store: SqliteAccess, **changes: Any) -> None:
+async def change_alice(store: Access, **changes: Any) -> None:
     """Change the user, as a command in another process does."""
     found = await store.change_identity(
         "alice", IdentityKind.USER, lambda alice: replace(alice, **changes)
@@ -161,22 +161,22 @@ async def change_alice(store: SqliteAccess, **changes: Any) -> None:
     assert found is not None
 
 
-async def give_other_password(store: SqliteAccess) -> None:
+async def give_other_password(store: Access) -> None:
     """Give the user another password."""
     await change_alice(store, passwords=(StoredPassword(1, OTHER_HASHED, 2),))
 
 
-async def disable(store: SqliteAccess) -> None:
+async def disable(store: Access) -> None:
     """Disable the user."""
     await change_alice(store, enabled=False)
 
 
-async def remove(store: SqliteAccess) -> None:
+async def remove(store: Access) -> None:
     """Remove the user."""
     assert await store.remove_identity("alice", IdentityKind.USER)
 
 
-async def make_again(store: SqliteAccess) -> None:
+async def make_again(store: Access) -> None:
     """Remove the user, and make another one with the same name and password."""
     alice = await store.get_identity("alice")
     assert alice is not None
@@ -185,7 +185,7 @@ async def make_again(store: SqliteAccess) -> None:
 
 
 ENDINGS = [give_other_password, disable, remove]
-Ending = Callable[[SqliteAccess], Awaitable[None]]
+Ending = Callable[[Access], Awaitable[None]]
 
 
 class TestPasswords:
@@ -221,7 +221,7 @@ class TestPasswords:
         assert not await worker.is_remembered()
 
     @pytest.mark.parametrize("end", ENDINGS)
-    async def test_forgetting(self, start: Start, store: SqliteAccess, end: Ending) -> None:
+    async def test_forgetting(self, start: Start, store: Access, end: Ending) -> None:
         """What was remembered is forgotten in every process by the next request after a change."""
         workers = [start(), start()]
 
@@ -232,7 +232,7 @@ class TestPasswords:
             with pytest.raises(CredentialsInvalid):
                 await worker.basic()
 
-    async def test_other_password(self, worker: Worker, store: SqliteAccess) -> None:
+    async def test_other_password(self, worker: Worker, store: Access) -> None:
         """The new password is good at once."""
         await worker.basic()
         await give_other_password(store)
@@ -241,7 +241,7 @@ class TestPasswords:
     async def test_expiry(
         self,
         worker: Worker,
-        store: SqliteAccess,
+        store: Access,
         clock: Clock,
         elapsed: Elapsed,
     ) -> None:
@@ -360,7 +360,7 @@ class TestRefreshTokens:
             await worker.bearer(token)
 
     @pytest.mark.parametrize("end", [*ENDINGS, make_again])
-    async def test_end(self, worker: Worker, store: SqliteAccess, end: Ending) -> None:
+    async def test_end(self, worker: Worker, store: Access, end: Ending) -> None:
         """Deleting, disabling or re-passwording an identity ends all its tokens at once."""
         caller = await worker.basic()
         refresh = await worker.refresh_token(caller)
@@ -375,7 +375,7 @@ class TestRefreshTokens:
         with pytest.raises(CredentialsInvalid):
             await worker.basic(BasicCredentials(TOKEN_USER, refresh))
 
-    async def test_one_of_two_passwords(self, worker: Worker, store: SqliteAccess) -> None:
+    async def test_one_of_two_passwords(self, worker: Worker, store: Access) -> None:
         """A password that is made anew ends its own tokens, and not those of the other."""
 
         async def set_passwords(*made: str) -> None:
@@ -398,7 +398,7 @@ class TestRefreshTokens:
             await worker.exchange(tokens[1])
 
     async def test_no_longer_than_the_identity(
-        self, worker: Worker, store: SqliteAccess, clock: Clock
+        self, worker: Worker, store: Access, clock: Clock
     ) -> None:
         """No token outlives the credentials that it was made for, and none made from it does."""
         end = clock() // SECOND + 20
@@ -442,7 +442,7 @@ class TestAccessTokens:
         assert not snapshot.may(wide_caller, Action.PUSH, "team/app")
         assert not snapshot.may(wide_caller, Action.PULL, "elsewhere")
 
-    async def test_scope_map(self, worker: Worker, store: SqliteAccess) -> None:
+    async def test_scope_map(self, worker: Worker, store: Access) -> None:
         """What is taken out of a scope map, its tokens may no longer do, at once."""
         token = await worker.access_token(await worker.basic(ROBOT))
         await worker.bearer(token)
@@ -467,8 +467,8 @@ class TestAccessTokens:
         """A token of another registry, with other keys, is refused."""
         folder = tmp_path / "other"
         folder.mkdir()
-        database = Database(folder, clock=clock)
-        database.create()
+        database = SqliteDatabase(folder, clock=clock)
+        await database.migrate()
         other = Worker(folder, clock, Elapsed())
 
         try:
@@ -481,7 +481,7 @@ class TestAccessTokens:
         finally:
             other.close()
 
-    async def test_rotation(self, start: Start, store: SqliteAccess, clock: Clock) -> None:
+    async def test_rotation(self, start: Start, store: Access, clock: Clock) -> None:
         """Tokens in flight outlive a rotation of the keys, and new ones are good everywhere."""
         workers = [start(), start()]
 
@@ -618,7 +618,7 @@ class TestForeignTokens:
 class TestSnapshots:
     """What holds now."""
 
-    async def test_the_same(self, worker: Worker, store: SqliteAccess) -> None:
+    async def test_the_same(self, worker: Worker, store: Access) -> None:
         """As long as nothing changes, everything that is remembered stays; failures are none."""
         first = await worker.control.snapshot()
         await worker.use_up()
@@ -626,7 +626,7 @@ class TestSnapshots:
         await store.add_scope_map(ScopeMap("new", 1))
         assert await worker.control.snapshot() is not first
 
-    async def test_closed(self, tmp_path: Path, clock: Clock, store: SqliteAccess) -> None:
+    async def test_closed(self, tmp_path: Path, clock: Clock, store: Access) -> None:
         """The first identity closes an open registry, and the last one's removal opens none."""
         worker = Worker(tmp_path, clock, Elapsed())
 

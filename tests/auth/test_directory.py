@@ -22,7 +22,7 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
-from portside.stores.metadata.sqlite import SqliteAccess
+from portside.stores.metadata.store import Access
 
 SECRET = "alice's own"  # noqa: S105
 HASHED = hash_password(SECRET, cost=4)
@@ -46,7 +46,7 @@ GROUPS = {"alice": frozenset({"devs"}), "bob": frozenset({"ops"})}
 
 
 @pytest.fixture
-async def directory(store: SqliteAccess, clock: Clock) -> Directory:
+async def directory(store: Access, clock: Clock) -> Directory:
     """Fill a directory from both sources."""
     assert await store.add_scope_map(SCOPE_MAP)
     assert await store.add_identity(ALICE)
@@ -105,7 +105,7 @@ class TestFinding:
             assert await directory.find(name) is None
         assert directory.prove(None, "", work=4) is None
 
-    async def test_disabled(self, directory: Directory, store: SqliteAccess) -> None:
+    async def test_disabled(self, directory: Directory, store: Access) -> None:
         """A disabled identity proves nothing by any password, nor by having done so before."""
         before = await prove(directory, "robot", MADE[0])
         assert before is not None
@@ -117,7 +117,7 @@ class TestFinding:
         assert await prove(directory, "robot", MADE[0]) is None
         assert not await is_valid(directory, before)
 
-    async def test_expired(self, directory: Directory, store: SqliteAccess, clock: Clock) -> None:
+    async def test_expired(self, directory: Directory, store: Access, clock: Clock) -> None:
         """An identity ends when it says so, and says when it will."""
         end = clock() + 10 * SECOND
         await store.change_identity(
@@ -130,7 +130,7 @@ class TestFinding:
         clock.now = end
         assert await prove(directory, "robot", MADE[0]) is None
 
-    async def test_stamp(self, directory: Directory, store: SqliteAccess) -> None:
+    async def test_stamp(self, directory: Directory, store: Access) -> None:
         """An identity that is removed and added again is another one, with the same password."""
         before = await prove(directory, "alice", SECRET)
         assert before is not None
@@ -154,9 +154,7 @@ class TestFinding:
             assert caller.identity.stamp == stamp
 
 
-async def test_work(
-    directory: Directory, store: SqliteAccess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_work(directory: Directory, store: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong password takes the same number of steps, whoever has the name, or if nobody has."""
     await store.add_identity(replace(ALICE, name="carol", enabled=False))
     await store.add_identity(replace(ALICE, name="dan", passwords=()))

@@ -33,8 +33,8 @@ from portside.auth.tokens.own import (
 )
 from portside.spec.actions import REPOSITORY_ACTIONS, Action
 from portside.stores.access import IdentityKind
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteAccess
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access
 
 AUDIENCE = "registry.example"
 RING, OTHER_RING = KeyRing([make_key(1)]), KeyRing([make_key(2)])
@@ -319,20 +319,20 @@ PUBLISHED = {
 class TestKeys:
     """One key signs; those before it verify as long as they have to."""
 
-    async def test_first(self, store: SqliteAccess, tmp_path: Path, clock: Clock) -> None:
+    async def test_first(self, store: Access, tmp_path: Path, clock: Clock) -> None:
         """Workers that start together share one first key."""
-        other = Database(tmp_path, clock=clock)
+        other = SqliteDatabase(tmp_path, clock=clock)
 
         try:
             rings = await asyncio.gather(
-                *(load_keys(keeper, clock()) for keeper in (store, SqliteAccess(other)) * 3)
+                *(load_keys(keeper, clock()) for keeper in (store, Access(other)) * 3)
             )
             assert len({ring.newest for ring in rings}) == 1
             assert len(await store.list_keys()) == 1
         finally:
             other.close()
 
-    async def test_rotation(self, store: SqliteAccess, clock: Clock) -> None:
+    async def test_rotation(self, store: Access, clock: Clock) -> None:
         """Tokens in flight live on; a key goes once nothing that it signed can be valid."""
         life = HOUR
 

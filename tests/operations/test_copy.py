@@ -27,8 +27,8 @@ from portside.stores.access import (
 )
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.copying import NotItsCopy
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteAccess
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access
 from support.content import artifact, image, index
 from support.copying import copy, finish, now, opened_side, problems, push, unequal
 from support.postgres import Server
@@ -43,8 +43,8 @@ async def fill(side: RegistryStores, root: Path) -> None:
     await push(side, "library/app", LISTING, "v1", "v2")
     await push(side, "library/app", artifact(1, subject=LISTING.descriptor))
     await push(side, "library/app-b", LAYERS, "v1")
-    with closing(Database(root, clock=now)) as database:
-        access = SqliteAccess(database)
+    with closing(SqliteDatabase(root, clock=now)) as database:
+        access = Access(database)
         rule = ScopeRule(RepositoryPattern("library/*"), ALL)
         assert await access.add_scope_map(ScopeMap("all", 1, "everything", (rule,)))
         password = StoredPassword(1, "hash", 2)

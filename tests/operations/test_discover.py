@@ -15,22 +15,22 @@ from portside.operations.discover import Discover
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import PageRequest
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Metadata
 from support.content import index
 
 NAMES = [f"{team}/{number}" for team in "abc" for number in range(5)]
 
 
 @pytest.fixture(scope="module")
-def metadata(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteMetadata]:
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Metadata]:
     """Fill a store with repositories."""
     folder: Path = tmp_path_factory.mktemp("discover")
-    database = Database(folder, clock=lambda: 1)
-    database.create()
-    store = SqliteMetadata(database)
+    database = SqliteDatabase(folder, clock=lambda: 1)
+    store = Metadata(database)
 
     async def fill() -> None:
+        await database.migrate()
         content = index()
         manifest = parse_manifest(content.manifest, content_type=content.media_type)
         for name in NAMES:
@@ -56,9 +56,7 @@ def small_batches() -> Iterator[None]:
     limit=st.integers(1, 20),
     last=st.sampled_from([*NAMES, "", "b", "b/", "z"]),
 )
-async def test_pages(
-    metadata: SqliteMetadata, shown: frozenset[str], limit: int, last: str
-) -> None:
+async def test_pages(metadata: Metadata, shown: frozenset[str], limit: int, last: str) -> None:
     """A page holds the next names that may be shown, and says whether there are more of these."""
     page = await Discover(metadata, max_referrers_bytes=1).repositories(
         PageRequest(limit, last), shown.__contains__
@@ -69,7 +67,7 @@ async def test_pages(
 
 
 @given(shown=st.frozensets(st.sampled_from(NAMES)), limit=st.integers(1, 5))
-async def test_all_pages(metadata: SqliteMetadata, shown: frozenset[str], limit: int) -> None:
+async def test_all_pages(metadata: Metadata, shown: frozenset[str], limit: int) -> None:
     """Page after page the list is whole, without the others' names."""
     found: list[str] = []
     while True:
@@ -83,13 +81,13 @@ async def test_all_pages(metadata: SqliteMetadata, shown: frozenset[str], limit:
     assert found == sorted(shown)
 
 
-async def test_open_registry(metadata: SqliteMetadata) -> None:
+async def test_open_registry(metadata: Metadata) -> None:
     """Where everybody may see everything, nothing is left out."""
     page = await Discover(metadata, max_referrers_bytes=1).repositories(PageRequest(100), None)
     assert (page.items, page.more) == (NAMES, False)
 
 
-async def test_nothing_asked_for(metadata: SqliteMetadata) -> None:
+async def test_nothing_asked_for(metadata: Metadata) -> None:
     """A page of no names tells nothing, not even whether there are any."""
     pages = [
         await Discover(metadata, max_referrers_bytes=1).repositories(PageRequest(0), shows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.disk.layout import Layout
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Metadata
 from portside.stores.metadata.uploads import STALE_PAGE
 
 LATE = 2**60
@@ -32,14 +32,14 @@ def blobs(tmp_path: Path) -> Iterator[DiskBlobs]:
 
 
 @pytest.fixture
-def metadata(tmp_path: Path) -> Iterator[SqliteMetadata]:
+async def metadata(tmp_path: Path) -> AsyncIterator[Metadata]:
     """Make an empty store at a time that is long ago."""
-    with closing(Database(tmp_path, clock=lambda: 1)) as database:
-        database.create()
-        yield SqliteMetadata(database)
+    with closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database:
+        await database.migrate()
+        yield Metadata(database)
 
 
-async def open_sessions(metadata: SqliteMetadata, number: int) -> list[UploadSession]:
+async def open_sessions(metadata: Metadata, number: int) -> list[UploadSession]:
     """Open sessions that are as old as each other."""
     opened = [
         UploadSession(
@@ -55,7 +55,7 @@ async def open_sessions(metadata: SqliteMetadata, number: int) -> list[UploadSes
     return opened
 
 
-async def test_more_than_a_page(blobs: DiskBlobs, metadata: SqliteMetadata) -> None:
+async def test_more_than_a_page(blobs: DiskBlobs, metadata: Metadata) -> None:
     """One sweep ends all sessions; one that is in use stays, and is not counted."""
     opened = await open_sessions(metadata, STALE_PAGE + 20)
     async with blobs.hold(opened[0].id) as staging:
@@ -64,16 +64,14 @@ async def test_more_than_a_page(blobs: DiskBlobs, metadata: SqliteMetadata) -> N
         assert await metadata.list_stale_uploads(LATE) == [opened[0]]
 
 
-async def test_what_is_used_again_is_not_counted(
-    blobs: DiskBlobs, metadata: SqliteMetadata
-) -> None:
+async def test_what_is_used_again_is_not_counted(blobs: DiskBlobs, metadata: Metadata) -> None:
     """A session that is young, and a time before which there is nothing, count for nothing."""
     await open_sessions(metadata, 3)
     assert await expire_uploads(metadata, blobs, 1) == 0
     assert len(await metadata.list_stale_uploads(LATE)) == 3
 
 
-async def test_leftovers(tmp_path: Path, blobs: DiskBlobs, metadata: SqliteMetadata) -> None:
+async def test_leftovers(tmp_path: Path, blobs: DiskBlobs, metadata: Metadata) -> None:
     """What crashes left beside uploads goes when it is old; the session beside it stays."""
     uploads = tmp_path / "uploads"
     names = [f"{'0' * 32}.copy", f"{'0' * 32}.placing", ".probe-1", "0" * 32]

@@ -20,12 +20,9 @@ from portside.stores.blobs.objects.urls import open_store
 from portside.stores.copying import CopyableMetadata
 from portside.stores.inspection import InspectableBlobs, InspectableMetadata
 from portside.stores.interfaces import MetadataStore
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.postgres import pool as postgres
-from portside.stores.metadata.postgres.migrations import migrate
-from portside.stores.metadata.postgres.pool import Terms
-from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
-from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
+from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access, Metadata
 from support.azure import CONTAINER, Azure
 from support.postgres import Server
 from support.s3 import BUCKET, S3
@@ -163,20 +160,26 @@ class SqliteShelf:
         self._root = root
         self._clock = clock
         self._opened = ExitStack()
-        self._open().create()
 
-    def _open(self) -> Database:
-        database = Database(self._root, clock=self._clock)
+    @classmethod
+    async def create(cls, root: Path, clock: Clock) -> SqliteShelf:
+        """Make an empty file."""
+        shelf = cls(root, clock)
+        await shelf._open().migrate()
+        return shelf
+
+    def _open(self) -> SqliteDatabase:
+        database = SqliteDatabase(self._root, clock=self._clock)
         self._opened.callback(database.close)
         return database
 
-    def metadata(self) -> SqliteMetadata:
+    def metadata(self) -> Metadata:
         """Open the file."""
-        return SqliteMetadata(self._open())
+        return Metadata(self._open())
 
-    def access(self) -> SqliteAccess:
+    def access(self) -> Access:
         """Open the file."""
-        return SqliteAccess(self._open())
+        return Access(self._open())
 
     async def close(self) -> None:
         """Close the file."""
@@ -191,9 +194,9 @@ async def newest_schema(server: Server) -> str:
     """Return the name of a database of the server to make others from, already migrated."""
     if server not in TEMPLATES:
         url = server.make_database()
-        database = postgres.Database(Terms(url=url), clock=Clock())
-        await migrate(database)
-        await database.close()
+        database = PostgresDatabase(Terms(url=url), clock=Clock())
+        await database.migrate()
+        await database.disconnect()
         TEMPLATES[server] = urlsplit(url).path.removeprefix("/")
     return TEMPLATES[server]
 
@@ -211,19 +214,19 @@ class PostgresShelf:
         """Make an empty database."""
         return cls(server.make_database(await newest_schema(server)), clock)
 
-    def open(self) -> postgres.Database:
+    def open(self) -> PostgresDatabase:
         """Open connections of another process."""
-        database = postgres.Database(self.terms, clock=self._clock)
-        self._opened.push_async_callback(database.close)
+        database = PostgresDatabase(self.terms, clock=self._clock)
+        self._opened.push_async_callback(database.disconnect)
         return database
 
-    def metadata(self) -> PostgresMetadata:
+    def metadata(self) -> Metadata:
         """Open a metadata store."""
-        return PostgresMetadata(self.open())
+        return Metadata(self.open())
 
-    def access(self) -> PostgresAccess:
+    def access(self) -> Access:
         """Open an access store in which nothing is believed for a while."""
-        return PostgresAccess(self.open(), freshness=0)
+        return Access(self.open(), freshness=0)
 
     async def close(self) -> None:
         """Hang up."""
@@ -237,7 +240,7 @@ async def shelf(
     """Make an empty database of each kind."""
     shelf: Shelf
     if request.param == "sqlite":
-        shelf = SqliteShelf(tmp_path, clock)
+        shelf = await SqliteShelf.create(tmp_path, clock)
     else:
         shelf = await PostgresShelf.create(request.getfixturevalue("postgresql"), clock)
     yield shelf

@@ -5,35 +5,34 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from portside.stores.access import IdentityKind, StoredIdentity
-from portside.stores.metadata.access_state import LONGEST_SILENCE, SqliteAccessState
-from portside.stores.metadata.bell import FILE, Bell
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteAccess
+from portside.stores.metadata.sqlite.change_counter import FILE, SharedCounter
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access
 
 
 @pytest.fixture
-def databases(tmp_path: Path) -> Iterator[tuple[Database, Database]]:
+async def databases(tmp_path: Path) -> AsyncIterator[tuple[SqliteDatabase, SqliteDatabase]]:
     """Open one directory twice, as two processes do."""
-    first = Database(tmp_path, clock=lambda: 1)
-    first.create()
-    second = Database(tmp_path, clock=lambda: 1)
+    first = SqliteDatabase(tmp_path, clock=lambda: 1)
+    await first.migrate()
+    second = SqliteDatabase(tmp_path, clock=lambda: 1)
     yield first, second
     first.close()
     second.close()
 
 
-async def test_is_heard_at_once(databases: tuple[Database, Database]) -> None:
+async def test_is_heard_at_once(databases: tuple[SqliteDatabase, SqliteDatabase]) -> None:
     """A change by one is the next answer of the other, however little time has passed."""
     first, second = databases
-    state = SqliteAccessState(second, elapsed=lambda: 0.0)
-    access = SqliteAccess(first)
+    state = Access(second, elapsed=lambda: 0.0)
+    access = Access(first)
     for number in range(3):
         before = await state.access_state()
         assert await state.access_state() is before
@@ -42,30 +41,30 @@ async def test_is_heard_at_once(databases: tuple[Database, Database]) -> None:
         assert (after.version, after.closed) == (before.version + 1, True)
 
 
-async def test_is_not_needed_for_long(databases: tuple[Database, Database]) -> None:
+async def test_is_not_needed_for_long(databases: tuple[SqliteDatabase, SqliteDatabase]) -> None:
     """A change whose process died before it could ring is seen a second later."""
     now = 0.0
-    state = SqliteAccessState(databases[1], elapsed=lambda: now)
+    state = Access(databases[1], elapsed=lambda: now)
     before = await state.access_state()
     with closing(sqlite3.connect(databases[0].file)) as connection, connection:
         connection.execute("UPDATE access_state SET version = version + 1")
     assert await state.access_state() is before
-    now = LONGEST_SILENCE
+    now = SqliteDatabase.freshness
     assert (await state.access_state()).version == before.version + 1
 
 
 def test_number_comes_round(tmp_path: Path) -> None:
     """The greatest number is followed by zero, which is another one too."""
     (tmp_path / FILE).write_bytes(b"\xff" * 8)
-    with closing(Bell(tmp_path / FILE)) as bell:
-        bell.ring()
+    with closing(SharedCounter(tmp_path / FILE)) as bell:
+        bell.advance()
         assert bell.value == bytes(8)
 
 
-def test_secrets_are_private(databases: tuple[Database, Database]) -> None:
+async def test_secrets_are_private(databases: tuple[SqliteDatabase, SqliteDatabase]) -> None:
     """Only the owner can read the file with the keys, and what SQLite puts beside it."""
-    databases[0].find("SELECT 1")
-    assert databases[0].bell.value
+    await databases[0].find("SELECT 1")
+    assert databases[0].change_counter.value
     for name in ("portside.db", "portside.db-wal", "portside.db-shm", FILE):
         mode = os.stat(databases[0].file.with_name(name)).st_mode
         assert stat.S_IMODE(mode) == 0o600, name

@@ -14,9 +14,11 @@ import pytest
 from portside.spec.digests import Digest
 from portside.spec.errors import ReadOnly
 from portside.spec.names import RepositoryName, Tag
-from portside.stores.copying import BLOBS, TABLES, CopyableMetadata, Key, NotItsCopy, Row, Table
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.tables import SQL
+from portside.stores.copying import CopiedTable as Table
+from portside.stores.copying import CopyableMetadata, Key, NotItsCopy, Row
+from portside.stores.metadata.copies import STATEMENTS, Copies
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.sqlite.statements import rewritten
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import add, add_blob, parsed
 from stores.test_switch_contract import fill
@@ -25,7 +27,9 @@ from support.content import image, index
 A, B = RepositoryName("a"), RepositoryName("b")
 SOURCE = "0123456789abcdef0123456789abcdef"
 BLOB = f"sha256:{'1' * 64}"
+TABLES = Copies.tables
 BY_NAME = {table.name: table for table in TABLES}
+BLOBS = BY_NAME["blobs"]
 
 ROWS: dict[str, list[Row]] = {
     "scope_maps": [("pull", "for robots", 5)],
@@ -45,13 +49,13 @@ ROWS: dict[str, list[Row]] = {
 }
 
 
-def test_pages_use_indexes(tmp_path: Path, clock: Clock) -> None:
+async def test_pages_use_indexes(tmp_path: Path, clock: Clock) -> None:
     """No page reads more of a table than its rows, and none sorts, in SQLite."""
-    Database(tmp_path, clock=clock).create()
+    await SqliteDatabase(tmp_path, clock=clock).migrate()
     with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
-        for part in (part for statements in SQL.values() for part in statements.parts):
-            sql = re.sub(r"\$\d+", "?", part.sql)
-            rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [""] * sql.count("?"))
+        for part in (part for statements in STATEMENTS.values() for part in statements.parts):
+            count = len(set(re.findall(r"\$\d+", part.sql)))
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(part.sql)}", [""] * count)
             plan = " ".join(row[3] for row in rows)
             assert "SCAN" not in plan
             assert "TEMP B-TREE" not in plan

@@ -21,8 +21,8 @@ from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import Patience, open_store
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Metadata
 from support.blobs import listed, read
 from support.content import make_blob
 from support.faulty_http import Faulty, faulty
@@ -56,15 +56,15 @@ def blobs(way: Faulty, request: pytest.FixtureRequest) -> Iterator[ObjectBlobs]:
 
 
 @pytest.fixture
-def metadata(tmp_path: Path) -> Iterator[SqliteMetadata]:
+async def metadata(tmp_path: Path) -> AsyncIterator[Metadata]:
     """Keep metadata in a file."""
-    with closing(Database(tmp_path, clock=now)) as database:
-        database.create()
-        yield SqliteMetadata(database)
+    with closing(SqliteDatabase(tmp_path, clock=now)) as database:
+        await database.migrate()
+        yield Metadata(database)
 
 
 @pytest.fixture
-def receiver(metadata: SqliteMetadata, blobs: ObjectBlobs) -> Push:
+def receiver(metadata: Metadata, blobs: ObjectBlobs) -> Push:
     """Receive into both."""
     return Push(metadata, blobs, max_blob_bytes=0, sparse_indexes=False, clock=now)
 
@@ -145,7 +145,7 @@ class TestErrors:
         assert await read(blobs, digest, len(content)) == content
 
     async def test_what_was_acknowledged_stays(
-        self, receiver: Push, metadata: SqliteMetadata, way: Faulty, blobs: ObjectBlobs
+        self, receiver: Push, metadata: Metadata, way: Faulty, blobs: ObjectBlobs
     ) -> None:
         """A request that fails moves nothing; it can be sent again when the store is back."""
         content = make_blob(400_000, "stays")
@@ -286,7 +286,7 @@ class TestUnfinished:
     """Multipart uploads, which only the store could end if the registry did not."""
 
     async def test_none_stays(
-        self, receiver: Push, metadata: SqliteMetadata, blobs: ObjectBlobs, s3: S3
+        self, receiver: Push, metadata: Metadata, blobs: ObjectBlobs, s3: S3
     ) -> None:
         """Neither of a client that goes away, nor of a session that is cancelled or expires."""
         content = make_blob(PART + 100_000, "unfinished")

@@ -11,7 +11,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from portside.stores.blobs.objects.leases import LIFE
 from portside.stores.blobs.objects.urls import BRIEF, StorageUrlInvalid, find_profile, open_store
 from portside.stores.blobs.opening import Limits, open_blobs
-from portside.stores.metadata.postgres.pool import LEASE
+from portside.stores.metadata.postgres.database import LEASE
 from support.s3 import BUCKET, S3
 
 AZURE = {"AZURE_STORAGE_ACCOUNT_NAME": "portside", "AZURE_STORAGE_ACCOUNT_KEY": "a2V5"}

@@ -24,9 +24,9 @@ from portside.spec.errors import (
 )
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
-from portside.stores.metadata.postgres.blobs import QUICK
-from portside.stores.metadata.postgres.store import PostgresMetadata
-from portside.stores.metadata.postgres.transactions import Transaction
+from portside.stores.metadata.engine import Transaction
+from portside.stores.metadata.postgres.transactions import QUICK
+from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock, PostgresShelf
 from support.blobs import listed
 from support.content import Content, image, index
@@ -77,7 +77,7 @@ async def shelf(postgresql: Server, clock: Clock) -> AsyncIterator[PostgresShelf
 
 
 @pytest.fixture
-def nodes(shelf: PostgresShelf) -> list[PostgresMetadata]:
+def nodes(shelf: PostgresShelf) -> list[Metadata]:
     """Open it by several pools."""
     return [shelf.metadata() for _ in range(NODES)]
 
@@ -88,14 +88,14 @@ def parsed(content: Content) -> Manifest:
 
 
 async def push(
-    node: PostgresMetadata, shelves: Shelves, repository: RepositoryName, digest: Digest
+    node: Metadata, shelves: Shelves, repository: RepositoryName, digest: Digest
 ) -> None:
     """Commit a blob."""
     place = shelves.place(digest)
     await node.commit_blob(repository, digest, 4, session=None, place=place)
 
 
-async def problems(node: PostgresMetadata, shelves: Shelves) -> list[str]:
+async def problems(node: Metadata, shelves: Shelves) -> list[str]:
     """List what dangles."""
     known = {record.digest async for record in node.blob_records()}
     found = await listed(node.integrity_problems())
@@ -115,7 +115,7 @@ class TestEverything:
     """All writers at once, over a few objects."""
 
     @pytest.mark.parametrize("seed", range(3))
-    async def test_nothing_dangles(self, nodes: list[PostgresMetadata], seed: int) -> None:
+    async def test_nothing_dangles(self, nodes: list[Metadata], seed: int) -> None:
         """After pushes, mounts, deletes and moved tags, each thing has all that it needs."""
         chance = random.Random(seed)
         shelves = Shelves()
@@ -169,7 +169,7 @@ class TestOrders:
 
     @pytest.mark.parametrize("turn", range(10))
     async def test_a_manifest_and_the_end_of_its_blob(
-        self, nodes: list[PostgresMetadata], turn: int
+        self, nodes: list[Metadata], turn: int
     ) -> None:
         """Either the manifest is there and its blob in use, or the blob is gone first."""
         content, shelves = image(turn), Shelves()
@@ -187,7 +187,7 @@ class TestOrders:
 
     @pytest.mark.parametrize("turn", range(10))
     async def test_an_index_and_the_end_of_its_manifest(
-        self, nodes: list[PostgresMetadata], turn: int
+        self, nodes: list[Metadata], turn: int
     ) -> None:
         """Either the index is there and its manifest in use, or the manifest is gone first."""
         content, shelves = image(turn), Shelves()
@@ -206,7 +206,7 @@ class TestOrders:
 
     @pytest.mark.parametrize("turn", range(10))
     async def test_a_mount_and_the_end_of_its_source(
-        self, nodes: list[PostgresMetadata], turn: int
+        self, nodes: list[Metadata], turn: int
     ) -> None:
         """A mount finds its source, and the bytes stay, or it comes too late, and they are gone."""
         digest, shelves = Digest.of(b"%d" % turn), Shelves()
@@ -221,7 +221,7 @@ class TestOrders:
         assert (digest in shelves.held) == (mounted is None)
         assert await problems(nodes[0], shelves) == []
 
-    async def test_one_of_many_creates_a_tag(self, nodes: list[PostgresMetadata]) -> None:
+    async def test_one_of_many_creates_a_tag(self, nodes: list[Metadata]) -> None:
         """Of those that push a tag only if there is none, one does, and the tag is its."""
         shelves = Shelves()
         contents = [image(number) for number in range(9)]
@@ -245,14 +245,14 @@ class TestOrders:
         found = await nodes[0].get_manifest(A, Tag("v1"))
         assert found.digest == str(manifests[winner].digest)
 
-    async def test_the_last_of_a_chain_of_moves(self, nodes: list[PostgresMetadata]) -> None:
+    async def test_the_last_of_a_chain_of_moves(self, nodes: list[Metadata]) -> None:
         """Moves that each name the digest they move from form one chain, with no link twice."""
         shelves = Shelves()
         contents = [image(number) for number in range(8)]
         manifests = [parsed(content) for content in contents]
         moves: list[tuple[str, str]] = []
 
-        async def mover(node: PostgresMetadata, number: int) -> None:
+        async def mover(node: Metadata, number: int) -> None:
             for turn in range(8):
                 current = (await node.get_manifest(A, Tag("v1"))).digest
                 target = manifests[(number + turn) % len(manifests)]
@@ -285,9 +285,7 @@ class TestOrders:
 class TestWaiting:
     """Who waits for whom."""
 
-    async def test_a_commit_goes_on_without_its_request(
-        self, nodes: list[PostgresMetadata]
-    ) -> None:
+    async def test_a_commit_goes_on_without_its_request(self, nodes: list[Metadata]) -> None:
         """A request that is cancelled while bytes are placed leaves a whole blob."""
         shelves = Shelves()
         placing, go_on = threading.Event(), threading.Event()
@@ -310,7 +308,7 @@ class TestWaiting:
         assert await nodes[1].get_blob_size(A, BLOB) == 4
         assert await problems(nodes[0], shelves) == []
 
-    async def test_hold_blob(self, nodes: list[PostgresMetadata]) -> None:
+    async def test_hold_blob(self, nodes: list[Metadata]) -> None:
         """While a blob is held nobody changes it, and afterwards everybody does."""
         shelves = Shelves()
         async with nodes[1].hold_blob(BLOB):
@@ -324,7 +322,7 @@ class TestWaiting:
         await pushing
         assert await problems(nodes[1], shelves) == []
 
-    async def test_different_blobs_do_not_wait(self, nodes: list[PostgresMetadata]) -> None:
+    async def test_different_blobs_do_not_wait(self, nodes: list[Metadata]) -> None:
         """While the bytes of one blob are placed, another one of the same repository goes on."""
         placing, go_on = threading.Event(), threading.Event()
 
@@ -345,9 +343,7 @@ class TestWaiting:
 class TestNewRepository:
     """A repository that comes with its first blob."""
 
-    async def test_no_push_waits_for_the_bytes_of_another(
-        self, nodes: list[PostgresMetadata]
-    ) -> None:
+    async def test_no_push_waits_for_the_bytes_of_another(self, nodes: list[Metadata]) -> None:
         """While a large blob is placed, others are pushed to the same repository."""
         is_placing, may_end = threading.Event(), threading.Event()
 
@@ -403,7 +399,7 @@ class TestDeadlock:
 class TestBlobsOfNobody:
     """What is refused leaves nothing."""
 
-    async def test_unknown(self, nodes: list[PostgresMetadata]) -> None:
+    async def test_unknown(self, nodes: list[Metadata]) -> None:
         """Deletes of what is not there take nothing along."""
         with pytest.raises(BlobUnknown):
             await nodes[0].unlink_blob(A, BLOB, remove=pytest.fail)

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 import asyncpg
 import pytest
@@ -17,18 +16,17 @@ from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
-from portside.stores.metadata.postgres import migrations, pool
-from portside.stores.metadata.postgres.discovery import REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.postgres.database import LEASE, PostgresDatabase, Terms
 from portside.stores.metadata.postgres.faults import translate
-from portside.stores.metadata.postgres.pool import Database, Terms
-from portside.stores.metadata.postgres.store import PostgresAccess, PostgresMetadata
-from portside.stores.metadata.versions import SchemaTooNew, SchemaTooOld
+from portside.stores.metadata.schema.versions import NEWEST, SchemaTooNew, SchemaTooOld
+from portside.stores.metadata.store import Access, Metadata
 from stores.conftest import Clock, PostgresShelf
 from stores.test_metadata_contract import add
 from support.content import image
 from support.postgres import Server, running_server
 
-A = RepositoryName("a")
+A, B = RepositoryName("a"), RepositoryName("b")
 BLOB = Digest.of(b"blob")
 
 
@@ -134,15 +132,15 @@ class TestAway:
             await metadata.commit_blob(A, BLOB, 4, session=None, place=pytest.fail)
         assert await metadata.blob_record(str(BLOB)) is None
 
-    async def test_a_removal_that_begins_late(
-        self, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_removal_that_begins_late(self, shelf: PostgresShelf, clock: Clock) -> None:
         """Bytes are left where a removal could end when somebody may have pushed them again."""
-        metadata = shelf.metadata()
-        monkeypatch.setattr(pool, "REMOVING", pool.LEASE + 1)
+        terms = Terms(url=shelf.terms.url, removal_timeout=LEASE + 1)
+        database = PostgresDatabase(terms, clock=clock)
+        metadata = Metadata(database)
         await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
         await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
         assert await metadata.blob_record(str(BLOB)) is None
+        await database.disconnect()
 
     @pytest.mark.parametrize(
         ("url", "place"),
@@ -156,7 +154,7 @@ class TestAway:
     async def test_never_there(self, clock: Clock, url: str, place: str | None) -> None:
         """Of a server that is not there one line says where it was looked for, and soon."""
         began = time.monotonic()
-        metadata = PostgresMetadata(Database(Terms(url=url), clock=clock))
+        metadata = Metadata(PostgresDatabase(Terms(url=url), clock=clock))
         for _ in range(2):
             with pytest.raises(Unavailable) as caught:
                 await metadata.probe()
@@ -172,26 +170,26 @@ class TestAway:
             port = silent.getsockname()[1]
             url = f"postgresql://portside@127.0.0.1:{port}/none?sslmode=disable"
             terms = Terms(url=url, connect_timeout=0.2)
-            metadata = PostgresMetadata(Database(terms, clock=clock))
+            metadata = Metadata(PostgresDatabase(terms, clock=clock))
             with pytest.raises(Unavailable, match="in time"):
                 await metadata.probe()
 
     async def test_all_connections_taken(self, shelf: PostgresShelf, clock: Clock) -> None:
         """A request that gets no connection in time is refused, and the next one served."""
         terms = Terms(url=shelf.terms.url, connections=1, connect_timeout=0.2)
-        database = Database(terms, clock=clock)
+        database = PostgresDatabase(terms, clock=clock)
         async with database.connected():
             with pytest.raises(Unavailable):
                 await database.find("SELECT 1")
         assert await database.find("SELECT 1") is not None
-        await database.close()
+        await database.disconnect()
 
     @pytest.mark.parametrize("connections", [2, 10])
     async def test_slow_places(self, shelf: PostgresShelf, clock: Clock, connections: int) -> None:
         """While more bytes are placed than there are connections, others read and write."""
         terms = Terms(url=shelf.terms.url, connections=connections, connect_timeout=0.5)
-        database = Database(terms, clock=clock)
-        metadata = PostgresMetadata(database)
+        database = PostgresDatabase(terms, clock=clock)
+        metadata = Metadata(database)
         go_on = threading.Event()
 
         async def push(number: int) -> None:
@@ -210,13 +208,13 @@ class TestAway:
         pushes.pop().cancel()
         go_on.set()
         await asyncio.gather(*pushes)
-        await database.close()
+        await database.disconnect()
 
     async def test_no_turn(self, shelf: PostgresShelf, clock: Clock) -> None:
         """A push that gets no turn in time is refused, and the next one goes on."""
         terms = Terms(url=shelf.terms.url, connections=2, statement_timeout=0.3)
-        database = Database(terms, clock=clock)
-        metadata = PostgresMetadata(database)
+        database = PostgresDatabase(terms, clock=clock)
+        metadata = Metadata(database)
         placing, go_on = threading.Event(), threading.Event()
 
         def place() -> None:
@@ -231,16 +229,16 @@ class TestAway:
         go_on.set()
         await slow
         await metadata.commit_blob(A, other, 5, session=None, place=lambda: None)
-        await database.close()
+        await database.disconnect()
 
     async def test_slow_statement(self, shelf: PostgresShelf, clock: Clock) -> None:
         """A statement that takes too long is given up, and its locks with it."""
         terms = Terms(url=shelf.terms.url, connections=1, statement_timeout=0.2)
-        database = Database(terms, clock=clock)
+        database = PostgresDatabase(terms, clock=clock)
         with pytest.raises(Unavailable, match="in time"):
             await database.find("SELECT pg_sleep(5)")
         assert await database.find("SELECT 1") is not None
-        await database.close()
+        await database.disconnect()
 
 
 @pytest.mark.parametrize(
@@ -261,43 +259,42 @@ def test_translation(error: Exception, kind: type[Unavailable]) -> None:
     assert str(translated.details[0]).strip()
 
 
+FULL_AT_COMMIT = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END;
+    $$;
+    CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON repository_blobs
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+"""Makes the commit of a push fail as it does on a full disk, after the bytes were placed."""
+
+
 class TestFull:
     """No room."""
 
-    async def test_placed_bytes_are_taken_back(
-        self, shelf: PostgresShelf, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_placed_bytes_are_taken_back(self, shelf: PostgresShelf) -> None:
         """Bytes whose row found no room go, unless the blob is known by another push."""
-        metadata = shelf.metadata()
-        other = shelf.metadata()
+        metadata, database = shelf.metadata(), shelf.open()
         undone: list[Digest] = []
 
         def place() -> Callable[[], None]:
             return lambda: undone.append(BLOB)
 
-        async def full(*_: object) -> None:
-            raise asyncpg.DiskFullError("no space left on device")
-
-        database = metadata._database  # noqa: SLF001  # the commit is to fail
-        real = database._once  # noqa: SLF001
-
-        async def once(connection: object, job: Callable[..., object], blob: Digest) -> object:
-            monkeypatch.setattr(database, "_once", real)
-            return await real(connection, lambda transaction: then(job, transaction), blob)  # type: ignore[arg-type]
-
-        async def then(job: Callable[..., object], transaction: object) -> None:
-            await job(transaction)  # type: ignore[misc]
-            await full()
-
-        monkeypatch.setattr(database, "_once", once)
+        async with database.connected() as connection:
+            await connection.execute(FULL_AT_COMMIT)
         with pytest.raises(StorageFull):
             await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
         assert undone == [BLOB]
-        await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-        monkeypatch.setattr(database, "_once", once)
+        await database.execute("ALTER TABLE repository_blobs DISABLE TRIGGER full_disk")
+        await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
+        await database.execute("ALTER TABLE repository_blobs ENABLE TRIGGER full_disk")
         with pytest.raises(StorageFull):
-            await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
+            await metadata.commit_blob(B, BLOB, 4, session=None, place=place)
         assert undone == [BLOB]
+
+
+IN_THE_WAY = "CREATE TABLE access_state (id INT)"
+"""Makes a table that the second step of the schema makes."""
 
 
 class TestSchema:
@@ -306,66 +303,54 @@ class TestSchema:
     async def test_all_nodes_at_once(self, postgresql: Server, clock: Clock) -> None:
         """Of nodes that start together one takes each step, and all find it taken."""
         terms = Terms(url=postgresql.make_database())
-        databases = [Database(terms, clock=clock) for _ in range(6)]
+        databases = [PostgresDatabase(terms, clock=clock) for _ in range(6)]
         with pytest.raises(SchemaTooOld, match="portside migrate"):
-            await migrations.require_newest(databases[0])
-        taken = await asyncio.gather(*map(migrations.migrate, databases))
-        assert sum(taken) == len(migrations.steps())
-        assert await migrations.migrate(databases[0]) == 0
-        await migrations.require_newest(databases[0])
+            await databases[0].require_newest()
+        taken = await asyncio.gather(*(database.migrate() for database in databases))
+        assert sum(taken) == NEWEST
+        assert await databases[0].migrate() == 0
+        await databases[0].require_newest()
         for database in databases:
-            await database.close()
+            await database.disconnect()
 
-    async def test_half_way(
-        self, postgresql: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Who comes while a node has taken some of the steps waits until it has taken all."""
+    async def test_half_way(self, postgresql: Server, clock: Clock) -> None:
+        """A node that starts while another has taken some of the steps waits for the rest."""
         terms = Terms(url=postgresql.make_database(), connections=1)
-        one, other = (Database(terms, clock=clock) for _ in range(2))
-        take_step = migrations._take_step  # noqa: SLF001  # it is made to wait in the middle
-        half_way, go_on = asyncio.Event(), asyncio.Event()
-
-        async def pausing(connection: Any, known: dict[int, str]) -> bool:
-            taken = await take_step(connection, known)
-            half_way.set()
-            await go_on.wait()
-            return taken
-
-        monkeypatch.setattr(migrations, "_take_step", pausing)
-        migrating = asyncio.create_task(migrations.migrate(one))
-        await half_way.wait()
-        assert await migrations.read_version(other) == 1
-        looking = asyncio.create_task(migrations.require_newest(other))
-        done, _ = await asyncio.wait({looking}, timeout=0.2)
-        assert not done
-        go_on.set()
-        assert await migrating == len(migrations.steps())
+        one, other, third = (PostgresDatabase(terms, clock=clock) for _ in range(3))
+        async with third.connected() as connection:
+            # The second step waits for this transaction.
+            await connection.execute(f"BEGIN; {IN_THE_WAY}")
+            migrating = asyncio.create_task(one.migrate())
+            while not await other.is_made():
+                assert not migrating.done()
+            looking = asyncio.create_task(other.require_newest())
+            done, _ = await asyncio.wait({looking, migrating}, timeout=0.2)
+            assert not done
+            await connection.execute("ROLLBACK")
+        assert await migrating == NEWEST
         await looking
-        for database in (one, other):
-            await database.close()
+        for database in (one, other, third):
+            await database.disconnect()
 
-    async def test_a_step_that_fails(
-        self, postgresql: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_step_that_fails(self, postgresql: Server, clock: Clock) -> None:
         """A step is taken as a whole or not at all, and can be taken again."""
-        database = Database(Terms(url=postgresql.make_database()), clock=clock)
-        good = migrations.steps()
-        bad = {**good, 2: f"{good[2]}; SELECT 1 / 0"}
-        monkeypatch.setattr(migrations, "steps", lambda: bad)
-        with pytest.raises(Unavailable, match="division by zero"):
-            await migrations.migrate(database)
-        assert await migrations.read_version(database) == 1
-        monkeypatch.setattr(migrations, "steps", lambda: good)
-        assert await migrations.migrate(database) == len(good) - 1
-        await database.close()
+        database = PostgresDatabase(Terms(url=postgresql.make_database()), clock=clock)
+        await database.execute(IN_THE_WAY)
+        with pytest.raises(Unavailable, match="already exists"):
+            await database.migrate()
+        with pytest.raises(SchemaTooOld, match="has version 1 "):
+            await database.require_newest()
+        await database.execute("DROP TABLE access_state")
+        assert await database.migrate() == NEWEST - 1
+        await database.disconnect()
 
     async def test_newer(self, shelf: PostgresShelf) -> None:
         """A database of a newer version is refused in one line."""
         database = shelf.open()
         await database.execute("INSERT INTO schema_version (version) VALUES (99)")
-        for refuse in (migrations.migrate, migrations.require_newest):
+        for refuse in (database.migrate, database.require_newest):
             with pytest.raises(SchemaTooNew) as caught:
-                await refuse(database)
+                await refuse()
             assert "\n" not in str(caught.value.details[0])
 
 
@@ -376,8 +361,7 @@ class TestAccessState:
         """The process that makes a change sees it at once, and others when the time is over."""
         time_now = [0.0]
         here, there = (
-            PostgresAccess(shelf.open(), freshness=0.2, elapsed=lambda: time_now[0])
-            for _ in range(2)
+            Access(shelf.open(), freshness=0.2, elapsed=lambda: time_now[0]) for _ in range(2)
         )
         before = await here.access_state()
         assert await there.access_state() == before
@@ -398,16 +382,17 @@ class TestPrice:
 
     async def test_queries(self, shelf: PostgresShelf) -> None:
         """A pull takes one, and a blob that is pushed in one request four, two of them its own."""
-        metadata = shelf.metadata()
+        database = shelf.open()
+        metadata = Metadata(database)
         seen: list[str] = []
 
         async def count(connection: object) -> None:
             connection.add_query_logger(lambda record: seen.append(record.query))  # type: ignore[attr-defined]
 
         await add(metadata, A, image(1))
-        lender = metadata._database._lender  # noqa: SLF001  # to look at what it sends
-        assert lender is not None
-        for holder in lender.pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001
+        cache = database._cache  # noqa: SLF001  # to look at what it sends
+        assert cache is not None
+        for holder in cache.pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001
             if holder._con is not None:  # noqa: SLF001
                 await count(holder._con)  # noqa: SLF001
         await asyncio.sleep(0)

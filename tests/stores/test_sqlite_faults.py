@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,9 @@ from portside.spec.digests import Digest
 from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName
 from portside.stores.interfaces import Place
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.faults import translate
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.sqlite.faults import translate
+from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
 
 REPOSITORY = RepositoryName("a")
@@ -26,10 +26,10 @@ NAMES = "SELECT name FROM repositories"
 
 
 @pytest.fixture
-def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
+async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteDatabase]:
     """Make an empty database."""
-    database = Database(tmp_path, clock=clock)
-    database.create()
+    database = SqliteDatabase(tmp_path, clock=clock)
+    await database.migrate()
     yield database
     database.close()
 
@@ -44,52 +44,57 @@ def failure(text: str, code: int) -> sqlite3.Error:
 class TestReading:
     """A connection that failed."""
 
-    def test_is_replaced(self, database: Database) -> None:
+    async def test_is_replaced(self, database: SqliteDatabase) -> None:
         """The next read opens a fresh one, whichever way of reading it was that failed."""
-        for read in (database.find, database.list, lambda sql: list(database.each(sql))):
+
+        async def streamed(sql: str) -> list[object]:
+            async with database.stream(sql) as rows:
+                return [row async for row in rows]
+
+        for read in (database.find, database.find_all, streamed):
             database.reader.close()
             with pytest.raises(Unavailable):
-                read(NAMES)
-            assert not read(NAMES)
+                await read(NAMES)
+            assert not await read(NAMES)
 
-    async def test_a_snapshot_is_one_state(self, database: Database) -> None:
+    async def test_a_snapshot_is_one_state(self, database: SqliteDatabase) -> None:
         """What is written between two reads of a snapshot is not seen in it."""
         add = "INSERT INTO repositories (name, created) VALUES ('a', 1)"
-        with database.snapshot():
-            assert database.list(NAMES) == []
-            await database.write(lambda transaction: transaction.execute(add).rowcount)
-            assert database.list(NAMES) == []
-        assert database.list(NAMES) == [("a",)]
+        async with database.snapshot() as queries:
+            assert await queries.find_all(NAMES) == []
+            await database.execute(add)
+            assert await queries.find_all(NAMES) == []
+        assert await database.find_all(NAMES) == [("a",)]
 
 
 class TestFile:
     """The file that is not what it was."""
 
-    async def test_is_not_made_by_a_read(self, database: Database) -> None:
+    async def test_is_not_made_by_a_read(self, database: SqliteDatabase) -> None:
         """A database that was moved away is not replaced by an empty one."""
         database.file.unlink()
         with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
-            database.find(NAMES)
+            await database.find(NAMES)
         with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
-            await database.write(lambda _: None)
+            await database.execute(NAMES)
         assert not database.file.exists()
 
-    async def test_garbage(self, database: Database) -> None:
+    async def test_garbage(self, database: SqliteDatabase) -> None:
         """The file is named, and what to do."""
         database.file.write_bytes(b"garbage" * 1000)
         said = f"{database.file}: file is not a database; stop the registry and restore a backup"
         with pytest.raises(Unavailable, match=said):
-            database.find(NAMES)
+            await database.find(NAMES)
         with pytest.raises(Unavailable, match=said):
-            await database.write(lambda transaction: transaction.execute(NAMES))
+            await database.execute(NAMES)
 
-    async def test_lock(self, database: Database) -> None:
+    async def test_lock(self, database: SqliteDatabase) -> None:
         """A lock that cannot be opened is an error of the registry's own kind, which names it."""
         lock = database.file.with_name("portside.db.lock")
         lock.unlink()
         lock.mkdir()
         with pytest.raises(Unavailable, match=r"portside.db.lock: "):
-            await database.write(lambda _: None)
+            await database.execute(NAMES)
 
 
 class TestFullDisk:
@@ -123,9 +128,9 @@ class TestUndo:
     """Bytes that were placed for a transaction for which there was no room."""
 
     @pytest.mark.parametrize("is_known", [True, False])
-    async def test_only_new_bytes_go(self, database: Database, is_known: bool) -> None:
+    async def test_only_new_bytes_go(self, database: SqliteDatabase, is_known: bool) -> None:
         """Those of a blob that was known before stay: they are what its row speaks for."""
-        metadata = SqliteMetadata(database)
+        metadata = Metadata(database)
         begun, end = threading.Event(), threading.Event()
         undone: list[str] = []
 

@@ -131,7 +131,7 @@ async def test_setting_waits(shelf: Shelf) -> None:
     await writing
     # Whether it came before or after, it is whole.
     (result,) = await asyncio.gather(late, return_exceptions=True)
-    found = await setter.blob_record(LOOSE)
+    found = await setter.blob_record(str(LOOSE))
     assert (found is None) == isinstance(result, ReadOnly)
     with pytest.raises(ReadOnly):
         await add_blob(writer, B, KNOWN)

@@ -18,13 +18,9 @@ from portside.spec.digests import Digest
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.copying import TABLES
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.postgres import pool as postgres
-from portside.stores.metadata.postgres.migrations import migrate
-from portside.stores.metadata.postgres.pool import Terms
-from portside.stores.metadata.postgres.store import PostgresMetadata
-from portside.stores.metadata.sqlite import SqliteMetadata
+from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Metadata
 from support.blobs import listed
 from support.content import Content
 
@@ -42,15 +38,15 @@ async def opened_side(root: Path, url: str = "") -> AsyncIterator[RegistryStores
         stack.callback(blobs.close)
         blobs.create()
         if url:
-            server = postgres.Database(Terms(url=url, connections=6), clock=now)
-            stack.push_async_callback(server.close)
-            await migrate(server)
-            yield RegistryStores(PostgresMetadata(server), blobs)
+            server = PostgresDatabase(Terms(url=url, connections=6), clock=now)
+            stack.push_async_callback(server.disconnect)
+            await server.migrate()
+            yield RegistryStores(Metadata(server), blobs)
         else:
-            database = Database(root, clock=now)
+            database = SqliteDatabase(root, clock=now)
             stack.callback(database.close)
-            database.create()
-            yield RegistryStores(SqliteMetadata(database), blobs)
+            await database.migrate()
+            yield RegistryStores(Metadata(database), blobs)
 
 
 async def push(side: RegistryStores, repository: str, content: Content, *tags: str) -> None:
@@ -94,7 +90,7 @@ async def unequal(source: RegistryStores, target: RegistryStores) -> list[object
     """Return all rows that are not the same on both sides."""
     return [
         pair
-        for table in TABLES
+        for table in source.metadata.tables
         async for pair in compared(source.metadata, target.metadata, table)
         if pair[0] != pair[1]
     ]

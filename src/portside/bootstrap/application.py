@@ -60,7 +60,7 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
                     await task
             if control is not None:
                 control.close()
-            await stores.engine.disconnect()
+            await stores.engine.database.disconnect()
             stores.close()
 
     app = RegistryApp(registry, lifespan=lifespan)

@@ -6,66 +6,27 @@ from typing import Protocol
 
 from portside.bootstrap.clock import now
 from portside.config import Settings
-from portside.stores.access import AccessStore
-from portside.stores.copying import CopyableMetadata
-from portside.stores.inspection import InspectableMetadata
-from portside.stores.interfaces import MetadataStore
-from portside.stores.metadata import database as sqlite
-from portside.stores.metadata.sqlite import SqliteAccess, SqliteMetadata
+from portside.stores.metadata.engine import Database
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Access, Metadata
 
 
-class Metadata(MetadataStore, InspectableMetadata, CopyableMetadata, Protocol):
-    """A metadata store with all its abilities."""
+class MigratedDatabase(Database, Protocol):
+    """A database together with its schema, its connections and its end.
 
-
-class Engine(Protocol):
-    """A database, as one process uses it; nothing is opened before it is needed.
-
-    Connections belong to the event loop in which they are first needed: whoever leaves the loop
-    disconnects before, and may connect again in another one. Every method but `close` raises
+    Connections belong to the event loop in which they are first needed: a program that leaves the
+    loop disconnects before, and may connect again in another one. Every method but `close` raises
     Unavailable and StorageFull.
     """
 
-    @property
-    def name(self) -> str:
-        """What people call it; without secrets."""
-        ...
-
-    @property
-    def place(self) -> str:
-        """Where the registry is that it holds, as people call that."""
-        ...
-
-    @property
-    def remedy(self) -> str:
-        """What to do when it is lost and its blobs are not."""
-        ...
-
-    @property
-    def metadata(self) -> Metadata:
-        """All that is known of the content."""
-        ...
-
-    @property
-    def access(self) -> AccessStore:
-        """All that is known of identities."""
-        ...
-
     async def is_made(self) -> bool:
-        """Tell whether it has ever been a registry's."""
+        """Whether it was ever a registry's."""
         ...
 
     async def migrate(self) -> int:
-        """Make it, or bring its schema to the newest version; gives the number of steps taken.
+        """Create the schema or bring it to the newest version; return the number of steps taken.
 
         Raises SchemaTooNew.
-        """
-        ...
-
-    async def prepare(self) -> None:
-        """Make it ready to be served from, as far as a server may.
-
-        Raises SchemaTooNew and SchemaTooOld.
         """
         ...
 
@@ -74,69 +35,77 @@ class Engine(Protocol):
         ...
 
     async def disconnect(self) -> None:
-        """Finish what was begun in this event loop, and let go of what belongs to it."""
+        """Finish what was begun in this event loop, and release what belongs to it."""
         ...
 
     def close(self) -> None:
-        """Let go of everything else."""
+        """Release everything else."""
         ...
 
 
-class SqliteEngine:
-    """One file on this machine; raises SettingsInvalid if the settings name no directory."""
+class Engine:
+    """A database as one process uses it, and what is stored in it; nothing is opened before use.
 
-    def __init__(self, settings: Settings, *, read_only: bool) -> None:
-        self._database = sqlite.Database(settings.root, clock=now, read_only=read_only)
-        self.metadata = SqliteMetadata(self._database)
-        self.access = SqliteAccess(self._database)
+    `name` and `place` are what people call the database and where the registry is; they have no
+    secrets. `remedy` says what to do when it is lost and its blobs are not. Other nodes may use a
+    `shared` one, perhaps with another version of Portside.
+    """
 
-    @property
-    def name(self) -> str:
-        """The file."""
-        return str(self._database.file)
-
-    @property
-    def place(self) -> str:
-        """The data directory."""
-        return str(self._database.file.parent)
-
-    @property
-    def remedy(self) -> str:
-        """Where the file may come from."""
-        return f"restore {self._database.file.name} from a backup"
-
-    async def is_made(self) -> bool:
-        """Look for a file in which a step of the schema was taken."""
-        return self._database.is_made()
-
-    async def migrate(self) -> int:
-        """Make the file, or take the steps that it lacks."""
-        return self._database.create()
+    def __init__(
+        self, database: MigratedDatabase, *, name: str, place: str, remedy: str, shared: bool
+    ) -> None:
+        self.database = database
+        self.name = name
+        self.place = place
+        self.remedy = remedy
+        self.metadata = Metadata(database)
+        self.access = Access(database)
+        self._shared = shared
 
     async def prepare(self) -> None:
-        """Migrate: nobody else serves from the file."""
-        await self.migrate()
+        """Make the database ready to be served from.
 
-    async def require_newest(self) -> None:
-        """Read the version from the file."""
-        self._database.require_newest()
-
-    async def disconnect(self) -> None:
-        """Do nothing: no connection belongs to a loop."""
-
-    def close(self) -> None:
-        """Finish the writes that were asked for, and close the file."""
-        self._database.close()
+        A schema that other nodes may be using is not changed: that is for `portside migrate`.
+        Raises SchemaTooNew and SchemaTooOld.
+        """
+        if not self._shared or not await self.database.is_made():
+            await self.database.migrate()
+        await self.database.require_newest()
 
 
 def open_engine(settings: Settings, *, read_only: bool = False) -> Engine:
-    """Make the engine that the settings name; raises SettingsInvalid.
+    """Open the database that the settings name; raises SettingsInvalid.
 
-    With `read_only`, whoever opens it will not write.
+    With `read_only`, the caller will not write.
     """
-    if settings.database:
-        # Most registries are kept in a file, and their commands need not wait for asyncpg.
-        from portside.bootstrap.postgres import PostgresEngine  # noqa: PLC0415
+    return _postgres(settings) if settings.database else _sqlite(settings, read_only=read_only)
 
-        return PostgresEngine(settings)
-    return SqliteEngine(settings, read_only=read_only)
+
+def _sqlite(settings: Settings, *, read_only: bool) -> Engine:
+    database = SqliteDatabase(settings.root, clock=now, read_only=read_only)
+    return Engine(
+        database,
+        name=str(database.file),
+        place=str(database.file.parent),
+        remedy=f"restore {database.file.name} from a backup",
+        shared=False,
+    )
+
+
+def _postgres(settings: Settings) -> Engine:
+    # Most registries are kept in a file, and their commands need not wait for asyncpg.
+    from portside.stores.metadata.postgres.database import PostgresDatabase, Terms  # noqa: PLC0415
+
+    terms = Terms(
+        url=settings.database,
+        connections=settings.database_connections,
+        connect_timeout=settings.database_connect_timeout,
+        statement_timeout=settings.database_statement_timeout,
+    )
+    return Engine(
+        PostgresDatabase(terms, clock=now),
+        name=settings.shown_database,
+        place=settings.shown_database,
+        remedy="restore the database from a backup",
+        shared=True,
+    )

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from portside.bootstrap.clock import now
-from portside.bootstrap.engines import Engine, Metadata, open_engine
+from portside.bootstrap.engines import Engine, open_engine
 from portside.bootstrap.marks import mark, require_own
 from portside.config import Settings, SettingsInvalid
 from portside.spec.errors import Unavailable
@@ -18,6 +18,7 @@ from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
 from portside.stores.inspection import InspectableBlobs
+from portside.stores.metadata.store import Metadata
 
 
 class Stores(NamedTuple):
@@ -45,7 +46,7 @@ class Stores(NamedTuple):
 
         Raises Unavailable and StorageFull.
         """
-        if not await self.engine.is_made() and await self.blobs.holds_blobs():
+        if not await self.engine.database.is_made() and await self.blobs.holds_blobs():
             lost = (
                 f"{self.engine.name} is missing or empty, and {self.blobs.location} holds blobs;"
                 f" {self.engine.remedy}, or move the blobs away to begin with an empty registry"
@@ -73,7 +74,7 @@ class Stores(NamedTuple):
 
     def close(self) -> None:
         """Finish the work that was started, and release what is not bound to an event loop."""
-        self.engine.close()
+        self.engine.database.close()
         self.blobs.close()
 
 
@@ -125,4 +126,4 @@ async def connected_stores(settings: Settings, *, read_only: bool = False) -> As
         try:
             yield stores
         finally:
-            await stores.engine.disconnect()
+            await stores.engine.database.disconnect()

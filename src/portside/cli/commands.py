@@ -87,7 +87,7 @@ async def migrate_command(**given: Any) -> None:
     Several nodes can run this at once. A database that is up to date does not change.
     """
     async with connected_stores(read_settings(given)) as stores:
-        taken = await stores.engine.migrate()
+        taken = await stores.engine.database.migrate()
         click.echo(f"{stores.engine.name} is up to date; migrations applied: {taken}.")
 
 
@@ -142,7 +142,7 @@ async def _require_this_version(stores: Stores) -> None:
     """
     await stores.require_database()
     await require_registry(stores)
-    await stores.engine.require_newest()
+    await stores.engine.database.require_newest()
     await stores.require_storage()
 
 

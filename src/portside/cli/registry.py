@@ -73,7 +73,7 @@ def registrar_command(
 
 async def require_registry(stores: Stores) -> None:
     """Refuse stores that do not contain a registry; raises Unavailable."""
-    if not await stores.engine.is_made():
+    if not await stores.engine.database.is_made():
         nothing = (
             f"{stores.engine.place} does not contain a registry; use --data or --database to say"
             " where the registry is"

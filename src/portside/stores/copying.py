@@ -26,11 +26,11 @@ Key = tuple[Any, ...]
 """The columns at the start of a row that tell it from others."""
 
 
-class Table(msgspec.Struct, frozen=True):
-    """One kind of row: how many columns its key has, and in which rows it is read and compared.
+class CopiedTable(msgspec.Struct, frozen=True):
+    """A table as a copy sees it: the columns of its key, and those that are read and compared.
 
     What is `heavy` can be large, and follows from the digest in the key; it is not compared, and
-    read only for those rows that are to be written.
+    read only for the rows that are to be written.
     """
 
     name: str
@@ -39,37 +39,12 @@ class Table(msgspec.Struct, frozen=True):
     heavy: tuple[str, ...] = ()
 
     def key_of(self, row: Row) -> Key:
-        """Give the key of a row."""
+        """Return the key of a row."""
         return row[: len(self.key)]
 
 
-BLOBS = Table("blobs", ("digest",), ("size", "created"))
-
-TABLES = (
-    # Who may comes first: no copy is open that should not be.
-    Table("access_state", ("id",), ("closed",)),
-    Table("scope_maps", ("name",), ("description", "created")),
-    Table("scope_map_rules", ("scope_map", "pattern"), ("actions",)),
-    Table("identities", ("name",), ("kind", "enabled", "created", "expires", "scope_map")),
-    Table("passwords", ("identity", "number"), ("hash", "created")),
-    Table("signing_keys", ("id",), ("private", "created")),
-    Table("repositories", ("name",), ("created",)),
-    BLOBS,
-    Table("repository_blobs", ("repository", "digest"), ("linked",)),
-    Table(
-        "manifests",
-        ("repository", "digest"),
-        ("media_type", "size", "subject", "artifact_type", "created"),
-        heavy=("annotations", "payload"),
-    ),
-    Table("manifest_references", ("repository", "manifest", "kind", "digest"), ("required",)),
-    Table("tags", ("repository", "name"), ("manifest", "created", "updated")),
-)
-"""All that a registry is, in an order in which rows only need those of tables before them.
-
-Upload sessions are no part of it: their bytes are in a form of the store's own, and clients begin
-again. Nor are failed logins.
-"""
+BLOBS = "blobs"
+"""The table whose rows are written together with their bytes."""
 
 
 class NotItsCopy(Unavailable):
@@ -81,15 +56,24 @@ class NotItsCopy(Unavailable):
 class CopyableMetadata(SwitchableMetadata, Protocol):
     """All rows of a registry, to be read, and to be written as they were elsewhere.
 
+    `tables` are all that a registry is, in an order in which rows need only those of tables before
+    them. Upload sessions are no part of it: their bytes are in a form of the store's own, and
+    clients begin again. Nor are failed logins.
+
     Every method that writes raises NotItsCopy unless the store holds a copy of `source`, which is
     the identity of another registry.
     """
 
-    async def list_rows(self, table: Table, after: Key | None, limit: int) -> list[Row]:
+    @property
+    def tables(self) -> tuple[CopiedTable, ...]:
+        """The tables of a copy."""
+        ...
+
+    async def list_rows(self, table: CopiedTable, after: Key | None, limit: int) -> list[Row]:
         """Give at most `limit` rows behind a key, in the order of keys, without what is heavy."""
         ...
 
-    async def read_whole(self, table: Table, keys: Sequence[Key]) -> list[Row]:
+    async def read_whole(self, table: CopiedTable, keys: Sequence[Key]) -> list[Row]:
         """Give rows with what is heavy; those that are gone are left out."""
         ...
 
@@ -104,7 +88,7 @@ class CopyableMetadata(SwitchableMetadata, Protocol):
         """Make an empty registry a copy, which nobody else may change; a copy of it stays one."""
         ...
 
-    async def put_rows(self, source: str, table: Table, rows: Sequence[Row]) -> list[Key]:
+    async def put_rows(self, source: str, table: CopiedTable, rows: Sequence[Row]) -> list[Key]:
         """Write whole rows, all at once; not those of BLOBS.
 
         A row that needs one that is not there is left out. Gives the keys of those that hold a text
@@ -112,7 +96,7 @@ class CopyableMetadata(SwitchableMetadata, Protocol):
         """
         ...
 
-    async def drop_rows(self, source: str, table: Table, keys: Sequence[Key]) -> None:
+    async def drop_rows(self, source: str, table: CopiedTable, keys: Sequence[Key]) -> None:
         """Drop rows, all at once; not those of BLOBS."""
         ...
 

@@ -15,7 +15,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import DigestInvalid, RegistryError
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
-from portside.stores.copying import BLOBS, Key, Row
+from portside.stores.copying import CopiedTable, Key, Row
 
 AT_ONCE = 4
 """Blobs that are copied at the same time; each has a few MiB in memory."""
@@ -35,7 +35,7 @@ class BlobMover:
         self._source, self._target, self._identity, self._tally, self._progress = plan
         self.sound: set[Digest] = set()
 
-    async def move(self, *, verify: bool) -> list[Key]:
+    async def move(self, table: CopiedTable, *, verify: bool) -> list[Key]:
         """Copy every blob that the target lacks; return the keys of those that the source lacks.
 
         With `verify`, each blob of the target is read, and copied again if it is damaged.
@@ -43,12 +43,12 @@ class BlobMover:
         extra: list[Key] = []
 
         async def wanted() -> AsyncIterator[tuple[Row, bool]]:
-            async for row, there in compared(self._source.metadata, self._target.metadata, BLOBS):
+            async for row, there in compared(self._source.metadata, self._target.metadata, table):
                 if row is not None:
                     if verify or row != there:
                         yield row, row == there
                 elif there is not None:
-                    extra.append(BLOBS.key_of(there))
+                    extra.append(table.key_of(there))
 
         async def work(wanted: tuple[Row, bool]) -> None:
             row, has_row = wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Protocol
 
-from portside.stores.copying import CopyableMetadata, Key, Row, Table
+from portside.stores.copying import CopiedTable, CopyableMetadata, Key, Row
 from portside.stores.inspection import InspectableBlobs, InspectableMetadata
 from portside.stores.interfaces import MetadataStore
 
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     progress: Progress
 
 
-async def rows_of(metadata: CopyableMetadata, table: Table) -> AsyncIterator[Row]:
+async def rows_of(metadata: CopyableMetadata, table: CopiedTable) -> AsyncIterator[Row]:
     """Read all rows of a table in the order of keys; concurrent changes may be missed."""
     after: Key | None = None
     while page := await metadata.list_rows(table, after, PAGE):
@@ -90,7 +90,7 @@ async def pairs(
 
 
 def compared(
-    source: CopyableMetadata, target: CopyableMetadata, table: Table
+    source: CopyableMetadata, target: CopyableMetadata, table: CopiedTable
 ) -> AsyncIterator[Pair]:
     """Read the rows of a table in both stores, side by side."""
     return pairs(rows_of(source, table), rows_of(target, table), table.key_of)

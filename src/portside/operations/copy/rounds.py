@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from portside.operations.copy.blobs import BlobMover
 from portside.operations.copy.plan import Plan, compared
-from portside.stores.copying import BLOBS, TABLES, Key, Row, Table
+from portside.stores.copying import BLOBS, CopiedTable, Key, Row
 
 BATCH = 500
 """Rows that are written in one transaction."""
@@ -32,20 +32,20 @@ class Rounds:
         """
         before = self._tally.moved
         extra: dict[str, list[Key]] = {}
-        for table in TABLES:
-            if table is BLOBS:
-                extra[table.name] = await self.blobs.move(verify=verify)
+        for table in self._source.metadata.tables:
+            if table.name == BLOBS:
+                extra[table.name] = await self.blobs.move(table, verify=verify)
             else:
                 extra[table.name] = await self._put(table)
-        for table in reversed(TABLES):
-            if table is BLOBS:
+        for table in reversed(self._source.metadata.tables):
+            if table.name == BLOBS:
                 await self.blobs.drop(extra[table.name])
             else:
                 await self._drop(table, extra[table.name])
         self._tally.rounds += 1
         return self._tally.moved - before
 
-    async def _put(self, table: Table) -> list[Key]:
+    async def _put(self, table: CopiedTable) -> list[Key]:
         """Write what is new or different; return the keys that the source lacks."""
         extra: list[Key] = []
         batch: list[Row] = []
@@ -62,7 +62,7 @@ class Rounds:
             await self._write(table, batch)
         return extra
 
-    async def _write(self, table: Table, rows: list[Row]) -> None:
+    async def _write(self, table: CopiedTable, rows: list[Row]) -> None:
         if table.heavy:
             rows = await self._source.metadata.read_whole(table, [*map(table.key_of, rows)])
         refused = await self._target.metadata.put_rows(self._identity, table, rows)
@@ -71,7 +71,7 @@ class Rounds:
         self._tally.rows += len(rows) - len(refused)
         self._progress()
 
-    async def _drop(self, table: Table, keys: list[Key]) -> None:
+    async def _drop(self, table: CopiedTable, keys: list[Key]) -> None:
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             await self._target.metadata.drop_rows(self._identity, table, batch)
@@ -80,7 +80,7 @@ class Rounds:
 
     async def compare(self) -> None:
         """Report every row that is not the same in both registries as a problem."""
-        for table in TABLES:
+        for table in self._source.metadata.tables:
             async for row, there in compared(self._source.metadata, self._target.metadata, table):
                 if row != there:
                     some = row if row is not None else there
@@ -90,6 +90,6 @@ class Rounds:
                     self._tally.problems.append(f"{named} is {state}")
 
 
-def describe(table: Table, key: Key) -> str:
+def describe(table: CopiedTable, key: Key) -> str:
     """Return what a row is called: its key, which holds no secret."""
     return f"{table.name} {' '.join(map(str, key))}"

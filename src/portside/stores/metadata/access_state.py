@@ -6,44 +6,70 @@ import time
 from collections.abc import Callable
 
 from portside.stores.access import AccessState
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.writer import Transaction
-
-LONGEST_SILENCE = 1.0
-"""Seconds after which the row is read again although no bell was rung, for a process can die
-between its commit and the bell."""
+from portside.stores.metadata.engine import Database, Job, Noun, Result, Transaction, require_row
 
 _STATE = "SELECT version, closed FROM access_state"
-_CHANGED = "UPDATE access_state SET version = version + 1"
-_CLOSE = "UPDATE access_state SET closed = 1"
+_LOCK = "SELECT version FROM access_state FOR NO KEY UPDATE"
+_CLOSE = "UPDATE access_state SET closed = TRUE"
+CHANGED = "UPDATE access_state SET version = version + 1"
 
 
-class SqliteAccessState:
-    """The state of the AccessStore over SQLite; `elapsed` gives seconds."""
+class AccessNoun(Noun):
+    """A noun of access control: every process sees a change of it.
 
-    def __init__(self, database: Database, elapsed: Callable[[], float] = time.monotonic) -> None:
-        self._database = database
+    What this process changes it sees at once. It sees what others change at once where the database
+    has a change counter, and within `freshness` seconds everywhere; with 0 it always does, at the
+    price of a query for each request. `elapsed` returns seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        freshness: float | None = None,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(database)
+        self._freshness = database.freshness if freshness is None else freshness
         self._elapsed = elapsed
         self._state = AccessState(version=0, closed=True)
-        self._heard = b""
-        self._until = 0.0
+        self._counted = b""
+        self._until = float("-inf")
+        self._changes = 0
 
     async def access_state(self) -> AccessState:
-        """Read the row if the bell was rung; without a change it is the same object each time."""
-        heard = self._database.bell.value
+        """Read the row if it may have changed; return the same object as long as it has not."""
+        counted = self._database.change_counter.value
         now = self._elapsed()
-        if heard != self._heard or now >= self._until:
-            version, closed = self._database.one(_STATE)
-            if (version, bool(closed)) != (self._state.version, self._state.closed):
+        if counted != self._counted or now >= self._until:
+            changes = self._changes
+            version, closed = require_row(await self._database.find(_STATE))
+            if version > self._state.version:
+                # An answer that was overtaken by a newer one is not gone back to.
                 self._state = AccessState(version, bool(closed))
-            self._heard, self._until = heard, now + LONGEST_SILENCE
+            if changes == self._changes:
+                self._counted, self._until = counted, now + self._freshness
         return self._state
 
-    def _note_change(self, transaction: Transaction) -> None:
-        """Make every process look again, once the transaction holds."""
-        transaction.execute(_CHANGED)
-        transaction.after_commit.append(self._database.bell.ring)
+    async def _change(self, job: Job[Result]) -> Result:
+        """Run a job that no other change of access control can come between."""
 
-    def _close_registry(self, transaction: Transaction) -> None:
-        """Ask for credentials from now on."""
-        transaction.execute(_CLOSE)
+        async def locked(transaction: Transaction) -> Result:
+            await transaction.find(_LOCK)
+            return await job(transaction)
+
+        try:
+            return await self._database.write(locked)
+        finally:
+            self._changes += 1
+            self._until = float("-inf")
+
+    async def _note_change(self, transaction: Transaction) -> None:
+        """Make every process read the row again, once the transaction is committed."""
+        await transaction.execute(CHANGED)
+        transaction.after_commit(self._database.change_counter.advance)
+
+    @staticmethod
+    async def _close_registry(transaction: Transaction) -> None:
+        """Require credentials from now on."""
+        await transaction.execute(_CLOSE)

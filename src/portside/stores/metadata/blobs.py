@@ -1,4 +1,8 @@
-"""Blobs and their links in SQLite."""
+"""Blobs and their links.
+
+The row, the links and the bytes of a blob change together, while nobody else can change them. A
+link is removed with its repository locked, so that no manifest comes to need it at the same time.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +10,50 @@ from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.judging import blob_in_use, blob_unknown
-from portside.stores.metadata.repositories import ensure_repository, find_repository
-from portside.stores.metadata.uploads import end_upload
-from portside.stores.metadata.writer import Transaction
+from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.refusals import blob_in_use, blob_unknown
+from portside.stores.metadata.repositories import lock_repository
 
 _SIZE = """
     SELECT b.size
     FROM repositories r
     JOIN repository_blobs l ON l.repository = r.id
     JOIN blobs b ON b.digest = l.digest
-    WHERE r.name = ? AND l.digest = ?
+    WHERE r.name = $1 AND l.digest = $2
 """
-_ADD = "INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_LINK = """
-    INSERT INTO repository_blobs (repository, digest, linked) VALUES (?, ?, ?)
-    ON CONFLICT DO NOTHING
+_UNLINK = "DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2"
+_LINKED_ANYWHERE = "SELECT 1 FROM repository_blobs WHERE digest = $1 LIMIT 1"
+_MOUNTABLE = """
+    SELECT 1
+    FROM blobs b
+    JOIN repository_blobs l ON l.digest = b.digest
+    JOIN repositories r ON r.id = l.repository
+    WHERE b.digest = $1 AND b.size = $2 AND (CAST($3 AS TEXT) IS NULL OR r.name = $3)
+    LIMIT 1
 """
-_UNLINK = "DELETE FROM repository_blobs WHERE repository = ? AND digest = ?"
-_LINKED_ANYWHERE = "SELECT 1 FROM repository_blobs WHERE digest = ? LIMIT 1"
-_LINKED = "SELECT 1 FROM repository_blobs WHERE repository = ? AND digest = ?"
 _LINKING = """
     SELECT r.name
     FROM repository_blobs l JOIN repositories r ON r.id = l.repository
-    WHERE l.digest = ?
-    LIMIT ?
+    WHERE l.digest = $1
+    LIMIT $2
 """
-_KNOWN = "SELECT 1 FROM blobs WHERE digest = ?"
-_WHOLE = "SELECT 1 FROM blobs WHERE digest = ? AND size = ?"
-_DROP = "DELETE FROM blobs WHERE digest = ?"
+_DELETE = "DELETE FROM blobs WHERE digest = $1"
 _NEEDED_BY = """
     SELECT m.digest
     FROM manifest_references f
     JOIN manifests m ON m.id = f.manifest
-    WHERE f.repository = ? AND f.digest = ? AND f.kind = 'blob'
+    WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'blob'
     LIMIT 1
 """
+KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
 
 
-class SqliteBlobs:
-    """The BlobLinkStore over SQLite."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class BlobLinks(Noun):
+    """The BlobLinkStore."""
 
     async def get_blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         """Read the size with one query."""
-        row = self._database.find(_SIZE, (str(repository), str(digest)))
+        row = await self._database.find(_SIZE, str(repository), str(digest))
         if row is None:
             raise blob_unknown(repository, digest)
         size: int = row[0]
@@ -68,19 +68,13 @@ class SqliteBlobs:
         session: UploadSession | None,
         place: Place,
     ) -> None:
-        """Add the blob, its link and its bytes, and end its session, in one transaction."""
+        """Write the rows, place the bytes, and commit."""
 
-        def job(transaction: Transaction) -> None:
-            if session is not None:
-                end_upload(transaction, session)
-            owner = ensure_repository(transaction, repository)
-            added = transaction.execute(_ADD, (str(digest), size, transaction.now)).rowcount
-            transaction.execute(_LINK, (owner, str(digest), transaction.now))
-            undo = place()
-            if undo is not None and added:
-                transaction.undos.append(undo)
+        async def job(transaction: Transaction) -> None:
+            is_new = await transaction.commit_blob(str(repository), digest, size, session)
+            await transaction.place(place, is_new=is_new)
 
-        await self._database.write(job)
+        await self._database.write_placing(job, blob=digest)
 
     async def mount_blob(
         self,
@@ -90,55 +84,44 @@ class SqliteBlobs:
         *,
         size: int,
     ) -> None:
-        """Add a link if there is one to take it from."""
+        """Add a link if there is one to take it from, which stays until this one is there."""
+        named = str(source) if source is not None else None
 
-        def job(transaction: Transaction) -> None:
-            is_whole = transaction.execute(_WHOLE, (str(digest), size)).fetchone() is not None
-            if not is_whole or not _is_mountable(transaction, digest, source):
+        async def job(transaction: Transaction) -> None:
+            if await transaction.find(_MOUNTABLE, str(digest), size, named) is None:
                 raise blob_unknown(source, digest)
-            owner = ensure_repository(transaction, repository)
-            transaction.execute(_LINK, (owner, str(digest), transaction.now))
+            await transaction.link_blob(str(repository), digest)
 
-        await self._database.write(job)
+        await self._database.write(job, blob=digest)
 
     async def list_linking(self, digest: Digest, limit: int) -> list[RepositoryName]:
         """Read the links by their index."""
-        rows = self._database.list(_LINKING, (str(digest), limit))
+        rows = await self._database.find_all(_LINKING, str(digest), limit)
         return [RepositoryName(name) for (name,) in rows]
 
     async def unlink_blob(
         self, repository: RepositoryName, digest: Digest, *, remove: Remove
     ) -> None:
-        """Drop the link, and with the last one the row; the bytes go after the commit."""
+        """Delete the link, and with the last one the row; the bytes go after the commit."""
 
-        def job(transaction: Transaction) -> None:
-            owner = find_repository(transaction, repository)
-            needed = transaction.execute(_NEEDED_BY, (owner, str(digest))).fetchone()
+        async def job(transaction: Transaction) -> bool:
+            owner = await lock_repository(transaction, str(repository))
+            needed = await transaction.find(_NEEDED_BY, owner, str(digest))
             if needed is not None:
                 raise blob_in_use(digest, needed[0])
-            if transaction.execute(_UNLINK, (owner, str(digest))).rowcount == 0:
+            if await transaction.execute(_UNLINK, owner, str(digest)) == 0:
                 raise blob_unknown(repository, digest)
-            if transaction.execute(_LINKED_ANYWHERE, (str(digest),)).fetchone() is None:
-                transaction.execute(_DROP, (str(digest),))
-                transaction.after_commit.append(remove)
+            if await transaction.find(_LINKED_ANYWHERE, str(digest)) is not None:
+                return False
+            await transaction.execute(_DELETE, str(digest))
+            return True
 
-        await self._database.write(job)
+        await self._database.write_removing(job, blob=digest, remove=remove)
 
     async def drop_stray(self, digest: Digest, *, remove: Remove) -> bool:
         """Look for the row where nobody can be adding it, and remove the bytes if there is none."""
 
-        def job(transaction: Transaction) -> bool:
-            if transaction.execute(_KNOWN, (str(digest),)).fetchone() is not None:
-                return False
-            transaction.after_commit.append(remove)
-            return True
+        async def job(transaction: Transaction) -> bool:
+            return await transaction.find(KNOWN, str(digest)) is None
 
-        return await self._database.write(job)
-
-
-def _is_mountable(transaction: Transaction, digest: Digest, source: RepositoryName | None) -> bool:
-    if source is None:
-        found = transaction.execute(_LINKED_ANYWHERE, (str(digest),))
-    else:
-        found = transaction.execute(_LINKED, (find_repository(transaction, source), str(digest)))
-    return found.fetchone() is not None
+        return await self._database.write_removing(job, blob=digest, remove=remove)

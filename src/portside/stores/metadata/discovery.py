@@ -1,57 +1,66 @@
-"""Lists in SQLite, each by keyset on an index."""
+"""Lists, each by keyset on an index."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import Page, PageRequest, cut
 from portside.stores.interfaces import Referrer
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.judging import name_unknown
-from portside.stores.metadata.referrers import ReferrersPage
+from portside.stores.metadata.engine import Noun
+from portside.stores.metadata.refusals import name_unknown
 
+# PostgreSQL does not know that a join with one name has one repository: it would read and sort all
+# rows of it for each page.
 TAGS = """
     SELECT t.name
-    FROM repositories r
-    JOIN tags t ON t.repository = r.id
-    WHERE r.name = ? AND t.name > ?
+    FROM tags t
+    WHERE t.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND t.name > $2
     ORDER BY t.name
-    LIMIT ?
+    LIMIT $3
 """
-_REPOSITORY = "SELECT 1 FROM repositories WHERE name = ?"
+_REPOSITORY = "SELECT 1 FROM repositories WHERE name = $1"
 REPOSITORIES = """
     SELECT r.name
     FROM repositories r
-    WHERE r.name > ? AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+    WHERE r.name > $1 AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
     ORDER BY r.name
-    LIMIT ?
+    LIMIT $2
 """
 REFERRERS = """
     SELECT m.media_type, m.digest, m.size, m.artifact_type, m.annotations
-    FROM repositories r
-    JOIN manifests m ON m.repository = r.id
-    WHERE r.name = ? AND m.subject = ? AND (? IS NULL OR m.artifact_type = ?) AND m.digest > ?
+    FROM manifests m
+    WHERE m.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND m.subject = $2
+        AND (CAST($3 AS TEXT) IS NULL OR m.artifact_type = $3) AND m.digest > $4
     ORDER BY m.digest
-    LIMIT ?
+    LIMIT $5
 """
 
+INDEX_BYTES = 100
+"""Bytes of an index beside its descriptors."""
 
-class SqliteDiscovery:
-    """The DiscoveryStore over SQLite."""
+DESCRIPTOR_BYTES = 80
+"""Bytes of a descriptor beside its texts: the names of its fields, and a size."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+
+class Discovery(Noun):
+    """The DiscoveryStore."""
 
     async def list_tags(self, repository: RepositoryName, page: PageRequest) -> Page[str]:
         """Read one page of tags."""
-        rows = self._database.list(TAGS, (str(repository), page.last, page.limit + 1))
-        if not rows and self._database.find(_REPOSITORY, (str(repository),)) is None:
+        start = (_before_nul(page.last), page.limit + 1)
+        rows = await self._database.find_all(TAGS, str(repository), *start)
+        if not rows and await self._database.find(_REPOSITORY, str(repository)) is None:
             raise name_unknown(repository)
         return cut([name for (name,) in rows], page)
 
     async def list_repositories(self, page: PageRequest) -> Page[str]:
         """Read one page of names."""
-        rows = self._database.list(REPOSITORIES, (page.last, page.limit + 1))
+        start = (_before_nul(page.last), page.limit + 1)
+        rows = await self._database.find_all(REPOSITORIES, *start)
         return cut([name for (name,) in rows], page)
 
     async def list_referrers(
@@ -62,11 +71,50 @@ class SqliteDiscovery:
         page: PageRequest,
         max_bytes: int,
     ) -> Page[Referrer]:
-        """Read one page of referrers, row by row until there are enough bytes."""
-        kinds = (artifact_type, artifact_type)
-        parameters = (str(repository), str(subject), *kinds, page.last, page.limit + 1)
-        found = ReferrersPage(page, max_bytes)
-        for row in self._database.each(REFERRERS, parameters):
-            if not found.takes(row):
-                break
+        """Read one page of referrers, a few rows at a time until there are enough bytes."""
+        found = _ReferrersPage(page, max_bytes)
+        if artifact_type is not None and not self._database.can_store(artifact_type):
+            return found.finished()
+        start = (_before_nul(page.last), page.limit + 1)
+        parameters = (str(repository), str(subject), artifact_type, *start)
+        async with self._database.stream(REFERRERS, *parameters) as rows:
+            async for row in rows:
+                if not found.takes(row):
+                    break
         return found.finished()
+
+
+def _before_nul(text: str) -> str:
+    """Return a text that PostgreSQL can compare, and that the same names are greater than.
+
+    No stored name has a NUL: one that is equal up to it and longer has something greater there.
+    """
+    return text.partition("\0")[0]
+
+
+class _ReferrersPage:
+    """A page limited in bytes, to which rows are added until one does not fit."""
+
+    def __init__(self, request: PageRequest, max_bytes: int) -> None:
+        self._request = request
+        self._room = max_bytes - INDEX_BYTES
+        self._found: list[Referrer] = []
+        self._is_full = False
+
+    def takes(self, row: Any) -> bool:
+        """Add a row if it fits, which the first one always does; return whether it did."""
+        media_type, digest, size, kind, annotations = row
+        named = msgspec.json.encode(kind) if kind else b""
+        texts = len(media_type) + len(digest) + len(named) + len(annotations)
+        self._room -= DESCRIPTOR_BYTES + texts
+        if self._found and self._room < 0:
+            self._is_full = True
+            return False
+        self._found.append(Referrer(media_type, Digest(digest), size, kind, annotations))
+        return True
+
+    def finished(self) -> Page[Referrer]:
+        """Return the page; a row above the limit shows that others follow."""
+        if self._is_full:
+            return Page(self._found[: self._request.limit], more=True)
+        return cut(self._found, self._request)

@@ -1,105 +1,119 @@
-"""Users and tokens in SQLite."""
+"""Users and tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 from msgspec.structs import replace
 
-from portside.stores.access import IdentityKind, StoredIdentity
-from portside.stores.metadata.access_state import SqliteAccessState
-from portside.stores.metadata.rows import identities_from_rows
-from portside.stores.metadata.writer import Transaction
+from portside.stores.access import IdentityKind, StoredIdentity, StoredPassword
+from portside.stores.metadata.access_state import AccessNoun
+from portside.stores.metadata.engine import Transaction
+from portside.stores.metadata.schema.steps import TABLES
 
 _COLUMNS = """
     SELECT i.name, i.kind, i.created, i.enabled, i.expires, i.scope_map,
            p.number, p.hash, p.created
     FROM identities i LEFT JOIN passwords p ON p.identity = i.name
 """
-_GET = f"{_COLUMNS} WHERE i.name = ? ORDER BY p.number"
-_LIST = f"{_COLUMNS} WHERE i.kind = ? ORDER BY i.name, p.number"
-_SCOPE_MAP = "SELECT 1 FROM scope_maps WHERE name = ?"
+_GET = f"{_COLUMNS} WHERE i.name = $1 ORDER BY p.number"
+_LIST = f"{_COLUMNS} WHERE i.kind = $1 ORDER BY i.name, p.number"
+_SCOPE_MAP = "SELECT 1 FROM scope_maps WHERE name = $1"
 _ADD = """
     INSERT INTO identities (name, kind, created, enabled, expires, scope_map)
-    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
 """
-_CHANGE = "UPDATE identities SET enabled = ?, expires = ?, scope_map = ? WHERE name = ?"
-_REMOVE = "DELETE FROM identities WHERE name = ? AND kind = ?"
-_DROP_PASSWORDS = "DELETE FROM passwords WHERE identity = ?"
-_ADD_PASSWORD = "INSERT INTO passwords (identity, number, hash, created) VALUES (?, ?, ?, ?)"  # noqa: S105
+_CHANGE = "UPDATE identities SET enabled = $1, expires = $2, scope_map = $3 WHERE name = $4"
+_REMOVE = "DELETE FROM identities WHERE name = $1 AND kind = $2"
+_REMOVE_PASSWORDS = "DELETE FROM passwords WHERE identity = $1"
 
 
-class SqliteIdentities(SqliteAccessState):
-    """The identities of the AccessStore over SQLite."""
+class Identities(AccessNoun):
+    """The identities of the AccessStore."""
 
     async def get_identity(self, name: str) -> StoredIdentity | None:
         """Read an identity with its passwords in one query."""
-        return next(identities_from_rows(self._database.list(_GET, (name,))), None)
+        if not self._database.can_store(name):
+            return None
+        return next(_identities(await self._database.find_all(_GET, name)), None)
 
     async def list_identities(self, kind: IdentityKind) -> list[StoredIdentity]:
         """Read all identities of a kind."""
-        return list(identities_from_rows(self._database.list(_LIST, (str(kind),))))
+        return list(_identities(await self._database.find_all(_LIST, str(kind))))
 
     async def add_identity(self, identity: StoredIdentity) -> bool:
         """Add rows; the first identity closes the registry."""
 
-        def job(transaction: Transaction) -> bool:
-            if not _has_scope_map(transaction, identity):
+        async def job(transaction: Transaction) -> bool:
+            if not await _has_scope_map(transaction, identity):
                 return False
             row = (identity.name, str(identity.kind), identity.created, *_changeable(identity))
-            if transaction.execute(_ADD, row).rowcount == 0:
+            if await transaction.execute(_ADD, *row) == 0:
                 return False
-            _add_passwords(transaction, identity)
-            self._close_registry(transaction)
-            self._note_change(transaction)
+            await _add_passwords(transaction, identity)
+            await self._close_registry(transaction)
+            await self._note_change(transaction)
             return True
 
-        return await self._database.write(job)
+        return await self._change(job)
 
     async def change_identity(
         self, name: str, kind: IdentityKind, change: Callable[[StoredIdentity], StoredIdentity]
     ) -> StoredIdentity | None:
         """Read, change and write within one transaction."""
 
-        def job(transaction: Transaction) -> StoredIdentity | None:
-            found = next(identities_from_rows(transaction.execute(_GET, (name,))), None)
+        async def job(transaction: Transaction) -> StoredIdentity | None:
+            found = next(_identities(await transaction.find_all(_GET, name)), None)
             if found is None or found.kind is not kind:
                 return None
             changed = replace(change(found), name=name, kind=kind, created=found.created)
-            if not _has_scope_map(transaction, changed):
+            if not await _has_scope_map(transaction, changed):
                 return None
-            transaction.execute(_CHANGE, (*_changeable(changed), name))
-            transaction.execute(_DROP_PASSWORDS, (name,))
-            _add_passwords(transaction, changed)
-            self._note_change(transaction)
+            await transaction.execute(_CHANGE, *_changeable(changed), name)
+            await transaction.execute(_REMOVE_PASSWORDS, name)
+            await _add_passwords(transaction, changed)
+            await self._note_change(transaction)
             return changed
 
-        return await self._database.write(job)
+        return await self._change(job) if self._database.can_store(name) else None
 
     async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
-        """Drop rows; passwords go with their identity."""
+        """Delete the row; passwords go with it."""
 
-        def job(transaction: Transaction) -> bool:
-            if transaction.execute(_REMOVE, (name, str(kind))).rowcount == 0:
+        async def job(transaction: Transaction) -> bool:
+            if await transaction.execute(_REMOVE, name, str(kind)) == 0:
                 return False
-            self._note_change(transaction)
+            await self._note_change(transaction)
             return True
 
-        return await self._database.write(job)
+        return self._database.can_store(name) and await self._change(job)
+
+
+def _identities(rows: Iterable[Any]) -> Iterator[StoredIdentity]:
+    """Make one identity of the rows with its name: one for each password."""
+    for key, group in groupby(rows, key=lambda row: tuple(row[:6])):
+        name, kind, created, enabled, expires, scope_map = key
+        passwords = tuple(StoredPassword(*row[6:]) for row in group if row[6] is not None)
+        yield StoredIdentity(
+            name, IdentityKind(kind), created, bool(enabled), expires, scope_map, passwords
+        )
 
 
 def _changeable(identity: StoredIdentity) -> tuple[Any, ...]:
-    return (int(identity.enabled), identity.expires, identity.scope_map)
+    return (identity.enabled, identity.expires, identity.scope_map)
 
 
-def _has_scope_map(transaction: Transaction, identity: StoredIdentity) -> bool:
+async def _has_scope_map(transaction: Transaction, identity: StoredIdentity) -> bool:
     if identity.scope_map is None:
         return True
-    return transaction.execute(_SCOPE_MAP, (identity.scope_map,)).fetchone() is not None
+    return await transaction.find(_SCOPE_MAP, identity.scope_map) is not None
 
 
-def _add_passwords(transaction: Transaction, identity: StoredIdentity) -> None:
-    for password in identity.passwords:
-        row = (identity.name, password.number, password.hash, password.created)
-        transaction.execute(_ADD_PASSWORD, row)
+async def _add_passwords(transaction: Transaction, identity: StoredIdentity) -> None:
+    rows = [
+        (identity.name, password.number, password.hash, password.created)
+        for password in identity.passwords
+    ]
+    await transaction.insert_many(TABLES["passwords"], rows)

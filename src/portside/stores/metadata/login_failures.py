@@ -1,36 +1,57 @@
-"""Failed attempts to authenticate, in SQLite, where every process sees them."""
+"""Failed attempts to authenticate, stored where every process sees them."""
 
 from __future__ import annotations
 
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.writer import Transaction
+import hashlib
 
-_COUNT_ALL = "SELECT count(*) FROM login_failures WHERE source = ? AND failed >= ?"
-_COUNT_NAME = "SELECT count(*) FROM login_failures WHERE source = ? AND name = ? AND failed >= ?"
-_ADD = "INSERT INTO login_failures (source, name, failed) VALUES (?, ?, ?)"
-_FORGET = "DELETE FROM login_failures WHERE failed < ?"
+from portside.stores.metadata.engine import Noun, Transaction, require_row
+
+MAX_INDEXED = 255
+"""Characters. What an index of PostgreSQL holds must be well below 2700 bytes."""
+
+_COUNT_ALL = "SELECT count(*) FROM login_failures WHERE source = $1 AND failed >= $2"
+_COUNT_NAME = """
+    SELECT count(*) FROM login_failures WHERE source = $1 AND name = $2 AND failed >= $3
+"""
+_ADD = "INSERT INTO login_failures (source, name, failed) VALUES ($1, $2, $3)"
+# Two nodes that forget the same rows would wait for one another: the second skips them.
+_FORGET = """
+    DELETE FROM login_failures WHERE id IN (
+        SELECT id FROM login_failures WHERE failed < $1 FOR NO KEY UPDATE SKIP LOCKED
+    )
+"""
 
 
-class SqliteLoginFailures:
-    """The failures of the AccessStore over SQLite."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class LoginFailures(Noun):
+    """The failures of the AccessStore; names are whatever a client sent."""
 
     async def count_failures(self, source: str, name: str | None, since: int) -> int:
-        """Count rows by an index; there are never more than were let through."""
-        count: int
+        """Count rows by an index; there are never more than attempts that were let through."""
         if name is None:
-            (count,) = self._database.one(_COUNT_ALL, (source, since))
+            row = await self._database.find(_COUNT_ALL, _countable(source), since)
         else:
-            (count,) = self._database.one(_COUNT_NAME, (source, name, since))
+            named = (_countable(source), _countable(name))
+            row = await self._database.find(_COUNT_NAME, *named, since)
+        count: int = require_row(row)[0]
         return count
 
     async def add_failure(self, source: str, name: str, *, forget_before: int) -> None:
-        """Add a row, and drop old ones."""
+        """Add a row, and delete old ones."""
 
-        def job(transaction: Transaction) -> None:
-            transaction.execute(_FORGET, (forget_before,))
-            transaction.execute(_ADD, (source, name, transaction.now))
+        async def job(transaction: Transaction) -> None:
+            await transaction.execute(_FORGET, forget_before)
+            row = (_countable(source), _countable(name), transaction.now)
+            await transaction.execute(_ADD, *row)
 
         await self._database.write(job)
+
+
+def _countable(text: str) -> str:
+    """Return what can be stored and indexed for any text; short ones stay readable."""
+    try:
+        is_storable = len(text) <= MAX_INDEXED and b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        is_storable = False
+    if is_storable:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"

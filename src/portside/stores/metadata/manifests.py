@@ -1,96 +1,95 @@
-"""Manifests and tags in SQLite."""
+"""Manifests and tags.
+
+A transaction that changes them locks the row of their repository: what it looked at, a condition's
+tag or the blobs that a manifest needs, stays as it was until the change is committed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
+from portside.spec.errors import ManifestInvalid
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.stores.interfaces import StoredManifest
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.judging import (
-    check_retyping,
-    judge_condition,
+from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.refusals import (
     manifest_in_use,
     manifest_unknown,
-    must_be_present,
-    refuse_missing,
+    references_missing,
+    refuse_unmet,
 )
-from portside.stores.metadata.repositories import ensure_repository, find_repository
-from portside.stores.metadata.writer import Transaction
+from portside.stores.metadata.repositories import lock_or_add_repository, lock_repository
+from portside.stores.metadata.schema.steps import TABLES
 
 _BY_TAG = """
     SELECT m.media_type, m.digest, m.payload
     FROM repositories r
     JOIN tags t ON t.repository = r.id
     JOIN manifests m ON m.id = t.manifest
-    WHERE r.name = ? AND t.name = ?
+    WHERE r.name = $1 AND t.name = $2
 """
 _BY_DIGEST = """
     SELECT m.media_type, m.digest, m.payload
     FROM repositories r
     JOIN manifests m ON m.repository = r.id
-    WHERE r.name = ? AND m.digest = ?
+    WHERE r.name = $1 AND m.digest = $2
 """
-_FIND = "SELECT id, media_type, subject FROM manifests WHERE repository = ? AND digest = ?"
+_FIND = "SELECT id, media_type, subject FROM manifests WHERE repository = $1 AND digest = $2"
 _ADD = """
     INSERT INTO manifests
         (repository, digest, media_type, payload, size,
          subject, artifact_type, annotations, created)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     RETURNING id
 """
-_REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = ?"
+_REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = $1"
 _CHANGE_TYPE = """
-    UPDATE manifests SET media_type = ?, subject = ?, artifact_type = ?, annotations = ?
-    WHERE id = ?
+    UPDATE manifests SET media_type = $1, subject = $2, artifact_type = $3, annotations = $4
+    WHERE id = $5
 """
-_DROP = "DELETE FROM manifests WHERE id = ?"
-_ADD_REFERENCE = """
-    INSERT INTO manifest_references (manifest, repository, kind, digest, required)
-    VALUES (?, ?, ?, ?, ?)
-"""
-_DROP_REFERENCES = "DELETE FROM manifest_references WHERE manifest = ?"
+_DELETE = "DELETE FROM manifests WHERE id = $1"
+_DELETE_REFERENCES = "DELETE FROM manifest_references WHERE manifest = $1"
 _LISTED_BY = """
     SELECT m.digest
     FROM manifest_references f
     JOIN manifests m ON m.id = f.manifest
-    WHERE f.repository = ? AND f.digest = ? AND f.kind = 'manifest' AND f.manifest <> ?
+    WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'manifest' AND f.manifest <> $3
     LIMIT 1
 """
 _PRESENT = {
-    ReferenceKind.BLOB: "SELECT 1 FROM repository_blobs WHERE repository = ? AND digest = ?",
-    ReferenceKind.MANIFEST: "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?",
+    ReferenceKind.BLOB: """
+        SELECT digest FROM repository_blobs WHERE repository = $1 AND digest = ANY ($2)
+    """,
+    ReferenceKind.MANIFEST: """
+        SELECT digest FROM manifests WHERE repository = $1 AND digest = ANY ($2)
+    """,
 }
 _TAGGED = """
     SELECT m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
-    WHERE t.repository = ? AND t.name = ?
+    WHERE t.repository = $1 AND t.name = $2
 """
 _TAG = """
-    INSERT INTO tags (repository, name, manifest, created, updated)
-    VALUES (?, ?, ?, ?, ?)
+    INSERT INTO tags (repository, name, manifest, created, updated) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (repository, name)
     DO UPDATE SET manifest = excluded.manifest, updated = excluded.updated
 """
-_UNTAG = "DELETE FROM tags WHERE repository = ? AND name = ?"
+_UNTAG = "DELETE FROM tags WHERE repository = $1 AND name = $2"
 
 
-class SqliteManifests:
-    """The ManifestStore over SQLite."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Manifests(Noun):
+    """The ManifestStore."""
 
     async def get_manifest(
         self, repository: RepositoryName, reference: Reference
     ) -> StoredManifest:
         """Read a manifest with one query."""
         sql = _BY_DIGEST if isinstance(reference, Digest) else _BY_TAG
-        row = self._database.find(sql, (str(repository), str(reference)))
+        row = await self._database.find(sql, str(repository), str(reference))
         if row is None:
             raise manifest_unknown(repository, reference)
         return StoredManifest(*row)
@@ -104,99 +103,114 @@ class SqliteManifests:
         condition: TagCondition | None,
         check_children: bool,
     ) -> None:
-        """Keep a manifest and its tags in one transaction."""
+        """Store a manifest and its tags in one transaction."""
 
-        def job(transaction: Transaction) -> None:
-            owner = ensure_repository(transaction, repository)
-            _check_condition(transaction, owner, tags or [manifest.digest], condition)
-            _check_references(transaction, owner, manifest, check_children=check_children)
-            key = _keep(transaction, owner, manifest, check_children=check_children)
+        async def job(transaction: Transaction) -> None:
+            owner = await lock_or_add_repository(transaction, str(repository))
+            await _require_condition(transaction, owner, tags or [manifest.digest], condition)
+            await _require_references(transaction, owner, manifest, check_children=check_children)
+            key = await _store(transaction, owner, manifest, check_children=check_children)
             now = transaction.now
-            for tag in tags:
-                transaction.execute(_TAG, (owner, str(tag), key, now, now))
+            if tags:
+                await transaction.execute_each(
+                    _TAG, [(owner, str(tag), key, now, now) for tag in tags]
+                )
 
         await self._database.write(job)
 
     async def delete_manifest(
         self, repository: RepositoryName, digest: Digest, condition: TagCondition | None = None
     ) -> None:
-        """Drop a manifest; its tags and references go with its row."""
+        """Delete a manifest; its tags and references go with its row."""
 
-        def job(transaction: Transaction) -> None:
-            owner = find_repository(transaction, repository)
-            found = transaction.execute(_FIND, (owner, str(digest))).fetchone()
+        async def job(transaction: Transaction) -> None:
+            owner = await lock_repository(transaction, str(repository))
+            found = await transaction.find(_FIND, owner, str(digest))
             if found is None:
                 raise manifest_unknown(repository, digest)
-            _check_condition(transaction, owner, [digest], condition)
-            parent = transaction.execute(_LISTED_BY, (owner, str(digest), found[0])).fetchone()
+            refuse_unmet(condition, digest, str(digest))
+            parent = await transaction.find(_LISTED_BY, owner, str(digest), found[0])
             if parent is not None:
                 raise manifest_in_use(digest, parent[0])
-            transaction.execute(_DROP, (found[0],))
+            await transaction.execute(_DELETE, found[0])
 
         await self._database.write(job)
 
     async def delete_tag(
         self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
     ) -> None:
-        """Drop a tag."""
+        """Delete a tag."""
 
-        def job(transaction: Transaction) -> None:
-            owner = find_repository(transaction, repository)
-            if transaction.execute(_TAGGED, (owner, str(tag))).fetchone() is None:
+        async def job(transaction: Transaction) -> None:
+            owner = await lock_repository(transaction, str(repository))
+            found = await transaction.find(_TAGGED, owner, str(tag))
+            if found is None:
                 raise manifest_unknown(repository, tag)
-            _check_condition(transaction, owner, [tag], condition)
-            transaction.execute(_UNTAG, (owner, str(tag)))
+            refuse_unmet(condition, tag, found[0])
+            await transaction.execute(_UNTAG, owner, str(tag))
 
         await self._database.write(job)
 
 
-def _check_condition(
+async def _require_condition(
     transaction: Transaction,
-    owner: int | None,
+    owner: int,
     references: Sequence[Reference],
     condition: TagCondition | None,
 ) -> None:
+    """Raise PreconditionFailed unless the condition holds for every reference."""
     if condition is None:
         return
     for reference in references:
         if isinstance(reference, Digest):
-            found = transaction.execute(_FIND, (owner, str(reference))).fetchone()
+            found = await transaction.find(_FIND, owner, str(reference))
             current = str(reference) if found else None
         else:
-            row = transaction.execute(_TAGGED, (owner, str(reference))).fetchone()
+            row = await transaction.find(_TAGGED, owner, str(reference))
             current = row[0] if row else None
-        judge_condition(reference, current, condition)
+        refuse_unmet(condition, reference, current)
 
 
-def _check_references(
+async def _require_references(
     transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool
 ) -> None:
-    missing = [
+    """Raise ManifestBlobUnknown if the manifest needs what the repository does not have."""
+    present: set[tuple[ReferenceKind, str]] = set()
+    needed = [
         reference
         for reference in manifest.references
-        if must_be_present(reference, check_children=check_children)
-        and not _is_present(transaction, owner, reference)
+        if _is_required(reference, check_children=check_children)
     ]
-    refuse_missing(missing)
+    for kind, sql in _PRESENT.items():
+        digests = [str(reference.digest) for reference in needed if reference.kind is kind]
+        if digests:
+            rows = await transaction.find_all(sql, owner, digests)
+            present.update((kind, digest) for (digest,) in rows)
+    missing = [item for item in needed if (item.kind, str(item.digest)) not in present]
+    if missing:
+        raise references_missing(missing)
 
 
-def _is_present(transaction: Transaction, owner: int, reference: ManifestReference) -> bool:
-    sql = _PRESENT[reference.kind]
-    return transaction.execute(sql, (owner, str(reference.digest))).fetchone() is not None
+def _is_required(reference: ManifestReference, *, check_children: bool) -> bool:
+    """Whether a manifest is refused without what it refers to."""
+    is_checked = check_children or reference.kind is not ReferenceKind.MANIFEST
+    return reference.required and is_checked
 
 
-def _keep(transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool) -> int:
+async def _store(
+    transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool
+) -> int:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    Children that were not looked for are noted as ones that may be missing. Raises ManifestInvalid
-    if what they refer to would be forgotten with the old one.
+    Children that were not looked for are stored as not required. Return the key of the row. Raises
+    ManifestInvalid if the new type would no longer refer to what the old one does.
     """
     described = (
         manifest.subject and str(manifest.subject),
         manifest.artifact_type,
         msgspec.json.encode(manifest.annotations),
     )
-    found = transaction.execute(_FIND, (owner, str(manifest.digest))).fetchone()
+    found = await transaction.find(_FIND, owner, str(manifest.digest))
     key: int
     if found is None:
         new = (
@@ -208,17 +222,44 @@ def _keep(transaction: Transaction, owner: int, manifest: Manifest, *, check_chi
             *described,
             transaction.now,
         )
-        key = transaction.execute(_ADD, new).fetchone()[0]
+        (key,) = (await transaction.find_all(_ADD, *new))[0]
     else:
         key, media_type, subject = found
         if media_type == manifest.media_type:
             return key
-        known = transaction.execute(_REFERS_TO, (key,))
-        check_retyping(known, media_type, subject, manifest)
-        transaction.execute(_CHANGE_TYPE, (manifest.media_type, *described, key))
-        transaction.execute(_DROP_REFERENCES, (key,))
-    for reference in manifest.references:
-        required = int(must_be_present(reference, check_children=check_children))
-        row = (key, owner, str(reference.kind), str(reference.digest), required)
-        transaction.execute(_ADD_REFERENCE, row)
+        known = await transaction.find_all(_REFERS_TO, key)
+        _refuse_forgetting(map(tuple, known), media_type, subject, manifest)
+        await transaction.execute(_CHANGE_TYPE, manifest.media_type, *described, key)
+        await transaction.execute(_DELETE_REFERENCES, key)
+    if manifest.references:
+        await transaction.insert_many(
+            TABLES["manifest_references"],
+            [
+                (
+                    key,
+                    owner,
+                    str(reference.kind),
+                    str(reference.digest),
+                    _is_required(reference, check_children=check_children),
+                )
+                for reference in manifest.references
+            ],
+        )
     return key
+
+
+def _refuse_forgetting(
+    known: Iterable[tuple[str, str]], media_type: str, subject: str | None, manifest: Manifest
+) -> None:
+    """Raise ManifestInvalid if another media type would drop references of a stored manifest.
+
+    A type may be corrected, but not so that what the manifest needs can be deleted. `known` are the
+    kinds and digests that the stored manifest refers to.
+    """
+    kept = {(str(reference.kind), str(reference.digest)) for reference in manifest.references}
+    if set(known) - kept or (subject is not None and subject != manifest.subject):
+        stored = (
+            f"{manifest.digest} is stored as {media_type}; as {manifest.media_type} it would no"
+            " longer refer to what it needs"
+        )
+        raise ManifestInvalid(stored)

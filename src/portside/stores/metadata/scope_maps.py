@@ -1,91 +1,107 @@
-"""Scope maps in SQLite."""
+"""Scope maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import Any
 
 from msgspec.structs import replace
 
-from portside.spec.actions import ordered
-from portside.stores.access import ScopeMap
-from portside.stores.metadata.access_state import SqliteAccessState
-from portside.stores.metadata.rows import scope_maps_from_rows
-from portside.stores.metadata.writer import Transaction
+from portside.spec.actions import ordered, parse_actions
+from portside.spec.patterns import RepositoryPattern
+from portside.stores.access import ScopeMap, ScopeRule
+from portside.stores.metadata.access_state import AccessNoun
+from portside.stores.metadata.engine import Transaction
+from portside.stores.metadata.schema.steps import TABLES
 
 _COLUMNS = """
     SELECT s.name, s.created, s.description, r.pattern, r.actions
     FROM scope_maps s LEFT JOIN scope_map_rules r ON r.scope_map = s.name
 """
-_GET = f"{_COLUMNS} WHERE s.name = ? ORDER BY r.pattern"
+_GET = f"{_COLUMNS} WHERE s.name = $1 ORDER BY r.pattern"
 _LIST = f"{_COLUMNS} ORDER BY s.name, r.pattern"
 _ADD = """
-    INSERT INTO scope_maps (name, created, description) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+    INSERT INTO scope_maps (name, created, description) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
-_DESCRIBE = "UPDATE scope_maps SET description = ? WHERE name = ?"
-_REMOVE = "DELETE FROM scope_maps WHERE name = ?"
-_DROP_RULES = "DELETE FROM scope_map_rules WHERE scope_map = ?"
-_ADD_RULE = "INSERT INTO scope_map_rules (scope_map, pattern, actions) VALUES (?, ?, ?)"
-_NAMED_BY = "SELECT name FROM identities WHERE scope_map = ? ORDER BY name"
+_DESCRIBE = "UPDATE scope_maps SET description = $1 WHERE name = $2"
+_REMOVE = "DELETE FROM scope_maps WHERE name = $1"
+_REMOVE_RULES = "DELETE FROM scope_map_rules WHERE scope_map = $1"
+_NAMED_BY = "SELECT name FROM identities WHERE scope_map = $1 ORDER BY name"
 
 
-class SqliteScopeMaps(SqliteAccessState):
-    """The scope maps of the AccessStore over SQLite."""
+class ScopeMaps(AccessNoun):
+    """The scope maps of the AccessStore."""
 
     async def get_scope_map(self, name: str) -> ScopeMap | None:
         """Read a scope map with its rules in one query."""
-        return next(scope_maps_from_rows(self._database.list(_GET, (name,))), None)
+        return next(_scope_maps(await self._database.find_all(_GET, name)), None)
 
     async def list_scope_maps(self) -> list[ScopeMap]:
         """Read all scope maps."""
-        return list(scope_maps_from_rows(self._database.list(_LIST)))
+        return list(_scope_maps(await self._database.find_all(_LIST)))
 
     async def add_scope_map(self, scope_map: ScopeMap) -> bool:
         """Add rows."""
 
-        def job(transaction: Transaction) -> bool:
+        async def job(transaction: Transaction) -> bool:
             row = (scope_map.name, scope_map.created, scope_map.description)
-            if transaction.execute(_ADD, row).rowcount == 0:
+            if await transaction.execute(_ADD, *row) == 0:
                 return False
-            _add_rules(transaction, scope_map)
-            self._note_change(transaction)
+            await _add_rules(transaction, scope_map)
+            await self._note_change(transaction)
             return True
 
-        return await self._database.write(job)
+        return await self._change(job)
 
     async def change_scope_map(
         self, name: str, change: Callable[[ScopeMap], ScopeMap]
     ) -> ScopeMap | None:
         """Read, change and write within one transaction."""
 
-        def job(transaction: Transaction) -> ScopeMap | None:
-            found = next(scope_maps_from_rows(transaction.execute(_GET, (name,))), None)
+        async def job(transaction: Transaction) -> ScopeMap | None:
+            found = next(_scope_maps(await transaction.find_all(_GET, name)), None)
             if found is None:
                 return None
             changed = replace(change(found), name=name, created=found.created)
-            transaction.execute(_DESCRIBE, (changed.description, name))
-            transaction.execute(_DROP_RULES, (name,))
-            _add_rules(transaction, changed)
-            self._note_change(transaction)
+            await transaction.execute(_DESCRIBE, changed.description, name)
+            await transaction.execute(_REMOVE_RULES, name)
+            await _add_rules(transaction, changed)
+            await self._note_change(transaction)
             return changed
 
-        return await self._database.write(job)
+        return await self._change(job)
 
     async def remove_scope_map(self, name: str) -> list[str] | None:
-        """Drop rows, unless a token needs them."""
+        """Delete rows, unless a token needs them."""
 
-        def job(transaction: Transaction) -> list[str] | None:
-            needed_by = [row[0] for row in transaction.execute(_NAMED_BY, (name,))]
+        async def job(transaction: Transaction) -> list[str] | None:
+            needed_by = [row[0] for row in await transaction.find_all(_NAMED_BY, name)]
             if needed_by:
                 return needed_by
-            if transaction.execute(_REMOVE, (name,)).rowcount == 0:
+            if await transaction.execute(_REMOVE, name) == 0:
                 return None
-            self._note_change(transaction)
+            await self._note_change(transaction)
             return []
 
-        return await self._database.write(job)
+        return await self._change(job)
 
 
-def _add_rules(transaction: Transaction, scope_map: ScopeMap) -> None:
-    for rule in scope_map.rules:
-        actions = ",".join(ordered(rule.actions))
-        transaction.execute(_ADD_RULE, (scope_map.name, str(rule.pattern), actions))
+def _scope_maps(rows: Iterable[Any]) -> Iterator[ScopeMap]:
+    """Make one scope map of the rows with its name: one for each rule."""
+    for key, group in groupby(rows, key=lambda row: tuple(row[:3])):
+        name, created, description = key
+        rules = tuple(
+            ScopeRule(RepositoryPattern(pattern), parse_actions(actions))
+            for *_, pattern, actions in group
+            if pattern is not None
+        )
+        yield ScopeMap(name, created, description, rules)
+
+
+async def _add_rules(transaction: Transaction, scope_map: ScopeMap) -> None:
+    rows = [
+        (scope_map.name, str(rule.pattern), ",".join(ordered(rule.actions)))
+        for rule in scope_map.rules
+    ]
+    await transaction.insert_many(TABLES["scope_map_rules"], rows)

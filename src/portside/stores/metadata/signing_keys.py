@@ -1,42 +1,41 @@
-"""Signing keys in SQLite."""
+"""Signing keys."""
 
 from __future__ import annotations
 
 from portside.stores.access import SigningKey
-from portside.stores.metadata.access_state import SqliteAccessState
-from portside.stores.metadata.writer import Transaction
+from portside.stores.metadata.access_state import AccessNoun
+from portside.stores.metadata.engine import Transaction
 
 _LIST = "SELECT id, private, created FROM signing_keys ORDER BY created DESC, id"
 _ANY = "SELECT 1 FROM signing_keys LIMIT 1"
-_ADD = "INSERT INTO signing_keys (id, private, created) VALUES (?, ?, ?)"
-_REMOVE = "DELETE FROM signing_keys WHERE id = ?"
+_ADD = "INSERT INTO signing_keys (id, private, created) VALUES ($1, $2, $3)"
+_REMOVE = "DELETE FROM signing_keys WHERE id = ANY ($1)"
 
 
-class SqliteSigningKeys(SqliteAccessState):
-    """The signing keys of the AccessStore over SQLite."""
+class SigningKeys(AccessNoun):
+    """The signing keys of the AccessStore."""
 
     async def list_keys(self) -> list[SigningKey]:
         """Read all keys."""
-        return [SigningKey(*row) for row in self._database.list(_LIST)]
+        return [SigningKey(*row) for row in await self._database.find_all(_LIST)]
 
     async def add_key(self, key: SigningKey, *, only_first: bool = False) -> bool:
-        """Add a row; of workers that start together only one adds the first key."""
+        """Add a row; of processes that start together only one adds the first key."""
 
-        def job(transaction: Transaction) -> bool:
-            if only_first and transaction.execute(_ANY).fetchone() is not None:
+        async def job(transaction: Transaction) -> bool:
+            if only_first and await transaction.find(_ANY) is not None:
                 return False
-            transaction.execute(_ADD, (key.id, key.private, key.created))
-            self._note_change(transaction)
+            await transaction.execute(_ADD, key.id, key.private, key.created)
+            await self._note_change(transaction)
             return True
 
-        return await self._database.write(job)
+        return await self._change(job)
 
     async def remove_keys(self, ids: list[str]) -> None:
-        """Drop rows."""
+        """Delete rows."""
 
-        def job(transaction: Transaction) -> None:
-            gone = sum(transaction.execute(_REMOVE, (key,)).rowcount for key in ids)
-            if gone:
-                self._note_change(transaction)
+        async def job(transaction: Transaction) -> None:
+            if await transaction.execute(_REMOVE, ids):
+                await self._note_change(transaction)
 
-        await self._database.write(job)
+        await self._change(job)

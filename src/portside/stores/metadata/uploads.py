@@ -1,87 +1,98 @@
-"""Upload sessions in SQLite."""
+"""Upload sessions. Each write is one statement, and so a transaction of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+from portside.spec.digests import Algorithm
+from portside.spec.errors import RegistryError
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.metadata.database import Database
-from portside.stores.metadata.judging import upload_moved, upload_unknown
-from portside.stores.metadata.rows import session_from_row, upload_row
-from portside.stores.metadata.writer import Transaction
+from portside.stores.metadata.engine import Noun, Queries, Transaction
+from portside.stores.metadata.refusals import upload_moved, upload_unknown
 
 STALE_PAGE = 1000
 """Sessions that are listed at once."""
 
-_ADD = """
-    INSERT INTO uploads (id, repository, algorithm, received, created, updated)
-    VALUES (?, ?, ?, ?, ?, ?)
-"""
-_COLUMNS = "SELECT id, repository, algorithm, received, created, updated FROM uploads"
-_GET = f"{_COLUMNS} WHERE id = ? AND repository = ?"
-_KNOWN = "SELECT 1 FROM uploads WHERE id = ?"
+_COLUMNS = "id, repository, algorithm, received, created, updated"
+_ADD = f"INSERT INTO uploads ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"  # noqa: S608  # put together of constants
+_GET = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND repository = $2"  # noqa: S608  # likewise
+_KNOWN = "SELECT 1 FROM uploads WHERE id = $1"
 _STALE = f"""
-    {_COLUMNS} WHERE updated < ? AND (updated, id) > (?, ?) ORDER BY updated, id LIMIT {STALE_PAGE}
-"""
-_ADVANCE = "UPDATE uploads SET received = ?, updated = ? WHERE id = ? AND received = ?"
-_DROP = "DELETE FROM uploads WHERE id = ? AND received = ?"
+    SELECT {_COLUMNS} FROM uploads
+    WHERE updated < $1 AND (updated, id) > ($2, $3)
+    ORDER BY updated, id
+    LIMIT {STALE_PAGE}
+"""  # noqa: S608  # likewise
+_ADVANCE = "UPDATE uploads SET received = $1, updated = $2 WHERE id = $3 AND received = $4"
+_DELETE = "DELETE FROM uploads WHERE id = $1 AND received = $2"
 
 
-class SqliteUploads:
-    """The UploadStore over SQLite."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Uploads(Noun):
+    """The UploadStore."""
 
     async def open_upload(self, session: UploadSession) -> None:
         """Add a row."""
-        row = upload_row(session)
-
-        def job(transaction: Transaction) -> None:
-            transaction.execute(_ADD, row)
-
-        await self._database.write(job)
+        await self._database.execute(
+            _ADD,
+            str(session.id),
+            str(session.repository),
+            str(session.algorithm),
+            session.offset,
+            session.created,
+            session.updated,
+        )
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
         """Read a row."""
-        row = self._database.find(_GET, (str(upload), str(repository)))
+        row = await self._database.find(_GET, str(upload), str(repository))
         if row is None:
             raise upload_unknown(upload)
-        return session_from_row(row)
+        return _session(row)
 
     async def has_upload(self, upload: UploadId) -> bool:
         """Look for a row."""
-        return self._database.find(_KNOWN, (str(upload),)) is not None
+        return await self._database.find(_KNOWN, str(upload)) is not None
 
     async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
-        """Write the offset down, if it is still where the request found it."""
-
-        def job(transaction: Transaction) -> None:
-            row = (session.offset, transaction.now, str(session.id), origin)
-            _require(transaction, session.id, transaction.execute(_ADVANCE, row).rowcount)
-
-        await self._database.write(job)
+        """Store the offset if it is still the one that the request found."""
+        row = (session.offset, self._database.clock(), str(session.id), origin)
+        if await self._database.execute(_ADVANCE, *row) == 0:
+            raise await upload_refusal(self._database, session.id)
 
     async def close_upload(self, session: UploadSession) -> None:
-        """Drop the row."""
-        await self._database.write(lambda transaction: end_upload(transaction, session))
+        """Delete the row."""
+        if await self._database.execute(_DELETE, str(session.id), session.offset) == 0:
+            raise await upload_refusal(self._database, session.id)
 
     async def list_stale_uploads(
         self, before: int, after: UploadSession | None = None
     ) -> list[UploadSession]:
-        """Read the rows that were not touched since, by an index on their time."""
+        """Read the rows by an index on their time."""
         start = (after.updated, str(after.id)) if after is not None else (-1, "")
-        rows = self._database.list(_STALE, (before, *start))
-        return [session_from_row(row) for row in rows]
+        return [_session(row) for row in await self._database.find_all(_STALE, before, *start)]
 
 
-def end_upload(transaction: Transaction, session: UploadSession) -> None:
-    """Drop the row of a session within a transaction; raises BlobUploadUnknown and UploadBusy."""
-    row = (str(session.id), session.offset)
-    _require(transaction, session.id, transaction.execute(_DROP, row).rowcount)
+async def end_upload(transaction: Transaction, session: UploadSession) -> None:
+    """Delete a session within a transaction; raises BlobUploadUnknown and UploadBusy."""
+    if await transaction.execute(_DELETE, str(session.id), session.offset) == 0:
+        raise await upload_refusal(transaction, session.id)
 
 
-def _require(transaction: Transaction, upload: UploadId, rows: int) -> None:
-    """Raise BlobUploadUnknown or UploadBusy if no row was touched."""
-    if rows == 0:
-        is_known = transaction.execute(_KNOWN, (str(upload),)).fetchone() is not None
-        raise upload_moved(upload) if is_known else upload_unknown(upload)
+async def upload_refusal(queries: Queries, upload: UploadId) -> RegistryError:
+    """Return the error for a session that was not where the request found it."""
+    is_known = await queries.find(_KNOWN, str(upload)) is not None
+    return upload_moved(upload) if is_known else upload_unknown(upload)
+
+
+def _session(row: Iterable[Any]) -> UploadSession:
+    upload, repository, algorithm, received, created, updated = row
+    return UploadSession(
+        id=UploadId(upload),
+        repository=RepositoryName(repository),
+        algorithm=Algorithm(algorithm),
+        created=created,
+        updated=updated,
+        offset=received,
+    )

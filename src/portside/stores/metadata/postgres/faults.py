@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from portside.spec.errors import StorageFull, Unavailable
-from portside.stores.metadata.judging import read_only
+from portside.stores.metadata.refusals import read_only
 
 FAILURES = (
     asyncpg.PostgresError,

@@ -4,59 +4,189 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
+from portside.spec.uploads import UploadSession
+from portside.stores.interfaces import Place, Undo
 from portside.stores.metadata.postgres.faults import FAILURES
+from portside.stores.metadata.postgres.statements import insert_many
+from portside.stores.metadata.schema.tables import Table
+from portside.stores.metadata.uploads import upload_refusal
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
     Connection = Any
 
-Result = TypeVar("Result")
+QUICK = 8 * 1024 * 1024
+"""Bytes that are placed in a moment; for what is larger, the blob store may need minutes."""
 
 _BEGIN = "BEGIN"
-_LET_GO = "SELECT pg_advisory_unlock_all()"
 _BEGIN_WITH_BLOB = "BEGIN; SELECT pg_advisory_xact_lock({})"
+_UNLOCK_ALL = "SELECT pg_advisory_unlock_all()"
+
+# One statement, because each is a round trip to the server. Its parts see the tables as they were
+# before it, so the repository is either found or made; one that others make at the same time is
+# touched by the update that changes nothing, which returns its id.
+_REPOSITORY = """
+    found AS (SELECT id FROM repositories WHERE name = $1),
+    made AS (
+        INSERT INTO repositories (name, created)
+        SELECT $1, $3 WHERE NOT EXISTS (SELECT 1 FROM found)
+        ON CONFLICT (name) DO UPDATE SET name = excluded.name
+        RETURNING id
+    ),
+    owner AS (SELECT id FROM found UNION ALL SELECT id FROM made),
+    linked AS (
+        INSERT INTO repository_blobs (repository, digest, linked)
+        SELECT id, $2, $3 FROM owner
+        ON CONFLICT DO NOTHING
+    )
+"""
+_COMMIT_BLOB = f"""
+    WITH ended AS (DELETE FROM uploads WHERE id = $5 AND received = $6 RETURNING id),
+    known AS (
+        INSERT INTO blobs (digest, size, created) VALUES ($2, $4, $3) ON CONFLICT DO NOTHING
+    ),
+    over AS (DELETE FROM removals WHERE digest = $2 AND until <= clock_timestamp()),
+    {_REPOSITORY}
+    SELECT
+        EXISTS (SELECT 1 FROM ended),
+        EXISTS (SELECT 1 FROM removals WHERE digest = $2 AND until > clock_timestamp()),
+        EXISTS (SELECT 1 FROM made)
+"""  # noqa: S608  # put together of constants
+_LINK = f"WITH {_REPOSITORY} SELECT 1"  # likewise
+_ADD_REPOSITORY = """
+    INSERT INTO repositories (name, created) VALUES ($1, $2) ON CONFLICT DO NOTHING
+"""
+_BEING_REMOVED = """
+    WITH over AS (DELETE FROM removals WHERE digest = $1 AND until <= clock_timestamp())
+    SELECT 1 FROM removals WHERE digest = $1 AND until > clock_timestamp()
+"""
 
 
-class Transaction:
-    """What a job may do: run SQL, and ask for the time, in microseconds since 1970."""
+class CommitFirst(Exception):
+    """A statement has to be committed before the job is run again.
 
-    def __init__(self, connection: Connection, now: int) -> None:
+    The transaction would keep others waiting for as long as it lasts, which is long.
+    """
+
+    def __init__(self, sql: str, *parameters: Any) -> None:
+        super().__init__(sql)
+        self.sql = sql
+        self.parameters = parameters
+
+
+class PostgresTransaction:
+    """The Transaction over PostgreSQL.
+
+    `run` runs what blocks in a thread. `finishing` is done once the transaction is committed;
+    `undos` if it cannot be for want of room.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        now: int,
+        run: Callable[[Place], Awaitable[Undo | None]],
+        undos: list[Undo],
+    ) -> None:
         self._connection = connection
+        self._run = run
+        self._undos = undos
         self.now = now
-
-    async def execute(self, sql: str, *parameters: Any) -> int:
-        """Run one statement; gives the number of rows that it changed."""
-        status = await self._connection.execute(sql, *parameters)
-        return int(status.rpartition(" ")[2])
-
-    async def execute_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Run one statement for each row, without a way to the server and back for each."""
-        await self._connection.executemany(sql, rows)
+        self.finishing: list[Callable[[], None]] = []
 
     async def find(self, sql: str, *parameters: Any) -> Any | None:
-        """Run one statement; gives its first row, or None."""
+        """Return the first row, or None."""
         return await self._connection.fetchrow(sql, *parameters)
 
-    async def list(self, sql: str, *parameters: Any) -> list[Any]:
-        """Run one statement; gives its rows."""
+    async def find_all(self, sql: str, *parameters: Any) -> list[Any]:
+        """Return all rows."""
         return await self._connection.fetch(sql, *parameters)
 
+    async def execute(self, sql: str, *parameters: Any) -> int:
+        """Run a statement; return the number of rows that it changed."""
+        return changed_rows(await self._connection.execute(sql, *parameters))
 
-Job = Callable[[Transaction], Awaitable[Result]]
+    async def execute_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run a statement once for each row of parameters, in one round trip."""
+        await self._connection.executemany(sql, rows)
+
+    async def insert_many(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert all rows with one statement, which takes a list for each column."""
+        if rows:
+            await self._connection.execute(insert_many(table), *map(list, zip(*rows, strict=True)))
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run an action in the event loop."""
+        self.finishing.append(action)
+
+    async def commit_blob(
+        self, repository: str, digest: Digest, size: int, session: UploadSession | None
+    ) -> bool:
+        """Write all rows with one statement.
+
+        A repository that comes with a large blob is committed first, so that other pushes to it
+        need not wait for the bytes.
+        """
+        upload = (str(session.id), session.offset) if session is not None else (None, None)
+        row = await self.find(_COMMIT_BLOB, repository, str(digest), self.now, size, *upload)
+        has_ended, is_being_removed, is_new = row or (False, False, False)
+        if session is not None and not has_ended:
+            raise await upload_refusal(self, session.id)
+        if is_being_removed:
+            raise _being_removed(digest)
+        if is_new and size > QUICK:
+            raise CommitFirst(_ADD_REPOSITORY, repository, self.now)
+        return True
+
+    async def link_blob(self, repository: str, digest: Digest) -> None:
+        """Write all rows with one statement."""
+        await self.find(_LINK, repository, str(digest), self.now)
+
+    async def require_not_being_removed(self, digest: Digest) -> None:
+        """Look for the lease of a removal."""
+        if await self.find(_BEING_REMOVED, str(digest)) is not None:
+            raise _being_removed(digest)
+
+    async def place(self, place: Place, *, is_new: bool) -> None:
+        """Place bytes in a thread."""
+        undo = await self._run(place)
+        if undo is not None and is_new:
+            self._undos.append(undo)
+
+    async def lock_tables(self, tables: Iterable[Table]) -> None:
+        """Lock all tables against writers."""
+        names = ", ".join(table.name for table in tables)
+        await self.execute(f"LOCK TABLE {names} IN SHARE MODE")
+
+    @asynccontextmanager
+    async def changing_a_copy(self) -> AsyncIterator[None]:
+        """Tell the triggers, for the length of the transaction."""
+        await self.find("SELECT set_config('portside.copying', 'on', TRUE)")
+        yield
+
+
+def _being_removed(digest: Digest) -> Unavailable:
+    return Unavailable(f"{digest} is being removed by a node that was cut off; try again")
+
+
+def changed_rows(status: str) -> int:
+    """Return the number of rows at the end of a command's status."""
+    count = status.rpartition(" ")[2]
+    return int(count) if count.isdigit() else 0
 
 
 @asynccontextmanager
 async def begun(connection: Connection, blob: Digest | None) -> AsyncIterator[None]:
     """Run a block as one transaction, with the lock of a blob from its first message on."""
     try:
-        # Without parameters, both statements are one way to the server and back.
+        # Without parameters, both statements are one round trip.
         await connection.execute(
             _BEGIN if blob is None else _BEGIN_WITH_BLOB.format(lock_key(blob))
         )
@@ -69,7 +199,7 @@ async def begun(connection: Connection, blob: Digest | None) -> AsyncIterator[No
 
 
 async def _roll_back(connection: Connection) -> None:
-    """End a transaction; a connection that cannot be told so is given up, and it with it."""
+    """End a transaction; close a connection that cannot be told so, which ends it too."""
     try:
         await connection.execute("ROLLBACK")
     except FAILURES:
@@ -77,16 +207,16 @@ async def _roll_back(connection: Connection) -> None:
             connection.terminate()
 
 
-async def let_go(connection: Connection) -> None:
-    """Release session locks; a connection that cannot be told so is given up, and they with it."""
+async def unlock_all(connection: Connection) -> None:
+    """Release session locks; close a connection that cannot be told so, which releases them too."""
     try:
-        await connection.execute(_LET_GO)
+        await connection.execute(_UNLOCK_ALL)
     except FAILURES:
-        # One that was lost in between is not there to be given up.
+        # A connection that was lost is not there to be closed.
         with suppress(*FAILURES):
             connection.terminate()
 
 
 def lock_key(digest: Digest) -> int:
-    """Give the key of the advisory lock of a blob: 64 bits, with a sign."""
+    """Return the key of the advisory lock of a blob: 64 bits, with a sign."""
     return int.from_bytes(bytes.fromhex(digest.encoded[:16]), signed=True)

@@ -17,16 +17,16 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from portside.spec.errors import StorageFull
 from portside.stores.interfaces import Undo
-from portside.stores.metadata.faults import translate
-
-Result = TypeVar("Result")
+from portside.stores.metadata.engine import Job, Result
+from portside.stores.metadata.sqlite.faults import translate
+from portside.stores.metadata.sqlite.transactions import SqliteTransaction
 
 MAX_BATCH = 64
 """Jobs in one transaction, so that the first of them does not wait too long."""
@@ -34,26 +34,11 @@ MAX_BATCH = 64
 log = logging.getLogger(__name__)
 
 
-class Transaction:
-    """What a job may do: run SQL, ask for the time, and leave work for later.
+class _Pending(Generic[Result]):
+    """A job that waits for its turn, or for its commit."""
 
-    `after_commit` is done when the job holds, `undos` if it does not for want of room.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
-        self._connection = connection
-        self.now = now
-        self.after_commit: list[Callable[[], None]] = []
-        self.undos: list[Undo] = []
-
-    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        return self._connection.execute(sql, tuple(parameters))
-
-
-class _Job(Generic[Result]):
-    def __init__(self, function: Callable[[Transaction], Result]) -> None:
-        self.function = function
+    def __init__(self, job: Job[Result]) -> None:
+        self.job = job
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Result] = self.loop.create_future()
         self.result: Result | None = None
@@ -91,22 +76,22 @@ class Writer:
         self._clock = clock
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._connection: sqlite3.Connection | None = None
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[_Pending[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="portside-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, function: Callable[[Transaction], Result]) -> Result:
+    async def run(self, job: Job[Result]) -> Result:
         """Run a job in a transaction; returns when it is committed.
 
         Raises what the job raises, and Unavailable or StorageFull.
         """
-        job = _Job(function)
-        self._jobs.put(job)
-        return await job.future
+        pending = _Pending(job)
+        self._pending.put(pending)
+        return await pending.future
 
     def close(self) -> None:
         """Finish the jobs that are waiting, and stop."""
-        self._jobs.put(None)
+        self._pending.put(None)
         self._thread.join()
         os.close(self._lock)
 
@@ -120,30 +105,30 @@ class Writer:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._abandon()
 
-    def _next_batch(self) -> deque[_Job[Any]] | None:
+    def _next_batch(self) -> deque[_Pending[Any]] | None:
         """Wait for a job, and take those that wait with it; None when it is time to stop."""
-        first = self._jobs.get()
+        first = self._pending.get()
         if first is None:
             return None
         batch = deque([first])
         while len(batch) < MAX_BATCH:
             try:
-                job = self._jobs.get_nowait()
+                job = self._pending.get_nowait()
             except queue.Empty:
                 break
             if job is None:
-                self._jobs.put(None)
+                self._pending.put(None)
                 break
             batch.append(job)
         return batch
 
-    def _run_transaction(self, batch: deque[_Job[Any]]) -> None:
+    def _run_transaction(self, batch: deque[_Pending[Any]]) -> None:
         """Take jobs off the batch, and commit them together.
 
         A job that leaves work for after the commit is the last of its transaction: nobody may come
         between the two, not even the job behind it.
         """
-        taken: list[_Job[Any]] = []
+        taken: list[_Pending[Any]] = []
         undos: list[Undo] = []
         try:
             connection = self._connection = self._connection or self._connect()
@@ -152,7 +137,7 @@ class Writer:
             while batch and not finishing:
                 taken.append(batch.popleft())
                 transaction = _run_job(connection, taken[-1], self._clock())
-                finishing, undos = transaction.after_commit, undos + transaction.undos
+                finishing, undos = transaction.finishing, undos + transaction.undos
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  # the thread must outlive any job
             self._abandon()
@@ -166,7 +151,7 @@ class Writer:
         for job in taken:
             job.deliver()
 
-    def _fail(self, taken: list[_Job[Any]], undos: list[Undo], error: Exception) -> None:
+    def _fail(self, taken: list[_Pending[Any]], undos: list[Undo], error: Exception) -> None:
         """Tell every job of a transaction that it failed."""
         told = translate(error) if isinstance(error, sqlite3.Error) else error
         if isinstance(told, StorageFull):
@@ -186,23 +171,34 @@ class Writer:
                 connection.close()
 
 
-def _run_job(connection: sqlite3.Connection, job: _Job[Any], now: int) -> Transaction:
+def _run_job(connection: sqlite3.Connection, pending: _Pending[Any], now: int) -> SqliteTransaction:
     """Run a job behind a savepoint; what it raises is its own affair, unless SQLite fails."""
-    transaction = Transaction(connection, now)
+    transaction = SqliteTransaction(connection, now)
     connection.execute("SAVEPOINT job")
     try:
-        job.result = job.function(transaction)
+        pending.result = _driven(pending.job(transaction))
     except sqlite3.IntegrityError as error:
-        job.error = translate(error)
+        pending.error = translate(error)
     except sqlite3.Error:
         raise
     except Exception as error:  # noqa: BLE001  # other jobs of the transaction go on
-        job.error = error
-    if job.error is not None:
+        pending.error = error
+    if pending.error is not None:
         connection.execute("ROLLBACK TO job")
-        transaction.after_commit.clear()
+        transaction.finishing.clear()
     connection.execute("RELEASE job")
     return transaction
+
+
+def _driven(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end; raises what it raises."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    work.close()
+    raise RuntimeError("a transaction of SQLite has nothing to wait for")
 
 
 def _finish(function: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""What SQLite says, in the registry's words."""
+"""Errors of SQLite, as the errors of the registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from portside.spec.errors import StorageFull, Unavailable
-from portside.stores.metadata.judging import read_only
+from portside.stores.metadata.refusals import read_only
 
 ROOM = 64 * 1024
 """Bytes. With less than this left, what SQLite calls an I/O error is a full disk: it grows the

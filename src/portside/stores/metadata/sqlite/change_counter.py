@@ -1,7 +1,7 @@
-"""The bell: a number in memory that all processes share, and that each change of access rings.
+"""The change counter: a number in shared memory that every change of access control advances.
 
-Whether anything has changed is asked for every request. A row of the database would tell it as
-well, at the price of a query.
+Whether anything has changed is asked for each request. A row of the database would tell it as well,
+at the price of a query.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ FILE = "portside.bell"
 _SIZE = 8
 
 
-class Bell:
-    """The number in the file; it means nothing but that it changes. Raises OSError."""
+class SharedCounter:
+    """The ChangeCounter of the processes that open one file. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -30,21 +30,21 @@ class Bell:
 
     @property
     def value(self) -> bytes:
-        """What the number is now."""
+        """The number as it is now."""
         return self._memory[:_SIZE]
 
-    def ring(self) -> None:
-        """Change the number; called while nobody else can."""
+    def advance(self) -> None:
+        """Change the number; called while no other process can."""
         number = int.from_bytes(self._memory[:_SIZE], "little")
         self._memory[:_SIZE] = ((number + 1) % (1 << 64)).to_bytes(_SIZE, "little")
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._memory.close()
 
 
 def _share_owner(path: Path, descriptor: int) -> None:
-    """Let the owner of the directory hear it, also where root was first."""
+    """Make the owner of the directory the owner of the file, even if root made it."""
     if os.geteuid() == 0:
         owner = os.stat(path.parent)
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

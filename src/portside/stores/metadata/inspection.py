@@ -1,15 +1,20 @@
-"""Every row there is, for `portside check`."""
+"""Every row, one after another, for `portside check`.
+
+Rows are read in pages, each by keyset: a cursor that stays open while blobs are read keeps SQLite's
+log from shrinking, and it would grow for as long as the check runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
+
 from portside.spec.digests import Digest
-from portside.stores.inspection import BlobRecord, ManifestRecord, UploadRecord
-from portside.stores.metadata.postgres.pool import Database
-from portside.stores.metadata.rows import manifest_record
+from portside.stores.inspection import BlobRecord, ManifestRecord, ReferenceRecord, UploadRecord
+from portside.stores.metadata.engine import Noun
 
 PAGE = 1000
 """Rows that are read at once."""
@@ -56,21 +61,20 @@ _UPLOADS = "SELECT id, repository, received FROM uploads WHERE id > $1 ORDER BY 
 _UPLOAD = "SELECT id, repository, received FROM uploads WHERE id = $1"
 
 
-class PostgresFacts:
-    """The InspectableMetadata over PostgreSQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Inspection(Noun):
+    """The InspectableMetadata."""
 
     async def _pages(self, sql: str, *start: int | str) -> AsyncIterator[Any]:
-        """Read the rows behind a key, page after page."""
-        while rows := await self._database.list(sql, *start, PAGE):
+        """Read the rows after a key, page by page."""
+        while rows := await self._database.find_all(sql, *start, PAGE):
             for row in rows:
                 yield row
             start = tuple(rows[-1])[: len(start)]
 
     async def integrity_problems(self) -> AsyncIterator[str]:
-        """Look for blobs that nobody can read; PostgreSQL itself sees to its keys."""
+        """Report what the engine finds wrong, and blobs that nobody can read."""
+        async for problem in self._database.damage():
+            yield problem
         async for (digest,) in self._pages(_UNLINKED, ""):
             yield f"blob {digest} is known, but no repository links it"
 
@@ -95,11 +99,13 @@ class PostgresFacts:
         return BlobRecord(*row) if row is not None else None
 
     async def manifest_records(self) -> AsyncIterator[ManifestRecord]:
-        """Read every manifest, each with its references in one view of the database."""
+        """Read every manifest, each with its references in one snapshot."""
         async for (key,) in self._pages(_MANIFESTS, -1):
-            record = await _read_manifest(self._database, key)
-            if record is not None:
-                yield record
+            async with self._database.snapshot() as queries:
+                row = await queries.find(_MANIFEST, key)
+                references = await queries.find_all(_REFERENCES, key)
+            if row is not None:
+                yield _manifest(row, references)
 
     async def upload_records(self) -> AsyncIterator[UploadRecord]:
         """Read every session."""
@@ -112,14 +118,30 @@ class PostgresFacts:
         return UploadRecord(*row) if row is not None else None
 
     def hold_blob(self, digest: Digest) -> AbstractAsyncContextManager[None]:
-        """Take the lock of the blob."""
-        return self._database.quiet(digest)
+        """Lock what a blob is changed under."""
+        return self._database.hold_blob(digest)
 
 
-async def _read_manifest(database: Database, key: int) -> ManifestRecord | None:
-    async with database.connected() as connection:
-        view = connection.transaction(isolation="repeatable_read", readonly=True)
-        async with view:
-            row = await connection.fetchrow(_MANIFEST, key)
-            references = await connection.fetch(_REFERENCES, key)
-    return manifest_record(row, references) if row is not None else None
+def _manifest(row: Iterable[Any], references: Iterable[Any]) -> ManifestRecord:
+    name, digest, media_type, payload, size, subject, kind, annotations = row
+    return ManifestRecord(
+        repository=name,
+        digest=digest,
+        media_type=media_type,
+        payload=payload,
+        size=size,
+        subject=subject,
+        artifact_type=kind,
+        annotations=_decoded(annotations),
+        references=tuple(
+            ReferenceRecord(of, child, bool(required), bool(present))
+            for of, child, required, present in references
+        ),
+    )
+
+
+def _decoded(annotations: bytes) -> dict[str, str] | None:
+    try:
+        return msgspec.json.decode(annotations, type=dict[str, str])
+    except msgspec.DecodeError:
+        return None

@@ -1,8 +1,8 @@
-"""Turns: how many connections of a process wait at once for a store of blobs.
+"""How many connections of a process wait at once for the blob store.
 
 A transaction in which bytes are placed keeps its connection for as long as that takes, and an
-object store that says nothing takes minutes. So that pulls go on meanwhile, some connections are
-never kept like that, wherever there are several; and the threads that wait are no others' threads.
+object store that does not answer takes minutes. So that pulls go on, some connections are never
+kept like that, wherever there are several; and the threads that wait serve nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from portside.stores.limiter import Limiter
 Result = TypeVar("Result")
 
 
-class Turns(Limiter):
-    """The turns of one process with so many `connections`; `patience` is in seconds."""
+class BytesLimiter(Limiter):
+    """The limiter of a process with so many `connections`; `patience` is in seconds."""
 
     def __init__(self, *, connections: int, patience: float) -> None:
         most = max(1, connections - max(1, connections // 4))
@@ -31,5 +31,5 @@ class Turns(Limiter):
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     def close(self) -> None:
-        """Let the threads end; none is at work any more."""
+        """End the threads, none of which is at work any more."""
         self._threads.shutdown()

@@ -1,0 +1,50 @@
+"""Which registry this is, and whether it is read-only.
+
+Triggers refuse changes while it is (`schema`). Setting the mode waits for every transaction that
+has changed what it guards.
+"""
+
+from __future__ import annotations
+
+from portside.stores.metadata.engine import Noun, Queries, Transaction, require_row
+from portside.stores.metadata.schema.steps import GUARDED
+from portside.stores.switching import Standing
+
+_GET = "SELECT identity, copy_of, read_only, storage FROM registry"
+_SET = "UPDATE registry SET read_only = TRUE"
+_LIFT = "UPDATE registry SET read_only = FALSE, copy_of = NULL"
+_NOTE_STORAGE = "UPDATE registry SET storage = $1 WHERE storage IS NULL"
+
+
+class ReadOnlyMode(Noun):
+    """The SwitchableMetadata."""
+
+    async def standing(self) -> Standing:
+        """Read the row."""
+        return await _read(self._database)
+
+    async def set_read_only(self, *, read_only: bool) -> Standing:
+        """Lock what is guarded, and write the row."""
+
+        async def job(transaction: Transaction) -> Standing:
+            await transaction.lock_tables(GUARDED)
+            before = await lock_standing(transaction)
+            await transaction.execute(_SET if read_only else _LIFT)
+            return before
+
+        return await self._database.write(job)
+
+    async def note_storage(self, storage: str) -> None:
+        """Write the row if it names no blob store yet."""
+        await self._database.execute(_NOTE_STORAGE, storage)
+
+
+async def lock_standing(transaction: Transaction) -> Standing:
+    """Read the row, which nobody else can change until the transaction has ended."""
+    return await _read(transaction, " FOR NO KEY UPDATE")
+
+
+async def _read(queries: Queries, lock: str = "") -> Standing:
+    row = require_row(await queries.find(f"{_GET}{lock}"))
+    identity, copy_of, read_only, storage = row
+    return Standing(identity, copy_of, bool(read_only), storage)

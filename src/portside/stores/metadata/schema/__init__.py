@@ -1,0 +1,1 @@
+"""The schema: declared once, and written down for each engine in its own dialect."""

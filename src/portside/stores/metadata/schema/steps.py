@@ -1,0 +1,274 @@
+"""The schema, as numbered steps that lead from one version to the next.
+
+A step that was released never changes; a new column or table is a new step. Times are microseconds
+since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+from portside.stores.metadata.schema.tables import (
+    Column,
+    PerEngine,
+    Reference,
+    Step,
+    Table,
+    Type,
+    tables_after,
+)
+
+_ID = Column("id", Type.ID, local=True)
+_CREATED = Column("created", Type.INTEGER)
+_REPOSITORY = Column("repository", Type.INTEGER, references=Reference("repositories"))
+_MANIFEST = Column("manifest", Type.INTEGER, references=Reference("manifests", cascade=True))
+
+
+def _cascading(table: str) -> Reference:
+    """Return a reference to a name, with which the row is deleted."""
+    return Reference(table, "name", cascade=True)
+
+
+_CONTENT: Step = (
+    Table(
+        "repositories",
+        (_ID, Column("name", Type.TEXT, unique=True), _CREATED),
+        copy_key=("name",),
+    ),
+    Table(
+        "blobs",
+        (Column("digest", Type.TEXT), Column("size", Type.INTEGER), _CREATED),
+        primary_key=("digest",),
+        copy_key=("digest",),
+    ),
+    # Blobs whose bytes are about to be removed. A row outlives the locks of a node that loses its
+    # connection: until it is gone, or its time is over (by the server's clock, on which all nodes
+    # agree), nobody may place the same bytes.
+    PerEngine(
+        postgres="""
+            CREATE TABLE removals (
+                digest TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+                until TIMESTAMPTZ NOT NULL
+            )
+        """
+    ),
+    # A blob can be read only through a repository that links it.
+    Table(
+        "repository_blobs",
+        (
+            _REPOSITORY,
+            Column("digest", Type.TEXT, references=Reference("blobs", "digest")),
+            Column("linked", Type.INTEGER),
+        ),
+        primary_key=("repository", "digest"),
+        copy_key=("repository", "digest"),
+    ),
+    "CREATE INDEX repository_blobs_by_digest ON repository_blobs (digest)",
+    Table(
+        "manifests",
+        (
+            _ID,
+            _REPOSITORY,
+            Column("digest", Type.TEXT),
+            Column("media_type", Type.TEXT),
+            Column("size", Type.INTEGER),
+            Column("subject", Type.TEXT, null=True),
+            Column("artifact_type", Type.TEXT, null=True),
+            Column("annotations", Type.BYTES, heavy=True),
+            _CREATED,
+            # Last: SQLite reaches what is behind a large value only by reading through all of it.
+            Column("payload", Type.BYTES, heavy=True),
+        ),
+        unique=("repository", "digest"),
+        copy_key=("repository", "digest"),
+    ),
+    """
+    CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest, artifact_type)
+        WHERE subject IS NOT NULL
+    """,
+    Table(
+        "manifest_references",
+        (
+            _MANIFEST,
+            _REPOSITORY,
+            Column("kind", Type.TEXT, check="kind IN ('blob', 'manifest')"),
+            Column("digest", Type.TEXT),
+            Column("required", Type.BOOLEAN),
+        ),
+        primary_key=("manifest", "kind", "digest"),
+        copy_key=("repository", "manifest", "kind", "digest"),
+    ),
+    """
+    CREATE INDEX manifest_references_by_digest ON manifest_references (repository, digest, kind)
+    """,
+    Table(
+        "tags",
+        (
+            _REPOSITORY,
+            Column("name", Type.TEXT),
+            _MANIFEST,
+            _CREATED,
+            Column("updated", Type.INTEGER),
+        ),
+        primary_key=("repository", "name"),
+        copy_key=("repository", "name"),
+    ),
+    "CREATE INDEX tags_by_manifest ON tags (manifest)",
+    # A session is opened before anything is pushed, so its repository need not exist yet. Sessions
+    # may end while the registry is read-only. They are not copied: their bytes are in a form of the
+    # blob store's own, and clients begin again.
+    Table(
+        "uploads",
+        (
+            Column("id", Type.TEXT),
+            Column("repository", Type.TEXT),
+            Column("algorithm", Type.TEXT),
+            Column("received", Type.INTEGER),
+            _CREATED,
+            Column("updated", Type.INTEGER),
+        ),
+        primary_key=("id",),
+        guarded=("INSERT", "UPDATE"),
+    ),
+    "CREATE INDEX uploads_by_updated ON uploads (updated)",
+)
+
+_ACCESS: Step = (
+    # One row. Every change of the tables below but login_failures changes `version`.
+    Table(
+        "access_state",
+        (
+            Column("id", Type.SINGLE),
+            Column("version", Type.INTEGER, local=True),
+            Column("closed", Type.BOOLEAN),
+        ),
+        access=True,
+        copy_key=("id",),
+    ),
+    "INSERT INTO access_state (id, version, closed) VALUES (1, 1, FALSE)",
+    Table(
+        "scope_maps",
+        (Column("name", Type.TEXT), Column("description", Type.TEXT), _CREATED),
+        primary_key=("name",),
+        access=True,
+        copy_key=("name",),
+    ),
+    Table(
+        "scope_map_rules",
+        (
+            Column("scope_map", Type.TEXT, references=_cascading("scope_maps")),
+            Column("pattern", Type.TEXT),
+            Column("actions", Type.TEXT),
+        ),
+        primary_key=("scope_map", "pattern"),
+        access=True,
+        copy_key=("scope_map", "pattern"),
+    ),
+    # Users and tokens share their names: Basic credentials name both alike.
+    Table(
+        "identities",
+        (
+            Column("name", Type.TEXT),
+            Column("kind", Type.TEXT, check="kind IN ('user', 'token')"),
+            Column("enabled", Type.BOOLEAN),
+            _CREATED,
+            Column("expires", Type.INTEGER, null=True),
+            Column("scope_map", Type.TEXT, null=True, references=Reference("scope_maps", "name")),
+        ),
+        primary_key=("name",),
+        access=True,
+        copy_key=("name",),
+    ),
+    """
+    CREATE INDEX identities_by_scope_map ON identities (scope_map) WHERE scope_map IS NOT NULL
+    """,
+    Table(
+        "passwords",
+        (
+            Column("identity", Type.TEXT, references=_cascading("identities")),
+            Column("number", Type.INTEGER),
+            Column("hash", Type.TEXT),
+            _CREATED,
+        ),
+        primary_key=("identity", "number"),
+        access=True,
+        copy_key=("identity", "number"),
+    ),
+    Table(
+        "signing_keys",
+        (Column("id", Type.TEXT), Column("private", Type.TEXT), _CREATED),
+        primary_key=("id",),
+        access=True,
+        copy_key=("id",),
+    ),
+    Table(
+        "login_failures",
+        (
+            _ID,
+            Column("source", Type.TEXT),
+            Column("name", Type.TEXT),
+            Column("failed", Type.INTEGER),
+        ),
+        guarded=(),
+    ),
+    "CREATE INDEX login_failures_by_source ON login_failures (source, name, failed)",
+    "CREATE INDEX login_failures_by_time ON login_failures (failed)",
+)
+
+_REGISTRY: Step = (
+    # One row: which registry this is, and whether it may change. `copy_of` is the identity of the
+    # registry that this one is a copy of, until it takes that one's place. `storage` is what the
+    # mark in its blob store says, where that is apart from the database and was served from.
+    Table(
+        "registry",
+        (
+            Column("id", Type.SINGLE),
+            Column("identity", Type.TEXT),
+            Column("copy_of", Type.TEXT, null=True),
+            Column("read_only", Type.BOOLEAN),
+            Column("storage", Type.TEXT, null=True),
+        ),
+        guarded=(),
+    ),
+    PerEngine(
+        sqlite="""
+            INSERT INTO registry (id, identity, copy_of, read_only)
+            VALUES (1, lower(hex(randomblob(16))), NULL, FALSE)
+        """,
+        postgres="""
+            INSERT INTO registry (id, identity, copy_of, read_only)
+            VALUES (1, replace(gen_random_uuid()::text, '-', ''), NULL, FALSE)
+        """,
+    ),
+    # Each query of a volatile function sees what was committed before it: a statement that waited
+    # for a table while the registry became read-only is refused too. A transaction that changes a
+    # copy says so in a setting of its own.
+    PerEngine(
+        postgres="""
+            CREATE FUNCTION refuse_if_read_only() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+            BEGIN
+                IF (SELECT read_only FROM registry)
+                    AND current_setting('portside.copying', TRUE) IS DISTINCT FROM 'on'
+                THEN
+                    RAISE EXCEPTION 'the registry is read-only' USING ERRCODE = 'PS001';
+                END IF;
+                RETURN NULL;
+            END;
+            $$
+        """
+    ),
+)
+
+STEPS = (_CONTENT, _ACCESS, _REGISTRY)
+
+TABLES = tables_after(STEPS)
+"""The newest schema."""
+
+COPIED = tuple(
+    sorted(
+        (table for table in TABLES.values() if table.copy_key), key=lambda table: not table.access
+    )
+)
+"""What a copy of a registry consists of: access control first, so that no copy is open that should
+not be, and each table behind those that its rows refer to."""
+
+GUARDED = tuple(table for table in TABLES.values() if table.guarded)
+"""What does not change while the registry is read-only."""

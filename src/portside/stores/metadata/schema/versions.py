@@ -1,0 +1,40 @@
+"""Versions of the schema: the number of steps that were taken."""
+
+from __future__ import annotations
+
+from portside.spec.errors import Unavailable
+from portside.stores.metadata.schema.steps import STEPS
+
+NEWEST = len(STEPS)
+"""The version that this Portside needs."""
+
+
+class SchemaTooNew(Unavailable):
+    """The database was made by a newer Portside."""
+
+    message = "the database is newer than this version of Portside"
+
+
+class SchemaTooOld(Unavailable):
+    """The database was made by an older Portside, or holds nothing yet."""
+
+    message = "the database is older than this version of Portside"
+
+
+def require_version(database: str, current: int, *, remedy: str) -> None:
+    """Raise SchemaTooNew or SchemaTooOld unless the schema is the newest one.
+
+    `database` names the database, and `remedy` is the command that brings it up to date.
+    """
+    if current > NEWEST:
+        newer = (
+            f"{database} was made by a newer Portside: its schema has version {current},"
+            f" and {NEWEST} is the newest known here"
+        )
+        raise SchemaTooNew(newer)
+    if current < NEWEST:
+        older = (
+            f"{database} has version {current} of the schema, and {NEWEST} is needed;"
+            f" `{remedy}` brings it up to date"
+        )
+        raise SchemaTooOld(older)

@@ -1,0 +1,1 @@
+"""SQLite: one file on one machine, written by one process at a time."""

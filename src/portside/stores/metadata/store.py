@@ -1,0 +1,27 @@
+"""The stores that a registry is served from, over any database."""
+
+from __future__ import annotations
+
+from portside.stores.metadata.blobs import BlobLinks
+from portside.stores.metadata.copies import Copies
+from portside.stores.metadata.discovery import Discovery
+from portside.stores.metadata.identities import Identities
+from portside.stores.metadata.inspection import Inspection
+from portside.stores.metadata.login_failures import LoginFailures
+from portside.stores.metadata.manifests import Manifests
+from portside.stores.metadata.read_only import ReadOnlyMode
+from portside.stores.metadata.scope_maps import ScopeMaps
+from portside.stores.metadata.signing_keys import SigningKeys
+from portside.stores.metadata.uploads import Uploads
+
+
+class Metadata(Manifests, Discovery, BlobLinks, Uploads, Inspection, ReadOnlyMode, Copies):
+    """Everything about the content, with all abilities of a MetadataStore."""
+
+    async def probe(self) -> None:
+        """Read, and go through the motions of a write."""
+        await self._database.probe()
+
+
+class Access(Identities, ScopeMaps, SigningKeys, LoginFailures):
+    """The AccessStore."""
