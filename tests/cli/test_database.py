@@ -94,7 +94,7 @@ class TestServe:
         run_portside("migrate", "--database", url)
         execute(url, "DELETE FROM schema_version WHERE version > 1")
         line = fail(*serve_command(data, "--database", url)[3:])
-        assert "`portside migrate` brings it up to date" in line
+        assert "run `portside migrate` to upgrade it" in line
 
     def test_one_that_does_not_answer(self, data: Path) -> None:
         """The line says what is missing, and shows no password."""

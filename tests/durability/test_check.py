@@ -99,7 +99,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a wrong size": (lambda store: sql(store, "UPDATE manifests SET size = 1"), "1 are recorded"),
     "a lost link": (
         lambda store: sql(store, "DELETE FROM repository_blobs"),
-        "no repository links it",
+        "has no link from any repository",
     ),
     "a lost child": (
         lambda store: sql(store, "DELETE FROM manifests WHERE media_type LIKE '%manifest%'"),

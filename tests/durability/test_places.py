@@ -126,7 +126,7 @@ class TestVersions:
         self.set_version(store, 1)
         line = fail(command, store)
         assert f"the database {store / 'portside.db'} has version 1 of the schema" in line
-        assert "`portside serve` brings it up to date" in line
+        assert "run `portside serve` to upgrade it" in line
 
 
 class TestLostDatabase:

@@ -37,7 +37,7 @@ TROUBLE: dict[str, tuple[Callable[[Path], object], str]] = {
         "blobs/sha512",
     ),
     "no database": (lambda data: (data / "portside.db").rename(data / "moved"), "portside.db"),
-    "another database": (replace, "is another file than was opened"),
+    "another database": (replace, "was replaced; restart the registry"),
     "garbage": (overwrite, "file is not a database; stop the registry and restore a backup"),
 }
 

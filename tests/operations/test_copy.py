@@ -334,10 +334,10 @@ class TestRefusals:
         """Two copies do not undo each other's work; one that has ended blocks no other."""
         async with target.metadata.claim():
             for begin in (copy, finish):
-                with pytest.raises(Unavailable, match="at work"):
+                with pytest.raises(Unavailable, match="is running on this registry"):
                     await begin(source, target)
         async with source.metadata.claim():
-            with pytest.raises(Unavailable, match="at work"):
+            with pytest.raises(Unavailable, match="is running on this registry"):
                 await finish(source, target)
             await copy(source, target)
         assert (await finish(source, target))[0].is_moved

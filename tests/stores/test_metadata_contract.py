@@ -231,7 +231,7 @@ class TestUploads:
     async def test_a_request_that_lost_its_hold_is_refused(
         self, metadata: MetadataStore, clock: Clock
     ) -> None:
-        """A session that another request moved is neither moved nor ended, and no blob is made."""
+        """A session that another request has changed is neither moved nor ended, and no blob is made."""
         session = self.session(clock)
 
         def moved(offset: int) -> UploadSession:
@@ -246,7 +246,7 @@ class TestUploads:
             metadata.commit_blob(A, BLOB, 4, session=session, place=pytest.fail),
         )
         for request in late:
-            with pytest.raises(UploadBusy, match="another request moved"):
+            with pytest.raises(UploadBusy, match="another request has changed"):
                 await request
         assert (await metadata.get_upload(A, session.id)).offset == 5
         with pytest.raises(BlobUnknown):

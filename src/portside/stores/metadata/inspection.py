@@ -76,7 +76,7 @@ class Inspection(Noun):
         async for problem in self._database.damage():
             yield problem
         async for (digest,) in self._pages(_UNLINKED, ""):
-            yield f"blob {digest} is known, but no repository links it"
+            yield f"blob {digest} has no link from any repository"
 
     async def repository_names(self) -> AsyncIterator[str]:
         """Read every repository."""

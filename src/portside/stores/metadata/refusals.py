@@ -71,32 +71,32 @@ def upload_unknown(upload: UploadId) -> BlobUploadUnknown:
 def upload_moved(upload: UploadId) -> UploadBusy:
     """Return the error for an upload session that another request has moved."""
     return UploadBusy(
-        f"another request moved upload session {upload} meanwhile; ask for its offset, and go on"
+        f"another request has changed upload session {upload}; ask for its offset, and continue"
         " from there"
     )
 
 
 def read_only() -> ReadOnly:
     """Return the error for a change while the registry is read-only."""
-    return ReadOnly("it is being moved or looked after; pulls go on, and pushes will: try again")
+    return ReadOnly("it is being moved or maintained; pulls still work: try to push again later")
 
 
 def not_its_copy() -> NotItsCopy:
     """Return the error for a store that is not a copy of the source."""
     return NotItsCopy(
-        "the target stands for itself now, or is a copy of another registry; nothing was changed"
+        "the target is independent now, or a copy of another registry; nothing was changed"
     )
 
 
 def being_copied() -> Unavailable:
     """Return the error for a store that another copy is reading or writing."""
-    return Unavailable("another `portside copy-store` is at work on this registry; let it end")
+    return Unavailable("another `portside copy-store` is running on this registry; wait for it")
 
 
 def not_empty() -> NotItsCopy:
     """Return the error for a target that holds another registry."""
     return NotItsCopy(
-        "the target holds a registry, and not a copy of this one; name an empty one to copy into"
+        "the target holds a registry that is not a copy of this one; choose an empty target"
     )
 
 

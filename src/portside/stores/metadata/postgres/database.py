@@ -202,7 +202,7 @@ class PostgresDatabase:
             try:
                 taken = await cache.take()
             except ValueError as error:
-                raise Unavailable(f"the address of the database is none: {error}") from error
+                raise Unavailable(f"invalid database URL: {error}") from error
             except OSError as error:
                 raise unreachable(self.terms.url, error) from error
             try:
@@ -462,6 +462,6 @@ def _removed(remove: Callable[[], None], latest: float) -> bool:
             raise Unavailable("the bytes of a blob were not removed in time")
         remove()
     except Exception as error:  # noqa: BLE001  # the row is gone, whatever became of the bytes
-        log.warning("%s; `portside check` will list what was left behind", error)
+        log.warning("%s; run `portside check` to find what was left", error)
         return False
     return True

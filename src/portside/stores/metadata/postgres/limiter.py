@@ -22,7 +22,7 @@ class BytesLimiter(Limiter):
 
     def __init__(self, *, connections: int, patience: float) -> None:
         most = max(1, connections - max(1, connections // 4))
-        slow = "what holds the blobs is slow, and others wait for it already; try again"
+        slow = "the blob store is slow, and other pushes wait for it already; try again"
         super().__init__(most, patience=patience, refusal=slow)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="portside-bytes")
 

@@ -29,12 +29,12 @@ def require_version(database: str, current: int, *, remedy: str) -> None:
     if current > NEWEST:
         newer = (
             f"{database} was made by a newer Portside: its schema has version {current},"
-            f" and {NEWEST} is the newest known here"
+            f" and this one knows versions up to {NEWEST}"
         )
         raise SchemaTooNew(newer)
     if current < NEWEST:
         older = (
-            f"{database} has version {current} of the schema, and {NEWEST} is needed;"
-            f" `{remedy}` brings it up to date"
+            f"{database} has version {current} of the schema, and version {NEWEST} is needed;"
+            f" run `{remedy}` to upgrade it"
         )
         raise SchemaTooOld(older)

@@ -291,8 +291,7 @@ class SqliteDatabase:
         with naming(self.file):
             found = _identity(self.file)
         if self._opened not in {None, found}:
-            replaced = f"the database {self.file} is another file than was opened; start again"
-            raise Unavailable(replaced)
+            raise Unavailable(f"the database {self.file} was replaced; restart the registry")
         with self._translated():
             read_head(self.file)
 

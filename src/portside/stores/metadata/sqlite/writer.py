@@ -206,4 +206,4 @@ def _finish(function: Callable[[], None]) -> None:
     try:
         function()
     except Exception as error:  # noqa: BLE001  # the thread must outlive it
-        log.warning("%s; `portside check` will list what was left behind", error)
+        log.warning("%s; run `portside check` to find what was left", error)
