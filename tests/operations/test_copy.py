@@ -191,7 +191,7 @@ class TestMove:
             try:
                 ending, _ = await finish(source, target, progress)
             except Unavailable:
-                assert not (await source.metadata.standing()).read_only
+                assert not (await source.metadata.registry_state()).read_only
             else:
                 assert ending.is_moved
                 assert steps > 1
@@ -273,8 +273,8 @@ class TestDamage:
         ending, tally = await finish(source, target)
         assert ending == (False, was_read_only)
         assert any("is damaged" in problem for problem in tally.problems)
-        assert (await source.metadata.standing()).read_only == was_read_only
-        assert (await target.metadata.standing()).read_only
+        assert (await source.metadata.registry_state()).read_only == was_read_only
+        assert (await target.metadata.registry_state()).read_only
 
     @pytest.mark.parametrize("target", ["postgresql"], indirect=True)
     async def test_a_text_that_cannot_be_kept(
@@ -297,7 +297,7 @@ class TestRefusals:
         """A registry is not copied onto itself."""
         with pytest.raises(NotItsCopy):
             await copy(source, source)
-        assert not (await source.metadata.standing()).read_only
+        assert not (await source.metadata.registry_state()).read_only
 
     @EITHER_DATABASE
     async def test_another_registry(self, source: RegistryStores, target: RegistryStores) -> None:
@@ -312,7 +312,7 @@ class TestRefusals:
         """Storage that holds blobs, of whichever registry, is not copied into."""
         with pytest.raises(NotItsCopy):
             await copy(source, RegistryStores(target.metadata, source.blobs))
-        assert (await target.metadata.standing()).copy_of is None
+        assert (await target.metadata.registry_state()).copy_of is None
 
     @EITHER_DATABASE
     async def test_another_copy_took_its_place(
@@ -326,7 +326,7 @@ class TestRefusals:
             for again in (copy, finish):
                 with pytest.raises(NotItsCopy):
                     await again(source, third)
-            assert (await third.metadata.standing()).read_only
+            assert (await third.metadata.registry_state()).read_only
         assert (await finish(target, source))[0].is_moved
 
     @EITHER_DATABASE
@@ -363,7 +363,7 @@ class TestRefusals:
         ending, tally = await finish(source, target, progress)
         assert ending == (False, False)
         assert any("read-only off" in problem for problem in tally.problems)
-        assert (await target.metadata.standing()).read_only
+        assert (await target.metadata.registry_state()).read_only
 
     async def test_a_copy_of_a_copy(
         self, tmp_path: Path, source: RegistryStores, target: RegistryStores

@@ -21,7 +21,7 @@ from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.statements import rewritten
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import add, add_blob, parsed
-from stores.test_switch_contract import fill
+from stores.test_read_only_contract import fill
 from support.content import image, index
 
 A, B = RepositoryName("a"), RepositoryName("b")
@@ -208,20 +208,20 @@ async def test_only_a_copy_is_written_to(shelf: Shelf) -> None:
     await refused(SOURCE)
     with pytest.raises(NotItsCopy):
         await metadata.begin_copy(SOURCE)
-    assert not (await metadata.standing()).read_only
+    assert not (await metadata.registry_state()).read_only
 
 
 async def test_a_copy_stays_as_it_is(shelf: Shelf) -> None:
     """Nobody else changes a copy, until somebody takes it for a registry of its own."""
     metadata = shelf.metadata()
     await write_all(metadata)
-    standing = await shelf.metadata().standing()
-    assert (standing.copy_of, standing.read_only) == (SOURCE, True)
+    state = await shelf.metadata().registry_state()
+    assert (state.copy_of, state.read_only) == (SOURCE, True)
     with pytest.raises(ReadOnly):
         await add_blob(shelf.metadata(), A, Digest.of(b""))
     await metadata.set_read_only(read_only=False)
     await add_blob(shelf.metadata(), A, Digest.of(b""))
-    assert (await metadata.standing()).copy_of is None
+    assert (await metadata.registry_state()).copy_of is None
 
 
 async def test_access_is_heard_of(shelf: Shelf) -> None:
@@ -242,7 +242,7 @@ async def test_following(shelf: Shelf) -> None:
     """A registry that is read-only can become a copy of what took its place; others cannot."""
     metadata = shelf.metadata()
     await metadata.follow(SOURCE)
-    assert (await metadata.standing()).copy_of is None
+    assert (await metadata.registry_state()).copy_of is None
     await metadata.set_read_only(read_only=True)
     await metadata.follow(SOURCE)
     await write_all(metadata)

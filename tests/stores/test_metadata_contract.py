@@ -91,10 +91,10 @@ class TestBlobs:
             await metadata.unlink_blob(A, BLOB, remove=remove)
         await metadata.unlink_blob(B, BLOB, remove=remove)
         assert removed == [BLOB]
-        assert await metadata.drop_stray(BLOB, remove=remove)
+        assert await metadata.remove_orphaned_blob(BLOB, remove=remove)
         assert removed == [BLOB, BLOB]
         await add_blob(metadata, A, BLOB)
-        assert not await metadata.drop_stray(BLOB, remove=pytest.fail)
+        assert not await metadata.remove_orphaned_blob(BLOB, remove=pytest.fail)
 
     async def test_in_use(self, metadata: MetadataStore) -> None:
         """A blob that a manifest needs stays."""

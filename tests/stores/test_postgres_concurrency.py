@@ -138,7 +138,7 @@ class TestEverything:
                 "unlink": lambda: node.unlink_blob(
                     repository, digest, remove=shelves.remove(digest)
                 ),
-                "stray": lambda: node.drop_stray(digest, remove=shelves.remove(digest)),
+                "stray": lambda: node.remove_orphaned_blob(digest, remove=shelves.remove(digest)),
                 "put": lambda: node.put_manifest(
                     repository, manifest, tags=[tag], condition=None, check_children=True
                 ),
@@ -302,7 +302,9 @@ class TestWaiting:
         with pytest.raises(asyncio.CancelledError):
             await pushing
         # Whoever wants the same digest waits until the thread is done.
-        dropping = asyncio.create_task(nodes[1].drop_stray(BLOB, remove=shelves.remove(BLOB)))
+        dropping = asyncio.create_task(
+            nodes[1].remove_orphaned_blob(BLOB, remove=shelves.remove(BLOB))
+        )
         go_on.set()
         assert not await dropping
         assert await nodes[1].get_blob_size(A, BLOB) == 4

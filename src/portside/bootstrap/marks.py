@@ -7,47 +7,47 @@ import secrets
 from portside.spec.errors import Unavailable
 from portside.stores.inspection import InspectableBlobs
 from portside.stores.marks import NAME, Mark
-from portside.stores.switching import Standing, SwitchableMetadata
+from portside.stores.read_only import ReadOnlySwitch, RegistryState
 
 
-async def mark(metadata: SwitchableMetadata, blobs: InspectableBlobs) -> None:
+async def mark(metadata: ReadOnlySwitch, blobs: InspectableBlobs) -> None:
     """Mark the blobs of a registry that is served for the first time; refuse those of another.
 
     Raises Unavailable and StorageFull.
     """
-    standing = await metadata.standing()
+    state = await metadata.registry_state()
     found = await blobs.read_mark()
-    await _require_own(standing, found, blobs)
+    await _require_own(state, found, blobs)
     if found is None:
-        await blobs.put_mark(Mark(standing.identity, secrets.token_hex(16)))
+        await blobs.put_mark(Mark(state.identity, secrets.token_hex(16)))
         # Of two that begin at once, one is heard.
         found = await blobs.read_mark()
-        await _require_own(standing, found, blobs)
-    if found is not None and standing.storage is None:
+        await _require_own(state, found, blobs)
+    if found is not None and state.storage is None:
         await metadata.note_storage(found.storage)
-        await _require_own(await metadata.standing(), found, blobs)
+        await _require_own(await metadata.registry_state(), found, blobs)
 
 
-async def require_own(metadata: SwitchableMetadata, blobs: InspectableBlobs) -> None:
+async def require_own(metadata: ReadOnlySwitch, blobs: InspectableBlobs) -> None:
     """Refuse blobs that are not those of the registry; raises Unavailable."""
-    await _require_own(await metadata.standing(), await blobs.read_mark(), blobs)
+    await _require_own(await metadata.registry_state(), await blobs.read_mark(), blobs)
 
 
-async def _require_own(standing: Standing, found: Mark | None, blobs: InspectableBlobs) -> None:
+async def _require_own(state: RegistryState, found: Mark | None, blobs: InspectableBlobs) -> None:
     """Compare a registry with a mark; neither knows the other before it is first served from."""
     place = blobs.location
-    if found is None and standing.storage is not None:
+    if found is None and state.storage is not None:
         raise Unavailable(
             f"{place} is not where this registry keeps its blobs: there is no {NAME} beside them,"
-            f' with {{"registry": "{standing.identity}", "storage": "{standing.storage}"}}'
+            f' with {{"registry": "{state.identity}", "storage": "{state.storage}"}}'
         )
     if found is None:
         if await blobs.holds_blobs():
             raise Unavailable(f"{place} holds blobs, and this registry has never been served yet")
         return
-    if found.registry != standing.identity:
+    if found.registry != state.identity:
         raise Unavailable(f"{place} holds the blobs of another registry, says its {NAME}")
-    if standing.storage not in (None, found.storage):
+    if state.storage not in (None, found.storage):
         raise Unavailable(
             f"{place} is not the store of this registry's blobs that is in use, says its {NAME}"
         )

@@ -84,11 +84,11 @@ async def read_only(*, state: str | None, **given: Any) -> None:
     async with opened_registry(read_settings(given)) as stores:
         if state is not None:
             await stores.metadata.set_read_only(read_only=state == "on")
-        standing = await stores.metadata.standing()
+        state = await stores.metadata.registry_state()
         place = stores.engine.place
-    if not standing.read_only:
+    if not state.read_only:
         click.echo(f"{place} may change.")
-    elif standing.copy_of is None:
+    elif state.copy_of is None:
         click.echo(f"{place} is read-only; `portside read-only off` lets it change again.")
     else:
         click.echo(

@@ -68,7 +68,7 @@ async def collect_orphaned(links: BlobLinkStore, blobs: InspectableBlobs, before
     orphaned = 0
     async for digest, size in blobs.stored_blobs():
         remove = partial(_remove, blobs.remove(digest), size, freed)
-        orphaned += await links.drop_stray(digest, remove=remove)
+        orphaned += await links.remove_orphaned_blob(digest, remove=remove)
     kept = orphaned - len(freed)
     freed += await blobs.drop_orphaned_files(before)
     return Collected(sum(freed), kept)

@@ -17,7 +17,7 @@ import msgspec
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.interfaces import Place, Remove
-from portside.stores.switching import SwitchableMetadata
+from portside.stores.read_only import ReadOnlySwitch
 
 Row = tuple[Any, ...]
 """A row: texts, numbers, bytes and None; times are microseconds since 1970, truth is 0 or 1."""
@@ -53,7 +53,7 @@ class NotItsCopy(Unavailable):
     message = "the target is not a copy of the source"
 
 
-class CopyableMetadata(SwitchableMetadata, Protocol):
+class CopyableMetadata(ReadOnlySwitch, Protocol):
     """All rows of a registry, to be read, and to be written as they were elsewhere.
 
     `tables` are all that a registry is, in an order in which rows need only those of tables before

@@ -177,7 +177,7 @@ class BlobLinkStore(Protocol):
         """
         ...
 
-    async def drop_stray(self, digest: Digest, *, remove: Remove) -> bool:
+    async def remove_orphaned_blob(self, digest: Digest, *, remove: Remove) -> bool:
         """Remove bytes that belong to no known blob; tells whether that was so."""
         ...
 

@@ -87,7 +87,7 @@ class Move:
         if not self._tally.problems:
             await rounds.run(verify=True)
             await self._catch_up(rounds)
-        before = await self._source.metadata.standing()
+        before = await self._source.metadata.registry_state()
         if self._tally.problems:
             return Ending(is_moved=False, is_source_read_only=before.read_only)
         before = await self._source.metadata.set_read_only(read_only=True)
@@ -106,15 +106,15 @@ class Move:
         return Ending(is_verified, is_source_read_only=is_verified or before.read_only)
 
     async def _refuse_itself(self) -> None:
-        source = await self._source.metadata.standing()
-        target = await self._target.metadata.standing()
+        source = await self._source.metadata.registry_state()
+        target = await self._target.metadata.registry_state()
         if source.identity == target.identity:
             raise NotItsCopy("source and target are the same registry")
 
     async def _begin(self) -> Rounds:
         """Require that the target may be written to, and drop unfinished uploads there."""
-        source = await self._source.metadata.standing()
-        target = await self._target.metadata.standing()
+        source = await self._source.metadata.registry_state()
+        target = await self._target.metadata.registry_state()
         if source.copy_of is not None:
             raise NotItsCopy(
                 "the source is a copy itself, or was moved away; copy the registry that took its"
@@ -155,7 +155,7 @@ class Move:
         ]
 
     async def _look_at_switch(self) -> None:
-        if not (await self._source.metadata.standing()).read_only:
+        if not (await self._source.metadata.registry_state()).read_only:
             lifted = "the source was let change meanwhile, by `portside read-only off`; begin again"
             self._tally.problems.append(lifted)
 
@@ -164,12 +164,14 @@ class Move:
         target = self._target
         async for digest, _ in target.blobs.stored_blobs():
             if await target.metadata.blob_record(digest) is None:
-                await target.metadata.drop_stray(digest, remove=target.blobs.remove(digest))
+                await target.metadata.remove_orphaned_blob(
+                    digest, remove=target.blobs.remove(digest)
+                )
 
     async def _swap_roles(self, identity: str) -> None:
         """Make the target the registry; nothing that fails after that changes it back."""
         await self._target.metadata.end_copy(identity)
-        target = await self._target.metadata.standing()
+        target = await self._target.metadata.registry_state()
         # If this fails, the source is read-only all the same; only moving back takes longer.
         with suppress(RegistryError):
             await self._source.metadata.follow(target.identity)

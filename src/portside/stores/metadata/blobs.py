@@ -118,7 +118,7 @@ class BlobLinks(Noun):
 
         await self._database.write_removing(job, blob=digest, remove=remove)
 
-    async def drop_stray(self, digest: Digest, *, remove: Remove) -> bool:
+    async def remove_orphaned_blob(self, digest: Digest, *, remove: Remove) -> bool:
         """Look for the row where nobody can be adding it, and remove the bytes if there is none."""
 
         async def job(transaction: Transaction) -> bool:

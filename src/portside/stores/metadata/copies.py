@@ -20,7 +20,7 @@ from portside.stores.copying import CopiedTable, Key, Row
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.access_state import CHANGED
 from portside.stores.metadata.engine import Noun, Transaction
-from portside.stores.metadata.read_only import lock_standing
+from portside.stores.metadata.read_only import lock_state
 from portside.stores.metadata.refusals import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.schema.steps import COPIED, GUARDED
 from portside.stores.metadata.schema.tables import Column, Table, Type
@@ -279,7 +279,7 @@ class Copies(Noun):
 
         async def job(transaction: Transaction) -> None:
             await transaction.lock_tables(GUARDED)
-            if (await lock_standing(transaction)).copy_of == source:
+            if (await lock_state(transaction)).copy_of == source:
                 return
             if await transaction.find(_IS_HELD) is not None:
                 raise not_empty()
@@ -342,7 +342,7 @@ class Copies(Noun):
         """Write the row of the registry."""
 
         async def job(transaction: Transaction) -> None:
-            if (await lock_standing(transaction)).copy_of != source:
+            if (await lock_state(transaction)).copy_of != source:
                 raise not_its_copy()
             await transaction.execute(_END)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from portside.stores.metadata.engine import Noun, Queries, Transaction, require_row
 from portside.stores.metadata.schema.steps import GUARDED
-from portside.stores.switching import Standing
+from portside.stores.read_only import RegistryState
 
 _GET = "SELECT identity, copy_of, read_only, storage FROM registry"
 _SET = "UPDATE registry SET read_only = TRUE"
@@ -17,18 +17,18 @@ _NOTE_STORAGE = "UPDATE registry SET storage = $1 WHERE storage IS NULL"
 
 
 class ReadOnlyMode(Noun):
-    """The SwitchableMetadata."""
+    """The ReadOnlySwitch."""
 
-    async def standing(self) -> Standing:
+    async def registry_state(self) -> RegistryState:
         """Read the row."""
         return await _read(self._database)
 
-    async def set_read_only(self, *, read_only: bool) -> Standing:
+    async def set_read_only(self, *, read_only: bool) -> RegistryState:
         """Lock what is guarded, and write the row."""
 
-        async def job(transaction: Transaction) -> Standing:
+        async def job(transaction: Transaction) -> RegistryState:
             await transaction.lock_tables(GUARDED)
-            before = await lock_standing(transaction)
+            before = await lock_state(transaction)
             await transaction.execute(_SET if read_only else _LIFT)
             return before
 
@@ -39,12 +39,12 @@ class ReadOnlyMode(Noun):
         await self._database.execute(_NOTE_STORAGE, storage)
 
 
-async def lock_standing(transaction: Transaction) -> Standing:
+async def lock_state(transaction: Transaction) -> RegistryState:
     """Read the row, which nobody else can change until the transaction has ended."""
     return await _read(transaction, " FOR NO KEY UPDATE")
 
 
-async def _read(queries: Queries, lock: str = "") -> Standing:
+async def _read(queries: Queries, lock: str = "") -> RegistryState:
     row = require_row(await queries.find(f"{_GET}{lock}"))
     identity, copy_of, read_only, storage = row
-    return Standing(identity, copy_of, bool(read_only), storage)
+    return RegistryState(identity, copy_of, bool(read_only), storage)

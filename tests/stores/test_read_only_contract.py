@@ -82,7 +82,7 @@ async def test_nothing_changes(shelf: Shelf, clock: Clock) -> None:
     await metadata.open_upload(opened)
     before = await access.access_state()
     assert not (await metadata.set_read_only(read_only=True)).read_only
-    assert (await other.standing()).read_only
+    assert (await other.registry_state()).read_only
     for change in changes(other, access, opened):
         with pytest.raises(ReadOnly):
             await change()
@@ -107,7 +107,7 @@ async def test_what_goes_on(shelf: Shelf, clock: Clock) -> None:
     assert await access.count_failures("127.0.0.1", None, 0) == 1
     await metadata.close_upload(opened)
     assert not await metadata.has_upload(opened.id)
-    assert await metadata.drop_stray(LOOSE, remove=lambda: None)
+    assert await metadata.remove_orphaned_blob(LOOSE, remove=lambda: None)
 
 
 async def test_setting_waits(shelf: Shelf) -> None:
@@ -140,17 +140,17 @@ async def test_setting_waits(shelf: Shelf) -> None:
 async def test_identities_differ(shelf: Shelf) -> None:
     """A store is told from others by its identity, which stays the same."""
     metadata = shelf.metadata()
-    standing = await metadata.standing()
-    assert len(standing.identity) == 32
-    assert (standing.copy_of, standing.read_only) == (None, False)
+    state = await metadata.registry_state()
+    assert len(state.identity) == 32
+    assert (state.copy_of, state.read_only) == (None, False)
     await metadata.set_read_only(read_only=True)
-    assert (await shelf.metadata().standing()).identity == standing.identity
+    assert (await shelf.metadata().registry_state()).identity == state.identity
 
 
 async def test_the_blob_store_is_noted_once(metadata: CheckableStore) -> None:
     """Whoever notes another one later is not heard, even if nothing else may change."""
-    assert (await metadata.standing()).storage is None
+    assert (await metadata.registry_state()).storage is None
     await metadata.set_read_only(read_only=True)
     await metadata.note_storage("first")
     await metadata.note_storage("second")
-    assert (await metadata.standing()).storage == "first"
+    assert (await metadata.registry_state()).storage == "first"

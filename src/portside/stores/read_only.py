@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 
-class Standing(msgspec.Struct, frozen=True):
+class RegistryState(msgspec.Struct, frozen=True):
     """Which registry a store holds, and whether it may change.
 
     `identity` is random and the store's own. `copy_of` is the identity of the registry that this
@@ -27,14 +27,14 @@ class Standing(msgspec.Struct, frozen=True):
     storage: str | None
 
 
-class SwitchableMetadata(Protocol):
+class ReadOnlySwitch(Protocol):
     """The read-only switch, kept where every process of every node sees it."""
 
-    async def standing(self) -> Standing:
+    async def registry_state(self) -> RegistryState:
         """Read where the registry stands."""
         ...
 
-    async def set_read_only(self, *, read_only: bool) -> Standing:
+    async def set_read_only(self, *, read_only: bool) -> RegistryState:
         """Set the switch or lift it; gives where the registry stood before.
 
         Once this has returned, whatever was under way is committed or refused, and nothing changes
