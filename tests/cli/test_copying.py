@@ -87,7 +87,7 @@ def test_damage(source: Path, tmp_path: Path) -> None:
     assert code == 1
     assert output.startswith(f"blob {digest} of the source is missing\n")
     assert output.endswith(f"The registry was not moved: {source} goes on as before.\n")
-    assert run_portside("read-only", "--data", str(source))[1] == f"{source} may change.\n"
+    assert run_portside("read-only", "--data", str(source))[1] == f"{source} is not read-only.\n"
 
 
 def test_same_storage(source: Path, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_read_only(source: Path, tmp_path: Path) -> None:
         assert "is read-only" in run_portside("read-only", "on", *where)[1]
         assert_error(put_manifest(client, "library/app", APP, "v2"), 503, "UNAVAILABLE")
         assert client.get("/v2/library/app/manifests/v1").status_code == 200
-        assert run_portside("read-only", "off", *where)[1].endswith("may change.\n")
+        assert run_portside("read-only", "off", *where)[1].endswith("is not read-only.\n")
         assert put_manifest(client, "library/app", APP, "v2").status_code == 201
     there = configuration(tmp_path / "there.toml", data=tmp_path / "there")
     assert run_portside("copy-store", *where, "--to", str(there))[0] == 0
-    assert "as a copy" in run_portside("read-only", "--config", str(there))[1]
+    assert "is a copy of another" in run_portside("read-only", "--config", str(there))[1]

@@ -231,7 +231,7 @@ class TestUploads:
     async def test_a_request_that_lost_its_hold_is_refused(
         self, metadata: MetadataStore, clock: Clock
     ) -> None:
-        """A session that another request has changed is neither moved nor ended, and no blob is made."""
+        """A session that another request moved is neither moved nor ended, and no blob is made."""
         session = self.session(clock)
 
         def moved(offset: int) -> UploadSession:

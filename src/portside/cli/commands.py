@@ -117,9 +117,9 @@ async def check_command(**given: Any) -> None:
 @commands.command("collect")
 @registry_command(*BLOBS)
 async def collect_command(**given: Any) -> None:
-    """Remove stored bytes that no repository knows of, as a crash can leave them.
+    """Remove orphaned bytes, which a crash can leave behind.
 
-    The registry may run meanwhile.
+    The registry can be running.
     """
     async with connected_stores(read_settings(given)) as stores:
         await _require_this_version(stores)

@@ -77,23 +77,23 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
 @click.argument("state", type=click.Choice(["on", "off"]), required=False)
 @registry_command()
 async def read_only(*, state: str | None, **given: Any) -> None:
-    """Tell whether the registry may change; on: keep it from changing, off: let it again.
+    """Show the read-only mode, or turn it on or off.
 
-    Pulls go on meanwhile, and pushes are told to try again later.
+    While it is on, pulls work, and pushes are told to try again later.
     """
     async with opened_registry(read_settings(given)) as stores:
         if state is not None:
             await stores.metadata.set_read_only(read_only=state == "on")
-        state = await stores.metadata.registry_state()
+        found = await stores.metadata.registry_state()
         place = stores.engine.place
-    if not state.read_only:
-        click.echo(f"{place} may change.")
-    elif state.copy_of is None:
-        click.echo(f"{place} is read-only; `portside read-only off` lets it change again.")
+    if not found.read_only:
+        click.echo(f"{place} is not read-only.")
+    elif found.copy_of is None:
+        click.echo(f"{place} is read-only; run `portside read-only off` to allow changes.")
     else:
         click.echo(
-            f"{place} is read-only, as a copy that another registry is copied into; `portside"
-            " read-only off` makes it a registry of its own."
+            f"{place} is read-only because it is a copy of another registry; `portside read-only"
+            " off` makes it independent."
         )
 
 

@@ -1,8 +1,8 @@
 """What a store keeps for access control: identities, scope maps, keys, and failed attempts.
 
-A store has this ability beside those of `interfaces`; what those say of Unavailable, StorageFull
-and durability holds here too. Times are microseconds since 1970. No secret is kept but the private
-keys: passwords are kept as hashes.
+An ability beside those of `interfaces`, with the same rules for Unavailable, StorageFull and
+durability. Times are microseconds since 1970. The private keys are the only secrets: passwords are
+stored as hashes.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class SigningKey(msgspec.Struct, frozen=True):
 class AccessState(msgspec.Struct, frozen=True):
     """`version` changes with every identity, scope map or key that does.
 
-    `closed` is set by the first identity, and stays: a registry that had users is never open again
-    by itself, whoever is removed.
+    `closed` is set by the first identity and stays set: removing all users does not open a registry
+    again.
     """
 
     version: int
@@ -94,7 +94,7 @@ class AccessState(msgspec.Struct, frozen=True):
 class AccessStore(Protocol):
     """Identities, scope maps, keys and failures.
 
-    What cannot be done because something is or is not there gives None or False.
+    Methods return None or False for what cannot be done because something exists or does not.
     """
 
     async def access_state(self) -> AccessState:
@@ -110,7 +110,7 @@ class AccessStore(Protocol):
         ...
 
     async def add_identity(self, identity: StoredIdentity) -> bool:
-        """Keep a new identity; False if the name is taken or the scope map does not exist."""
+        """Add an identity; False if the name is taken or the scope map does not exist."""
         ...
 
     async def change_identity(
@@ -118,12 +118,12 @@ class AccessStore(Protocol):
     ) -> StoredIdentity | None:
         """Replace an identity by what `change` makes of it; the name and the kind stay.
 
-        None if there is no such identity, or not the scope map that it is to have.
+        None if the identity does not exist, or the scope map that it should have.
         """
         ...
 
     async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
-        """Forget an identity."""
+        """Remove an identity."""
         ...
 
     async def get_scope_map(self, name: str) -> ScopeMap | None:
@@ -135,20 +135,20 @@ class AccessStore(Protocol):
         ...
 
     async def add_scope_map(self, scope_map: ScopeMap) -> bool:
-        """Keep a new scope map; False if the name is taken."""
+        """Add a scope map; False if the name is taken."""
         ...
 
     async def change_scope_map(
         self, name: str, change: Callable[[ScopeMap], ScopeMap]
     ) -> ScopeMap | None:
-        """Replace a scope map by what `change` makes of it; None if there is none."""
+        """Replace a scope map by what `change` makes of it; None if it does not exist."""
         ...
 
     async def remove_scope_map(self, name: str) -> list[str] | None:
-        """Forget a scope map.
+        """Remove a scope map that no token names.
 
-        Gives the tokens that name it, which keep it from being forgotten (none: it is gone), or
-        None if there is no such scope map.
+        Return the tokens that name it and keep it (none: it was removed), or None if it does not
+        exist.
         """
         ...
 
@@ -157,11 +157,11 @@ class AccessStore(Protocol):
         ...
 
     async def add_key(self, key: SigningKey, *, only_first: bool = False) -> bool:
-        """Keep a signing key; with `only_first`, False if there is one already."""
+        """Add a signing key; with `only_first`, False if there is one already."""
         ...
 
     async def remove_keys(self, ids: list[str]) -> None:
-        """Forget signing keys."""
+        """Remove signing keys."""
         ...
 
     async def count_failures(self, source: str, name: str | None, since: int) -> int:
@@ -169,5 +169,5 @@ class AccessStore(Protocol):
         ...
 
     async def add_failure(self, source: str, name: str, *, forget_before: int) -> None:
-        """Note a failed attempt now; those before a time are forgotten."""
+        """Record a failed attempt; those before a time are forgotten."""
         ...

@@ -1,9 +1,9 @@
-"""What a store must be able to do so that a registry can be copied from it, and into it.
+"""How a registry is copied from a store, and into one.
 
-An ability beside those of `interfaces`; what those say of Unavailable, StorageFull and durability
-holds here. Rows are named by what they are about, a repository by its name and a manifest by its
-repository and digest, never by a number that means something in one database only. Keys have the
-same order in every store: texts by their bytes.
+An ability beside those of `interfaces`, with the same rules for Unavailable, StorageFull and
+durability. Rows are identified by what they are about, a repository by its name and a manifest by
+its repository and digest, never by a number that means something in one database only. Keys have
+the same order in every store: texts are compared byte by byte.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from portside.stores.interfaces import Place, Remove
 from portside.stores.read_only import ReadOnlySwitch
 
 Row = tuple[Any, ...]
-"""A row: texts, numbers, bytes and None; times are microseconds since 1970, truth is 0 or 1."""
+"""A row: texts, numbers, bytes and None; times are microseconds since 1970, booleans 0 or 1."""
 
 Key = tuple[Any, ...]
 """The columns at the start of a row that tell it from others."""
@@ -56,9 +56,8 @@ class NotItsCopy(Unavailable):
 class CopyableMetadata(ReadOnlySwitch, Protocol):
     """All rows of a registry, to be read, and to be written as they were elsewhere.
 
-    `tables` are all that a registry is, in an order in which rows need only those of tables before
-    them. Upload sessions are no part of it: their bytes are in a form of the store's own, and
-    clients begin again. Nor are failed logins.
+    Upload sessions are not copied: their bytes are in a form of the store's own, and clients start
+    again. Nor are failed logins.
 
     Every method that writes raises NotItsCopy unless the store holds a copy of `source`, which is
     the identity of another registry.
@@ -66,58 +65,58 @@ class CopyableMetadata(ReadOnlySwitch, Protocol):
 
     @property
     def tables(self) -> tuple[CopiedTable, ...]:
-        """The tables of a copy."""
+        """Every table that is copied, each after those that its rows refer to."""
         ...
 
     async def list_rows(self, table: CopiedTable, after: Key | None, limit: int) -> list[Row]:
-        """Give at most `limit` rows behind a key, in the order of keys, without what is heavy."""
+        """Return at most `limit` rows after a key, in the order of keys, without heavy columns."""
         ...
 
     async def read_whole(self, table: CopiedTable, keys: Sequence[Key]) -> list[Row]:
-        """Give rows with what is heavy; those that are gone are left out."""
+        """Return rows with their heavy columns; rows that are gone are left out."""
         ...
 
     def claim(self) -> AbstractAsyncContextManager[None]:
-        """Keep other copies from the registry for the length of a block, which may be long.
+        """Keep other copies away from the registry for the length of a block, which may be long.
 
-        Raises Unavailable if one has it already; no NotItsCopy.
+        Raises Unavailable if another copy is running; never NotItsCopy.
         """
         ...
 
     async def begin_copy(self, source: str) -> None:
-        """Make an empty registry a copy, which nobody else may change; a copy of it stays one."""
+        """Make an empty registry a copy, which nobody else may change; repeat it freely."""
         ...
 
     async def put_rows(self, source: str, table: CopiedTable, rows: Sequence[Row]) -> list[Key]:
         """Write whole rows, all at once; not those of BLOBS.
 
-        A row that needs one that is not there is left out. Gives the keys of those that hold a text
-        that the store cannot hold.
+        A row that refers to a missing one is left out. Return the keys of rows with a text that the
+        store cannot store.
         """
         ...
 
     async def drop_rows(self, source: str, table: CopiedTable, keys: Sequence[Key]) -> None:
-        """Drop rows, all at once; not those of BLOBS."""
+        """Delete rows, all at once; not those of BLOBS."""
         ...
 
     async def put_blob(self, source: str, row: Row, *, place: Place) -> None:
-        """Write a row of BLOBS, and place its bytes before it is seen.
+        """Write a row of BLOBS, and place its bytes before anyone sees it.
 
-        If that fails, bytes without a row can be left.
+        A failure can leave bytes without a row.
         """
         ...
 
     async def drop_blob(self, source: str, digest: Digest, *, remove: Remove) -> None:
-        """Drop a row of BLOBS unless a repository links it, and then its bytes."""
+        """Delete a row of BLOBS and its bytes, unless a repository links the blob."""
         ...
 
     async def end_copy(self, source: str) -> None:
-        """Let the copy stand for itself and change."""
+        """Make the copy independent, and allow changes."""
         ...
 
     async def follow(self, identity: str) -> None:
         """Become a copy of the registry that was copied from here and now takes this one's place.
 
-        Only for a registry that is read-only. Raises no NotItsCopy.
+        Does nothing unless the registry is read-only. Never raises NotItsCopy.
         """
         ...

@@ -1,14 +1,13 @@
 """What operations may ask of a store, and what a store may raise.
 
-Two kinds of store hold a registry: a `BlobStore` keeps bytes, a `MetadataStore` keeps what is known
-of them. Every method may raise Unavailable when the engine below fails, and every method that
-writes StorageFull when there is no room; these two are not repeated below. A write that returned is
-durable.
+A registry has two stores: a `BlobStore` for bytes, and a `MetadataStore` for everything else. Every
+method may raise Unavailable when the engine below fails, and every method that writes StorageFull
+when the disk is full; these two are not repeated below. A write that returned is durable.
 
 A blob's bytes and its row must change together. The metadata store therefore takes the blob store's
 part as a plain blocking function, and calls it, off the event loop, while nobody else can commit
 the same digest: `place` within the transaction, before the commit, so that no row is without its
-bytes; `remove` after the commit, so that bytes without a row are the worst that a crash can leave.
+bytes; `remove` after the commit, so that a crash leaves bytes without a row at worst.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ Undo = Callable[[], None]
 Place = Callable[[], Undo | None]
 """Puts staged bytes at their final key, durably. Blocking.
 
-Gives how to take them back for the case that the transaction fails for want of room, or None if
-that is better left alone. It is used only where no row spoke for such bytes before.
+Returns a function that removes them again, for a transaction that fails because the disk is full,
+or None if they should stay. It is called only for blobs that had no row before.
 """
 
 Remove = Callable[[], None]
@@ -50,7 +49,7 @@ class StoredManifest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Referrer(msgspec.Struct, frozen=True):
-    """What a list of referrers says of one of them; `annotations` is a JSON object."""
+    """An entry of a list of referrers; `annotations` is a JSON object."""
 
     media_type: str
     digest: Digest
@@ -77,7 +76,7 @@ class ManifestStore(Protocol):
         condition: TagCondition | None,
         check_children: bool,
     ) -> None:
-        """Keep a manifest and point the tags at it, all at once.
+        """Store a manifest and point the tags at it, all at once.
 
         `check_children` refuses an index whose manifests are not in the repository. Raises
         ManifestBlobUnknown and, if `condition` does not hold for one of the tags,
@@ -88,7 +87,7 @@ class ManifestStore(Protocol):
     async def delete_manifest(
         self, repository: RepositoryName, digest: Digest, condition: TagCondition | None = None
     ) -> None:
-        """Drop a manifest and its tags.
+        """Delete a manifest and its tags.
 
         Raises ManifestUnknown, ManifestInUse and PreconditionFailed.
         """
@@ -97,7 +96,7 @@ class ManifestStore(Protocol):
     async def delete_tag(
         self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
     ) -> None:
-        """Drop a tag and nothing else; raises ManifestUnknown and PreconditionFailed."""
+        """Delete a tag and nothing else; raises ManifestUnknown and PreconditionFailed."""
         ...
 
 
@@ -120,9 +119,9 @@ class DiscoveryStore(Protocol):
         page: PageRequest,
         max_bytes: int,
     ) -> Page[Referrer]:
-        """List the manifests with that subject by digest; empty where nothing is known.
+        """List the manifests with that subject by digest; empty if there are none.
 
-        One page has at most `max_bytes` as JSON, or there is only one entry in it.
+        A page has at most `max_bytes` as JSON, or a single entry.
         """
         ...
 
@@ -131,7 +130,7 @@ class BlobLinkStore(Protocol):
     """Which blobs there are, and in which repositories they can be read."""
 
     async def get_blob_size(self, repository: RepositoryName, digest: Digest) -> int:
-        """Give the size in bytes of a blob that the repository links; raises BlobUnknown."""
+        """Return the size in bytes of a blob that the repository links; raises BlobUnknown."""
         ...
 
     async def commit_blob(
@@ -143,10 +142,10 @@ class BlobLinkStore(Protocol):
         session: UploadSession | None,
         place: Place,
     ) -> None:
-        """Make a blob known and link it; ends the upload session it came by, if there was one.
+        """Add a blob and link it, and end the upload session it came by, if there was one.
 
-        `session` is as it was when the request resumed it. Raises BlobUploadUnknown if it has ended
-        meanwhile, and UploadBusy if it has moved.
+        `session` is as it was when the request resumed it. Raises BlobUploadUnknown if the session
+        has ended since, and UploadBusy if it has moved.
         """
         ...
 
@@ -171,14 +170,14 @@ class BlobLinkStore(Protocol):
     async def unlink_blob(
         self, repository: RepositoryName, digest: Digest, *, remove: Remove
     ) -> None:
-        """Drop a link, and the blob with its last one.
+        """Delete a link, and the blob with its last one.
 
         Raises BlobUnknown, and BlobInUse while a manifest of the repository refers to the blob.
         """
         ...
 
     async def remove_orphaned_blob(self, digest: Digest, *, remove: Remove) -> bool:
-        """Remove bytes that belong to no known blob; tells whether that was so."""
+        """Remove bytes if they belong to no known blob; return whether that was so."""
         ...
 
 
@@ -186,7 +185,7 @@ class UploadStore(Protocol):
     """Upload sessions."""
 
     async def open_upload(self, session: UploadSession) -> None:
-        """Keep a new session."""
+        """Store a new session."""
         ...
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
@@ -194,20 +193,20 @@ class UploadStore(Protocol):
         ...
 
     async def has_upload(self, upload: UploadId) -> bool:
-        """Tell whether a session is known, whatever its repository."""
+        """Whether a session exists, in any repository."""
         ...
 
     async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
-        """Keep the session's offset and time.
+        """Store the session's offset and time.
 
-        `origin` is the offset from which the request went on. A session that stands elsewhere was
-        moved by another request: this one lost its hold without knowing, and its bytes do not
-        count. Raises UploadBusy then, and BlobUploadUnknown if the session has ended.
+        `origin` is the offset from which the request continued. If the stored offset is another
+        one, another request moved the session: this one lost its hold without noticing, and its
+        bytes do not count. Raises UploadBusy then, and BlobUploadUnknown if the session has ended.
         """
         ...
 
     async def close_upload(self, session: UploadSession) -> None:
-        """Forget a session; raises BlobUploadUnknown if it has ended, UploadBusy if it moved."""
+        """Delete a session; raises BlobUploadUnknown if it has ended, UploadBusy if it moved."""
         ...
 
     async def list_stale_uploads(
@@ -218,7 +217,7 @@ class UploadStore(Protocol):
 
 
 class MetadataStore(ManifestStore, DiscoveryStore, BlobLinkStore, UploadStore, Protocol):
-    """All that is known of the content."""
+    """Everything about the content but its bytes."""
 
     async def probe(self) -> None:
         """Return if the store can read and write; raises Unavailable or StorageFull."""

@@ -156,8 +156,9 @@ class Move:
 
     async def _look_at_switch(self) -> None:
         if not (await self._source.metadata.registry_state()).read_only:
-            lifted = "the source was let change meanwhile, by `portside read-only off`; begin again"
-            self._tally.problems.append(lifted)
+            self._tally.problems.append(
+                "`portside read-only off` allowed changes to the source; start the move again"
+            )
 
     async def _drop_orphaned(self) -> None:
         """Drop bytes that a killed copy had placed, and that the source no longer has."""

@@ -80,7 +80,7 @@ class Transaction(Queries, Protocol):
         ...
 
     async def place(self, place: Place, *, is_new: bool) -> None:
-        """Place bytes; those of a new blob go again if the commit fails for want of room."""
+        """Place bytes; those of a new blob are removed again if the disk is full."""
         ...
 
     async def lock_tables(self, tables: Iterable[Table]) -> None:

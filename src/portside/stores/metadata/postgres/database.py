@@ -349,7 +349,7 @@ class PostgresDatabase:
         return await self._limited(run)
 
     async def _end_removal(self, connection: Connection, digest: Digest) -> None:
-        """Let others commit the blob again; if that cannot be written now, they wait."""
+        """Allow others to commit the blob again; if that cannot be written now, they wait."""
         try:
             await connection.execute(_END_REMOVAL, str(digest))
         except FAILURES:

@@ -1,4 +1,4 @@
-"""What PostgreSQL says, and what keeps it from saying anything, in the registry's words."""
+"""Errors of PostgreSQL and of the connection to it, as the errors of the registry."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FAILURES = (
     asyncpg.InternalClientError,
     OSError,
 )
-"""All that a call of the engine raises. A timeout is an OSError too."""
+"""Everything that a call of asyncpg raises. A timeout is an OSError too."""
 
 RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""What the engine breaks off because of others; it goes well when it is done again."""
+"""Transactions that the server broke off because of others, and that can be run again."""
 
 LOST = (
     asyncpg.PostgresConnectionError,
@@ -29,10 +29,10 @@ LOST = (
     asyncpg.InterfaceError,
     ConnectionError,
 )
-"""What a connection says that is no longer there, or goes away in the middle of a statement."""
+"""A connection that is gone, or that ended in the middle of a statement."""
 
 _READ_ONLY = "PS001"
-"""What the triggers of the switch raise; no code of PostgreSQL begins with "PS"."""
+"""What the triggers of the read-only mode raise; PostgreSQL has no codes with "PS"."""
 
 
 @contextmanager
@@ -45,9 +45,9 @@ def translated() -> Iterator[None]:
 
 
 def unreachable(url: str, error: OSError) -> Unavailable:
-    """Give the registry's error for a connection that cannot be made; it says where to."""
+    """Return the error for a server that cannot be reached, with its address."""
     parts = urlsplit(url)
-    # The directory of a socket stands in the query.
+    # The directory of a socket is in the query.
     hosts = parse_qs(parts.query).get("host") or [parts.netloc.rpartition("@")[2]]
     said = translate(error)
     where = f" at {hosts[-1]}" if hosts[-1] else ""
@@ -55,7 +55,7 @@ def unreachable(url: str, error: OSError) -> Unavailable:
 
 
 def translate(error: BaseException) -> Unavailable:
-    """Give the registry's error for one of the engine's or of the way to it."""
+    """Return the registry's error for one of asyncpg or of the network."""
     if isinstance(error, asyncpg.DiskFullError):
         return StorageFull(f"the database: {error}")
     if getattr(error, "sqlstate", None) == _READ_ONLY:

@@ -84,8 +84,8 @@ class CommitFirst(Exception):
 class PostgresTransaction:
     """The Transaction over PostgreSQL.
 
-    `run` runs what blocks in a thread. `finishing` is done once the transaction is committed;
-    `undos` if it cannot be for want of room.
+    `run` runs a blocking function in a thread. `finishing` runs once the transaction is committed;
+    `undos` run if the disk is full.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class PostgresTransaction:
 
     @asynccontextmanager
     async def changing_a_copy(self) -> AsyncIterator[None]:
-        """Tell the triggers, for the length of the transaction."""
+        """Set what the triggers look for, for the length of the transaction."""
         await self.find("SELECT set_config('portside.copying', 'on', TRUE)")
         yield
 

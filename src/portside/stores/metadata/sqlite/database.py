@@ -113,7 +113,7 @@ class SqliteDatabase:
         return os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _share_lock(self) -> None:
-        """Make the owner of the database the owner of its lock, whoever made it; raises OSError.
+        """Make the owner of the database the owner of its lock; raises OSError.
 
         A command that root runs must not keep the registry, which another user runs, from writing.
         """
@@ -191,7 +191,7 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Queries]:
-        """Let all reads of this process see the same state."""
+        """Start a read transaction, which all reads of this process share."""
         with self._reading() as connection:
             connection.execute("BEGIN")
         try:

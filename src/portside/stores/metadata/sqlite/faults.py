@@ -25,9 +25,10 @@ _PRIMARY = 0xFF
 
 
 def translate(error: sqlite3.Error, file: Path | None = None) -> Unavailable:
-    """Give the registry's error for one of SQLite's, with `file` as the one that it is about.
+    """Return the registry's error for one of SQLite, about `file`.
 
-    The result has `error` as its cause, so that who knows the file can translate it again.
+    The result has `error` as its cause, so that a caller that knows the file can translate it
+    again.
     """
     told = _translated(error, file)
     told.__cause__ = error
@@ -37,14 +38,14 @@ def translate(error: sqlite3.Error, file: Path | None = None) -> Unavailable:
 def _translated(error: sqlite3.Error, file: Path | None) -> Unavailable:
     extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if extended == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
-        # There are no triggers but those of the switch.
+        # The only triggers are those of the read-only mode.
         return read_only()
     code = extended & _PRIMARY
     said = f"the database {file}: {error}" if file is not None else f"the database: {error}"
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(said)
     if code in _NO_ROOM and file is not None and _is_full(file):
-        return StorageFull(f"{said}, for the disk is full")
+        return StorageFull(f"{said}: the disk is full")
     if code in _DAMAGED:
         return Unavailable(f"{said}; stop the registry and restore a backup of it")
     if code in _UNWRITABLE and file is not None:

@@ -25,7 +25,7 @@ _LINK = """
 class SqliteTransaction:
     """The Transaction over SQLite.
 
-    `finishing` is done once the transaction is committed; `undos` if it cannot be for want of room.
+    `finishing` runs once the transaction is committed; `undos` run if the disk is full.
     """
 
     def __init__(self, connection: sqlite3.Connection, now: int) -> None:

@@ -1,10 +1,12 @@
 """The one thread of a process that writes to SQLite.
 
-SQLite lets one connection write at a time. A lock on a file decides which process that is, for a
-waiting process is woken at once, where SQLite's own busy handler would sleep and ask again. All
-jobs that wait when the thread comes round share one transaction, and so one wait for the disk; each
-has a savepoint of its own, so that one that is refused does not disturb the others. A transaction
-ends early behind a job that has something to do after the commit.
+SQLite lets one connection write at a time. A lock on a file decides which process that is: the
+system wakes a waiting process at once, where SQLite's own busy handler would sleep and ask again.
+All jobs that are waiting share one transaction, and so one wait for the disk; each has a savepoint
+of its own, so that a refused one does not disturb the others. A transaction ends early after a job
+that has something to do once it is committed.
+
+A job is a coroutine that never suspends: one `send` runs it to its end.
 """
 
 from __future__ import annotations
@@ -61,8 +63,8 @@ class _Pending(Generic[Result]):
 class Writer:
     """Runs jobs, in transactions, in the order in which they came.
 
-    `connect` opens the connection in the thread that will use it; `clock` gives microseconds since
-    1970; `lock` is the file that writers of all processes lock.
+    `connect` opens the connection in the thread that will use it; `clock` returns microseconds
+    since 1970; `lock` is the file that the writers of all processes lock.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Writer:
         self._thread.start()
 
     async def run(self, job: Job[Result]) -> Result:
-        """Run a job in a transaction; returns when it is committed.
+        """Run a job in a transaction; return when it is committed.
 
         Raises what the job raises, and Unavailable or StorageFull.
         """
@@ -125,8 +127,8 @@ class Writer:
     def _run_transaction(self, batch: deque[_Pending[Any]]) -> None:
         """Take jobs off the batch, and commit them together.
 
-        A job that leaves work for after the commit is the last of its transaction: nobody may come
-        between the two, not even the job behind it.
+        A job with something to do after the commit is the last of its transaction: no other job may
+        come between the two.
         """
         taken: list[_Pending[Any]] = []
         undos: list[Undo] = []
@@ -152,11 +154,11 @@ class Writer:
             job.deliver()
 
     def _fail(self, taken: list[_Pending[Any]], undos: list[Undo], error: Exception) -> None:
-        """Tell every job of a transaction that it failed."""
+        """Fail every job of a transaction."""
         told = translate(error) if isinstance(error, sqlite3.Error) else error
         if isinstance(told, StorageFull):
-            # What could not be written for want of room will not come to hold after a crash, and
-            # the bytes that were placed for it are in the way of everybody.
+            # A commit that found no room will not turn out to be durable after a crash, and the
+            # bytes that were placed for it take the room of others.
             for undo in undos:
                 undo()
         for job in taken:
@@ -164,7 +166,7 @@ class Writer:
             job.deliver()
 
     def _abandon(self) -> None:
-        """Give up the connection: the next transaction opens a fresh one."""
+        """Close the connection: the next transaction opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
@@ -172,7 +174,7 @@ class Writer:
 
 
 def _run_job(connection: sqlite3.Connection, pending: _Pending[Any], now: int) -> SqliteTransaction:
-    """Run a job behind a savepoint; what it raises is its own affair, unless SQLite fails."""
+    """Run a job after a savepoint; an error is the job's own, unless SQLite itself fails."""
     transaction = SqliteTransaction(connection, now)
     connection.execute("SAVEPOINT job")
     try:
@@ -202,7 +204,7 @@ def _driven(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _finish(function: Callable[[], None]) -> None:
-    """Do what was left for after the commit; it is done already as far as any client can tell."""
+    """Run what was left for after the commit; for clients, the job is done already."""
     try:
         function()
     except Exception as error:  # noqa: BLE001  # the thread must outlive it
