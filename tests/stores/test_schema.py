@@ -1,0 +1,105 @@
+"""The schema is declared once: a new column and a new table reach all that is derived from it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from portside.spec.errors import ReadOnly
+from portside.stores.metadata.copies import copied, copy_statements
+from portside.stores.metadata.postgres import statements as postgres
+from portside.stores.metadata.postgres.database import PostgresDatabase
+from portside.stores.metadata.schema.steps import COPIED, GUARDED, STEPS, TABLES
+from portside.stores.metadata.schema.tables import (
+    AddColumn,
+    Column,
+    Step,
+    Table,
+    Type,
+    statements,
+    tables_after,
+)
+from portside.stores.metadata.sqlite import statements as sqlite
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from stores.conftest import Clock, PostgresShelf
+from support.postgres import Server
+
+NEXT: Step = (
+    AddColumn("manifests", Column("pushed_by", Type.TEXT, null=True)),
+    AddColumn("tags", Column("locked", Type.BOOLEAN, default="FALSE")),
+    Table(
+        "notes",
+        (Column("name", Type.TEXT), Column("note", Type.TEXT)),
+        primary_key=("name",),
+        copy_key=("name",),
+    ),
+)
+EXTENDED = (*STEPS, NEXT)
+NUMBER = len(EXTENDED)
+ADD_NOTE = "INSERT INTO notes (name, note) VALUES ('a', 'b')"
+
+
+class TestDerived:
+    """What follows from the declaration."""
+
+    def test_copies_have_the_column(self) -> None:
+        """It is read, compared and written, as a number if it is a boolean."""
+        tables = tables_after(EXTENDED)
+        assert copied(tables["manifests"]).values[-1] == "pushed_by"
+        derived = copy_statements(tables["manifests"])
+        assert all("t.pushed_by" in part.sql for part in derived.parts)
+        assert "pushed_by = excluded.pushed_by" in derived.put
+        assert "CAST(t.locked AS INTEGER)" in copy_statements(tables["tags"]).parts[0].sql
+
+    def test_every_table_says_whether_it_is_copied(self) -> None:
+        """What is left out of a copy, or may change while the registry is read-only, is known."""
+        assert {*TABLES} - {table.name for table in COPIED} == {
+            "uploads",
+            "login_failures",
+            "registry",
+        }
+        assert {*TABLES} - {table.name for table in GUARDED} == {"login_failures", "registry"}
+
+    @pytest.mark.parametrize("table", COPIED, ids=lambda table: table.name)
+    def test_every_column_is_copied_or_local(self, table: Table) -> None:
+        """No column is left out of a copy by mistake."""
+        seen = copied(table)
+        names = {*seen.key, *seen.values, *seen.heavy}
+        assert names == {column.name for column in table.columns if not column.local}
+
+
+class TestStep:
+    """A step that follows the newest one, in each engine."""
+
+    async def test_in_sqlite(self, tmp_path: Path, clock: Clock) -> None:
+        """Its column and table are there, and the table is guarded without saying so."""
+        with closing(SqliteDatabase(tmp_path, clock=clock)) as database:
+            await database.migrate()
+            with closing(sqlite3.connect(database.file)) as connection:
+                for sql in statements(EXTENDED, NUMBER, sqlite.DIALECT):
+                    connection.execute(sql)
+                connection.execute("SELECT pushed_by, locked FROM manifests, tags")
+                connection.commit()
+            await database.execute("UPDATE registry SET read_only = TRUE")
+            with pytest.raises(ReadOnly):
+                await database.execute(ADD_NOTE)
+            await database.execute("UPDATE registry SET read_only = FALSE")
+            assert await database.execute(ADD_NOTE) == 1
+
+    async def test_in_postgresql(self, postgresql: Server, clock: Clock) -> None:
+        """The same."""
+        shelf = await PostgresShelf.create(postgresql, clock)
+        database: PostgresDatabase = shelf.open()
+        async with database.connected() as connection:
+            for sql in statements(EXTENDED, NUMBER, postgres.DIALECT):
+                await connection.execute(sql)
+            await connection.execute("SELECT pushed_by, locked FROM manifests, tags")
+        await database.execute("UPDATE registry SET read_only = TRUE")
+        with pytest.raises(ReadOnly):
+            await database.execute(ADD_NOTE)
+        await database.execute("UPDATE registry SET read_only = FALSE")
+        assert await database.execute(ADD_NOTE) == 1
+        await shelf.close()
