@@ -18,8 +18,8 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import open_store
 from portside.stores.copying import CopyableMetadata
-from portside.stores.inspection import InspectableBlobs, InspectableMetadata
-from portside.stores.interfaces import MetadataStore
+from portside.stores.inspection import InspectableMetadata
+from portside.stores.interfaces import InspectableBlobs, MetadataStore
 from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access, Metadata

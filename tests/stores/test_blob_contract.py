@@ -11,7 +11,7 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUnknown, Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
-from portside.stores.inspection import InspectableBlobs
+from portside.stores.interfaces import InspectableBlobs
 from portside.stores.marks import Mark
 from support.blobs import finish, listed, read_part, stage
 from support.content import make_blob

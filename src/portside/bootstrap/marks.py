@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from portside.spec.errors import Unavailable
-from portside.stores.inspection import InspectableBlobs
+from portside.stores.interfaces import InspectableBlobs
 from portside.stores.marks import NAME, Mark
 from portside.stores.read_only import ReadOnlySwitch, RegistryState
 

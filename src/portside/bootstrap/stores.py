@@ -17,7 +17,7 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
-from portside.stores.inspection import InspectableBlobs
+from portside.stores.interfaces import InspectableBlobs
 from portside.stores.metadata.store import Metadata
 
 

@@ -17,13 +17,8 @@ from portside.spec.errors import RegistryError
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.uploads import UploadId
-from portside.stores.inspection import (
-    BlobRecord,
-    InspectableBlobs,
-    InspectableMetadata,
-    ManifestRecord,
-    OrphanedFile,
-)
+from portside.stores.inspection import BlobRecord, InspectableMetadata, ManifestRecord
+from portside.stores.interfaces import InspectableBlobs, OrphanedFile
 
 Item = TypeVar("Item")
 

@@ -8,8 +8,13 @@ from typing import NamedTuple
 
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.inspection import InspectableBlobs
-from portside.stores.interfaces import BlobLinkStore, BlobStore, Remove, UploadStore
+from portside.stores.interfaces import (
+    BlobLinkStore,
+    BlobStore,
+    InspectableBlobs,
+    Remove,
+    UploadStore,
+)
 
 
 async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: int) -> int:

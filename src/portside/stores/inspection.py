@@ -1,11 +1,11 @@
-"""What a store tells those who inspect, repair and copy it.
+"""What a metadata store tells those who inspect it.
 
-Serving requests needs none of this: the protocols for that are in `interfaces`. Records hold values
-as they are stored, because a check looks for values that are invalid. A registry may change the
-store during an inspection: what an iterator yields was true when it was read.
+Serving requests needs none of this. Records hold values as they are stored, because a check looks
+for values that are invalid. A registry may change the store during an inspection: what an iterator
+yields was true when it was read.
 
-Every method may raise Unavailable when the engine below fails; methods that write may also raise
-StorageFull. Iterators raise between two items, and are not resumed after that.
+Every method may raise Unavailable when the engine below fails. Iterators raise between two items,
+and are not resumed after that.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from typing import Protocol
 import msgspec
 
 from portside.spec.digests import Digest
-from portside.spec.uploads import UploadId
-from portside.stores.interfaces import BlobStore, Place
-from portside.stores.marks import Mark
 
 
 class BlobRecord(msgspec.Struct, frozen=True):
@@ -64,13 +61,6 @@ class UploadRecord(msgspec.Struct, frozen=True):
     offset: int
 
 
-class OrphanedFile(msgspec.Struct, frozen=True):
-    """A file or an object that belongs to no content, and what to do about it."""
-
-    path: str
-    advice: str
-
-
 class InspectableMetadata(Protocol):
     """Every record, one after another; no lock, cursor or snapshot is held between two of them."""
 
@@ -112,71 +102,4 @@ class InspectableMetadata(Protocol):
         Within the block a blob that is known has its bytes, and bytes belong to a known blob,
         unless something is damaged. Keep the block short: pushes wait for it.
         """
-        ...
-
-
-class InspectableBlobs(BlobStore, Protocol):
-    """A blob store that can also be listed, verified, cleaned and marked."""
-
-    @property
-    def location(self) -> object:
-        """Where the blobs are, as shown to people; holds no secret."""
-        ...
-
-    def stored_blobs(self) -> AsyncIterator[tuple[Digest, int]]:
-        """List every stored blob with its size in bytes."""
-        ...
-
-    async def holds_blobs(self) -> bool:
-        """Whether any blob is stored."""
-        ...
-
-    async def verify(self, digest: Digest) -> bool | None:
-        """Read a blob to its end: whether its content has that digest; None if it is missing."""
-        ...
-
-    def confirm(self, digest: Digest, size: int) -> Place:
-        """Return a function that keeps bytes which are stored already.
-
-        The function raises Unavailable if they are missing or are not `size` bytes.
-        """
-        ...
-
-    async def missing_directories(self) -> list[str]:
-        """List the directories that the store needs and lacks."""
-        ...
-
-    def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
-        """List what is in the store and is no blob, upload or other thing in use."""
-        ...
-
-    async def is_orphaned(self, file: OrphanedFile) -> bool:
-        """Whether a file that was listed as orphaned is still there, and still orphaned."""
-        ...
-
-    async def drop_orphaned_files(self, before: int) -> list[int]:
-        """Drop the files of crashed requests last written before a time (µs since 1970).
-
-        Files of other programs stay. Return how many bytes each file took.
-        """
-        ...
-
-    def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
-        """List every upload that has bytes, and how many."""
-        ...
-
-    async def staged_size(self, upload: UploadId) -> int | None:
-        """Return how many bytes an upload holds; None if nothing is stored for it."""
-        ...
-
-    async def is_held(self, upload: UploadId) -> bool:
-        """Whether a request is writing to the upload."""
-        ...
-
-    async def read_mark(self) -> Mark | None:
-        """Read the mark of the store; None if it has none."""
-        ...
-
-    async def put_mark(self, mark: Mark) -> None:
-        """Write a mark durably, unless the store has one."""
         ...

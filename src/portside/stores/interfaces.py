@@ -12,7 +12,7 @@ bytes; `remove` after the commit, so that a crash leaves bytes without a row at 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.pagination import Page, PageRequest
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.marks import Mark
 
 Undo = Callable[[], None]
 """Takes placed bytes away again. Blocking."""
@@ -270,7 +271,7 @@ class Staging(Protocol):
 class BlobStore(Protocol):
     """The bytes of blobs, by digest, and of uploads, by id.
 
-    `inspection.InspectableBlobs` adds what those who check, repair and copy a store need.
+    `InspectableBlobs` adds what those who check, repair and copy a store need.
     """
 
     def create(self) -> None:
@@ -325,4 +326,78 @@ class BlobStore(Protocol):
 
     async def probe(self) -> None:
         """Return if the store can write and read; raises Unavailable or StorageFull."""
+        ...
+
+
+class OrphanedFile(msgspec.Struct, frozen=True):
+    """A file or an object that belongs to no content, and what to do about it."""
+
+    path: str
+    advice: str
+
+
+class InspectableBlobs(BlobStore, Protocol):
+    """A blob store that can also be listed, verified, cleaned and marked."""
+
+    @property
+    def location(self) -> object:
+        """Where the blobs are, as shown to people; holds no secret."""
+        ...
+
+    def stored_blobs(self) -> AsyncIterator[tuple[Digest, int]]:
+        """List every stored blob with its size in bytes."""
+        ...
+
+    async def holds_blobs(self) -> bool:
+        """Whether any blob is stored."""
+        ...
+
+    async def verify(self, digest: Digest) -> bool | None:
+        """Read a blob to its end: whether its content has that digest; None if it is missing."""
+        ...
+
+    def confirm(self, digest: Digest, size: int) -> Place:
+        """Return a function that keeps bytes which are stored already.
+
+        The function raises Unavailable if they are missing or are not `size` bytes.
+        """
+        ...
+
+    async def missing_directories(self) -> list[str]:
+        """List the directories that the store needs and lacks."""
+        ...
+
+    def orphaned_files(self) -> AsyncIterator[OrphanedFile]:
+        """List what is in the store and is no blob, upload or other thing in use."""
+        ...
+
+    async def is_orphaned(self, file: OrphanedFile) -> bool:
+        """Whether a file that was listed as orphaned is still there, and still orphaned."""
+        ...
+
+    async def drop_orphaned_files(self, before: int) -> list[int]:
+        """Drop the files of crashed requests last written before a time (µs since 1970).
+
+        Files of other programs stay. Return how many bytes each file took.
+        """
+        ...
+
+    def staged_uploads(self) -> AsyncIterator[tuple[UploadId, int]]:
+        """List every upload that has bytes, and how many."""
+        ...
+
+    async def staged_size(self, upload: UploadId) -> int | None:
+        """Return how many bytes an upload holds; None if nothing is stored for it."""
+        ...
+
+    async def is_held(self, upload: UploadId) -> bool:
+        """Whether a request is writing to the upload."""
+        ...
+
+    async def read_mark(self) -> Mark | None:
+        """Read the mark of the store; None if it has none."""
+        ...
+
+    async def put_mark(self, mark: Mark) -> None:
+        """Write a mark durably, unless the store has one."""
         ...

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Protocol
 
 from portside.stores.copying import CopiedTable, CopyableMetadata, Key, Row
-from portside.stores.inspection import InspectableBlobs, InspectableMetadata
-from portside.stores.interfaces import MetadataStore
+from portside.stores.inspection import InspectableMetadata
+from portside.stores.interfaces import InspectableBlobs, MetadataStore
 
 PAGE = 1000
 """Rows that are read at once; none of them is large."""

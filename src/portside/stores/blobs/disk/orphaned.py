@@ -16,7 +16,7 @@ from pathlib import Path
 from portside.stores.blobs.disk.layout import Layout, list_directory, stat_or_none
 from portside.stores.blobs.disk.locks import TEMPORARY, lock_holder
 from portside.stores.blobs.faults import translated
-from portside.stores.inspection import OrphanedFile
+from portside.stores.interfaces import OrphanedFile
 
 _PROBE = ".probe-"
 

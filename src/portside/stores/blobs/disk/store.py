@@ -27,8 +27,7 @@ from portside.stores.blobs.disk.staging import READ_SIZE, FileStaging
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.holds import Backoff, wait_for_hold
-from portside.stores.inspection import OrphanedFile
-from portside.stores.interfaces import Place, Remove
+from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
 
 THREADS = 32

@@ -40,8 +40,7 @@ from portside.stores.blobs.objects.layout import (
 from portside.stores.blobs.objects.leases import LIFE, Lease, is_live
 from portside.stores.blobs.objects.placing import Sizes, keep
 from portside.stores.blobs.objects.staging import Means, ObjectStaging, UploadMemory
-from portside.stores.inspection import OrphanedFile
-from portside.stores.interfaces import Place, Remove
+from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import NAME as MARK
 from portside.stores.marks import Mark, decode_mark, encode_mark
 
