@@ -34,7 +34,7 @@ _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 def get_requests(
     peer: Peer, path: str, *, connections: int, seconds: int, headers: Sequence[str] = ()
 ) -> float:
-    """Let wrk GET one path; returns requests per second."""
+    """GET one path with wrk; return requests per second."""
     options = (f"-c{connections}", "-t1", f"-d{seconds}s", "--timeout", "60s")
     sent = [part for header in (ACCEPT, *headers) for part in ("-H", header)]
     printed = run("wrk", *options, *sent, f"{peer.url}{path}")
@@ -47,7 +47,7 @@ def get_requests(
 
 
 def head_requests(peer: Peer, path: str, *, connections: int, seconds: int) -> float:
-    """Let ab HEAD one path, as wrk would wait for a body; returns requests per second."""
+    """HEAD one path with ab, because wrk would wait for a body; return requests per second."""
     enough = f"-n{seconds * HEADS_PER_SECOND}"
     options = ("-q", "-i", "-k", f"-c{connections}", f"-t{seconds}", enough)
     printed = run("ab", *options, f"{peer.url}{path}")
@@ -118,7 +118,7 @@ def get_digest_elsewhere(url: str) -> str:
 
 
 def get_bytes_securely(peer: Peer, path: str, size: int, seconds: int, http_version: str) -> float:
-    """Let curl GET a blob over TLS: it decrypts at less cost than Python does.
+    """GET a blob over TLS with curl, which decrypts faster than Python.
 
     Raises BenchError where the server does not agree to the version.
     """

@@ -81,7 +81,7 @@ class GetManifest(Workload):
             raise BenchError(f"{peer.name} gives back another manifest")
 
     def measure(self, peer: Peer, seconds: int) -> float:
-        """Let wrk ask for it."""
+        """Request it with wrk."""
         path = "/v2/bench/manifest/manifests/1"
         return loads.get_requests(peer, path, connections=CONNECTIONS, seconds=seconds)
 
@@ -104,7 +104,7 @@ class HeadBlob(Workload):
             push_image(connection, "bench/head", "1", self._image)
 
     def measure(self, peer: Peer, seconds: int) -> float:
-        """Let ab ask for it."""
+        """Request it with ab."""
         path = f"/v2/bench/head/blobs/{self._image.blobs[1].digest}"
         return loads.head_requests(peer, path, connections=CONNECTIONS, seconds=seconds)
 
@@ -149,7 +149,7 @@ class GetLargeSecurely(GetLarge):
         self.title += f", TLS, HTTP/{self.http_version}"
 
     def measure(self, peer: Peer, seconds: int) -> float:
-        """Let curl read it."""
+        """Read it with curl."""
         path = f"/v2/bench/large/blobs/{self._blob.digest}"
         return loads.get_bytes_securely(peer, path, self._size, seconds, self.http_version)
 
@@ -281,7 +281,7 @@ class ListWorkload(Workload):
             raise BenchError(f"{peer.name} answers {self._path} with another page: {listed[:3]}…")
 
     def measure(self, peer: Peer, seconds: int) -> float:
-        """Let wrk ask for the page."""
+        """Request the page with wrk."""
         return loads.get_requests(peer, self._path, connections=CLIENTS, seconds=seconds)
 
 
@@ -372,7 +372,7 @@ class RedirectBlob(Workload):
             raise BenchError(f"{peer.name} sends clients to another blob")
 
     def measure(self, peer: Peer, seconds: int) -> float:
-        """Let wrk ask for it."""
+        """Request it with wrk."""
         return loads.get_requests(peer, self._path, connections=CONNECTIONS, seconds=seconds)
 
 

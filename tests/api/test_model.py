@@ -247,7 +247,7 @@ class RegistryModel(RuleBasedStateMachine):
 
 @pytest.fixture
 def modelled(registry: RunningRegistry) -> Iterator[type[RegistryModel]]:
-    """Let the model talk to the real server."""
+    """Connect the model to the real server."""
     with connect(registry.url, timeout=30) as client:
         yield type("Modelled", (RegistryModel,), {"client": client})
 

@@ -275,7 +275,7 @@ def test_race_leaves_nothing(tmp_path: Path) -> None:
 
 
 def finish_at_once(registry: RunningRegistry, rounds: int) -> None:
-    """Let four clients end one session at the same time, again and again."""
+    """End one session from four clients at the same time, again and again."""
     with (
         connect(registry.url, timeout=30) as client,
         ThreadPoolExecutor(4) as pool,

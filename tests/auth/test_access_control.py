@@ -110,7 +110,7 @@ class Worker:
                 await self.basic(BasicCredentials(name, "wrong"))
 
     async def is_remembered(self, given: BasicCredentials = ALICE) -> bool:
-        """Tell whether credentials are taken without looking, when looking is not allowed."""
+        """Whether credentials are accepted without a look at the store."""
         try:
             await self.basic(given)
         except TooManyRequests:
@@ -162,7 +162,7 @@ async def change_alice(store: Access, **changes: Any) -> None:
 
 
 async def give_other_password(store: Access) -> None:
-    """Give the user another password."""
+    """Set another password for the user."""
     await change_alice(store, passwords=(StoredPassword(1, OTHER_HASHED, 2),))
 
 
@@ -256,7 +256,7 @@ class TestPasswords:
             await worker.basic()
 
     async def test_htpasswd(self, start: Start, tmp_path: Path) -> None:
-        """Whoever is taken out of the htpasswd file is forgotten by the next request."""
+        """A user removed from the htpasswd file is unknown to the next request."""
         path = tmp_path / "htpasswd"
         path.write_text(f"bob:{HASHED}\ncarol:{HASHED}\n")
         worker = start(htpasswd=str(path))
@@ -295,7 +295,7 @@ class TestLimits:
             await workers[1].basic()
 
     async def test_many_names(self, worker: Worker) -> None:
-        """Whoever tries name after name has to wait too; unknown names count as known ones do."""
+        """Trying many names is limited too; unknown names count like known ones."""
         for number in range(FAILURES * ALL_NAMES):
             with pytest.raises(CredentialsInvalid):
                 await worker.basic(BasicCredentials(f"name-{number}", SECRET))

@@ -173,7 +173,7 @@ class TestMistakes:
         ],
     )
     def test_unsafe_url(self, url: str) -> None:
-        """Keys come over TLS, or from this machine: whoever can forge them is anybody."""
+        """Keys come over TLS, or from this machine: who can forge them can be anybody."""
         with pytest.raises(FileInvalid, match=r"\[\[issuer\]\] ci: jwks-url must begin"):
             parse_access_file(issuer(**{"jwks-url": url}), name="access.toml")
 

@@ -155,7 +155,7 @@ class TestFinding:
 
 
 async def test_work(directory: Directory, store: Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong password takes the same number of steps, whoever has the name, or if nobody has."""
+    """A wrong password takes the same number of steps for every name, known or not."""
     await store.add_identity(replace(ALICE, name="carol", enabled=False))
     await store.add_identity(replace(ALICE, name="dan", passwords=()))
     names = ("alice", "bob", "carol", "dan", "robot", "nobody")

@@ -106,7 +106,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyServer]:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Give threads to fetch in."""
+    """Make threads to fetch in."""
     with ThreadPoolExecutor(2) as pool:
         yield pool
 
@@ -194,7 +194,7 @@ class TestTokens:
         assert not any(part in str(caught.value) for part in text.split("."))
 
     async def test_not_trusted(self, tokens: TrustedIssuers) -> None:
-        """A token of an issuer that is not named is refused, whoever signed it."""
+        """A token of an issuer that is not named is refused, no matter who signed it."""
         for name in ("https://other.example", "", "portside"):
             with pytest.raises(TokenInvalid, match="not trusted"):
                 await tokens.read(sign(iss=name), name)

@@ -23,7 +23,7 @@ def book(path: Path) -> AccessFiles:
 
 
 def hashes(rules: AccessFiles) -> dict[str, str]:
-    """Give what the file says now."""
+    """Return what the file says now."""
     found = rules.read().htpasswd
     assert found is not None
     return found.hashes

@@ -115,7 +115,7 @@ class TestMadePasswords:
         assert not is_digest_of(password, HASHED)
 
     def test_a_digest_is_no_password(self) -> None:
-        """Whoever reads the store can log in with nothing that stands there."""
+        """Nothing that the store contains can be used to log in."""
         hashed = digest_password(make_password())
         assert not is_digest_of(hashed, hashed)
         assert not verify(hashed, hashed, work=4)

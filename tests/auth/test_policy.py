@@ -208,7 +208,7 @@ class TestDecisions:
         whom: tuple[Subjects, str],
         allows: bool,
     ) -> None:
-        """Of two patterns that match a name the longer one decides, whoever it names."""
+        """Of two patterns that match a name the longer one decides, whomever it names."""
         short, long = (one, other) if len(one) < len(other) else (other, one)
         assume(len(short) < len(long) and "*" in short)
         identity = Identity("ann", IdentityKind.USER, frozenset(GROUPS))

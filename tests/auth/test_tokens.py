@@ -51,7 +51,7 @@ def access() -> str:
 
 
 def claims() -> dict[str, Any]:
-    """Give the claims of a good access token."""
+    """Return the claims of a good access token."""
     found: dict[str, Any] = jwt.decode(access(), options={"verify_signature": False})
     return found
 

@@ -39,18 +39,18 @@ class Clock:
         self.now = 1_000_000
 
     def __call__(self) -> int:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that stands still."""
+    """Make a clock that does not move."""
     return Clock()
 
 
 def now() -> int:
-    """Give the time by which an object store of the test's own says when something was written."""
+    """Return the real time, by which an object store says when something was written."""
     return time.time_ns() // 1000
 
 

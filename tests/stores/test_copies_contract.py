@@ -178,7 +178,7 @@ async def test_bytes_come_before_their_row(shelf: Shelf) -> None:
 
 
 def writes(metadata: CheckableStore, source: str) -> list[Callable[[], Any]]:
-    """Give everything that writes into a copy."""
+    """Return everything that writes into a copy."""
     tags = BY_NAME["tags"]
     digest = Digest(BLOB)
     return [

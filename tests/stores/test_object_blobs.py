@@ -39,7 +39,7 @@ class Clock(Protocol):
     now: int
 
     def __call__(self) -> int:
-        """Give the time."""
+        """Return the time."""
         ...
 
 

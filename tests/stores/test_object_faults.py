@@ -70,7 +70,7 @@ def receiver(metadata: Metadata, blobs: ObjectBlobs) -> Push:
 
 
 def now() -> int:
-    """Give the time in microseconds since 1970."""
+    """Return the time in microseconds since 1970."""
     return time.time_ns() // 1000
 
 
@@ -85,7 +85,7 @@ def body(content: bytes) -> Chunk:
 
 
 def methods(way: Faulty) -> list[str]:
-    """Give the methods of all requests, and what kind of key each was for."""
+    """Return the methods of all requests, and what kind of key each was for."""
     named = []
     for line in way.requests:
         method, target, _ = line.split(" ")
@@ -188,7 +188,7 @@ class TestStalls:
     async def test_ends_in_time(
         self, receiver: Push, way: Faulty, blobs: ObjectBlobs, request_kind: str
     ) -> None:
-        """Whoever waits is told to try again, and can."""
+        """A request that waits is told to try again, and can."""
         content = make_blob(100_000, request_kind)
         digest = Digest.of(content)
 

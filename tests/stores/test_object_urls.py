@@ -75,7 +75,7 @@ def test_refused(url: str, reason: str) -> None:
     ],
 )
 def test_no_tls(url: str, name: str) -> None:
-    """An endpoint without TLS is on this machine, or is allowed by whoever runs the registry."""
+    """An endpoint without TLS is on this machine, or is allowed by a setting."""
     for near in ("http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"):
         open_store(url, environment={name: near})
     far = {name: "http://store.example:9000"}

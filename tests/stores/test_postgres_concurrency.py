@@ -49,7 +49,7 @@ class Shelves:
         self.met: list[Digest] = []
 
     def _alone(self, digest: Digest, act: Callable[[Digest], None]) -> None:
-        """Act, slowly, and note if anybody else does so with the same digest meanwhile."""
+        """Act, slowly, and note if anybody else acts on the same digest at the same time."""
         with self._lock:
             if digest in self._busy:
                 self.met.append(digest)
@@ -60,11 +60,11 @@ class Shelves:
             self._busy.discard(digest)
 
     def place(self, digest: Digest) -> Callable[[], None]:
-        """Give what puts bytes there."""
+        """Return the function that puts bytes there."""
         return lambda: self._alone(digest, self.held.add)
 
     def remove(self, digest: Digest) -> Callable[[], None]:
-        """Give what takes them away."""
+        """Return the function that removes them."""
         return lambda: self._alone(digest, self.held.discard)
 
 
@@ -301,7 +301,7 @@ class TestWaiting:
         pushing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pushing
-        # Whoever wants the same digest waits until the thread is done.
+        # Another request for the same digest waits until the thread is done.
         dropping = asyncio.create_task(
             nodes[1].remove_orphaned_blob(BLOB, remove=shelves.remove(BLOB))
         )

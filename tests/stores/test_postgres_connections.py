@@ -28,7 +28,7 @@ def database(postgresql: Server, clock: Clock) -> PostgresDatabase:
 
 
 async def pid_of(database: PostgresDatabase) -> int:
-    """Tell which connection is used."""
+    """Return which connection is used."""
     row = await database.find(PID)
     assert row is not None
     pid: int = row[0]
@@ -65,7 +65,7 @@ async def test_an_interrupted_one_is_cleared(database: PostgresDatabase, clock: 
 
 
 async def test_a_transaction_is_not_handed_on(database: PostgresDatabase) -> None:
-    """Whoever forgets one does harm to nobody else."""
+    """A forgotten transaction harms nobody else."""
     async with database.connected() as connection:
         await connection.execute("BEGIN")
     async with database.connected() as connection:

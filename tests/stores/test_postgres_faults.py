@@ -88,7 +88,7 @@ class TestAway:
         await shelf.close()
 
     async def test_while_bytes_are_removed(self, server: Server, clock: Clock) -> None:
-        """Nobody commits a blob whose bytes a node removes that has lost its locks meanwhile."""
+        """Nobody commits a blob while a node that lost its locks removes the bytes."""
         shelf = await PostgresShelf.create(server, clock)
         metadata, other = shelf.metadata(), shelf.metadata()
         lost, go_on = threading.Event(), threading.Event()

@@ -39,7 +39,7 @@ def session(clock: Clock) -> UploadSession:
 def changes(
     metadata: CheckableStore, access: AccessStore, opened: UploadSession
 ) -> list[Callable[[], Awaitable[object]]]:
-    """Give everything that changes content or access."""
+    """Return everything that changes content or access."""
     digest = Digest(CONTENT.digest)
     return [
         lambda: add_blob(metadata, A, Digest.of(b"new")),
@@ -148,7 +148,7 @@ async def test_identities_differ(shelf: Shelf) -> None:
 
 
 async def test_the_blob_store_is_noted_once(metadata: CheckableStore) -> None:
-    """Whoever notes another one later is not heard, even if nothing else may change."""
+    """The first name recorded stays, and it can be recorded while the registry is read-only."""
     assert (await metadata.registry_state()).storage is None
     await metadata.set_read_only(read_only=True)
     await metadata.note_storage("first")

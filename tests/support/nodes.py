@@ -46,7 +46,7 @@ class Node:
             until(lambda: not listens(self.port))
 
     def terminate(self) -> RunningRegistry:
-        """Tell it to stop; returns the process to wait for."""
+        """Send SIGTERM; return the process to wait for."""
         running = self._running
         assert running is not None
         self._running = None
