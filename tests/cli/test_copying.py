@@ -55,7 +55,7 @@ def test_move_to_servers_and_back(
         0,
         f"4 blobs ({sum(map(len, APP.blobs))} bytes) and 11 rows copied, 0 dropped.\n",
     )
-    assert run_portside(*move) == (0, "Nothing was new.\n", "")
+    assert run_portside(*move) == (0, "Nothing to copy.\n", "")
     code, output, _ = run_portside(*move, "--finish")
     assert code == 0
     assert output.endswith(f"`portside serve --config {there}`. {source} stays read-only.\n")
@@ -86,7 +86,7 @@ def test_damage(source: Path, tmp_path: Path) -> None:
     code, output, _ = run_portside(*move, "--finish")
     assert code == 1
     assert output.startswith(f"blob {digest} of the source is missing\n")
-    assert output.endswith(f"The registry was not moved: {source} goes on as before.\n")
+    assert output.endswith(f"The registry was not moved: {source} continues as before.\n")
     assert run_portside("read-only", "--data", str(source))[1] == f"{source} is not read-only.\n"
 
 

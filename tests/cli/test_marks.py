@@ -56,7 +56,7 @@ class TestAnotherPlace:
         empty = tmp_path / "empty"
         empty.mkdir()
         line = self.run(command, empty, url)
-        assert "is not where this registry keeps its blobs: there is no registry.json" in line
+        assert "is not where this registry keeps its blobs: there is no registry.json in it" in line
         mark = (served / "registry.json").read_text().strip()
         assert all(word in line for word in mark.split('"') if len(word) == 32)
 
@@ -73,7 +73,7 @@ class TestAnotherPlace:
         found = mark.read_text()
         registry = found.split('"')[3]
         mark.write_text(f'{{"registry": "{registry}", "storage": "{"0" * 32}"}}')
-        assert "is not the store of this registry's blobs" in self.run(command, served, url)
+        assert "is not the blob store that this registry uses" in self.run(command, served, url)
         mark.write_text("nonsense")
         assert "registry.json beside the blobs is damaged" in self.run(command, served, url)
 
@@ -89,7 +89,7 @@ def test_blobs_of_one_machine(url: str, data: Path, command: str) -> None:
     options = ("--data", str(data), "--database", url)
     called = serve_command(data, "--database", url)[3:] if command == "serve" else None
     line = fail(*(called or (command, *options)))
-    assert "holds blobs, and this registry has never been served yet" in line
+    assert "holds blobs, but this registry has never been served" in line
     assert list((data / "blobs").rglob(digest_of(CONTENT)[7:]))
     assert not (data / "registry.json").exists()
 

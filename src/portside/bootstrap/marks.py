@@ -20,7 +20,7 @@ async def mark(metadata: ReadOnlySwitch, blobs: InspectableBlobs) -> None:
     await _require_own(state, found, blobs)
     if found is None:
         await blobs.put_mark(Mark(state.identity, secrets.token_hex(16)))
-        # Of two that begin at once, one is heard.
+        # If two nodes start at once, the first mark stays.
         found = await blobs.read_mark()
         await _require_own(state, found, blobs)
     if found is not None and state.storage is None:
@@ -38,16 +38,16 @@ async def _require_own(state: RegistryState, found: Mark | None, blobs: Inspecta
     place = blobs.location
     if found is None and state.storage is not None:
         raise Unavailable(
-            f"{place} is not where this registry keeps its blobs: there is no {NAME} beside them,"
-            f' with {{"registry": "{state.identity}", "storage": "{state.storage}"}}'
+            f"{place} is not where this registry keeps its blobs: there is no {NAME} in it that"
+            f' contains {{"registry": "{state.identity}", "storage": "{state.storage}"}}'
         )
     if found is None:
         if await blobs.holds_blobs():
-            raise Unavailable(f"{place} holds blobs, and this registry has never been served yet")
+            raise Unavailable(f"{place} holds blobs, but this registry has never been served")
         return
     if found.registry != state.identity:
-        raise Unavailable(f"{place} holds the blobs of another registry, says its {NAME}")
+        raise Unavailable(f"{place} holds the blobs of another registry, according to its {NAME}")
     if state.storage not in (None, found.storage):
         raise Unavailable(
-            f"{place} is not the store of this registry's blobs that is in use, says its {NAME}"
+            f"{place} is not the blob store that this registry uses, according to its {NAME}"
         )

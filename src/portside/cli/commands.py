@@ -94,9 +94,9 @@ async def migrate_command(**given: Any) -> None:
 @commands.command("check")
 @registry_command(*BLOBS)
 async def check_command(**given: Any) -> None:
-    """Verify everything that is stored; exit with 1 if something is wrong.
+    """Verify everything that is stored.
 
-    Every blob is read to its end. Nothing is changed.
+    Every blob is read to its end. Nothing is changed. The exit code is 1 if something is wrong.
     """
     tally = Tally()
     problems = 0

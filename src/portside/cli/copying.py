@@ -37,11 +37,11 @@ EVERY = 10.0
 )
 @registry_command(*BLOBS)
 async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: Any) -> None:
-    """Copy the registry to another database and storage while it runs.
+    """Copy the registry to other stores while it runs.
 
-    What was copied before is not copied again, and a copy that was interrupted goes on when it is
-    run again. With --finish the copy takes the registry's place; if anything is wrong, the registry
-    goes on as before, and the exit code is 1.
+    What was copied before is not copied again: run an interrupted copy again to continue it. The
+    option --finish lets the copy take the place of the registry; if anything is wrong, the registry
+    continues as before, and the exit code is 1.
     """
     settings, target_settings = read_settings(given), make_settings(read_file(target_file))
     tally, ending = Tally(), None
@@ -113,7 +113,7 @@ class _Reporter:
 
 def _count(tally: Tally) -> str:
     if not tally.moved:
-        return "Nothing was new."
+        return "Nothing to copy."
     return (
         f"{tally.blobs} blobs ({tally.bytes} bytes) and {tally.rows} rows copied,"
         f" {tally.dropped} dropped."
@@ -123,10 +123,10 @@ def _count(tally: Tally) -> str:
 def _say_end(ending: Ending, source: str, target: str, file: Path) -> str:
     if ending.is_moved:
         return (
-            f"Everything was verified. The registry is {target} now: serve it with"
+            f"Everything was verified. The registry is now {target}: serve it with"
             f" `portside serve --config {file}`. {source} stays read-only."
         )
-    state = "is read-only, as it was before" if ending.is_source_read_only else "goes on as before"
+    state = "is still read-only" if ending.is_source_read_only else "continues as before"
     return f"The registry was not moved: {source} {state}."
 
 

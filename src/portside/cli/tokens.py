@@ -63,7 +63,7 @@ def parse_expiry(text: str, since: int) -> int:
 
 @click.group("token", cls=CommandGroup)
 def token() -> None:
-    """Manage tokens: credentials for programs, limited by a scope map."""
+    """Manage tokens: credentials for programs."""
 
 
 @token.command("create")

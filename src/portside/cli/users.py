@@ -125,7 +125,10 @@ async def remove_user(registrar: Registrar, *, name: str) -> None:
 def change_password(
     *, name: str, password_stdin: bool, password_file: Path | None, **given: Any
 ) -> None:
-    """Change the password of user NAME; the old one is rejected at once."""
+    """Change the password of user NAME.
+
+    The old one is rejected at once.
+    """
     settings = read_settings(given)
     asyncio.run(_require_user(settings, name))
     password = _password(name, stdin=password_stdin, file=password_file)

@@ -117,14 +117,14 @@ class Move:
         target = await self._target.metadata.registry_state()
         if source.copy_of is not None:
             raise NotItsCopy(
-                "the source is a copy itself, or was moved away; copy the registry that took its"
-                " place, or let it change again with `portside read-only off`"
+                "the source is a copy itself, or was moved; copy the registry that took its place,"
+                " or run `portside read-only off` to make the source independent"
             )
         is_new = target.copy_of != source.identity
         if is_new and await self._target.blobs.holds_blobs():
             raise NotItsCopy(
-                "the target, or its storage, holds a registry already, and not a copy of this one;"
-                " name an empty one to copy into"
+                "the target or its storage holds a registry that is not a copy of this one; choose"
+                " an empty target"
             )
         await self._target.metadata.begin_copy(source.identity)
         before = self._clock() + SKEW * 1_000_000
