@@ -117,8 +117,8 @@ class Move:
         target = await self._target.metadata.registry_state()
         if source.copy_of is not None:
             raise NotItsCopy(
-                "the source is a copy itself, or was moved; copy the registry that took its place,"
-                " or run `portside read-only off` to make the source independent"
+                "the source is a copy itself, or was moved away; copy the registry that took its"
+                " place, or run `portside read-only off` to make the source independent"
             )
         is_new = target.copy_of != source.identity
         if is_new and await self._target.blobs.holds_blobs():
