@@ -97,8 +97,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     removal_timeout: float = 40.0
 
 
-class _Constant:
-    """The ChangeCounter of processes that share nothing but the database."""
+class _NoCounter:
+    """The ChangeCounter of processes that share nothing but the database: it never changes."""
 
     value = b""
 
@@ -113,7 +113,7 @@ class PostgresDatabase:
     """
 
     freshness = 0.2
-    change_counter = _Constant()
+    change_counter = _NoCounter()
 
     def __init__(self, terms: Terms, *, clock: Callable[[], int]) -> None:
         self.terms = terms

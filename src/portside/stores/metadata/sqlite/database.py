@@ -11,8 +11,8 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +184,12 @@ class SqliteDatabase:
 
         Until the last row is taken or the block ends, SQLite's log cannot shrink.
         """
-        with self._reading() as connection:
-            cursor = connection.execute(rewritten(sql), parameters)
-            with closing(cursor):
-                yield _each(cursor)
+        with (
+            self._reading() as connection,
+            closing(connection.execute(rewritten(sql), parameters)) as cursor,
+        ):
+            async with aclosing(_each(cursor)) as rows:
+                yield rows
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Queries]:
@@ -309,7 +311,7 @@ class SqliteDatabase:
         self._close_reader()
 
 
-async def _each(cursor: sqlite3.Cursor) -> AsyncIterator[Any]:
+async def _each(cursor: sqlite3.Cursor) -> AsyncGenerator[Any, None]:
     for row in cursor:
         yield row
 
