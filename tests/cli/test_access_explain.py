@@ -56,8 +56,8 @@ audience = "registry.example"
 jwks-url = "https://ci.example/keys"
 """
 
-REPOSITORIES = "its repositories are less specific"
-IDENTITIES = "its identities are less specific"
+REPOSITORIES = "less specific repositories"
+IDENTITIES = "less specific identities"
 SHA = "carol:{SHA}xxx\n"
 
 
@@ -111,7 +111,7 @@ class TestRules:
             [
                 "allowed: alice pull in team/app",
                 "  because [[access]] 2 allows group dev pull, push in team/*",
-                f"  not by: [[access]] 1 allows every user pull in * ({REPOSITORIES})",
+                f"  overrides [[access]] 1 allows every user pull in * ({REPOSITORIES})",
             ],
         )
 
@@ -122,7 +122,7 @@ class TestRules:
             [
                 "denied: bob push in team/app",
                 "  because [[access]] 3 denies bob push in team/*",
-                f"  not by: [[access]] 2 allows group dev pull, push in team/* ({IDENTITIES})",
+                f"  overrides [[access]] 2 allows group dev pull, push in team/* ({IDENTITIES})",
             ],
         )
 
@@ -139,11 +139,11 @@ class TestRules:
             "others": [
                 {
                     "rule": "[[access]] 4 allows group dev push in team/frozen",
-                    "reason": "it is equally specific, and denial wins",
+                    "reason": "equally specific, and deny wins",
                 },
                 {
                     "rule": "[[access]] 2 allows group dev pull, push in team/*",
-                    "reason": "its repositories are less specific",
+                    "reason": "less specific repositories",
                 },
             ],
         }

@@ -75,7 +75,9 @@ async def explain(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Explain whether IDENTITY may do ACTION in REPOSITORY, and which rule decides.
+    """Explain whether an action is allowed, and which rule decides.
+
+    The question is whether IDENTITY may do ACTION in REPOSITORY.
 
     IDENTITY is a user or a token, a hyphen for requests without credentials, or an identity of a
     trusted issuer, such as ci:team/app. ACTION is pull, push, delete, metadata_read or
@@ -157,12 +159,12 @@ async def _find(
 def _why_not(rule: Rule, winner: Rule) -> str:
     """Return why another rule that matches does not decide."""
     if rule.pattern.specificity < winner.pattern.specificity:
-        return "its repositories are less specific"
+        return "less specific repositories"
     if rule.subjects < winner.subjects:
-        return "its identities are less specific"
+        return "less specific identities"
     if rule.allows and not winner.allows:
-        return "it is equally specific, and denial wins"
-    return "it has the same effect"
+        return "equally specific, and deny wins"
+    return "the same effect"
 
 
 def _show(question: Question, found: Explanation) -> None:
@@ -175,7 +177,7 @@ def _show(question: Question, found: Explanation) -> None:
     if str(found.rules.rule) != found.reason:
         click.echo(f"  the rules alone: {found.rules.rule}")
     for rule in found.rules.others:
-        click.echo(f"  not by: {rule} ({_why_not(rule, found.rules.rule)})")
+        click.echo(f"  overrides {rule} ({_why_not(rule, found.rules.rule)})")
 
 
 def _document(question: Question, found: Explanation) -> dict[str, Any]:

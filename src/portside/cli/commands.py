@@ -177,7 +177,9 @@ def main() -> NoReturn:
 
 def _explain(error: click.ClickException) -> str:
     """Return a usage error as one line that names the help."""
-    message = " ".join(error.format_message().split()).removesuffix(".") + "."
+    message = " ".join(error.format_message().split())
+    if not message.endswith((".", "?", ")")):
+        message += "."
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} See `{context.command_path} --help`." if context else message
 

@@ -92,8 +92,8 @@ async def read_only(*, state: str | None, **given: Any) -> None:
         click.echo(f"{place} is read-only; run `portside read-only off` to allow changes.")
     else:
         click.echo(
-            f"{place} is read-only because it is a copy of another registry; `portside read-only"
-            " off` makes it independent."
+            f"{place} is read-only because it is a copy of another registry or was moved there;"
+            " `portside read-only off` makes it independent of that registry."
         )
 
 

@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Redirect,
         described(
             Group.STORAGE,
-            "Blob pulls to redirect to the object store",
+            "Which blob pulls go to the object store",
             "Redirected clients download directly from the object store with a signed URL, so they"
             " must be able to reach it. `large` redirects pulls of blobs above `redirect-above`.",
             off="`never` sends every blob through the registry.",
@@ -180,7 +180,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         described(
             Group.DATABASE,
-            "How long to wait for a statement",
+            "Time limit for a query",
             "Includes the time that PostgreSQL waits for locks held by other requests.",
             unit="seconds",
             gt=0,
@@ -248,7 +248,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         described(
             Group.ACCESS,
-            "What is allowed without credentials",
+            "Actions allowed without credentials; repeatable",
             "Example: `public/*:pull`. Can be given several times; in the environment, separate"
             " values with spaces.",
             unit="PATTERN:ACTIONS",
@@ -297,7 +297,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         described(
             Group.LOGINS,
-            "External token server",
+            "Token server to use instead of this one",
             "The URL named in challenges, for tokens of a trusted issuer. Empty: the token server"
             " of this registry.",
             unit="URL",
@@ -376,7 +376,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Dialect,
         described(
             Group.CONTENT,
-            "API description that responses follow",
+            "API to imitate",
             "`oci` is what current clients expect. `acr-2017` returns the status codes of the 2017"
             " description of Azure Container Registry, for clients generated from it.",
         ),
@@ -434,7 +434,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.UPLOADS,
-            "Memory per worker, with an object store",
+            "Upload memory per worker, for object stores",
             "An upload larger than 1 MiB takes 32 MiB, and waits until they are free. One upload at"
             " a time always proceeds.",
             unit="bytes",
@@ -469,7 +469,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.LIMITS,
-            "Most bytes in the head of a request",
+            "Maximum size of the request headers",
             "Counts the path, the query and the header fields. A query with a hundred tags of full"
             " length takes 14,000.",
             unit="bytes",
@@ -481,7 +481,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.LIMITS,
-            "Most tags in one manifest push",
+            "Maximum number of tags in a manifest push",
             "The distribution-spec asks for at least 10.",
             unit="tags",
             ge=1,
@@ -492,7 +492,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.LIMITS,
-            "Most ranges in one blob request",
+            "Maximum number of ranges in a blob request",
             "A request with more ranges gets the whole blob.",
             unit="ranges",
             off="`0` ignores ranges: every request gets the whole blob.",
@@ -504,7 +504,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.LIMITS,
-            "Most entries in one page of a list",
+            "Maximum number of entries in a page of a list",
             "Also the page size for clients that do not ask for one.",
             unit="entries",
             ge=1,
@@ -515,7 +515,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.LIMITS,
-            "Most bytes in one page of referrers",
+            "Maximum size of a page of referrers",
             "Clients need not accept an index larger than 4 MiB.",
             unit="bytes",
             ge=1024,
@@ -526,7 +526,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         described(
             Group.LIMITS,
-            "How long a client may pause within a body",
+            "Time limit for a pause in a request body",
             "The bytes that arrived before are kept, and the client can resume.",
             unit="seconds",
             gt=0,
@@ -537,7 +537,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         described(
             Group.LIMITS,
-            "How long a client may take to send a head",
+            "Time limit for the request headers",
             "The head of a request is its request line and header fields.",
             unit="seconds",
             gt=0,

@@ -78,7 +78,10 @@ def upload_moved(upload: UploadId) -> UploadBusy:
 
 def read_only() -> ReadOnly:
     """Return the error for a change while the registry is read-only."""
-    return ReadOnly("it is being moved or maintained; pulls still work; try again later")
+    return ReadOnly(
+        "the registry is read-only while it is moved or maintained; pulls still work; try again"
+        " later"
+    )
 
 
 def not_its_copy() -> NotItsCopy:
