@@ -10,7 +10,7 @@ from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove
-from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.engine import Job, Noun, Transaction
 from portside.stores.metadata.refusals import blob_in_use, blob_unknown
 from portside.stores.metadata.repositories import lock_repository
 
@@ -45,7 +45,7 @@ _NEEDED_BY = """
     WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'blob'
     LIMIT 1
 """
-KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
+_KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
 
 
 class BlobLinks(Noun):
@@ -120,8 +120,13 @@ class BlobLinks(Noun):
 
     async def remove_orphaned_blob(self, digest: Digest, *, remove: Remove) -> bool:
         """Look for the row where nobody can be adding it, and remove the bytes if there is none."""
+        return await self._database.write_removing(is_unknown(digest), blob=digest, remove=remove)
 
-        async def job(transaction: Transaction) -> bool:
-            return await transaction.find(KNOWN, str(digest)) is None
 
-        return await self._database.write_removing(job, blob=digest, remove=remove)
+def is_unknown(digest: Digest) -> Job[bool]:
+    """Return a job that returns whether a blob has no row."""
+
+    async def job(transaction: Transaction) -> bool:
+        return await transaction.find(_KNOWN, str(digest)) is None
+
+    return job

@@ -29,7 +29,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import StorageFull, Unavailable
 from portside.stores.background import BackgroundTasks
 from portside.stores.interfaces import Remove, Undo
-from portside.stores.metadata.blobs import KNOWN
+from portside.stores.metadata.blobs import is_unknown
 from portside.stores.metadata.engine import Job, Queries, Result, Transaction
 from portside.stores.metadata.postgres.connection_cache import ConnectionCache, create_pool
 from portside.stores.metadata.postgres.faults import (
@@ -310,7 +310,7 @@ class PostgresDatabase:
         except StorageFull:
             # The bytes take the room of others, unless somebody came to need them since.
             for undo in undos:
-                await self.write_removing(_is_unknown(blob), blob=blob, remove=undo)
+                await self.write_removing(is_unknown(blob), blob=blob, remove=undo)
             raise
 
     async def _write(self, job: Job[Result], blob: Digest | None, undos: list[Undo]) -> Result:
@@ -437,13 +437,6 @@ class _Reader:
 
     async def find_all(self, sql: str, *parameters: Any) -> list[Any]:
         return await self._connection.fetch(sql, *parameters)
-
-
-def _is_unknown(digest: Digest) -> Job[bool]:
-    async def job(transaction: Transaction) -> bool:
-        return await transaction.find(KNOWN, str(digest)) is None
-
-    return job
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
