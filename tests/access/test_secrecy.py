@@ -8,6 +8,7 @@ import re
 import httpx
 import pytest
 
+from portside import __version__
 from support.access import ALICE, PULLER, PUSHER, VICTIM
 from support.content import OCI_MANIFEST, digest_of, image
 from support.server import RunningRegistry
@@ -59,6 +60,35 @@ def test_existence(nobody: httpx.Client, scheme: str) -> None:
             challenge = answer.headers.get("www-authenticate", "")
             answers.append((answer.text + challenge).replace(repository, "X"))
         assert answers[0] == answers[1], (method, there)
+
+
+class TestVersion:
+    """The root and the description of the API, which ask for no credentials."""
+
+    @staticmethod
+    def versions(client: httpx.Client, headers: dict[str, str]) -> list[str | None]:
+        """Return what both say, having seen that neither challenges."""
+        answers = [client.get(path, headers=headers) for path in ("/", "/openapi.json")]
+        for answer in answers:
+            assert answer.status_code == 200
+            assert "www-authenticate" not in answer.headers
+        root, description = (answer.json() for answer in answers)
+        assert root["links"] == {"api": "/v2/", "description": "/openapi.json"}
+        return [root.get("version"), description["info"]["version"]]
+
+    def test_is_shown(self, nobody: httpx.Client) -> None:
+        """Whoever is known learns the version, whatever else they may do."""
+        known = [__version__, __version__]
+        assert self.versions(nobody, {"Authorization": f"Basic {PULLER.encoded}"}) == known
+        assert self.versions(nobody, bearer(nobody, PULLER.pair)) == known
+
+    def test_is_hidden(self, nobody: httpx.Client) -> None:
+        """Nobody else does: without credentials, with wrong ones, with an anonymous token."""
+        hidden = [None, "2.0"]
+        assert self.versions(nobody, {}) == hidden
+        assert self.versions(nobody, {"Authorization": "Bearer wrong"}) == hidden
+        assert self.versions(nobody, {"Authorization": "Basic wrong"}) == hidden
+        assert self.versions(nobody, bearer(nobody, None)) == hidden
 
 
 class TestMount:

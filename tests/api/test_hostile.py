@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from portside import __version__
 from support.content import OCI_MANIFEST, digest_of, image
 from support.server import RunningRegistry
 from support.wire import assert_error, exchange, open_upload, push, raw_request
@@ -77,7 +78,17 @@ class TestRoutes:
 
     @pytest.mark.parametrize(
         "path",
-        ["/", "/v1/", "/v2x", "/v2/a", "/v2/a/b/c", "/v2/a/tags", "/v2/tags/list", "/v2//", "/v3"],
+        [
+            "/x/",
+            "/v1/",
+            "/v2x",
+            "/v2/a",
+            "/v2/a/b/c",
+            "/v2/a/tags",
+            "/v2/tags/list",
+            "/v2//",
+            "/v3",
+        ],
     )
     def test_unknown(self, client: httpx.Client, path: str) -> None:
         """An unknown path is 404 with an error body."""
@@ -91,6 +102,9 @@ class TestRoutes:
             ("PUT", "/v2/a/tags/list", "GET, HEAD"),
             ("OPTIONS", "/v2/a/blobs/uploads/", "POST"),
             ("BREW", "/v2/_catalog", "GET, HEAD"),
+            ("POST", "/", "GET, HEAD"),
+            ("OPTIONS", "/readyz", "GET, HEAD"),
+            ("DELETE", "/v2/NOT/a/name/tags/list", "GET, HEAD"),
         ],
     )
     def test_method(self, client: httpx.Client, method: str, path: str, allowed: str) -> None:
@@ -98,6 +112,17 @@ class TestRoutes:
         answer = client.request(method, path)
         assert_error(answer, 405, "UNSUPPORTED")
         assert answer.headers["Allow"] == allowed
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_root(self, client: httpx.Client, method: str) -> None:
+        """The root is 200, for the checks of load balancers, and leads to the API."""
+        answer = client.request(method, "/")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "application/json"
+        if method == "GET":
+            links = {"api": "/v2/", "description": "/openapi.json"}
+            assert answer.json() == {"name": "Portside", "version": __version__, "links": links}
+            assert {client.get(link).status_code for link in links.values()} == {200}
 
     def test_health(self, client: httpx.Client) -> None:
         """The registry says that it lives and that it is ready."""

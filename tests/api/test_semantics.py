@@ -120,7 +120,9 @@ class TestTypes:
         assert_error(answer, 400, "MANIFEST_INVALID")
         assert client.get(target).headers["Content-Type"] == OCI_MANIFEST
         layer = document["layers"][0]["digest"]
-        assert_error(client.delete(f"/v2/{repository}/blobs/{layer}"), 405, "UNSUPPORTED")
+        refused = client.delete(f"/v2/{repository}/blobs/{layer}")
+        assert_error(refused, 405, "UNSUPPORTED")
+        assert refused.headers["Allow"] == "GET, HEAD"
         found = client.get(f"/v2/{repository}/referrers/{subject.digest}").json()["manifests"]
         assert [item["digest"] for item in found] == [digest_of(payload)]
 

@@ -19,7 +19,7 @@ from portside.spec.endpoints import ENDPOINTS, Endpoint
 
 API = Path(inspect.getfile(operator)).parent
 VERBS = {"pull", "push", "mount", "delete", "discover", "readiness"}
-WITHOUT_OPERATION = {"ping", "healthz", "openapi"}
+WITHOUT_OPERATION = {"ping", "root", "healthz", "openapi"}
 """Handlers of what is known without a store."""
 
 ROWS = pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: f"{row.method} {row.path}")

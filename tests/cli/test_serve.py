@@ -21,7 +21,7 @@ from portside.config import Setting, list_settings
 from support.certificates import write_certificate
 from support.content import digest_of, image, make_blob
 from support.server import run_portside, running_registry, start_registry
-from support.wire import OCTETS, connect, open_upload, push
+from support.wire import OCTETS, assert_error, connect, open_upload, push
 
 
 class TestStart:
@@ -140,11 +140,17 @@ class TestStart:
         ):
             content = image("kept", layers=1)
             push(client, "a", content, "v1")
-            for path in ("manifests/v1", f"blobs/{digest_of(content.blobs[0])}"):
+            blob = f"blobs/{digest_of(content.blobs[0])}"
+            for path, allowed in (("manifests/v1", "GET, HEAD, PUT"), (blob, "GET, HEAD")):
                 answer = client.delete(f"/v2/a/{path}")
-                assert answer.status_code == 405
+                assert_error(answer, 405, "UNSUPPORTED")
                 (error,) = answer.json()["errors"]
                 assert error["detail"] == "the registry runs with --no-delete"
+                assert answer.headers["Allow"] == allowed
+                assert client.post(f"/v2/a/{path}").headers["Allow"] == allowed
+            session = client.post("/v2/a/blobs/uploads/").headers["Location"]
+            assert client.options(session).headers["Allow"] == "DELETE, GET, HEAD, PATCH, PUT"
+            assert client.delete(session).status_code == 204
 
     def test_restart(self, data: Path) -> None:
         """What was pushed is there after a restart."""

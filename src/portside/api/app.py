@@ -21,6 +21,7 @@ from portside.spec.endpoints import ENDPOINTS, Endpoint
 from portside.spec.errors import (
     BodyIncomplete,
     BodyTimeout,
+    DeleteDisabled,
     EndpointUnknown,
     MethodNotAllowed,
     RegistryError,
@@ -47,6 +48,11 @@ class RegistryApp:
             endpoint: (handler, endpoint.success(registry.dialect))
             for endpoint, handler in find_handlers(registry).items()
         }
+        self._disabled = {
+            endpoint
+            for endpoint in self._served
+            if DeleteDisabled in endpoint.errors and not registry.delete.allowed
+        }
         self._match = Routes(self._served).match
         self._lifespan = Router(lifespan=lifespan)
 
@@ -64,8 +70,10 @@ class RegistryApp:
             # Probes of load balancers may send no Host.
             if path.startswith("/v2"):
                 check_headers(scope, self._max_header_bytes)
-            if found is None or endpoint is None:
-                raise _not_found(scope, found)
+            if found is None:
+                raise EndpointUnknown(f"unknown path {path[:300]!r}")
+            if endpoint is None:
+                raise MethodNotAllowed(f"method {method} is not supported")
             handler, status = self._served[endpoint]
             request = Request(self._registry, endpoint, status, scope, body, found)
             await request.authorise()
@@ -74,25 +82,32 @@ class RegistryApp:
                 # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
                 response = PreparedResponse(response.status_code, response.raw_headers)
         except RegistryError as error:
-            response = await self._refuse(error, endpoint, scope, body)
+            response = await self._refuse(error, found, scope, body)
         except Exception:
             log.exception("%s %s failed", method, path)
             fault = Unknown("see the log of the registry")
-            response = await self._refuse(fault, endpoint, scope, body)
+            response = await self._refuse(fault, found, scope, body)
         await response(scope, receive, send)
 
     async def _refuse(
-        self, error: RegistryError, endpoint: Endpoint | None, scope: Scope, body: Body
+        self, error: RegistryError, found: Match | None, scope: Scope, body: Body
     ) -> Response | ClosingResponse:
+        method = scope["method"]
+        methods = found.route.methods if found else {}
         if isinstance(error, Unavailable):
             log.error("%s %s: %s", scope["method"], scope["path"], error)
         elif isinstance(error, BodyIncomplete):
             log.info("%s %s: %s", scope["method"], scope["path"], error)
         response = error_response(
             error,
-            endpoint=endpoint,
+            endpoint=methods.get(method),
             dialect=self._registry.dialect,
-            is_head=scope["method"] == "HEAD",
+            allowed=sorted(
+                other
+                for other, endpoint in methods.items()
+                if other != method and endpoint not in self._disabled
+            ),
+            is_head=method == "HEAD",
         )
         is_silent = isinstance(error, BodyTimeout)
         if not is_silent and await body.drain_little():
@@ -112,9 +127,3 @@ def find_handlers(registry: Registry) -> dict[Endpoint, Handler]:
         nouns.append(TokenServer(registry.gate))
     named = {name: getattr(noun, name) for noun in nouns for name in dir(noun)}
     return {row: named[row.operation] for row in ENDPOINTS if row.operation in named}
-
-
-def _not_found(scope: Scope, found: Match | None) -> RegistryError:
-    if found is None:
-        return EndpointUnknown(f"unknown path {scope['path'][:300]!r}")
-    return MethodNotAllowed(found.route.allowed, f"method {scope['method']} is not supported")

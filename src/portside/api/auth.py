@@ -17,7 +17,7 @@ from portside.auth.grants import NOBODY, Caller
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import Action
 from portside.spec.dialects import AuthScheme
-from portside.spec.errors import Denied, Unauthorized
+from portside.spec.errors import Denied, TooManyRequests, Unauthorized, Unavailable
 from portside.spec.names import RepositoryName
 from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 
@@ -49,6 +49,17 @@ class Gate:
             return None
         caller = await self._identify(snapshot, scope, authorization)
         return Permit(self, snapshot, caller, scope)
+
+    async def identifies(self, scope: AsgiScope, authorization: str | None) -> bool:
+        """Whether a caller is known by name, or everybody may do everything.
+
+        What cannot be checked now does not count, so that the response never depends on it.
+        """
+        try:
+            permit = await self.admit(scope, authorization)
+        except (Unauthorized, TooManyRequests, Unavailable):
+            return False
+        return permit is None or not permit.is_anonymous
 
     async def _identify(
         self, snapshot: Snapshot, scope: AsgiScope, authorization: str | None
@@ -94,6 +105,11 @@ class Permit:
         self._snapshot = snapshot
         self._caller = caller
         self._scope = scope
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the caller is nobody in particular."""
+        return self._caller.identity.is_anonymous
 
     @property
     def _sent_nothing(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from portside.api.responses import PreparedResponse, headers, upload_location
@@ -12,17 +14,24 @@ from portside.spec.media_types import JSON
 
 
 def error_response(
-    error: errors.RegistryError, *, endpoint: Endpoint | None, dialect: Dialect, is_head: bool
+    error: errors.RegistryError,
+    *,
+    endpoint: Endpoint | None,
+    dialect: Dialect,
+    allowed: Sequence[str],
+    is_head: bool,
 ) -> PreparedResponse:
     """Return the response of an error ("Error Codes").
 
-    `endpoint` is None for a request that reached none.
+    `endpoint` is None for a request that reached none. `allowed` lists the other methods of the
+    path, which a 405 names (RFC 9110, section 15.5.6).
     """
     status = endpoint.failure(error.status, dialect) if endpoint else error.status
     body = error_body(error)
     fields = headers(
         content_type=JSON,
         content_length=str(len(body)),
+        allow=", ".join(allowed) if status == errors.Unsupported.status else None,
         **_explaining_headers(error, status),
     )
     return PreparedResponse(status, fields, b"" if is_head else body)
@@ -45,8 +54,6 @@ def _explaining_headers(error: errors.RegistryError, status: int) -> dict[str, s
                 "range": session.received,
                 "docker_upload_uuid": session.id,
             }
-        case errors.MethodNotAllowed(allowed=allowed):
-            return {"allow": ", ".join(allowed)}
         case errors.Unauthorized() | errors.Denied() if status == errors.Unauthorized.status:
             return {"www_authenticate": error.challenge}
         case errors.TooManyRequests() | errors.Unavailable() | errors.UploadBusy():

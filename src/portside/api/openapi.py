@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from portside import __version__
 from portside.spec import media_types
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import ENDPOINTS, VARIABLES, Content, Endpoint, Errors
@@ -25,12 +24,18 @@ _SECURITY: dict[str, JsonObject] = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
 }
 
+API_VERSION = "2.0"
+"""That of the Docker Registry HTTP API, as in `Docker-Distribution-Api-Version: registry/2.0`."""
+
 _REF = "#/components/schemas/{name}"
 
 
 @cache
-def describe(dialect: Dialect) -> JsonObject:
-    """Return the document for a registry in `dialect`."""
+def describe(dialect: Dialect, version: str | None = None) -> JsonObject:
+    """Return the document for a registry in `dialect`, with the API's version if `version` is None.
+
+    OpenAPI requires one, and the version of the software is not for everybody.
+    """
     documents = _documents()
     references, components = msgspec.json.schema_components(documents, ref_template=_REF)
     schemas: Schemas = dict(zip(map(id, documents), references, strict=True))
@@ -48,7 +53,7 @@ def describe(dialect: Dialect) -> JsonObject:
         "info": {
             "title": "Portside",
             "summary": "A container registry: Docker Registry HTTP API V2, OCI distribution-spec",
-            "version": __version__,
+            "version": version or API_VERSION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

@@ -1,13 +1,23 @@
-"""Endpoints for operators and tools: health, readiness, and the OpenAPI document."""
+"""Endpoints for operators and tools: the root, health, readiness, and the OpenAPI document."""
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from starlette.responses import Response
 
+from portside import __version__
 from portside.api.openapi import describe
 from portside.api.requests import Request
 from portside.api.responses import json_response
-from portside.spec.endpoints import Status
+from portside.spec.endpoints import Links, Root, Status
+
+LINKS = Links(api="/v2/", description="/openapi.json")
+
+
+async def root(request: Request) -> Response:
+    """Say what this server is, and its version to those who have proved who they are."""
+    version = __version__ if await request.is_identified() else UNSET
+    return json_response(200, Root("Portside", LINKS, version))
 
 
 async def healthz(request: Request) -> Response:
@@ -24,4 +34,5 @@ async def readyz(request: Request) -> Response:
 
 async def openapi(request: Request) -> Response:
     """Send the description of the API."""
-    return json_response(200, describe(request.registry.dialect))
+    version = __version__ if await request.is_identified() else None
+    return json_response(200, describe(request.registry.dialect, version))

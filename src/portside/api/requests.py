@@ -239,6 +239,11 @@ class Request:
             case _:
                 permit.check(action, self.repository, self.endpoint.challenge)
 
+    async def is_identified(self) -> bool:
+        """Whether the caller is known, or needs not be; for endpoints that ask for nothing."""
+        gate = self.registry.gate
+        return gate is None or await gate.identifies(self._scope, self.header(b"authorization"))
+
     @property
     def _query(self) -> QueryParams:
         if self._parameters is None:

@@ -15,7 +15,7 @@ class Delete:
     def __init__(self, metadata: MetadataStore, blobs: BlobStore, *, allowed: bool) -> None:
         self._metadata = metadata
         self._blobs = blobs
-        self._allowed = allowed
+        self.allowed = allowed
 
     async def manifest(
         self,
@@ -44,5 +44,5 @@ class Delete:
         await self._metadata.unlink_blob(repository, digest, remove=remove)
 
     def _require_allowed(self) -> None:
-        if not self._allowed:
+        if not self.allowed:
             raise DeleteDisabled("the registry runs with --no-delete")

@@ -116,6 +116,21 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
     manifests: list[dict[str, Any]]
 
 
+class Links(msgspec.Struct, frozen=True):
+    """Paths of this registry: the API, and its description."""
+
+    api: str
+    description: str
+
+
+class Root(msgspec.Struct, frozen=True):
+    """What this server is; the version is only for those who have proved who they are."""
+
+    name: str
+    links: Links
+    version: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Status(msgspec.Struct, frozen=True):
     """The result of a probe."""
 
@@ -472,6 +487,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=(N, LAST),
         result=Content(media_types.JSON, Repositories),
         errors=(errors.PaginationNumberInvalid,),
+    ),
+    Endpoint(
+        "root",
+        "GET",
+        "/",
+        "root",
+        None,
+        "Names the server and links to the API, for people and for the checks of load balancers.",
+        result=Content(media_types.JSON, Root),
     ),
     Endpoint(
         "probe",

@@ -274,13 +274,9 @@ class ManifestInUse(Unsupported):
 
 
 class MethodNotAllowed(Unsupported):
-    """The endpoint exists, but not with this method; `allowed` are the methods it has."""
+    """The endpoint exists, but not with this method."""
 
     message = "the endpoint does not support this method"
-
-    def __init__(self, allowed: tuple[str, ...], *details: str) -> None:
-        super().__init__(*details)
-        self.allowed = allowed
 
 
 class EndpointUnknown(Unsupported):

@@ -22,11 +22,6 @@ class Route(NamedTuple):
     path: str
     methods: dict[str, Endpoint]
 
-    @property
-    def allowed(self) -> tuple[str, ...]:
-        """The methods, as the Allow header lists them."""
-        return tuple(sorted(self.methods))
-
 
 class Match(NamedTuple):
     """A path that was matched: its route, and the texts of the name and the last variable."""
@@ -79,6 +74,8 @@ class Routes:
 
     def _match_slashed(self, head: str) -> Match | None:
         """Match a path that ends in a slash: only those that the specification writes so."""
+        if not head:
+            return self._fixed.get(head)
         found = self.match(head) if head.rpartition("/")[2] else None
         return found if found is not None and found.route.path.endswith("/") else None
 
