@@ -11,6 +11,8 @@ from urllib.parse import unquote_plus
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from portside.api.log_lines import line_handler
+
 log = logging.getLogger(__name__)
 
 SECRET_NAMES = ("password", "secret", "token", "assertion")
@@ -24,9 +26,7 @@ MASK = "***"
 
 def log_to(stream: TextIO) -> None:
     """Write the events to a stream, one JSON object a line."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers = [handler]
+    log.handlers = [line_handler(stream)]
     log.setLevel(logging.INFO)
     log.propagate = False
 

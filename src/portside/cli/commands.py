@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from portside import __version__
+from portside.api.log_lines import escape_controls, line_handler
 from portside.auth.files import FileInvalid
 from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores, now
@@ -148,6 +150,8 @@ async def _require_this_version(stores: Stores) -> None:
 
 def main() -> NoReturn:
     """Run the command line; report an error as one line on standard error."""
+    if sys.stderr is not None:
+        logging.basicConfig(level=logging.WARNING, handlers=[line_handler(sys.stderr)])
     try:
         commands(prog_name="portside", standalone_mode=False)
         # Notice output that cannot be written here, and not when Python exits.
@@ -185,5 +189,5 @@ def _explain(error: click.ClickException) -> str:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    click.echo(f"portside: {message}", err=True)
+    click.echo(f"portside: {escape_controls(message)}", err=True)
     sys.exit(code)

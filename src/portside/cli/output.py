@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from portside.api.log_lines import escape_controls
+
 UNBROKEN = 10_000
 """Columns of output that must not be wrapped, such as output that goes to a pipe."""
 
@@ -73,7 +75,8 @@ def _print(rows: Iterable[Sequence[str]], *, columns: Sequence[str], width: int 
     for first, *others in rows:
         # Texts, and not strings, in which brackets are markup.
         style = "" if show_header else "bold"
-        table.add_row(Text(first, style=style), *map(Text, others))
+        cells = map(Text, map(escape_controls, others))
+        table.add_row(Text(escape_controls(first), style=style), *cells)
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)

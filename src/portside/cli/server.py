@@ -23,6 +23,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
+from portside.api.log_lines import LineFormatter, escape_controls
 from portside.bootstrap.preparing import prepare
 from portside.cli.certificates import check_certificate
 from portside.cli.errors import ServerError
@@ -39,11 +40,19 @@ LOCK_TIMEOUT = 1.0
 START_TIMEOUT = 30.0
 """Seconds to wait for the workers; the log says why they did not start."""
 
-_LOG_HANDLERS = {
-    name: {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}
-    for name, style in (("console", "generic"), ("access", "access"))
+_LOG_STYLES = (("console", "generic"), ("access", "access"))
+
+_LOGGING = {
+    "handlers": {
+        name: {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}
+        for name, style in _LOG_STYLES
+    },
+    "formatters": {
+        style: {"()": LineFormatter, "fmt": "[%(levelname)s] %(message)s"}
+        for _, style in _LOG_STYLES
+    },
 }
-"""Granian would log to standard output otherwise."""
+"""Granian would log to standard output, and as it likes, otherwise."""
 
 RECEIVE_BUFFER = 512 * 1024
 """Bytes that the HTTP server reads ahead on a connection; a body arrives in pieces of this size."""
@@ -127,7 +136,7 @@ def _make_server(
                 max_buffer_size=RECEIVE_BUFFER,
             ),
             log_level=LogLevels.warning,
-            log_dictconfig={"handlers": _LOG_HANDLERS},
+            log_dictconfig=_LOGGING,
             ssl_protocol_min=SSLProtocols.tls12,
             ssl_cert=Path(certificate) if certificate else None,
             ssl_key=Path(key) if key else None,
@@ -219,8 +228,9 @@ def _banner(settings: Settings, host: str, port: int, reachable: str) -> str:
     scheme, verify = ("https", "") if has_tls else ("http", "--tls-verify=false ")
     shown = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
     bound = f"[{host}]" if ":" in host else host
-    return (
-        f"Portside listens on {scheme}://{bound}:{port}\n"
-        f"Data is in {settings.place}\n"
-        f"Try: podman push {verify}IMAGE {shown}/library/app:1"
+    lines = (
+        f"Portside listens on {scheme}://{bound}:{port}",
+        f"Data is in {settings.place}",
+        f"Try: podman push {verify}IMAGE {shown}/library/app:1",
     )
+    return "\n".join(map(escape_controls, lines))

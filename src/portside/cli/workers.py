@@ -23,6 +23,7 @@ from granian.server.mp import MPServer
 from starlette.types import ASGIApp
 
 from portside.api.access_log import log_to
+from portside.api.log_lines import line_handler
 from portside.bootstrap.application import make_app
 from portside.cli.signals import SHUTDOWN_SIGNALS
 from portside.config import Settings
@@ -122,11 +123,8 @@ def load_worker(settings: Settings, started: Semaphore, shutdown_pipe: ShutdownP
     """Make the application in the process of a worker."""
     shutdown_pipe.close()
     signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    handler = line_handler(sys.stderr, "%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()

@@ -1,0 +1,63 @@
+"""The lines of every log: one for each record, in which nothing from outside can pass for another.
+
+Paths, names, user agents and the answers of other servers reach the log. A line break among them
+would forge a record, and an escape sequence would act on the terminal of whoever reads it
+(CWE-117).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from types import TracebackType
+from typing import TextIO
+
+# C0, DEL and C1; the line and paragraph separators, at which some viewers break lines; and what
+# reverses the order of the characters after it.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+CONTINUED = "    "
+"""Begins every line of a traceback, and no record."""
+
+ExceptionInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+
+def escape_controls(text: str) -> str:
+    """Return a text with its control characters escaped as in JSON, so that it is one line."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found.group()
+    return _SHORT.get(character) or f"\\u{ord(character):04x}"
+
+
+class LineFormatter(logging.Formatter):
+    """Writes a record as one line, and indents the traceback that may follow it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as logging has it
+        """Return the line of a record."""
+        return escape_controls(super().formatMessage(record))
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
+        """Return the lines of a traceback."""
+        return _continued(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        """Return the lines of a stack."""
+        return _continued(super().formatStack(stack_info))
+
+
+def _continued(text: str) -> str:
+    return "\n".join(CONTINUED + escape_controls(line) for line in text.split("\n"))
+
+
+def line_handler(stream: TextIO, line: str = "%(message)s") -> logging.Handler:
+    """Return a handler that writes records to a stream; `line` is the format of a record."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter(line))
+    return handler

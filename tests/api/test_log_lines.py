@@ -1,0 +1,101 @@
+"""No line of a log can be forged, and none can act on a terminal (CWE-117)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import unicodedata
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from portside.api.log_lines import escape_controls, line_handler
+from support.server import run_portside, running_registry
+from support.waiting import until
+from support.wire import raw_request
+
+RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S")
+
+HOSTILE = b"%0A2026-01-01%20%0D%1B[2J%C2%85%C2%9B%7F%E2%80%A8%E2%80%A9%E2%80%AEx"
+
+
+def assert_plain(log: str) -> None:
+    """Expect no control character but the ends of lines, however a viewer counts lines."""
+    assert len(log.splitlines()) == log.count("\n")
+    kinds = {unicodedata.category(character) for character in log.replace("\n", "")}
+    assert kinds.isdisjoint({"Cc", "Cf", "Zl", "Zp"})
+
+
+def test_served(data: Path) -> None:
+    """Path, query, user agent and user name, in the access log and in the log of failures."""
+    sent = "User-Agent: a\x85\x9bb\r\nAuthorization: Basic eAobCjp4\r\n"
+    with running_registry(data, "--access-log", "--workers", "1") as registry:
+        (data / "portside.db").write_bytes(b"x" * 100_000)
+        for path in (
+            b"tags/list?last=" + HOSTILE,
+            b"manifests/" + HOSTILE,
+            HOSTILE + b"/tags/list",
+        ):
+            status, _ = raw_request(registry.host, registry.port, "GET", b"/v2/a/" + path, sent)
+            assert status == 503
+        raw_request(registry.host, registry.port, "GET", b"/healthz")
+        until(lambda: '"path":"/healthz"' in registry.log)
+        log = registry.log
+    assert_plain(log)
+    events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert "\n2026-01-01 \r\x1b[2J\x85\x9b\x7f\u2028\u2029\u202ex" in events[1]["path"]
+    assert "\x85" in events[1]["agent"]
+    others = [line for line in log.splitlines() if not line.startswith("{")]
+    assert len([line for line in others if r"\n2026-01-01 \r\u001b[2J\u0085" in line]) == 2
+    assert all(RECORD.match(line) for line in others)
+
+
+def test_traceback() -> None:
+    """A traceback keeps its lines, and none of them can be taken for a record."""
+    stream = StringIO()
+    log = logging.getLogger(__name__)
+    log.addHandler(line_handler(stream, "%(levelname)s %(message)s"))
+    try:
+        raise ValueError("first\nERROR forged\r\x85\u2028\x1b[2J")
+    except ValueError:
+        log.exception("a\nERROR b", stack_info=True)
+    head, *rest = stream.getvalue().rstrip("\n").split("\n")
+    assert head == r"ERROR a\nERROR b"
+    assert all(line.startswith("    ") for line in rest)
+    assert "    Traceback (most recent call last):" in rest
+    assert r"    ERROR forged\r\u0085\u2028\u001b[2J" in rest
+    assert_plain(stream.getvalue())
+
+
+@pytest.mark.parametrize("code", [*range(32), *range(127, 160), 0x2028, 0x2029])
+def test_every_control(code: int) -> None:
+    """An escaped text reads back as it was, from JSON."""
+    assert json.loads(f'"{escape_controls(chr(code))}"') == chr(code)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--listen", "nowhere\x1b[2J\x85:1"),
+        ("no\x1b[2J\x85\u2028such",),
+        ("user", "show", "a\x1b[2J\x85b"),
+        ("check", "--data", "/nowhere/\n\x1b[2J\x85"),
+    ],
+)
+def test_commands(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A command that fails repeats what it was given on one line, and harmlessly."""
+    options = () if "--data" in arguments else ("--data", str(tmp_path))
+    code, _, errors = run_portside(*arguments[:2], *options, *arguments[2:])
+    assert code != 0
+    assert errors.startswith("portside: ")
+    assert errors.count("\n") == 1
+    assert_plain(errors)
+
+
+def test_banner(tmp_path: Path) -> None:
+    """The lines that say where a registry listens are three."""
+    with running_registry(tmp_path / "a\nPortside listens \x1b[2J\x85b") as registry:
+        assert registry.banner.count("\n") == 3
+        assert_plain(registry.banner)
