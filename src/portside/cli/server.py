@@ -31,6 +31,7 @@ from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
 from portside.cli.workers import ShutdownPipe, Supervisor, load_worker
 from portside.config import Settings
+from portside.stores.directories import create_directory
 
 LOCK = "portside.lock"
 
@@ -150,7 +151,7 @@ def _make_server(
 def _lock_data(root: Path) -> int:
     """Create the data directory, and lock it for as long as this process and its workers live."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        create_directory(root)
         descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         unusable = f"cannot use the data directory {root}: {error.strerror}"

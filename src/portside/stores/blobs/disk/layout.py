@@ -12,6 +12,7 @@ from pathlib import Path
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUploadUnknown, DigestInvalid
 from portside.spec.uploads import UploadId
+from portside.stores.directories import create_directory
 from portside.stores.marks import NAME as MARK
 
 
@@ -35,9 +36,7 @@ class Layout:
     def create(self) -> None:
         """Create the directories; raises OSError."""
         for directory in self.directories:
-            directory.mkdir(parents=True, exist_ok=True)
-        for directory in (self.blobs, self.root):
-            sync_directory(directory)
+            create_directory(directory)
 
     def blob(self, digest: Digest) -> str:
         """Return the path of a blob: `blobs/sha256/ab/abcd…`."""
@@ -134,12 +133,3 @@ def stat_or_none(path: str) -> os.stat_result | None:
         return os.stat(path)
     except FileNotFoundError:
         return None
-
-
-def sync_directory(directory: str | Path) -> None:
-    """Make the entries of a directory durable; raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,9 +20,10 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.batcher import Batcher, hash_all
-from portside.stores.blobs.disk.layout import Layout, sync_directory
+from portside.stores.blobs.disk.layout import Layout
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
+from portside.stores.directories import sync_directory
 from portside.stores.interfaces import Place, Undo
 
 if TYPE_CHECKING:

@@ -20,13 +20,14 @@ from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.background import BackgroundTasks
-from portside.stores.blobs.disk.layout import Layout, stat_or_none, sync_directory
+from portside.stores.blobs.disk.layout import Layout, stat_or_none
 from portside.stores.blobs.disk.locks import is_in_use, or_close, try_lock
 from portside.stores.blobs.disk.orphaned import describe, drop_orphaned_files, try_store
 from portside.stores.blobs.disk.staging import READ_SIZE, FileStaging
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.holds import Backoff, wait_for_hold
+from portside.stores.directories import sync_directory
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
 

@@ -1,0 +1,31 @@
+"""Directories whose entries outlive a power cut."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def sync_directory(directory: str | Path) -> None:
+    """Make the entries of a directory durable; raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def create_directory(directory: Path) -> None:
+    """Create a directory and its missing parents durably; raises OSError.
+
+    One that exists may have been created by a process that was killed before it could sync.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
+    if not missing:
+        # Whoever may use a directory need not be allowed to read its parent.
+        with suppress(PermissionError):
+            sync_directory(directory.parent)
