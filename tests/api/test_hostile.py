@@ -183,7 +183,7 @@ class TestBytes:
         """A chunked body that breaks the rules is cut off at the break."""
         location = open_upload(client, repository)
         head = (
-            f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+            f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             "Transfer-Encoding: chunked\r\n\r\n"
         )
         exchange(registry.host, registry.port, head.encode() + b"3\r\nabc\r\nZZ\r\n")
@@ -196,7 +196,7 @@ class TestBytes:
         """What follows the announced body is not part of it."""
         location = open_upload(client, repository)
         head = (
-            f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+            f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             "Content-Length: 3\r\n\r\n"
         )
         answer = exchange(registry.host, registry.port, head.encode() + b"abcdefgh\r\n\r\n")
@@ -217,7 +217,7 @@ class TestBytes:
             (digest_of(b"hello"), b"HTTP/1.1 100 "),
         ):
             head = (
-                f"POST /v2/{repository}/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: test\r\n"
+                f"POST /v2/{repository}/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: [::1]\r\n"
                 "Connection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
             )
             answer = exchange(registry.host, registry.port, head.encode() + b"hello")
@@ -225,8 +225,8 @@ class TestBytes:
 
     def test_pipelined(self, registry: RunningRegistry) -> None:
         """Requests that come in one piece are answered in order."""
-        one = b"GET /v2/ HTTP/1.1\r\nHost: test\r\n\r\n"
-        last = b"GET /nothing HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        one = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        last = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         answer = exchange(registry.host, registry.port, one * 3 + last)
         assert answer.count(b"HTTP/1.1 200 ") == 3
         assert answer.count(b"HTTP/1.1 404 ") == 1
@@ -235,12 +235,12 @@ class TestBytes:
         self, registry: RunningRegistry, client: httpx.Client, repository: str
     ) -> None:
         """A body that was not read is not taken for the next request."""
-        body = b"GET /v2/_catalog HTTP/1.1\r\nHost: test\r\n\r\n"
+        body = b"GET /v2/_catalog HTTP/1.1\r\nHost: localhost\r\n\r\n"
         head = (
             f"PUT /v2/{repository}/blobs/uploads/{'0' * 32}?digest={digest_of(b'')} HTTP/1.1\r\n"
-            f"Host: test\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Host: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        last = b"GET /v2/ HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        last = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         answer = exchange(registry.host, registry.port, head.encode() + body + last)
         assert b"repositories" not in answer
         assert answer.startswith(b"HTTP/1.1 404 ")

@@ -26,7 +26,9 @@ def half_sent(
     registry: RunningRegistry, method: str, target: str, content: bytes
 ) -> Iterator[socket.socket]:
     """Announce all of the content and send half of it; hang up at the end of the block."""
-    head = f"{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = (
+        f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
     with socket.create_connection((registry.host, registry.port), 20) as connection:
         connection.sendall(head.encode() + content[: len(content) // 2])
         yield connection
@@ -105,7 +107,9 @@ class TestCutOff:
             connect(registry.url) as client,
         ):
             location = open_upload(client, repository)
-            head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabcde"
+            head = (
+                f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabcde"
+            )
             with socket.create_connection((registry.host, registry.port), 10) as connection:
                 connection.sendall(head.encode())
                 answer = connection.recv(65536).decode()
@@ -210,7 +214,9 @@ class TestAtOnce:
             connect(registry.url, timeout=30) as client,
         ):
             location = open_upload(client, repository)
-            head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabcde"
+            head = (
+                f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabcde"
+            )
             with socket.create_connection((registry.host, registry.port)) as connection:
                 connection.sendall(head.encode())
                 path = data / "uploads" / location.rpartition("/")[2]

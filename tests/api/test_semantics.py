@@ -168,8 +168,8 @@ class TestHeads:
     @pytest.mark.parametrize(
         ("headers", "status"),
         [
-            ("Host: a\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n", 415),
-            ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
+            ("Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n", 415),
+            ("Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
             ("Content-Length: 2\r\n", 400),
             ("Host: a\r\nHost: b\r\nContent-Length: 2\r\n", 400),
         ],
@@ -249,7 +249,7 @@ class TestFarewell:
         """A client that writes all of its body before it reads gets to read the refusal."""
         location = open_upload(client, repository)
         head = (
-            f"PATCH {location} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n"
+            f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
             f"Content-Range: 5-{size + 4}\r\n\r\n"
         )
         for _ in range(3):

@@ -246,7 +246,7 @@ class TestStop:
         registry = start_registry(data, "--workers", "1", "--shutdown-timeout", "1")
         with socket.create_connection((registry.host, registry.port)) as connection:
             head = "POST /v2/a/blobs/uploads/?digest=sha256:" + "0" * 64 + " HTTP/1.1\r\n"
-            connection.sendall(f"{head}Host: x\r\nContent-Length: 9\r\n\r\nabc".encode())
+            connection.sendall(f"{head}Host: localhost\r\nContent-Length: 9\r\n\r\nabc".encode())
             staged = data / "uploads"
             deadline = time.monotonic() + 10
             while not list(staged.iterdir()):
@@ -404,6 +404,13 @@ class TestMistakes:
             ('data = ""', "data must be the path of a directory; it is empty"),
             ('anonymous = ["a:pull", 1]', "anonymous must be"),
             ('trusted-proxies = ["x"]', "trusted-proxies must be"),
+            ('allowed-hosts = ["a.example:5000"]', "allowed-hosts must be names or addresses"),
+            ('allowed-hosts = ["http://a"]', "allowed-hosts must be names or addresses"),
+            ('cors-origins = ["https://ui.example/"]', "cors-origins must be * or origins"),
+            ('cors-origins = ["https://ui.example:443"]', "cors-origins must be * or origins"),
+            ('cors-origins = ["https://UI.example"]', "cors-origins must be * or origins"),
+            ('cors-origins = ["null"]', "cors-origins must be * or origins"),
+            ('cors-origins = ["*", "https://ui.example"]', "cors-origins must be * alone"),
             (f"x = {'[' * 5000}", "is not valid TOML"),
             (f"workers = {'1' * 5000}", "is not valid TOML"),
         ],

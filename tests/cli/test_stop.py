@@ -175,7 +175,7 @@ class TestStalledClient:
         """Begin an upload."""
         connection = socket.create_connection((host, port))
         head = "POST /v2/a/blobs/uploads/?digest=sha256:" + "0" * 64 + " HTTP/1.1\r\n"
-        connection.sendall(f"{head}Host: x\r\nContent-Length: 9\r\n\r\nabc".encode())
+        connection.sendall(f"{head}Host: localhost\r\nContent-Length: 9\r\n\r\nabc".encode())
         until(lambda: bool(list((data / "uploads").iterdir())))
         return connection
 

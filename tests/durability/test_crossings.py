@@ -222,7 +222,7 @@ def test_aborted_downloads_leave_nothing_open(data: Path) -> None:
     ):
         digest = push_blob(client, "a", make_blob(4 * MIB, "large"))
         request = (
-            f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n"
+            f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n"
             f"Range: bytes=0-{2 * MIB},{2 * MIB + 1}-{4 * MIB - 1}\r\n\r\n"
         )
         for _ in range(500):

@@ -78,7 +78,7 @@ class TestUpload:
         """The bytes of an interrupted body are kept, and the upload continues on another node."""
         content = make_blob(2 * MIB, repository)
         location = open_upload(client, repository)
-        head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"PATCH {location} HTTP/1.1\r\nHost: [::1]\r\nContent-Length: {len(content)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", cluster.balancer.port)) as connection:
             connection.sendall(head.encode() + content[:MIB])
         until(lambda: client.get(location).headers["Range"] != "0-0")

@@ -125,7 +125,7 @@ class TestEnd:
             for location in locations:
                 connection = socket.create_connection(("127.0.0.1", port), 30)
                 connections.append(stack.enter_context(connection))
-                head = f"PATCH {location} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+                head = f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                 head += f"Content-Length: {len(content)}\r\n\r\n"
                 connection.sendall(head.encode() + content[:50_000])
             until(lambda: all(is_held(way, location) for location in locations))

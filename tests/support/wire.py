@@ -93,7 +93,7 @@ def raw_request(
     host: str, port: int, method: str, path: bytes, headers: str = "", body: bytes = b""
 ) -> tuple[int, str]:
     """Send a request that no client library would; returns the status and the rest as text."""
-    head = f"{method} ".encode() + path + b" HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+    head = f"{method} ".encode() + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     answer = exchange(host, port, head + headers.encode() + b"\r\n" + body)
     assert answer, "the connection was closed without an answer"
     status_line, _, rest = answer.partition(b"\r\n")

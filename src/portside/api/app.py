@@ -17,6 +17,7 @@ from portside.api.registry import Registry
 from portside.api.requests import Body, Request, check_headers
 from portside.api.responses import CLOSE, ClosingResponse, PreparedResponse
 from portside.api.token_server import TokenServer
+from portside.api.web_pages import WebPages
 from portside.spec.endpoints import ENDPOINTS, Endpoint
 from portside.spec.errors import (
     BodyIncomplete,
@@ -39,10 +40,16 @@ log = logging.getLogger(__name__)
 
 
 class RegistryApp:
-    """The application of one registry; `lifespan` is entered at its start and left at its end."""
+    """The application of one registry; `lifespan` is entered at its start and left at its end.
 
-    def __init__(self, registry: Registry, *, lifespan: Lifespan) -> None:
+    `web_pages` refuses the requests of web pages while the registry is open to everybody.
+    """
+
+    def __init__(
+        self, registry: Registry, *, lifespan: Lifespan, web_pages: WebPages | None = None
+    ) -> None:
         self._registry = registry
+        self._web_pages = web_pages
         self._max_header_bytes = registry.limits.max_header_bytes
         self._served = {
             endpoint: (handler, endpoint.success(registry.dialect))
@@ -70,6 +77,12 @@ class RegistryApp:
             # Probes of load balancers may send no Host.
             if path.startswith("/v2"):
                 check_headers(scope, self._max_header_bytes)
+            if self._web_pages is not None:
+                refusal = self._web_pages.refusal(scope)
+                if refusal is not None and await self._registry.is_open():
+                    # It is the host or the page that is refused, at no endpoint in particular.
+                    found = None
+                    raise refusal
             if found is None:
                 raise EndpointUnknown(f"unknown path {path[:300]!r}")
             if endpoint is None:
@@ -89,6 +102,16 @@ class RegistryApp:
             response = await self._refuse(fault, found, scope, body)
         await response(scope, receive, send)
 
+    def methods(self, path: str) -> list[str]:
+        """Return the methods that a path allows; none if it has no route."""
+        found = self._match(path)
+        return self._allowed(found.route.methods) if found else []
+
+    def _allowed(self, methods: dict[str, Endpoint]) -> list[str]:
+        return sorted(
+            method for method, endpoint in methods.items() if endpoint not in self._disabled
+        )
+
     async def _refuse(
         self, error: RegistryError, found: Match | None, scope: Scope, body: Body
     ) -> Response | ClosingResponse:
@@ -102,11 +125,7 @@ class RegistryApp:
             error,
             endpoint=methods.get(method),
             dialect=self._registry.dialect,
-            allowed=sorted(
-                other
-                for other, endpoint in methods.items()
-                if other != method and endpoint not in self._disabled
-            ),
+            allowed=[other for other in self._allowed(methods) if other != method],
             is_head=method == "HEAD",
         )
         is_silent = isinstance(error, BodyTimeout)

@@ -42,3 +42,7 @@ class Registry:
     limits: Limits
     dialect: Dialect
     gate: Gate | None
+
+    async def is_open(self) -> bool:
+        """Whether everybody may do everything now; raises Unavailable."""
+        return self.gate is None or not (await self.gate.control.snapshot()).closed

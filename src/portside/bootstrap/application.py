@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
@@ -16,7 +17,9 @@ from portside.api.access_log import AccessLog
 from portside.api.addresses import Addresses
 from portside.api.app import RegistryApp
 from portside.api.auth import Gate
+from portside.api.cors import Cors
 from portside.api.registry import Limits, Registry
+from portside.api.web_pages import WebPages
 from portside.auth.access_control import AccessControl, AccessTerms
 from portside.auth.access_files import AccessFiles
 from portside.auth.limits import LoginLimits
@@ -39,8 +42,13 @@ START_PAUSE = 0.001
 """Seconds; any timer does that does not fire in the same iteration of the event loop."""
 
 
-def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
-    """Return the application of one worker, which calls `on_start` once it serves."""
+def make_app(
+    settings: Settings, *, on_start: Callable[[], object], on_loopback: bool = False
+) -> ASGIApp:
+    """Return the application of one worker, which calls `on_start` once it serves.
+
+    `on_loopback` says that web pages in a browser of this machine can reach it.
+    """
     stores = open_stores(settings)
     control = make_access_control(settings, stores)
     gate = _make_gate(settings, control) if control is not None else None
@@ -63,7 +71,11 @@ def make_app(settings: Settings, *, on_start: Callable[[], object]) -> ASGIApp:
             await stores.engine.database.disconnect()
             stores.close()
 
-    app = RegistryApp(registry, lifespan=lifespan)
+    web_pages = _make_web_pages(settings) if on_loopback else None
+    served = RegistryApp(registry, lifespan=lifespan, web_pages=web_pages)
+    app: ASGIApp = served
+    if settings.cors_origins:
+        app = Cors(app, origins=settings.cors_origins, methods=served.methods)
     return AccessLog(app) if settings.access_log else app
 
 
@@ -95,6 +107,12 @@ def make_access_control(settings: Settings, stores: Stores) -> AccessControl | N
     return AccessControl(
         stores.access, files=make_rules(settings), terms=terms, limits=limits, clock=now
     )
+
+
+def _make_web_pages(settings: Settings) -> WebPages:
+    known = urlsplit(settings.public_url).hostname
+    hosts = (*settings.allowed_hosts, known) if known else settings.allowed_hosts
+    return WebPages(hosts=hosts, origins=settings.cors_origins)
 
 
 def _make_gate(settings: Settings, control: AccessControl) -> Gate:

@@ -77,7 +77,7 @@ def serve(settings: Settings) -> None:
     shutdown_pipe = ShutdownPipe()
     server = _make_server(settings, shutdown_pipe, address, port)
     started = multiprocessing.Semaphore(0)
-    loader = partial(load_worker, settings, started, shutdown_pipe)
+    loader = partial(load_worker, settings, started, shutdown_pipe, on_loopback=_is_loopback(host))
     announcer = threading.Thread(
         target=_announce, args=(settings, started, host, port), daemon=True
     )

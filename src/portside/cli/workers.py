@@ -119,7 +119,9 @@ class Supervisor(MPServer):
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
 
 
-def load_worker(settings: Settings, started: Semaphore, shutdown_pipe: ShutdownPipe) -> ASGIApp:
+def load_worker(
+    settings: Settings, started: Semaphore, shutdown_pipe: ShutdownPipe, *, on_loopback: bool
+) -> ASGIApp:
     """Make the application in the process of a worker."""
     shutdown_pipe.close()
     signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
@@ -128,7 +130,7 @@ def load_worker(settings: Settings, started: Semaphore, shutdown_pipe: ShutdownP
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
-    return make_app(settings, on_start=worker.serving)
+    return make_app(settings, on_start=worker.serving, on_loopback=on_loopback)
 
 
 class _Worker:

@@ -14,6 +14,16 @@ _ADDRESS = re.compile(
 )
 
 
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+
+# RFC 6454, section 6.2. Browser extensions have schemes of their own.
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::[1-9][0-9]{0,4})?"
+)
+
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
+
+
 class SettingsInvalid(Exception):
     """A setting has an invalid value; the message is for the person who set it."""
 
@@ -65,6 +75,28 @@ def check_networks(texts: tuple[str, ...]) -> None:
         except ValueError as error:
             shape = f"trusted-proxies must be addresses or networks such as 10.0.0.0/8: {error}"
             raise SettingsInvalid(shape) from error
+
+
+def check_hosts(texts: tuple[str, ...]) -> None:
+    """Refuse allowed hosts that are not names or addresses; raises SettingsInvalid."""
+    for text in texts:
+        if text != "*" and not _HOST.fullmatch(text):
+            shape = "allowed-hosts must be names or addresses without a port, or * for all"
+            raise SettingsInvalid(f"{shape}, not {shortened(text)}")
+
+
+def check_origins(texts: tuple[str, ...]) -> None:
+    """Refuse origins that no browser sends, which would match nothing; raises SettingsInvalid."""
+    for text in texts:
+        if text == "*" and len(texts) > 1:
+            alone = "cors-origins must be * alone, or origins: pages of * get no credentials"
+            raise SettingsInvalid(alone)
+        if text != "*" and (not _ORIGIN.fullmatch(text) or _DEFAULT_PORT.fullmatch(text)):
+            shape = (
+                "cors-origins must be * or origins as browsers send them, such as"
+                " https://ui.example: in lower case, without a path or the default port"
+            )
+            raise SettingsInvalid(f"{shape}, not {shortened(text)}")
 
 
 def _are_hosts(written: str) -> bool:

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from portside.config.addresses import SettingsInvalid, check_networks, check_url, shortened
+from portside.config.addresses import (
+    SettingsInvalid,
+    check_hosts,
+    check_networks,
+    check_origins,
+    check_url,
+    shortened,
+)
 from portside.config.settings import Group, Settings
 
 
@@ -137,6 +144,8 @@ def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
             raise SettingsInvalid(f"{name.replace('_', '-')} must not contain a NUL character")
     _ = settings.address, settings.root
     check_networks(settings.trusted_proxies)
+    check_hosts(settings.allowed_hosts)
+    check_origins(settings.cors_origins)
     for name in ("public_url", "token_realm"):
         check_url(name, getattr(settings, name))
     return settings

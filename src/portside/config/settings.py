@@ -235,6 +235,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             unit="address",
         ),
     ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...],
+        described(
+            Group.NETWORK,
+            "Origins of web pages that may use the registry",
+            "Example: `https://ui.example`. Can be given several times; `*` stands for all, and"
+            " keeps browsers from sending the credentials that they have saved. Blobs that are"
+            " redirected also need a rule in the object store.",
+            unit="ORIGIN",
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        described(
+            Group.NETWORK,
+            "More hosts to serve while open on loopback",
+            "A registry that listens on a loopback address without access control serves"
+            " `localhost` and loopback addresses only, so that web pages cannot reach it through a"
+            " name of their own. Example: `host.docker.internal`, for containers. Can be given"
+            " several times; the host of `public-url` is served as well.",
+            unit="HOST",
+            off="`*` serves every host.",
+        ),
+    ] = ()
     open: Annotated[
         bool,
         described(

@@ -158,6 +158,8 @@ ERRORS_OF_ALL: tuple[type[RegistryError], ...] = (
     errors.TooManyRequests,
     errors.HeadersTooLarge,
     errors.HostInvalid,
+    errors.HostNotServed,
+    errors.CrossSiteRefused,
     errors.TransferEncodingUnsupported,
     errors.Unknown,
     errors.Unavailable,

@@ -25,10 +25,10 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      +-- Unsupported
      |    +-- DeleteDisabled, BlobInUse, ManifestInUse
      |    +-- EndpointUnknown, MethodNotAllowed
-     |    +-- HeadersTooLarge, HostInvalid
+     |    +-- HeadersTooLarge, HostInvalid, HostNotServed
      |    +-- ContentEncodingUnsupported, TransferEncodingUnsupported
      |    +-- GrantTypeUnsupported
-     +-- Unauthorized, Denied, TooManyRequests
+     +-- Unauthorized, Denied, CrossSiteRefused, TooManyRequests
      +-- Unavailable
      |    +-- StorageFull, ReadOnly
      +-- Unknown
@@ -300,6 +300,13 @@ class HostInvalid(Unsupported):
     message = "a request must have one Host header"
 
 
+class HostNotServed(Unsupported):
+    """An open registry on loopback is addressed by another name (RFC 9110, section 15.5.20)."""
+
+    status = 421
+    message = "the registry is not served under this host"
+
+
 class ContentEncodingUnsupported(Unsupported):
     """The body is encoded; its digest is that of the bytes as they are (RFC 9110, 15.5.16)."""
 
@@ -349,6 +356,14 @@ class Denied(RegistryError):
     def __init__(self, challenge: str, *details: str) -> None:
         super().__init__(*details)
         self.challenge = challenge
+
+
+class CrossSiteRefused(RegistryError):
+    """A web page of another site sent the request to an open registry on loopback."""
+
+    code = "DENIED"
+    status = 403
+    message = "requests from web pages of other sites are refused"
 
 
 class TooManyRequests(RegistryError):
