@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import Scope as AsgiScope
@@ -19,9 +20,12 @@ from portside.spec.actions import Action
 from portside.spec.dialects import AuthScheme
 from portside.spec.errors import Denied, TooManyRequests, Unauthorized, Unavailable
 from portside.spec.names import RepositoryName
-from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
+from portside.spec.scopes import CATALOG_SCOPE, Scope
 
 TOKEN_PATH = "/oauth2/token"  # noqa: S105  # a path, and public
+
+Wanted = Callable[[], tuple[Scope, ...]]
+"""Returns the scopes that a request needs; called only for a challenge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +41,21 @@ class Gate:
     service: str
     realm: str
 
-    async def admit(self, scope: AsgiScope, authorization: str | None) -> Permit | None:
+    async def admit(
+        self, scope: AsgiScope, authorization: str | None, wanted: Wanted
+    ) -> Permit | None:
         """Return who makes a request; None while the registry is open to everybody.
 
-        `authorization` is the header of that name.
+        `authorization` is the header of that name. Every challenge names the scopes of `wanted`, so
+        that a client that then requests the token and repeats the request succeeds.
 
         Raises Unauthorized and TooManyRequests.
         """
         snapshot = await self.control.snapshot()
         if not snapshot.closed:
             return None
-        caller = await self._identify(snapshot, scope, authorization)
-        return Permit(self, snapshot, caller, scope)
+        caller = await self._identify(snapshot, scope, authorization, wanted)
+        return Permit(self, snapshot, caller, scope, wanted)
 
     async def identifies(self, scope: AsgiScope, authorization: str | None) -> bool:
         """Whether a caller is known by name, or everybody may do everything.
@@ -56,13 +63,13 @@ class Gate:
         What cannot be checked now does not count, so that the response never depends on it.
         """
         try:
-            permit = await self.admit(scope, authorization)
+            permit = await self.admit(scope, authorization, tuple)
         except (Unauthorized, TooManyRequests, Unavailable):
             return False
         return permit is None or not permit.is_anonymous
 
     async def _identify(
-        self, snapshot: Snapshot, scope: AsgiScope, authorization: str | None
+        self, snapshot: Snapshot, scope: AsgiScope, authorization: str | None, wanted: Wanted
     ) -> Caller:
         try:
             given = parse_authorization(authorization)
@@ -77,12 +84,12 @@ class Gate:
                 )
             return await self.control.authenticate_bearer(snapshot, given.token)
         except (CredentialsInvalid, CredentialsMalformed) as error:
-            raise Unauthorized(self.challenge(scope), str(error)) from error
+            raise Unauthorized(self.challenge(scope, wanted()), str(error)) from error
         except TokenInvalid as error:
-            challenge = self.challenge(scope, error="invalid_token")
+            challenge = self.challenge(scope, wanted(), error="invalid_token")
             raise Unauthorized(challenge, str(error)) from error
 
-    def challenge(self, scope: AsgiScope, *wanted: Scope, error: str = "") -> str:
+    def challenge(self, scope: AsgiScope, wanted: tuple[Scope, ...], error: str = "") -> str:
         """Return a WWW-Authenticate header; every value is quoted, as clients require."""
         if self.scheme is AuthScheme.BASIC:
             return f'Basic realm="{self.service}"'
@@ -98,13 +105,16 @@ class Gate:
 class Permit:
     """The caller of one request, and what the policy allows it."""
 
-    __slots__ = ("_caller", "_gate", "_scope", "_snapshot")
+    __slots__ = ("_caller", "_gate", "_scope", "_snapshot", "_wanted")
 
-    def __init__(self, gate: Gate, snapshot: Snapshot, caller: Caller, scope: AsgiScope) -> None:
+    def __init__(
+        self, gate: Gate, snapshot: Snapshot, caller: Caller, scope: AsgiScope, wanted: Wanted
+    ) -> None:
         self._gate = gate
         self._snapshot = snapshot
         self._caller = caller
         self._scope = scope
+        self._wanted = wanted
 
     @property
     def is_anonymous(self) -> bool:
@@ -121,44 +131,30 @@ class Permit:
         A client that gets a 200 without credentials never sends any later, where they are needed.
         """
         if self._sent_nothing:
-            challenge = self._gate.challenge(self._scope)
-            raise Unauthorized(challenge, "log in, or request an anonymous token")
+            raise Unauthorized(self._challenge(), "log in, or request an anonymous token")
 
     def check_catalog(self) -> None:
         """Require what listing repositories takes; raises Unauthorized."""
-        if self._sent_nothing:
-            challenge = self._gate.challenge(self._scope, CATALOG_SCOPE)
-            raise Unauthorized(challenge, "log in, or request an anonymous token")
+        self.check_identity()
         grants = self._caller.grants
         if grants is not None and not grants.catalog:
-            challenge = self._gate.challenge(self._scope, CATALOG_SCOPE, error="insufficient_scope")
+            challenge = self._challenge("insufficient_scope")
             raise Unauthorized(challenge, f"the token lacks the scope {CATALOG_SCOPE}")
 
-    def check(
-        self, action: Action, repository: RepositoryName, challenge: tuple[Action, ...]
-    ) -> None:
-        """Require an action in a repository; raises Unauthorized and Denied.
-
-        `challenge` lists the actions to ask a token for; empty, it is the one.
-        """
+    def check(self, action: Action, repository: RepositoryName) -> None:
+        """Require an action in a repository; raises Unauthorized and Denied."""
         if self._snapshot.may(self._caller, action, repository):
             return
-        self._refuse(action, repository, repository_scope(repository, *(challenge or (action,))))
-
-    def may_mount(
-        self, repository: RepositoryName, source: RepositoryName, challenge: tuple[Action, ...]
-    ) -> bool:
-        """Whether blobs of `source` may be pulled, and so mounted elsewhere.
-
-        Raises Unauthorized if only the token lacks the scope, so that the client asks for a token
-        that has it.
-        """
-        if self._snapshot.may(self._caller, Action.PULL, source):
-            return True
-        if self._lacks_only_scope(Action.PULL, source):
-            target = repository_scope(repository, *challenge)
-            self._refuse(Action.PULL, source, target, repository_scope(source, Action.PULL))
-        return False
+        identity = self._caller.identity
+        if self._caller.grants is None and identity.is_anonymous:
+            needed = f"authentication required to {action} in repository {repository}"
+            raise Unauthorized(self._challenge(), needed)
+        allowed = self._snapshot.policy.allows(identity, action, repository)
+        if identity.is_anonymous or (allowed and self._caller.grants is not None):
+            lacking = f"the token does not allow {action} in repository {repository}"
+            raise Unauthorized(self._challenge("insufficient_scope"), lacking)
+        denied = f"{identity.name} is not allowed to {action} in repository {repository}"
+        raise Denied(self._challenge(), denied)
 
     def may_pull(self, repository: str) -> bool:
         """Whether the content of a repository may be pulled."""
@@ -168,20 +164,5 @@ class Permit:
         """Whether the caller may know that a repository exists."""
         return self._snapshot.policy.shows(self._caller.identity, repository)
 
-    def _lacks_only_scope(self, action: Action, repository: str) -> bool:
-        allowed = self._snapshot.policy.allows(self._caller.identity, action, repository)
-        return allowed and self._caller.grants is not None
-
-    def _refuse(self, action: Action, repository: str, *wanted: Scope) -> None:
-        identity = self._caller.identity
-        if self._caller.grants is None and identity.is_anonymous:
-            challenge = self._gate.challenge(self._scope, *wanted)
-            needed = f"authentication required to {action} in repository {repository}"
-            raise Unauthorized(challenge, needed)
-        if self._lacks_only_scope(action, repository) or identity.is_anonymous:
-            challenge = self._gate.challenge(self._scope, *wanted, error="insufficient_scope")
-            lacking = f"the token does not allow {action} in repository {repository}"
-            raise Unauthorized(challenge, lacking)
-        challenge = self._gate.challenge(self._scope, *wanted)
-        denied = f"{identity.name} is not allowed to {action} in repository {repository}"
-        raise Denied(challenge, denied)
+    def _challenge(self, error: str = "") -> str:
+        return self._gate.challenge(self._scope, self._wanted(), error)

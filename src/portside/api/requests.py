@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope
+from starlette.types import Receive
+from starlette.types import Scope as AsgiScope
 
 from portside.api.auth import Permit
 from portside.api.registry import Registry
@@ -16,7 +17,7 @@ from portside.operations.push import Chunk
 from portside.spec.actions import Action
 from portside.spec.conditions import TagCondition, allows_range
 from portside.spec.digests import Digest
-from portside.spec.endpoints import Endpoint
+from portside.spec.endpoints import MOUNT, Endpoint
 from portside.spec.errors import (
     BodyIncomplete,
     BodyTimeout,
@@ -26,6 +27,7 @@ from portside.spec.errors import (
     HostInvalid,
     ManifestTooLarge,
     ManifestUnknown,
+    NameInvalid,
     PreconditionFailed,
     RegistryError,
     SizeInvalid,
@@ -33,10 +35,12 @@ from portside.spec.errors import (
     TooManyTags,
     TransferEncodingUnsupported,
 )
+from portside.spec.mounts import MountRequest
 from portside.spec.names import Reference, RepositoryName, Tag, parse_reference
 from portside.spec.pagination import PageRequest, parse_page
 from portside.spec.ranges import ByteRange, parse_chunk, parse_range
 from portside.spec.routes import Match
+from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 from portside.spec.uploads import UploadId
 
 _MAX_LENGTH_DIGITS = 19
@@ -44,7 +48,7 @@ _MAX_LENGTH_DIGITS = 19
 _PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
 
-def check_headers(scope: Scope, limit: int) -> None:
+def check_headers(scope: AsgiScope, limit: int) -> None:
     """Refuse headers of more than `limit` bytes, a missing or second Host, and an encoded body.
 
     Raises HeadersTooLarge, HostInvalid, ContentEncodingUnsupported and TransferEncodingUnsupported.
@@ -89,7 +93,7 @@ class Body:
 
     __slots__ = ("_is_read", "_receive", "_scope")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: AsgiScope, receive: Receive) -> None:
         self._scope = scope
         self._receive = receive
         self._is_read = False
@@ -190,7 +194,7 @@ class Request:
         registry: Registry,
         endpoint: Endpoint,
         status: int,
-        scope: Scope,
+        scope: AsgiScope,
         body: Body,
         found: Match,
     ) -> None:
@@ -207,7 +211,7 @@ class Request:
         self._repository: RepositoryName | None = None
 
     @property
-    def scope(self) -> Scope:
+    def scope(self) -> AsgiScope:
         """The ASGI scope."""
         return self._scope
 
@@ -228,7 +232,8 @@ class Request:
         gate, action = self.registry.gate, self.endpoint.action
         if gate is None or action is None:
             return
-        self.permit = permit = await gate.admit(self._scope, self.header(b"authorization"))
+        authorization = self.header(b"authorization")
+        self.permit = permit = await gate.admit(self._scope, authorization, self._wanted)
         if permit is None:
             return
         match action:
@@ -237,7 +242,27 @@ class Request:
             case Action.CATALOG:
                 permit.check_catalog()
             case _:
-                permit.check(action, self.repository, self.endpoint.challenge)
+                permit.check(action, self.repository)
+
+    def _wanted(self) -> tuple[Scope, ...]:
+        """Return the scopes that a token for this request must have.
+
+        Clients request one scope for each repository: that of the target, and of a mount's source.
+        """
+        action = self.endpoint.action
+        if action is Action.CATALOG:
+            return (CATALOG_SCOPE,)
+        try:
+            repository = self.repository
+        except NameInvalid:
+            return ()
+        if action is None or action is Action.NONE:
+            return ()
+        target = repository_scope(repository, *(self.endpoint.challenge or (action,)))
+        mount = self.mount() if MOUNT in self.endpoint.query else None
+        if mount is None or mount.source is None or mount.source == repository:
+            return (target,)
+        return (target, repository_scope(mount.source, Action.PULL))
 
     async def is_identified(self) -> bool:
         """Whether the caller is known, or needs not be; for endpoints that ask for nothing."""
@@ -299,6 +324,10 @@ class Request:
             missing = "the query parameter digest is required: the digest of the whole blob"
             raise DigestInvalid(missing)
         return Digest.parse(text)
+
+    def mount(self) -> MountRequest | None:
+        """Return what is to be mounted (end-11), or None if nothing can be."""
+        return MountRequest.parse(self.query("mount") or "", self.query("from"))
 
     def page(self) -> PageRequest:
         """Return the requested page; raises PaginationNumberInvalid."""

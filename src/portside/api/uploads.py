@@ -7,7 +7,6 @@ from starlette.responses import Response
 from portside.api.requests import Request
 from portside.api.responses import blob_location, no_content, upload_location
 from portside.spec.digests import Algorithm, Digest
-from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 
 
@@ -24,17 +23,15 @@ async def start_upload(request: Request) -> Response:
 
 async def _mount(request: Request) -> Response:
     """Mount the blob, or open a session if that is not possible (end-11)."""
-    digest = Digest.parse(request.query("mount") or "")
-    source = request.query("from")
-    named = RepositoryName.parse(source) if source else None
-    repository, permit = request.repository, request.permit
-    if permit is not None and named is not None:
-        challenge = request.endpoint.challenge
-        if not permit.may_mount(repository, named, challenge):
-            return await _open(request)
+    mount, permit = request.mount(), request.permit
+    if mount is None:
+        return await _open(request)
+    repository, source = request.repository, mount.source
     may_pull = permit.may_pull if permit is not None else None
-    mounted = await request.registry.mount.blob(repository, digest, named, may_pull=may_pull)
-    return _created(request, digest) if mounted else await _open(request)
+    if source is not None and may_pull is not None and not may_pull(source):
+        return await _open(request)
+    mounted = await request.registry.mount.blob(repository, mount.digest, source, may_pull=may_pull)
+    return _created(request, mount.digest) if mounted else await _open(request)
 
 
 async def _open(request: Request) -> Response:
