@@ -10,6 +10,9 @@ from support.content import OCI_MANIFEST, digest_of, image
 from support.server import RunningRegistry
 from support.wire import assert_error, exchange, open_upload, push, raw_request
 
+REFUSED_BEFORE = {(400, 501), (400, 431), (431, 431)}
+"""Statuses of the server itself, which may refuse a head before the registry sees it."""
+
 
 class TestNames:
     """Repository names with every component that the grammar allows."""
@@ -209,6 +212,32 @@ class TestBytes:
         assert_error(answer, 431, "UNSUPPORTED")
         many = [(f"X-{number}", "y" * 600) for number in range(60)]
         assert client.get("/v2/", headers=many).status_code == 431
+
+    @pytest.mark.parametrize("path", ["/v2/", "/oauth2/token", "/healthz", "/", "/nothing"])
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ("Host: other\r\n", 400),
+            ("Transfer-Encoding: chunked, chunked\r\n", 501),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
+            ("Content-Encoding: gzip\r\n", 415),
+            ("".join(f"X-{number}: {'x' * 5000}\r\n" for number in range(80)), 431),
+        ],
+    )
+    def test_heads_of_every_path(
+        self, registry: RunningRegistry, path: str, headers: str, status: int
+    ) -> None:
+        """The limits of a head hold for every path, whether it exists or not."""
+        found, _ = raw_request(registry.host, registry.port, "GET", path.encode(), headers)
+        assert found == status or (found, status) in REFUSED_BEFORE
+
+    @pytest.mark.parametrize("path", ["/v2/", "/v2/a/tags/list", "/oauth2/token", "/nothing"])
+    def test_many_parameters(self, client: httpx.Client, path: str) -> None:
+        """A query has at most 200 parameters, wherever it is sent."""
+        fields = "&".join(f"a{number}" for number in range(200))
+        assert client.get(f"{path}?{fields}").status_code in {200, 404}
+        detail = assert_error(client.get(f"{path}?{fields}&a"), 414, "UNSUPPORTED")
+        assert detail == "a query may have at most 200 parameters"
 
     def test_continue(self, registry: RunningRegistry, repository: str) -> None:
         """A refused push is answered before the body is asked for; an accepted one asks for it."""

@@ -50,7 +50,7 @@ class RegistryApp:
     ) -> None:
         self._registry = registry
         self._web_pages = web_pages
-        self._max_header_bytes = registry.limits.max_header_bytes
+        self._limits = registry.limits
         self._served = {
             endpoint: (handler, endpoint.success(registry.dialect))
             for endpoint, handler in find_handlers(registry).items()
@@ -75,8 +75,7 @@ class RegistryApp:
         response: Response | ClosingResponse
         try:
             # Probes of load balancers may send no Host.
-            if path.startswith("/v2"):
-                check_headers(scope, self._max_header_bytes)
+            check_headers(scope, self._limits, needs_host=path.startswith("/v2"))
             if self._web_pages is not None:
                 refusal = self._web_pages.refusal(scope)
                 if refusal is not None and await self._registry.is_open():

@@ -23,6 +23,7 @@ class Limits:
 
     max_manifest_bytes: int
     max_header_bytes: int
+    max_fields: int
     max_tags_per_push: int
     max_ranges: int
     page_limit: int

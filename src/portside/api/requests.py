@@ -7,12 +7,12 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from starlette.datastructures import QueryParams
 from starlette.types import Receive
 from starlette.types import Scope as AsgiScope
 
 from portside.api.auth import Permit
-from portside.api.registry import Registry
+from portside.api.queries import Fields, FieldsExceeded
+from portside.api.registry import Limits, Registry
 from portside.operations.push import Chunk
 from portside.spec.actions import Action
 from portside.spec.conditions import TagCondition, allows_range
@@ -32,6 +32,7 @@ from portside.spec.errors import (
     RegistryError,
     SizeInvalid,
     TagInvalid,
+    TooManyFields,
     TooManyTags,
     TransferEncodingUnsupported,
 )
@@ -48,24 +49,31 @@ _MAX_LENGTH_DIGITS = 19
 _PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
 
-def check_headers(scope: AsgiScope, limit: int) -> None:
-    """Refuse headers of more than `limit` bytes, a missing or second Host, and an encoded body.
+def check_headers(scope: AsgiScope, limits: Limits, *, needs_host: bool) -> None:
+    """Refuse a head over the limits, a second Host, and an encoded body.
 
-    Raises HeadersTooLarge, HostInvalid, ContentEncodingUnsupported and TransferEncodingUnsupported.
+    With `needs_host`, a missing Host is refused as well.
+
+    Raises HeadersTooLarge, TooManyFields, HostInvalid, ContentEncodingUnsupported and
+    TransferEncodingUnsupported.
     """
-    size = len(scope["path"]) + len(scope["query_string"])
-    hosts = 0
+    query: bytes = scope["query_string"]
+    size = len(scope["path"]) + len(query)
+    hosts = encodings = 0
     for name, value in scope["headers"]:
         size += len(name) + len(value)
         if name == b"host":
             hosts += 1 if value else 0
-        elif name in _PLAIN and value.strip().lower() != _PLAIN[name]:
-            raise _not_plain(name, value)
-    if size > limit:
-        raise HeadersTooLarge(
-            f"path, query and header fields may have at most {limit} bytes together"
-        )
-    if hosts != 1 and scope["http_version"] == "1.1":
+        elif name in _PLAIN:
+            encodings += name == b"transfer-encoding"
+            if value.strip().lower() != _PLAIN[name] or encodings > 1:
+                raise _not_plain(name, value)
+    if size > limits.max_header_bytes:
+        most = f"at most {limits.max_header_bytes} bytes together"
+        raise HeadersTooLarge(f"path, query and header fields may have {most}")
+    if query.count(b"&") >= limits.max_fields:
+        raise TooManyFields(f"a query may have at most {limits.max_fields} parameters")
+    if (hosts > 1 or (needs_host and not hosts)) and scope["http_version"] == "1.1":
         raise HostInvalid(f"{hosts} Host headers were sent")
 
 
@@ -207,7 +215,7 @@ class Request:
         self._name = found.name
         self._last = found.last
         self._headers: dict[bytes, bytes] | None = None
-        self._parameters: QueryParams | None = None
+        self._parameters: Fields | None = None
         self._repository: RepositoryName | None = None
 
     @property
@@ -270,9 +278,14 @@ class Request:
         return gate is None or await gate.identifies(self._scope, self.header(b"authorization"))
 
     @property
-    def _query(self) -> QueryParams:
+    def fields(self) -> Fields:
+        """The parameters of the query; raises TooManyFields."""
         if self._parameters is None:
-            self._parameters = QueryParams(self._scope["query_string"])
+            text = self._scope["query_string"].decode("latin-1")
+            try:
+                self._parameters = Fields.parse(text, limit=self.registry.limits.max_fields)
+            except FieldsExceeded as error:
+                raise TooManyFields(str(error)) from error
         return self._parameters
 
     @property
@@ -307,15 +320,11 @@ class Request:
 
     def query(self, name: str) -> str | None:
         """Return a parameter of the query, or None."""
-        return self._query.get(name)
-
-    def query_lists(self) -> dict[str, list[str]]:
-        """Return every parameter of the query with all its values."""
-        return {name: self._query.getlist(name) for name in self._query}
+        return self.fields.last(name)
 
     def query_beside(self, *names: str) -> list[tuple[str, str]]:
         """Return all parameters of the query except those named."""
-        return [(name, value) for name, value in self._query.multi_items() if name not in names]
+        return [(name, value) for name, value in self.fields.items if name not in names]
 
     def query_digest(self) -> Digest:
         """Return the required parameter `digest`; raises DigestInvalid."""
@@ -367,7 +376,7 @@ class Request:
 
         Raises TagInvalid and TooManyTags.
         """
-        texts = self._query.getlist("tag")
+        texts = self.fields.all("tag")
         if texts and not isinstance(reference, Digest):
             where = "the query parameter tag is only allowed in a push by digest"
             raise TagInvalid(where)

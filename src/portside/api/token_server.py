@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from urllib.parse import parse_qs
 
 from starlette.responses import Response
 
 from portside.api.auth import Gate
+from portside.api.queries import Fields, FieldsExceeded
 from portside.api.requests import Request
 from portside.api.responses import json_response
 from portside.auth.access_control import CredentialsInvalid, Snapshot
@@ -26,12 +26,8 @@ from portside.spec.scopes import parse_scopes
 MAX_FORM_BYTES = 256 * 1024
 """A form holds a token or two, and some scopes."""
 
-MAX_FIELDS = 200
-
 FORM_PATIENCE = 30.0
 """Seconds for the next piece of a form."""
-
-Fields = dict[str, list[str]]
 
 _NOT_STORED = {"cache_control": "no-store"}
 
@@ -45,24 +41,24 @@ class TokenServer:
     async def get_token(self, request: Request) -> Response:
         """Issue an access token for Basic credentials, or an anonymous one ("token.md")."""
         snapshot = await self._open()
-        fields = request.query_lists()
+        fields = request.fields
         caller = await self._from_header(snapshot, request)
-        is_offline = _first(fields, "offline_token").lower() in ("true", "1")
+        is_offline = fields.first("offline_token").lower() in ("true", "1")
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
 
     async def post_token(self, request: Request) -> Response:
         """Issue an access token for a password or a refresh token ("oauth.md", RFC 6749)."""
         snapshot = await self._open()
         fields = await _form(request)
-        match _first(fields, "grant_type"):
+        match fields.first("grant_type"):
             case "password":
                 caller = await self._from_password(snapshot, request, fields)
             case "refresh_token":
-                caller = await self._from_token(snapshot, request, _first(fields, "refresh_token"))
+                caller = await self._from_token(snapshot, request, fields.first("refresh_token"))
             case other:
                 known = "use password or refresh_token"
                 raise GrantTypeUnsupported(f"{other[:40]!r}; {known}")
-        is_offline = _first(fields, "access_type") == "offline"
+        is_offline = fields.first("access_type") == "offline"
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
 
     async def post_exchange(self, request: Request) -> Response:
@@ -73,11 +69,11 @@ class TokenServer:
         """
         snapshot = await self._open()
         fields = await _form(request)
-        kind = _first(fields, "grant_type")
+        kind = fields.first("grant_type")
         if kind not in ("access_token", "access_token_refresh_token", "refresh_token"):
             known = "use access_token, access_token_refresh_token or refresh_token"
             raise GrantTypeUnsupported(f"{kind[:40]!r}; {known}")
-        given = _first(fields, "access_token") or _first(fields, "refresh_token")
+        given = fields.first("access_token") or fields.first("refresh_token")
         name, colon, password = given.partition(":")
         if colon:
             caller = await self._basic(snapshot, request, BasicCredentials(name, password))
@@ -112,7 +108,7 @@ class TokenServer:
 
     async def _from_password(self, snapshot: Snapshot, request: Request, fields: Fields) -> Caller:
         """Read a name and a password; Microsoft's anonymous client sends neither."""
-        name, password = _first(fields, "username"), _first(fields, "password")
+        name, password = fields.first("username"), fields.first("password")
         if not name and not password:
             return await self._from_header(snapshot, request)
         return await self._basic(snapshot, request, BasicCredentials(name, password))
@@ -139,7 +135,7 @@ class TokenServer:
     ) -> Response:
         """Issue a token for what is both requested and allowed, which may be nothing."""
         control = self._gate.control
-        grants = grant(snapshot.policy, caller, parse_scopes(fields.get("scope", [])))
+        grants = grant(snapshot.policy, caller, parse_scopes(fields.all("scope")))
         token, life = control.access_token(snapshot, caller, grants)
         document = {
             "token": token,
@@ -154,20 +150,15 @@ class TokenServer:
         return json_response(200, document, **_NOT_STORED)
 
 
-def _first(fields: Fields, name: str) -> str:
-    values = fields.get(name)
-    return values[0] if values else ""
-
-
 async def _form(request: Request) -> Fields:
     """Read a form (application/x-www-form-urlencoded)."""
     too_large = FormTooLarge(f"a form may have at most {MAX_FORM_BYTES} bytes")
     payload = await request.body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
     text = payload.decode("utf-8", "replace")
     try:
-        return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise FormTooLarge(f"a form may have at most {MAX_FIELDS} fields") from error
+        return Fields.parse(text, limit=request.registry.limits.max_fields)
+    except FieldsExceeded as error:
+        raise FormTooLarge(str(error)) from error
 
 
 def _written(now: int) -> str:

@@ -501,6 +501,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=256 * 1024,
         ),
     ] = 32 * 1024
+    max_fields: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Maximum number of parameters in a query or form",
+            "A push of a manifest sends one for each of its tags, so keep it above"
+            " `max-tags-per-push`.",
+            unit="fields",
+            ge=10,
+            le=20_000,
+        ),
+    ] = 200
     max_tags_per_push: Annotated[
         int,
         described(

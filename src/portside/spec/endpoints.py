@@ -151,16 +151,22 @@ class Content:
 _OCTETS = Content(media_types.OCTET_STREAM)
 _OBJECT = Content(media_types.JSON, dict)
 
+_HEAD = (
+    errors.HeadersTooLarge,
+    errors.TooManyFields,
+    errors.HostInvalid,
+    errors.TransferEncodingUnsupported,
+)
+"""The errors of every endpoint: what is wrong with the head of a request."""
+
 ERRORS_OF_ALL: tuple[type[RegistryError], ...] = (
     errors.NameInvalid,
     errors.Unauthorized,
     errors.Denied,
     errors.TooManyRequests,
-    errors.HeadersTooLarge,
-    errors.HostInvalid,
+    *_HEAD,
     errors.HostNotServed,
     errors.CrossSiteRefused,
-    errors.TransferEncodingUnsupported,
     errors.Unknown,
     errors.Unavailable,
 )
@@ -227,7 +233,7 @@ class Endpoint:
     @property
     def every_error(self) -> tuple[type[RegistryError], ...]:
         """The endpoint's own errors and, under `/v2`, those of all endpoints there."""
-        return self.errors if self.action is None else (*self.errors, *ERRORS_OF_ALL)
+        return (*self.errors, *(_HEAD if self.action is None else ERRORS_OF_ALL))
 
     def success(self, dialect: Dialect) -> int:
         """Return the status of a success in a dialect."""

@@ -293,6 +293,13 @@ class HeadersTooLarge(Unsupported):
     message = "request header fields are too large"
 
 
+class TooManyFields(Unsupported):
+    """The query of the request has more parameters than the limit (RFC 9110, section 15.5.15)."""
+
+    status = 414
+    message = "too many query parameters"
+
+
 class HostInvalid(Unsupported):
     """The request does not name one host (RFC 9112, section 3.2)."""
 
