@@ -56,7 +56,7 @@ def mortal(
     storage = (f"s3://{BUCKET}/mortal", S3.environment_at(way.url))
     home = Home(folder / "data", database.make_database(), *storage)
     # Uploads that a killed node held are released soon.
-    options = ("--redirect", "never", "--upload-hold-timeout", "0.5")
+    options = ("--redirect", "never", "--upload-hold-timeout", "0.5", "--probe-interval", "0")
     with running_cluster(home, folder, *options) as cluster:
         yield cluster
 

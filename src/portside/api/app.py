@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -95,10 +96,8 @@ class RegistryApp:
                 response = PreparedResponse(response.status_code, response.raw_headers)
         except RegistryError as error:
             response = await self._refuse(error, found, scope, body)
-        except Exception:
-            log.exception("%s %s failed", method, path)
-            fault = Unknown("see the log of the registry")
-            response = await self._refuse(fault, found, scope, body)
+        except Exception as error:  # noqa: BLE001  # logged with its traceback
+            response = await self._refuse(Unknown(), found, scope, body, cause=error)
         await response(scope, receive, send)
 
     def methods(self, path: str) -> list[str]:
@@ -112,14 +111,20 @@ class RegistryApp:
         )
 
     async def _refuse(
-        self, error: RegistryError, found: Match | None, scope: Scope, body: Body
+        self,
+        error: RegistryError,
+        found: Match | None,
+        scope: Scope,
+        body: Body,
+        *,
+        cause: Exception | None = None,
     ) -> Response | ClosingResponse:
         method = scope["method"]
         methods = found.route.methods if found else {}
-        if isinstance(error, Unavailable):
-            log.error("%s %s: %s", scope["method"], scope["path"], error)
+        if error.is_private:
+            error = _concealed(error, method, scope["path"], cause)
         elif isinstance(error, BodyIncomplete):
-            log.info("%s %s: %s", scope["method"], scope["path"], error)
+            log.info("%s %s: %s", method, scope["path"], error)
         response = error_response(
             error,
             endpoint=methods.get(method),
@@ -133,6 +138,19 @@ class RegistryApp:
         if scope["http_version"].startswith("1"):
             response.raw_headers.append(CLOSE)
         return response if is_silent else ClosingResponse(response, body)
+
+
+def _concealed(
+    error: RegistryError, method: str, path: str, cause: Exception | None
+) -> RegistryError:
+    """Log an error, and return it without its details: only operators may read those.
+
+    The id of the request, which only an error needs, leads from the response to the log.
+    """
+    request = uuid.uuid4().hex
+    log.error("request %s: %s %s: %s", request, method, path, error, exc_info=cause)
+    again = "; try again later" if isinstance(error, Unavailable) else ""
+    return type(error)(f"the log of the registry has the cause (request {request}){again}")
 
 
 def find_handlers(registry: Registry) -> dict[Endpoint, Handler]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
@@ -141,7 +142,9 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
         mount=Mount(metadata, blobs),
         delete=Delete(metadata, blobs, allowed=settings.delete),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
-        readiness=Readiness(metadata, blobs),
+        readiness=Readiness(
+            metadata, blobs, probe_interval=settings.probe_interval, clock=time.monotonic
+        ),
         limits=settings.select(Limits),
         dialect=settings.dialect,
         gate=gate,

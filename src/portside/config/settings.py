@@ -580,6 +580,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=DAY,
         ),
     ] = 30.0
+    probe_interval: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "How often /readyz writes to the blob store",
+            "Per worker, while somebody asks. In between, and for a second in any case, everybody"
+            " gets the last result; a store that fails is tried again after a second.",
+            unit="seconds",
+            ge=0,
+            le=DAY,
+        ),
+    ] = 10.0
     workers: Annotated[
         int,
         described(

@@ -522,7 +522,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         None,
         "Answers 200 while the database and the blob store work, 503 otherwise.",
         result=Content(media_types.JSON, Status),
-        errors=(errors.Unavailable,),
+        errors=(errors.NotReady,),
     ),
     Endpoint(
         "openapi",

@@ -30,7 +30,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      |    +-- GrantTypeUnsupported
      +-- Unauthorized, Denied, CrossSiteRefused, TooManyRequests
      +-- Unavailable
-     |    +-- StorageFull, ReadOnly
+     |    +-- StorageFull, ReadOnly, NotReady
      +-- Unknown
 """
 
@@ -52,6 +52,8 @@ class RegistryError(Exception):
     code: ClassVar[str]
     status: ClassVar[int]
     message: ClassVar[str]
+    is_private: ClassVar[bool] = False
+    """Whether the details are for the log only: paths, hosts, buckets, what another server said."""
 
     def __init__(self, *details: str) -> None:
         super().__init__(*details)
@@ -391,6 +393,7 @@ class Unavailable(RegistryError):
     code = "UNAVAILABLE"
     status = 503
     message = "the registry cannot serve this request now"
+    is_private = True
 
 
 class StorageFull(Unavailable):
@@ -404,7 +407,15 @@ class ReadOnly(Unavailable):
     """The registry is in read-only mode; `seconds` is when to try again."""
 
     message = "the registry is in read-only mode"
+    is_private = False
     seconds = 10
+
+
+class NotReady(Unavailable):
+    """A probe has found that a store fails; the details say which, and not why."""
+
+    message = "the registry is not ready"
+    is_private = False
 
 
 class Unknown(RegistryError):
@@ -413,3 +424,4 @@ class Unknown(RegistryError):
     code = "UNKNOWN"
     status = 500
     message = "internal error of the registry"
+    is_private = True
