@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from support.content import (
+    DOCKER_LAYER,
+    DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
+    OCI_LAYER,
     OCI_MANIFEST,
     Content,
     artifact,
@@ -405,3 +409,91 @@ class TestDelete:
                 answer = client.delete(f"/v2/{repository}/{path}")
                 assert_error(answer, 405, "UNSUPPORTED")
                 assert client.get(f"/v2/{repository}/{path}").status_code == 200
+
+
+CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
+
+
+def listing(*children: dict[str, Any], docker: bool = False) -> Content:
+    """Make an index of what the descriptors describe."""
+    return index(docker=docker, manifests=list(children))
+
+
+class TestIndexesOfBlobs:
+    """BuildKit's `--cache-to type=registry`: an index whose children are layers and a config."""
+
+    @pytest.mark.parametrize("docker", [False, True])
+    def test_cache(self, client: httpx.Client, repository: str, docker: bool) -> None:
+        """It is stored, pulled by tag, and keeps its blobs until it is deleted."""
+        blobs = [make_blob(100, (repository, number)) for number in range(3)]
+        types = [DOCKER_LAYER if docker else OCI_LAYER] * 2 + [CACHE_CONFIG]
+        children = list(map(descriptor, blobs, types))
+        cache = listing(*children, docker=docker)
+        for blob in blobs:
+            answer = put_manifest(client, repository, cache, "cache")
+            assert_error(answer, 400, "MANIFEST_BLOB_UNKNOWN")
+            assert digest_of(blob) in answer.text
+            push_blob(client, repository, blob)
+        assert put_manifest(client, repository, cache, "cache").status_code == 201
+        assert put_manifest(client, repository, cache, "cache").status_code == 201
+        pulled = client.get(f"/v2/{repository}/manifests/cache")
+        assert (pulled.content, pulled.headers["Content-Type"]) == (
+            cache.manifest,
+            cache.media_type,
+        )
+        for blob in blobs:
+            path = f"/v2/{repository}/blobs/{digest_of(blob)}"
+            assert cache.digest in assert_error(client.delete(path), 405, "UNSUPPORTED")
+            assert client.get(path).content == blob
+        assert client.delete(f"/v2/{repository}/manifests/{cache.digest}").status_code == 202
+        assert client.delete(f"/v2/{repository}/blobs/{digest_of(blobs[0])}").status_code == 202
+
+    def test_mixed(self, client: httpx.Client, repository: str) -> None:
+        """An index may list manifests, indexes and blobs, whatever their descriptors say."""
+        child, nested, blob = image(repository), index(image((repository, 2))), b"a blob"
+        for content in (child, nested):
+            push(client, repository, content)
+        push_blob(client, repository, blob)
+        mixed = listing(
+            descriptor(child.manifest, OCI_LAYER),
+            nested.descriptor,
+            descriptor(blob, OCI_MANIFEST),
+        )
+        parent = index(mixed)
+        for content in (mixed, parent):
+            assert put_manifest(client, repository, content).status_code == 201
+        for path in (
+            f"manifests/{child.digest}",
+            f"manifests/{nested.digest}",
+            f"blobs/{digest_of(blob)}",
+        ):
+            detail = assert_error(client.delete(f"/v2/{repository}/{path}"), 405, "UNSUPPORTED")
+            assert mixed.digest in detail
+
+    def test_both(self, client: httpx.Client, repository: str) -> None:
+        """Bytes that are there as a manifest and as a blob stay as both."""
+        child = image(repository)
+        push(client, repository, child)
+        push_blob(client, repository, child.manifest)
+        assert put_manifest(client, repository, index(child)).status_code == 201
+        for kind in ("manifests", "blobs"):
+            path = f"/v2/{repository}/{kind}/{child.digest}"
+            assert_error(client.delete(path), 405, "UNSUPPORTED")
+
+    def test_blobs_of_another_repository(self, client: httpx.Client, repository: str) -> None:
+        """A blob that another repository links is unknown here."""
+        push_blob(client, f"{repository}/other", b"elsewhere")
+        cache = listing(descriptor(b"elsewhere", OCI_LAYER))
+        answer = put_manifest(client, repository, cache)
+        assert_error(answer, 400, "MANIFEST_BLOB_UNKNOWN")
+
+    def test_other_type(self, client: httpx.Client, repository: str) -> None:
+        """An index that names no type can be pushed again under the other type of indexes."""
+        push_blob(client, repository, b"a layer")
+        document = {"schemaVersion": 2, "manifests": [descriptor(b"a layer", OCI_LAYER)]}
+        payload = json.dumps(document).encode()
+        for media_type in (OCI_INDEX, DOCKER_LIST):
+            content = Content(payload, media_type)
+            assert put_manifest(client, repository, content, "cache").status_code == 201
+        path = f"/v2/{repository}/blobs/{digest_of(b'a layer')}"
+        assert_error(client.delete(path), 405, "UNSUPPORTED")

@@ -12,9 +12,9 @@ from shutil import copytree
 
 import pytest
 
-from support.content import Content, digest_of, image, index
+from support.content import OCI_LAYER, Content, descriptor, digest_of, image, index
 from support.server import run_portside, running_registry
-from support.wire import connect, open_upload, push, put_manifest
+from support.wire import connect, open_upload, push, push_blob, put_manifest
 
 LAYERS = image("checked")
 
@@ -204,6 +204,23 @@ def test_all_damage_at_once(store: Path) -> None:
     ):
         assert part in printed
     assert "should hold 5" in printed
+
+
+def test_indexes_of_blobs(data: Path) -> None:
+    """An index of a layer is sound, and damaged once the layer is no longer linked."""
+    layer = descriptor(b"a layer", OCI_LAYER)
+    with (
+        running_registry(data, "--workers", "1") as registry,
+        connect(registry.url) as client,
+    ):
+        push_blob(client, "a", b"a layer")
+        push(client, "a", index(manifests=[layer]), "cache")
+    code, printed, _ = run_portside("check", "--data", str(data))
+    assert code == 0, printed
+    sql(data, "DELETE FROM repository_blobs")
+    code, printed, _ = run_portside("check", "--data", str(data))
+    assert code == 1
+    assert f"refers to the missing blob {layer['digest']}" in printed
 
 
 def test_sparse_indexes_are_sound(data: Path) -> None:

@@ -29,13 +29,18 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.copying import NotItsCopy
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access
-from support.content import artifact, image, index
+from support.content import OCI_INDEX, OCI_LAYER, Content, artifact, descriptor, image, index
 from support.copying import copy, finish, now, opened_side, problems, push, unequal
 from support.postgres import Server
 
 APP = RepositoryName("library/app")
 LAYERS = image("layers", layers=3, layer_size=3000)
 LISTING = index(LAYERS, image("other"))
+CACHE = Content(
+    index(manifests=[descriptor(b"a cached layer", OCI_LAYER)]).manifest,
+    OCI_INDEX,
+    [b"a cached layer"],
+)
 
 
 async def fill(side: RegistryStores, root: Path) -> None:
@@ -43,6 +48,7 @@ async def fill(side: RegistryStores, root: Path) -> None:
     await push(side, "library/app", LISTING, "v1", "v2")
     await push(side, "library/app", artifact(1, subject=LISTING.descriptor))
     await push(side, "library/app-b", LAYERS, "v1")
+    await push(side, "library/app-b", CACHE, "cache")
     with closing(SqliteDatabase(root, clock=now)) as database:
         access = Access(database)
         rule = ScopeRule(RepositoryPattern("library/*"), ALL)
@@ -101,7 +107,9 @@ class TestMove:
         """All is there, the two change their parts, and the way back moves only what is new."""
         ending, tally = await finish(source, target)
         assert (ending.is_moved, tally.problems) == (True, [])
-        assert tally.blobs == len({*LAYERS.blobs, *image("other").blobs, *artifact(1).blobs})
+        assert tally.blobs == len(
+            {*LAYERS.blobs, *image("other").blobs, *artifact(1).blobs, *CACHE.blobs}
+        )
         assert await unequal(source, target) == []
         assert await problems(target) == []
         with pytest.raises(ReadOnly):

@@ -159,8 +159,7 @@ def _compare(record: ManifestRecord, read: Manifest) -> Iterator[str]:
 
     Whether a reference is required is not compared: a registry may be served with sparse indexes.
     """
-    noted = {(reference.kind, reference.digest) for reference in record.references}
-    if noted != {(str(reference.kind), str(reference.digest)) for reference in read.references}:
+    if not _matches(record, read):
         yield "does not match its recorded references"
     if read.subject != record.subject:
         yield f"has the subject {read.subject}, but {record.subject} is recorded"
@@ -168,6 +167,17 @@ def _compare(record: ManifestRecord, read: Manifest) -> Iterator[str]:
         yield f"has the artifact type {read.artifact_type}, but {record.artifact_type} is recorded"
     if read.annotations != record.annotations:
         yield "does not match its recorded annotations"
+
+
+def _matches(record: ManifestRecord, read: Manifest) -> bool:
+    """Whether the recorded references are those of the payload; a child may be of either kind."""
+    recorded = {(reference.kind, reference.digest) for reference in record.references}
+    children = {str(item.digest) for item in read.references if item.is_child}
+    others = {(str(item.kind), str(item.digest)) for item in read.references if not item.is_child}
+    of_children = {(kind, digest) for kind, digest in recorded if digest in children}
+    return recorded - of_children <= others <= recorded and children == {
+        digest for _, digest in of_children
+    }
 
 
 async def _check_blobs(

@@ -31,12 +31,19 @@ class ManifestReference(msgspec.Struct, frozen=True, order=True):
     """One digest that a manifest refers to.
 
     A reference that is not `required` may be missing from the registry: a layer that is kept
-    elsewhere.
+    elsewhere. What an index lists is read as a manifest; the store keeps it as a blob where the
+    repository has it as one ("An encountered mediaType that is unknown to the implementation MUST
+    NOT generate an error").
     """
 
     kind: ReferenceKind
     digest: Digest
     required: bool = True
+
+    @property
+    def is_child(self) -> bool:
+        """Whether an index lists it."""
+        return self.kind is ReferenceKind.MANIFEST
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -199,21 +206,19 @@ def _merged(references: Iterator[ManifestReference]) -> tuple[ManifestReference,
 
 def _references(document: _Document) -> Iterator[ManifestReference]:
     if document.config is not None:
-        yield _blob(document.config)
+        yield _reference(ReferenceKind.BLOB, document.config)
     for layers in (document.layers, document.blobs):
         for descriptor in layers or ():
-            yield _blob(descriptor)
+            yield _reference(ReferenceKind.BLOB, descriptor)
     for layer in document.fs_layers or ():
         yield ManifestReference(ReferenceKind.BLOB, _digest(layer.blob_sum))
     for descriptor in document.manifests or ():
-        required = not descriptor.urls
-        yield ManifestReference(ReferenceKind.MANIFEST, _digest(descriptor.digest), required)
+        yield _reference(ReferenceKind.MANIFEST, descriptor)
 
 
-def _blob(descriptor: _Descriptor) -> ManifestReference:
+def _reference(kind: ReferenceKind, descriptor: _Descriptor) -> ManifestReference:
     elsewhere = bool(descriptor.urls) or media_types.is_foreign(descriptor.media_type)
-    digest = _digest(descriptor.digest)
-    return ManifestReference(ReferenceKind.BLOB, digest, required=not elsewhere)
+    return ManifestReference(kind, _digest(descriptor.digest), required=not elsewhere)
 
 
 def _digest(text: str) -> Digest:

@@ -6,7 +6,7 @@ tag or the blobs that a manifest needs, stays as it was until the change is comm
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -61,14 +61,11 @@ _LISTED_BY = """
     WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'manifest' AND f.manifest <> $3
     LIMIT 1
 """
-_PRESENT = {
-    ReferenceKind.BLOB: """
-        SELECT digest FROM repository_blobs WHERE repository = $1 AND digest = ANY ($2)
-    """,
-    ReferenceKind.MANIFEST: """
-        SELECT digest FROM manifests WHERE repository = $1 AND digest = ANY ($2)
-    """,
-}
+_PRESENT = """
+    SELECT 'blob', digest FROM repository_blobs WHERE repository = $1 AND digest = ANY ($2)
+    UNION ALL
+    SELECT 'manifest', digest FROM manifests WHERE repository = $1 AND digest = ANY ($3)
+"""
 _TAGGED = """
     SELECT m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
     WHERE t.repository = $1 AND t.name = $2
@@ -108,8 +105,8 @@ class Manifests(Noun):
         async def job(transaction: Transaction) -> None:
             owner = await lock_or_add_repository(transaction, str(repository))
             await _require_condition(transaction, owner, tags or [manifest.digest], condition)
-            await _require_references(transaction, owner, manifest, check_children=check_children)
-            key = await _store(transaction, owner, manifest, check_children=check_children)
+            references = await _resolve(transaction, owner, manifest, check_children=check_children)
+            key = await _store(transaction, owner, manifest, references)
             now = transaction.now
             if tags:
                 await transaction.execute_each(
@@ -171,39 +168,49 @@ async def _require_condition(
         refuse_unmet(condition, reference, current)
 
 
-async def _require_references(
+async def _resolve(
     transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool
-) -> None:
-    """Raise ManifestBlobUnknown if the manifest needs what the repository does not have."""
-    present: set[tuple[ReferenceKind, str]] = set()
-    needed = [
-        reference
-        for reference in manifest.references
-        if _is_required(reference, check_children=check_children)
-    ]
-    for kind, sql in _PRESENT.items():
-        digests = [str(reference.digest) for reference in needed if reference.kind is kind]
-        if digests:
-            rows = await transaction.find_all(sql, owner, digests)
-            present.update((kind, digest) for (digest,) in rows)
-    missing = [item for item in needed if (item.kind, str(item.digest)) not in present]
+) -> list[ManifestReference]:
+    """Return the references as they are stored: a child of an index as what the repository has.
+
+    BuildKit's cache is an index of blobs. Bytes that the repository has as a manifest and as a blob
+    are kept as both, because a client may read them as either. Without `check_children`, children
+    are stored as not required.
+
+    Raises ManifestBlobUnknown if the manifest needs what the repository does not have.
+    """
+    if not manifest.references:
+        return []
+    every = [str(item.digest) for item in manifest.references]
+    children = [str(item.digest) for item in manifest.references if item.is_child]
+    rows = await transaction.find_all(_PRESENT, owner, every, children)
+    present = {(kind, digest) for kind, digest in rows}
+    resolved: dict[tuple[str, Digest], bool] = {}
+    missing: list[ManifestReference] = []
+    for item in manifest.references:
+        kinds = ReferenceKind if item.is_child else (item.kind,)
+        found = [kind for kind in kinds if (kind, str(item.digest)) in present]
+        needed = item.required and (check_children or not item.is_child)
+        if needed and not found:
+            missing.append(item)
+        for kind in found or [item.kind]:
+            key = (str(kind), item.digest)
+            resolved[key] = resolved.get(key, False) or needed
     if missing:
         raise references_missing(missing)
-
-
-def _is_required(reference: ManifestReference, *, check_children: bool) -> bool:
-    """Whether a manifest is refused without what it refers to."""
-    is_checked = check_children or reference.kind is not ReferenceKind.MANIFEST
-    return reference.required and is_checked
+    return [
+        ManifestReference(ReferenceKind(kind), digest, needed)
+        for (kind, digest), needed in resolved.items()
+    ]
 
 
 async def _store(
-    transaction: Transaction, owner: int, manifest: Manifest, *, check_children: bool
+    transaction: Transaction, owner: int, manifest: Manifest, references: list[ManifestReference]
 ) -> int:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    Children that were not looked for are stored as not required. Return the key of the row. Raises
-    ManifestInvalid if the new type would no longer refer to what the old one does.
+    Return the key of the row. Raises ManifestInvalid if the new type would no longer refer to what
+    the old one does.
     """
     described = (
         manifest.subject and str(manifest.subject),
@@ -228,36 +235,27 @@ async def _store(
         if media_type == manifest.media_type:
             return key
         known = await transaction.find_all(_REFERS_TO, key)
-        _refuse_forgetting(map(tuple, known), media_type, subject, manifest)
+        kept = {(str(item.kind), str(item.digest)) for item in (*references, *manifest.references)}
+        _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
         await transaction.execute(_CHANGE_TYPE, manifest.media_type, *described, key)
         await transaction.execute(_DELETE_REFERENCES, key)
-    if manifest.references:
+    if references:
         await transaction.insert_many(
             TABLES["manifest_references"],
-            [
-                (
-                    key,
-                    owner,
-                    str(reference.kind),
-                    str(reference.digest),
-                    _is_required(reference, check_children=check_children),
-                )
-                for reference in manifest.references
-            ],
+            [(key, owner, str(item.kind), str(item.digest), item.required) for item in references],
         )
     return key
 
 
 def _refuse_forgetting(
-    known: Iterable[tuple[str, str]], media_type: str, subject: str | None, manifest: Manifest
+    dropped: Collection[tuple[str, str]], media_type: str, subject: str | None, manifest: Manifest
 ) -> None:
     """Raise ManifestInvalid if another media type would drop references of a stored manifest.
 
-    A type may be corrected, but not so that what the manifest needs can be deleted. `known` are the
-    kinds and digests that the stored manifest refers to.
+    A type may be corrected, but not so that what the manifest needs can be deleted. `dropped` are
+    the kinds and digests that the stored manifest refers to, and the new one does not.
     """
-    kept = {(str(reference.kind), str(reference.digest)) for reference in manifest.references}
-    if set(known) - kept or (subject is not None and subject != manifest.subject):
+    if dropped or (subject is not None and subject != manifest.subject):
         stored = (
             f"{manifest.digest} is stored as {media_type}; as {manifest.media_type} it would no"
             " longer refer to what it needs"
