@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import httpx
+import jwt
 import pytest
 
 from portside import __version__
-from support.access import ALICE, PULLER, PUSHER, VICTIM
-from support.content import OCI_MANIFEST, digest_of, image
+from support.access import ALICE, PULLER, PUSHER, VICTIM, Login
+from support.content import digest_of, image
 from support.server import RunningRegistry
 from support.wire import push_blob
 
@@ -163,20 +164,49 @@ class TestCatalog:
 
 
 class TestWildcard:
-    """`repository:*:*`, as acr-cli asks for it."""
+    """Scopes wider than one repository: granted by a rule as wide, or not at all."""
 
-    def test_gives_what_the_policy_gives(self, nobody: httpx.Client) -> None:
-        """One token for all that the identity may do, and nothing else."""
-        headers = bearer(nobody, PULLER.pair, "repository:*:*")
-        assert nobody.get("/v2/team/app/manifests/v1", headers=headers).status_code == 200
-        assert nobody.get("/v2/secret/app/manifests/v1", headers=headers).status_code == 403
-        content = image("team/app")
-        answer = nobody.put(
-            "/v2/team/app/manifests/v2",
-            headers={**headers, "Content-Type": OCI_MANIFEST},
-            content=content.manifest,
-        )
-        assert answer.status_code == 403
+    @pytest.mark.parametrize(
+        "scope",
+        [
+            "repository:*:*",
+            "repository:*:pull,push",
+            "repository(plugin):*:*",
+            "repository:team/*:*",
+            "repository:public/*:pull",
+            "repository:**:*",
+            "registry:*:*",
+            "registry:catalog:pull",
+            "artifact:*:*",
+            "*:*:*",
+        ],
+    )
+    @pytest.mark.parametrize("login", [None, PULLER], ids=["anonymous", "token"])
+    def test_narrower_rules(self, nobody: httpx.Client, login: Login | None, scope: str) -> None:
+        """Rules for `public/*` and `team/*` do not grant a wildcard."""
+        pair = login.pair if login else None
+        answer = nobody.get("/oauth2/token", params={"scope": scope}, auth=pair).json()
+        claims = jwt.decode(answer["token"], options={"verify_signature": False})
+        assert (answer["scope"], claims["access"]) == ("", [])
+
+    @pytest.mark.parametrize("scope", ["repository:*:*", "repository(plugin):*:*"])
+    def test_rule_as_wide(self, nobody: httpx.Client, scope: str) -> None:
+        """A user whom a rule for `*` allows everything gets one token for it, as acr-cli asks."""
+        headers = bearer(nobody, ALICE.pair, scope)
+        for repository in ("team/app", "secret/app"):
+            path = f"/v2/{repository}/manifests/v1"
+            assert nobody.get(path, headers=headers).status_code == 200
+
+    def test_actions_of_a_repository(self, nobody: httpx.Client) -> None:
+        """All actions of one repository are those that the identity may perform there."""
+        for pair, name, expected in (
+            (None, "public/app", "repository:public/app:pull"),
+            (PULLER.pair, "team/app", "repository:team/app:pull,metadata_read"),
+            (PULLER.pair, "secret/app", ""),
+        ):
+            query = {"scope": f"repository:{name}:*"}
+            answer = nobody.get("/oauth2/token", params=query, auth=pair).json()
+            assert answer["scope"] == expected
 
 
 def test_secrets_are_not_logged(guarded: RunningRegistry, nobody: httpx.Client) -> None:

@@ -368,9 +368,11 @@ class TestGranting:
                 assert limit is None or limit.cover(action, name)
         for name, actions in grants.repositories.items():
             assert name == EVERY_REPOSITORY or name in NAMES
-            if name != EVERY_REPOSITORY:
-                for action in actions:
-                    assert policy.allows(identity, action, name)
+            for action in actions:
+                assert policy.allows(identity, action, name)
+                rules = (*found, *scope_map_rules(identity))
+                wide = [rule for rule in rules if rule.allows and rule.pattern == "*"]
+                assert name != EVERY_REPOSITORY or any(action in rule.actions for rule in wide)
         if grants.catalog:
             assert CATALOG_SCOPE in asked
             assert limit is None or limit.catalog

@@ -20,7 +20,7 @@ NOTHING: Actions = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Actions by repository; `*` means every repository that the policy allows."""
+    """Actions by repository; `*` means every repository."""
 
     repositories: dict[str, Actions] = field(default_factory=dict)
     catalog: bool = False
@@ -104,13 +104,14 @@ def grant(policy: Policy, caller: Caller, asked: Iterable[Scope]) -> Grants:
 
 
 def _allowed(policy: Policy, identity: Identity, scope: Scope) -> Actions:
-    if scope.name == EVERY_REPOSITORY:
-        return scope.actions
-    try:
-        name = RepositoryName.parse(scope.name)
-    except NameInvalid:
+    """Return the actions of a scope that the policy allows.
+
+    For every repository, those are the ones that rules for the pattern `*` allow: no narrower
+    pattern matches the text `*`. Narrower rules still decide about each request.
+    """
+    if not _names_repository(scope.name):
         return NOTHING
-    return frozenset(a for a in scope.actions if policy.allows(identity, a, name))
+    return frozenset(a for a in scope.actions if policy.allows(identity, a, scope.name))
 
 
 def _parts(entry: object) -> tuple[str, str, list[str]]:
