@@ -262,6 +262,31 @@ class TestSession:
             answer = client.request(method, location, params=params)
             assert_error(answer, 404, "BLOB_UPLOAD_UNKNOWN")
 
+    def test_finished_twice(self, client: httpx.Client, repository: str) -> None:
+        """A PUT whose answer was lost may be repeated, with its body; the session has ended."""
+        content = make_blob(100_000, repository)
+        location = open_upload(client, repository)
+        assert patch(client, location, content[:50_000]).status_code == 202
+        first = finish(client, location, content, content[50_000:])
+        for last in (content[50_000:], b""):
+            again = finish(client, location, content, last)
+            assert again.status_code == first.status_code == 201
+            for header in ("Location", "Docker-Content-Digest"):
+                assert again.headers[header] == first.headers[header]
+        streamed = client.put(
+            location, params={"digest": digest_of(content)}, content=iter([content])
+        )
+        assert streamed.status_code == 201
+        push_blob(client, repository, b"another")
+        assert_error(finish(client, location, b"another"), 404, "BLOB_UPLOAD_UNKNOWN")
+        for method in ("GET", "PATCH", "DELETE"):
+            assert_error(client.request(method, location), 404, "BLOB_UPLOAD_UNKNOWN")
+        push_blob(client, f"{repository}/other", content)
+        other = location.replace(repository, f"{repository}/other")
+        assert_error(finish(client, other, content), 404, "BLOB_UPLOAD_UNKNOWN")
+        assert client.delete(first.headers["Location"]).status_code == 202
+        assert_error(finish(client, location, content), 404, "BLOB_UPLOAD_UNKNOWN")
+
     @pytest.mark.one_home
     @pytest.mark.parametrize("upload", ["unknown", "0" * 32, "../../x", "0" * 500])
     def test_unknown(self, client: httpx.Client, repository: str, upload: str) -> None:

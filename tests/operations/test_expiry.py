@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from portside.operations.collect import expire_uploads
-from portside.spec.digests import Algorithm
+from portside.spec.digests import Algorithm, Digest
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.disk.layout import Layout
@@ -69,6 +69,21 @@ async def test_what_is_used_again_is_not_counted(blobs: DiskBlobs, metadata: Met
     await open_sessions(metadata, 3)
     assert await expire_uploads(metadata, blobs, 1) == 0
     assert len(await metadata.list_stale_uploads(LATE)) == 3
+
+
+async def test_finished_sessions_are_forgotten(blobs: DiskBlobs, metadata: Metadata) -> None:
+    """More of them than fit a page; they had ended before, and so they are not counted."""
+    opened = await open_sessions(metadata, STALE_PAGE + 1)
+    repository, digest = opened[0].repository, Digest.of(b"blob")
+    await asyncio.gather(
+        *(
+            metadata.commit_blob(repository, digest, 4, session=session, place=lambda: None)
+            for session in opened
+        )
+    )
+    assert await expire_uploads(metadata, blobs, LATE) == 0
+    for session in (opened[0], opened[-1]):
+        assert not await metadata.was_finished(repository, session.id, digest)
 
 
 async def test_leftovers(tmp_path: Path, blobs: DiskBlobs, metadata: Metadata) -> None:

@@ -228,6 +228,32 @@ class TestUploads:
                 with pytest.raises(BlobUnknown):
                     await metadata.get_blob_size(A, digest)
 
+    async def test_a_finished_session_is_remembered(
+        self, metadata: MetadataStore, clock: Clock
+    ) -> None:
+        """Its digest is known in its repository until it expires; for all else it has ended."""
+        session = self.session(clock)
+        await metadata.open_upload(session)
+        assert not await metadata.was_finished(A, session.id, BLOB)
+        clock.now += 10
+        await metadata.commit_blob(A, BLOB, 4, session=session, place=lambda: None)
+        assert await metadata.was_finished(A, session.id, BLOB)
+        assert not await metadata.was_finished(B, session.id, BLOB)
+        assert not await metadata.was_finished(A, session.id, Digest.of(b"other"))
+        for request in (
+            metadata.get_upload(A, session.id),
+            metadata.advance_upload(session.at(1), origin=0),
+            metadata.close_upload(session),
+        ):
+            with pytest.raises(BlobUploadUnknown):
+                await request
+        assert not await metadata.has_upload(session.id)
+        assert await metadata.list_stale_uploads(clock.now + 1) == []
+        await metadata.forget_finished_uploads(clock.now)
+        assert await metadata.was_finished(A, session.id, BLOB)
+        await metadata.forget_finished_uploads(clock.now + 1)
+        assert not await metadata.was_finished(A, session.id, BLOB)
+
     async def test_a_request_that_lost_its_hold_is_refused(
         self, metadata: MetadataStore, clock: Clock
     ) -> None:

@@ -427,7 +427,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.UPLOADS,
             "When an idle upload session expires",
-            "A week is usual among registries.",
+            "A week is usual among registries. For as long, a finished session is remembered for a"
+            " client that repeats its last request.",
             unit="seconds",
             ge=1,
             le=TEN_YEARS,

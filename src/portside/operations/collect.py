@@ -30,6 +30,7 @@ async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: 
             with suppress(UploadBusy, BlobUploadUnknown):
                 gone += await _expire(uploads, blobs, session, before)
         stale = await uploads.list_stale_uploads(before, stale[-1])
+    await uploads.forget_finished_uploads(before)
     for upload in await blobs.list_stale_uploads(before):
         with suppress(UploadBusy):
             gone += await _drop_orphaned(uploads, blobs, upload)

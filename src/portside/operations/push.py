@@ -14,6 +14,7 @@ from portside.spec.conditions import TagCondition
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobTooLarge,
+    BlobUploadUnknown,
     BodyIncomplete,
     BodyTimeout,
     DigestInvalid,
@@ -150,13 +151,20 @@ class Push:
     ) -> None:
         """Append the last chunk, if there is one, and commit the blob (end-6).
 
+        A client whose answer was lost may repeat its request: it is finished already.
+
         Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
         """
-        async with self._blobs.hold(upload) as staging:
-            session, received = await self._continue(repository, upload, staging, chunk)
-            size = session.offset + received
-            await self._commit(repository, digest, size, staging, session=session)
-            await self._discard(upload)
+        try:
+            async with self._blobs.hold(upload) as staging:
+                session, received = await self._continue(repository, upload, staging, chunk)
+                size = session.offset + received
+                await self._commit(repository, digest, size, staging, session=session)
+                await self._discard(upload)
+        except BlobUploadUnknown:
+            if not await self._metadata.was_finished(repository, upload, digest):
+                raise
+            await self._pass_over(chunk)
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Cancel a session (end-14); raises BlobUploadUnknown and UploadBusy."""
@@ -195,6 +203,14 @@ class Push:
             differ = f"{announced} bytes were announced, but {received} arrived"
             raise SizeInvalid(differ)
         return received
+
+    async def _pass_over(self, chunk: Chunk) -> None:
+        """Read a body whose bytes are in the registry already, so that the answer arrives."""
+        self._check_size(chunk.announced or 0)
+        received = 0
+        async for piece in chunk.body:
+            received += len(piece)
+            self._check_size(received)
 
     def _check_size(self, size: int) -> None:
         if self._max_blob_bytes and size > self._max_blob_bytes:

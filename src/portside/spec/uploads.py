@@ -3,7 +3,7 @@
 A session is opened by POST (end-4a). PATCH (end-5) and PUT (end-6) append bytes at its offset, the
 number of bytes that the registry holds durably. Whatever cuts a request off, the offset never falls
 behind what was acknowledged. A session ends when its blob is made (PUT), when it is cancelled
-(DELETE, end-14) or when it expires; it is unknown from then on.
+(DELETE, end-14) or when it expires; it is unknown from then on, but to a PUT that is repeated.
 """
 
 from __future__ import annotations

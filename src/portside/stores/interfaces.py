@@ -210,6 +210,16 @@ class UploadStore(Protocol):
         """Delete a session; raises BlobUploadUnknown if it has ended, UploadBusy if it moved."""
         ...
 
+    async def was_finished(
+        self, repository: RepositoryName, upload: UploadId, digest: Digest
+    ) -> bool:
+        """Whether a session of the repository was finished with a blob that is still there."""
+        ...
+
+    async def forget_finished_uploads(self, before: int) -> None:
+        """Forget with which blobs sessions were finished before a time (µs since 1970)."""
+        ...
+
     async def list_stale_uploads(
         self, before: int, after: UploadSession | None = None
     ) -> list[UploadSession]:

@@ -65,7 +65,7 @@ class Transaction(Queries, Protocol):
     async def commit_blob(
         self, repository: str, digest: Digest, size: int, session: UploadSession | None
     ) -> bool:
-        """Add a blob, its link and its repository, and end its upload session.
+        """Add a blob, its link and its repository, and finish its upload session.
 
         Return whether the blob may be new. Raises BlobUploadUnknown and UploadBusy.
         """

@@ -57,8 +57,13 @@ _REFERENCES = """
     WHERE f.manifest = $1
     ORDER BY f.kind, f.digest
 """
-_UPLOADS = "SELECT id, repository, received FROM uploads WHERE id > $1 ORDER BY id LIMIT $2"
-_UPLOAD = "SELECT id, repository, received FROM uploads WHERE id = $1"
+_UPLOADS = """
+    SELECT id, repository, received FROM uploads
+    WHERE id > $1 AND finished IS NULL
+    ORDER BY id
+    LIMIT $2
+"""
+_UPLOAD = "SELECT id, repository, received FROM uploads WHERE id = $1 AND finished IS NULL"
 
 
 class Inspection(Noun):

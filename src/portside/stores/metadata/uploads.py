@@ -1,11 +1,14 @@
-"""Upload sessions. Each write is one statement, and so a transaction of its own."""
+"""Upload sessions. Each write is one statement, and so a transaction of its own.
+
+The row of a session that was finished is kept until it expires, and is a session no more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from portside.spec.digests import Algorithm
+from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import RegistryError
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
@@ -17,16 +20,35 @@ STALE_PAGE = 1000
 
 _COLUMNS = "id, repository, algorithm, received, created, updated"
 _ADD = f"INSERT INTO uploads ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"  # noqa: S608  # put together of constants
-_GET = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND repository = $2"  # noqa: S608  # likewise
-_KNOWN = "SELECT 1 FROM uploads WHERE id = $1"
+_GET = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL"  # noqa: S608  # likewise
+_KNOWN = "SELECT 1 FROM uploads WHERE id = $1 AND finished IS NULL"
 _STALE = f"""
     SELECT {_COLUMNS} FROM uploads
-    WHERE updated < $1 AND (updated, id) > ($2, $3)
+    WHERE updated < $1 AND (updated, id) > ($2, $3) AND finished IS NULL
     ORDER BY updated, id
     LIMIT {STALE_PAGE}
 """  # noqa: S608  # likewise
-_ADVANCE = "UPDATE uploads SET received = $1, updated = $2 WHERE id = $3 AND received = $4"
-_DELETE = "DELETE FROM uploads WHERE id = $1 AND received = $2"
+_ADVANCE = """
+    UPDATE uploads SET received = $1, updated = $2
+    WHERE id = $3 AND received = $4 AND finished IS NULL
+"""
+_DELETE = "DELETE FROM uploads WHERE id = $1 AND received = $2 AND finished IS NULL"
+_FINISH = """
+    UPDATE uploads SET finished = $1, updated = $2
+    WHERE id = $3 AND received = $4 AND finished IS NULL
+"""
+_FINISHED_WITH = """
+    SELECT 1
+    FROM uploads u
+    JOIN repositories r ON r.name = u.repository
+    JOIN repository_blobs l ON l.repository = r.id AND l.digest = u.finished
+    WHERE u.id = $1 AND u.repository = $2 AND u.finished = $3
+"""
+_FORGET = f"""
+    DELETE FROM uploads WHERE id IN (
+        SELECT id FROM uploads WHERE updated < $1 AND finished IS NOT NULL LIMIT {STALE_PAGE}
+    )
+"""  # noqa: S608  # likewise
 
 
 class Uploads(Noun):
@@ -66,6 +88,18 @@ class Uploads(Noun):
         if await self._database.execute(_DELETE, str(session.id), session.offset) == 0:
             raise await upload_refusal(self._database, session.id)
 
+    async def was_finished(
+        self, repository: RepositoryName, upload: UploadId, digest: Digest
+    ) -> bool:
+        """Look for the row that the session left, and for the link."""
+        row = (str(upload), str(repository), str(digest))
+        return await self._database.find(_FINISHED_WITH, *row) is not None
+
+    async def forget_finished_uploads(self, before: int) -> None:
+        """Delete rows a page at a time, so that nobody waits for long."""
+        while await self._database.execute(_FORGET, before) == STALE_PAGE:
+            pass
+
     async def list_stale_uploads(
         self, before: int, after: UploadSession | None = None
     ) -> list[UploadSession]:
@@ -74,9 +108,10 @@ class Uploads(Noun):
         return [_session(row) for row in await self._database.find_all(_STALE, before, *start)]
 
 
-async def end_upload(transaction: Transaction, session: UploadSession) -> None:
-    """Delete a session within a transaction; raises BlobUploadUnknown and UploadBusy."""
-    if await transaction.execute(_DELETE, str(session.id), session.offset) == 0:
+async def finish_upload(transaction: Transaction, session: UploadSession, digest: Digest) -> None:
+    """Finish a session within a transaction; raises BlobUploadUnknown and UploadBusy."""
+    row = (str(digest), transaction.now, str(session.id), session.offset)
+    if await transaction.execute(_FINISH, *row) == 0:
         raise await upload_refusal(transaction, session.id)
 
 

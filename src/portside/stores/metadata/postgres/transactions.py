@@ -48,7 +48,11 @@ _REPOSITORY = """
     )
 """
 _COMMIT_BLOB = f"""
-    WITH ended AS (DELETE FROM uploads WHERE id = $5 AND received = $6 RETURNING id),
+    WITH ended AS (
+        UPDATE uploads SET finished = $2, updated = $3
+        WHERE id = $5 AND received = $6 AND finished IS NULL
+        RETURNING id
+    ),
     known AS (
         INSERT INTO blobs (digest, size, created) VALUES ($2, $4, $3) ON CONFLICT DO NOTHING
     ),

@@ -7,6 +7,7 @@ since 1970 (UTC).
 from __future__ import annotations
 
 from portside.stores.metadata.schema.tables import (
+    AddColumn,
     Column,
     PerEngine,
     Reference,
@@ -257,7 +258,13 @@ _REGISTRY: Step = (
     ),
 )
 
-STEPS = (_CONTENT, _ACCESS, _REGISTRY)
+_FINISHED_UPLOADS: Step = (
+    # The digest that the session was finished with: its row is kept for a client that repeats its
+    # last request, because the answer was lost.
+    AddColumn("uploads", Column("finished", Type.TEXT, null=True)),
+)
+
+STEPS = (_CONTENT, _ACCESS, _REGISTRY, _FINISHED_UPLOADS)
 
 TABLES = tables_after(STEPS)
 """The newest schema."""

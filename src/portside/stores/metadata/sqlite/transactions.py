@@ -13,7 +13,7 @@ from portside.stores.interfaces import Place, Undo
 from portside.stores.metadata.repositories import lock_or_add_repository
 from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.sqlite.statements import bound, insert, rewritten
-from portside.stores.metadata.uploads import end_upload
+from portside.stores.metadata.uploads import finish_upload
 
 _ADD_BLOB = "INSERT INTO blobs (digest, size, created) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 _LINK = """
@@ -64,9 +64,9 @@ class SqliteTransaction:
     async def commit_blob(
         self, repository: str, digest: Digest, size: int, session: UploadSession | None
     ) -> bool:
-        """Add the blob, its link and its repository, and end its session, one by one."""
+        """Add the blob, its link and its repository, and finish its session, one by one."""
         if session is not None:
-            await end_upload(self, session)
+            await finish_upload(self, session, digest)
         is_new = await self.execute(_ADD_BLOB, str(digest), size, self.now) > 0
         await self.link_blob(repository, digest)
         return is_new
