@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_network
 from typing import Any
 
@@ -67,6 +68,60 @@ class TestSource:
         scope = request("10.1.1.1", x_forwarded_for=f"{invented}, 198.51.100.7")
         assert BEHIND.client(scope) == "198.51.100.7"
 
+    @pytest.mark.parametrize(
+        ("client", "forwarded", "expected"),
+        [
+            ("192.0.2.1", "for=198.51.100.7", "192.0.2.1"),
+            ("10.1.1.1", "for=198.51.100.7", "198.51.100.7"),
+            ("10.1.1.1", "For=198.51.100.7;Proto=https", "198.51.100.7"),
+            ("10.1.1.1", 'for="198.51.100.7:4711"', "198.51.100.7"),
+            ("10.1.1.1", 'for="[2001:db8::1]"', "2001:db8::/64"),
+            ("10.1.1.1", 'by=_x ; for="[2001:db8::1]:4711"', "2001:db8::/64"),
+            ("10.1.1.1", "for=203.0.113.9, for=198.51.100.7", "198.51.100.7"),
+            ("10.1.1.1", "for=203.0.113.9,for=198.51.100.7, for=10.2.2.2", "198.51.100.7"),
+            ("10.1.1.1", 'for=198.51.100.7, for="[fd00::2]:80"', "198.51.100.7"),
+            ("10.1.1.1", 'for=203.0.113.9;by="a, b", for=198.51.100.7;x="\\""', "198.51.100.7"),
+            ("10.1.1.1", 'for="203.0.113.9, for=198.51.100.7', "198.51.100.7"),
+            ("10.1.1.1", 'for=203.0.113.9;by="x, for="[2001:db8::1]"', "2001:db8::/64"),
+            ("10.1.1.1", "for=198.51.100.7, for=unknown", "10.1.1.1"),
+            ("10.1.1.1", "for=198.51.100.7, for=_hidden", "10.1.1.1"),
+            ("10.1.1.1", "for=198.51.100.7, proto=https", "10.1.1.1"),
+            ("10.1.1.1", "for=198.51.100.7; nonsense", "10.1.1.1"),
+            ("10.1.1.1", "198.51.100.7", "10.1.1.1"),
+            ("10.1.1.1", "for=10.3.3.3, for=10.2.2.2", "10.1.1.1"),
+        ],
+    )
+    def test_forwarded(self, client: str, forwarded: str, expected: str) -> None:
+        """The same holds for the header of RFC 7239."""
+        assert BEHIND.client(request(client, forwarded=forwarded)) == expected
+
+    @given(st.text(st.characters(max_codepoint=255)))
+    @example('for="')
+    def test_invented_element(self, invented: str) -> None:
+        """No element that a client writes hides the one that a proxy appends."""
+        scope = request("10.1.1.1", forwarded=f"{invented}, for=198.51.100.7;proto=https")
+        assert BEHIND.client(scope) == "198.51.100.7"
+        assert BEHIND.base_url(scope) == "https://127.0.0.1:5000"
+
+    def test_both(self) -> None:
+        """Forwarded does not count beside X-Forwarded-For, whatever it says."""
+        scope = request(
+            "10.1.1.1",
+            forwarded="for=203.0.113.9;proto=https;host=evil.example",
+            x_forwarded_for="198.51.100.7",
+            host="registry.example",
+        )
+        assert BEHIND.client(scope) == "198.51.100.7"
+        assert BEHIND.base_url(scope) == "http://registry.example"
+
+    def test_many_elements(self) -> None:
+        """A header of any length is read in no time."""
+        for forwarded in ('a=",' * 16000, 'a=";,' * 13000, "for=10.1.1.1," * 5000, " \t" * 30000):
+            started = time.perf_counter()
+            BEHIND.base_url(request("10.1.1.1", forwarded=forwarded))
+            BEHIND.base_url(request("10.1.1.1", x_forwarded_for=forwarded))
+            assert time.perf_counter() - started < 1
+
     def test_several_headers(self) -> None:
         """Several headers are one list (RFC 9110, section 5.3)."""
         scope = request("10.1.1.1", x_forwarded_for="203.0.113.9")
@@ -108,6 +163,90 @@ class TestBaseUrl:
         """Whatever the name is, it cannot end the quotes of the challenge."""
         url = DIRECT.base_url(request(host=host))
         assert not set(url) & set('"\\ ,\r\n')
+
+    @pytest.mark.parametrize(
+        ("headers", "expected"),
+        [
+            ({"x_forwarded_proto": "https"}, "https://inner:5000"),
+            ({"x_forwarded_proto": "HTTPS"}, "https://inner:5000"),
+            ({"x_forwarded_host": "registry.example"}, "http://registry.example"),
+            ({"x_forwarded_host": "registry.example:8443"}, "http://registry.example:8443"),
+            ({"x_forwarded_host": "[2001:db8::1]:8443"}, "http://[2001:db8::1]:8443"),
+            (
+                {
+                    "x_forwarded_proto": "https",
+                    "x_forwarded_host": "a.b",
+                    "x_forwarded_port": "443",
+                },
+                "https://a.b",
+            ),
+            (
+                {
+                    "x_forwarded_proto": "https",
+                    "x_forwarded_host": "a.b",
+                    "x_forwarded_port": "8443",
+                },
+                "https://a.b:8443",
+            ),
+            (
+                {"x_forwarded_host": "[::1]", "x_forwarded_port": "8443"},
+                "http://[::1]:8443",
+            ),
+            (
+                {"x_forwarded_host": "a.b:1", "x_forwarded_port": "8443"},
+                "http://a.b:1",
+            ),
+            ({"x_forwarded_port": "8443"}, "http://inner:5000"),
+            # One proxy vouches for the last of a list; the rest may be the client's.
+            ({"x_forwarded_host": "evil.example, a.b"}, "http://a.b"),
+            ({"x_forwarded_proto": "http, https"}, "https://inner:5000"),
+            # Two proxies: the first received the client's request.
+            (
+                {"x_forwarded_for": "198.51.100.7, 10.2.2.2", "x_forwarded_proto": "https, http"},
+                "https://inner:5000",
+            ),
+            (
+                {"x_forwarded_for": "198.51.100.7, 10.2.2.2", "x_forwarded_proto": "https"},
+                "https://inner:5000",
+            ),
+            ({"forwarded": "proto=https;host=a.b"}, "https://a.b"),
+            ({"forwarded": 'for=192.0.2.9;host="a.b:8443";Proto="HTTPS"'}, "https://a.b:8443"),
+            ({"forwarded": 'host="[2001:db8::1]:8443"'}, "http://[2001:db8::1]:8443"),
+            ({"forwarded": "host=evil.example;proto=https, for=192.0.2.9"}, "http://inner:5000"),
+            (
+                {"forwarded": "host=a.b;proto=https, for=10.2.2.2;host=middle;proto=http"},
+                "https://a.b",
+            ),
+            ({"forwarded": "for=1.2.3.4, for=10.2.2.2;proto=https"}, "https://inner:5000"),
+        ],
+    )
+    def test_forwarded(self, headers: dict[str, str], expected: str) -> None:
+        """A trusted proxy says by which scheme and name the client called; nobody else does."""
+        assert BEHIND.base_url(request("10.1.1.1", host="inner:5000", **headers)) == expected
+        for addresses in (BEHIND, DIRECT):
+            url = addresses.base_url(request("192.0.2.1", host="inner:5000", **headers))
+            assert url == "http://inner:5000"
+        known = Addresses(public_url="https://known.example", proxies=PROXIES)
+        assert known.base_url(request("10.1.1.1", **headers)) == "https://known.example"
+
+    @pytest.mark.parametrize("proto", ["", "ftp", "https://", 'https"', "ht tp", "javascript"])
+    @pytest.mark.parametrize("host", ["", 'a",error="x', "a/b", "a@b", "a b", "a\r\nb", "a:123456"])
+    def test_hostile(self, proto: str, host: str) -> None:
+        """What is no scheme and no host is ignored, whoever sends it."""
+        given_by_x = {"x_forwarded_proto": proto, "x_forwarded_host": host}
+        escaped = host.replace('"', '\\"')
+        standard = {"forwarded": f'proto="{proto}";host="{escaped}"'}
+        for headers in (given_by_x, standard):
+            scope = request("10.1.1.1", host="inner:5000", **headers)
+            assert BEHIND.base_url(scope) == "http://inner:5000"
+
+    @given(*[st.text(st.characters(max_codepoint=255))] * 4)
+    def test_any_forwarding(self, proto: str, host: str, port: str, forwarded: str) -> None:
+        """Nothing that is forwarded can end the quotes of the challenge."""
+        named = {"x_forwarded_proto": proto, "x_forwarded_host": host, "x_forwarded_port": port}
+        for headers in (named, {"forwarded": forwarded}, {"forwarded": f'host="{host}"'}):
+            url = BEHIND.base_url(request("10.1.1.1", **headers))
+            assert not set(url) & set('"\\ ,\r\n')
 
     def test_two_hosts(self) -> None:
         """Two names are none."""

@@ -8,17 +8,22 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
+from portside.api.forwarding import Hop, read_hops
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # RFC 3986, section 3.2.2, as far as registries are named.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 
+_SCHEMES = frozenset({"http", "https"})
+
 
 class Addresses:
     """Finds the addresses of a request.
 
-    `proxies` are the networks whose X-Forwarded-For is trusted. `public_url` is how clients reach
-    the registry; if it is empty, the Host header of each request says so.
+    `proxies` are the networks whose forwarding headers are trusted. `public_url` is how clients
+    reach the registry; if it is empty, what the nearest proxies and the Host header of each request
+    say.
     """
 
     def __init__(self, *, public_url: str, proxies: Iterable[Network]) -> None:
@@ -30,15 +35,26 @@ class Addresses:
 
         An IPv6 address is returned as its /64 network, because one client usually has all of it.
         """
-        client = scope.get("client")
-        nearest: str = client[0] if client else ""
-        if not self._proxies or not self._is_proxy(nearest):
-            return _holder(nearest)
-        forwarded = _header(scope, b"x-forwarded-for").split(",")
-        for hop in reversed([_address(item) for item in forwarded if item.strip()]):
-            if not self._is_proxy(hop):
-                return _holder(hop)
-        return _holder(nearest)
+        hops = self._hops(scope)
+        farthest = hops[-1].address if hops else ""
+        if not _is_address(farthest) or self._is_proxy(farthest):
+            return _holder(_nearest(scope))
+        return _holder(farthest)
+
+    def _hops(self, scope: Scope) -> list[Hop]:
+        """Return the hops that trusted proxies vouch for, the nearest first.
+
+        A proxy vouches for the hop that it adds, and so for the address that it was called from; if
+        that is another trusted proxy, this one vouches for the hop before.
+        """
+        if not self._proxies or not self._is_proxy(_nearest(scope)):
+            return []
+        found = []
+        for hop in read_hops(scope):
+            found.append(hop)
+            if not self._is_proxy(hop.address):
+                break
+        return found
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -50,24 +66,33 @@ class Addresses:
         return any(parsed in network for network in self._proxies)
 
     def base_url(self, scope: Scope) -> str:
-        """Return the URL by which the client knows the registry, without a trailing slash."""
+        """Return the URL by which the client knows the registry, without a trailing slash.
+
+        The farthest trusted proxy that names a scheme or a host received the client's. A value that
+        is neither is ignored, so that nothing breaks out of the quotes of a challenge.
+        """
         if self._public_url:
             return self._public_url
-        host = _header(scope, b"host") or _authority(scope)
-        if _HOST.fullmatch(host) is None:
-            host = _authority(scope)
-        return f"{scope.get('scheme', 'http')}://{host}"
+        farthest_first = self._hops(scope)[::-1]
+        schemes = (hop.scheme for hop in farthest_first if hop.scheme in _SCHEMES)
+        scheme = next(schemes, scope.get("scheme", "http"))
+        forwarded = (hop.host for hop in farthest_first)
+        host = next(filter(_HOST.fullmatch, (*forwarded, _header(scope, b"host"))), "")
+        return f"{scheme}://{host or _authority(scope)}"
 
 
-# Some gateways write the port of the connection, which differs each time.
-_WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+):\d+|\[([0-9a-fA-F:.]+)\](?::\d+)?")
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _address(hop: str) -> str:
-    """Return the address of a hop without its port."""
-    stripped = hop.strip()
-    found = _WITH_PORT.fullmatch(stripped)
-    return (found.group(1) or found.group(2)) if found else stripped
+def _nearest(scope: Scope) -> str:
+    """Return the address that the connection comes from; empty for a socket of the file system."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _holder(address: str) -> str:

@@ -221,8 +221,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.NETWORK,
             "URL under which clients reach the registry",
-            "Example: `https://registry.example`. Set it behind a proxy that terminates TLS. Empty:"
-            " derived from the Host header.",
+            "Example: `https://registry.example`. Empty: derived from the Host header, and from"
+            " what the proxies in `trusted-proxies` forward.",
             unit="URL",
         ),
     ] = ""
@@ -230,8 +230,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         described(
             Group.NETWORK,
-            "Proxies whose X-Forwarded-For is trusted",
-            "An address or a network, such as `10.0.0.0/8`. Can be given several times.",
+            "Proxies whose X-Forwarded-For, -Proto, -Host and -Port, or Forwarded, are trusted",
+            "An address or a network, such as `10.0.0.0/8`. Can be given several times. Forwarded"
+            " is read only in requests without the others.",
             unit="address",
         ),
     ] = ()
