@@ -112,6 +112,7 @@ def test_read_only(source: Path, tmp_path: Path) -> None:
         assert client.get("/v2/library/app/manifests/v1").status_code == 200
         assert run_portside("read-only", "off", *where)[1].endswith("is not read-only.\n")
         assert put_manifest(client, "library/app", APP, "v2").status_code == 201
+        assert registry.log == ""
     there = configuration(tmp_path / "there.toml", data=tmp_path / "there")
     assert run_portside("copy-store", *where, "--to", str(there))[0] == 0
     assert "is a copy of another" in run_portside("read-only", "--config", str(there))[1]

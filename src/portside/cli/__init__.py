@@ -9,9 +9,14 @@ from typing import NoReturn
 
 from portside.cli.signals import exit_on_signal
 
+UMASK = 0o027
+"""Permissions that no file or directory of a registry has, whatever the umask says."""
+
 
 def main() -> NoReturn:
     """Run the command line."""
+    # Some containers start with a umask of 0: everybody could then write to what is created.
+    os.umask(os.umask(UMASK) | UMASK)
     if sys.argv[1:2] == ["serve"]:
         # Importing the rest takes half a second, during which the command may be interrupted.
         exit_on_signal()

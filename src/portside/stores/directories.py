@@ -6,6 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+MODE = 0o750
+"""Permissions of new directories: other users of this machine see nothing of a registry."""
+
 
 def sync_directory(directory: str | Path) -> None:
     """Make the entries of a directory durable; raises OSError."""
@@ -22,7 +25,8 @@ def create_directory(directory: Path) -> None:
     One that exists may have been created by a process that was killed before it could sync.
     """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    for path in (*reversed(missing), directory):
+        path.mkdir(MODE, exist_ok=True)
     for path in missing:
         sync_directory(path.parent)
     if not missing:

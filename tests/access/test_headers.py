@@ -1,0 +1,68 @@
+"""Headers on which clients and caches rely for tokens, challenges and refusals."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from access.test_secrecy import bearer
+from portside.api.errors import error_response
+from portside.spec import errors
+from portside.spec.dialects import Dialect
+from support.access import ALICE, PULLER
+
+FORM = {"grant_type": "password", "username": ALICE.name, "password": ALICE.password}
+
+
+class TestTokens:
+    """Answers of the token server."""
+
+    @pytest.mark.parametrize("path", ["/oauth2/token", "/token"])
+    def test_are_not_cached(self, nobody: httpx.Client, path: str) -> None:
+        """No cache may keep an answer that holds a token (RFC 6749, section 5.1)."""
+        for answer in (
+            nobody.get(path),
+            nobody.get(path, auth=ALICE.pair, params={"offline_token": "true"}),
+            nobody.post(path, data=FORM),
+            nobody.post(path, data=FORM | {"access_type": "offline"}),
+            nobody.post("/oauth2/exchange", data={"grant_type": "access_token"} | EXCHANGE),
+        ):
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["Cache-Control"] == "no-store"
+
+
+EXCHANGE = {"access_token": f"{ALICE.name}:{ALICE.password}"}
+
+
+class TestChallenges:
+    """What a 401 says about the token that was sent (RFC 6750, section 3.1)."""
+
+    @pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/team/app/manifests/v1"])
+    def test_invalid_token(self, nobody: httpx.Client, path: str) -> None:
+        """A token that is not valid is called so, and nothing else is."""
+        valid = bearer(nobody, PULLER.pair)["Authorization"]
+        for token in ("Bearer x", "Bearer a.b.c", f"{valid[:-8]}AAAAAAAA"):
+            answer = nobody.get(path, headers={"Authorization": token})
+            assert answer.status_code == 401
+            assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+        wrong = nobody.get(path, auth=(PULLER.name, "wrong"))
+        for answer in (nobody.get(path), wrong):
+            assert answer.status_code == 401
+            assert "error=" not in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "seconds"),
+    [
+        (errors.TooManyRequests(7), 429, "7"),
+        (errors.Unavailable(), 503, "1"),
+        (errors.NotReady(), 503, "1"),
+        (errors.ReadOnly(), 503, "10"),
+        (errors.UploadBusy(), 409, "1"),
+    ],
+)
+def test_when_to_try_again(error: errors.RegistryError, status: int, seconds: str) -> None:
+    """Every refusal that passes says when to come back (RFC 9110, section 10.2.3)."""
+    answer = error_response(error, endpoint=None, dialect=Dialect.OCI, allowed=(), is_head=False)
+    assert answer.status_code == status
+    assert (b"retry-after", seconds.encode()) in answer.raw_headers
