@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from access.test_secrecy import bearer
-from support.access import CHEAP, VICTIM
+from support.access import ALICE, CHEAP, VICTIM
 from support.commands import Commands
 from support.content import image
 from support.server import RunningRegistry, run_portside, running_registry
@@ -26,6 +26,29 @@ def statuses(url: str, path: str = "/v2/", **options: object) -> set[int]:
         with httpx.Client(base_url=url, verify=False) as client:  # noqa: S501  # plain HTTP
             found.add(client.request("GET", path, **options).status_code)  # type: ignore[arg-type]
     return found
+
+
+def offline(name: str, password: str) -> dict[str, str]:
+    """Return the form that asks for a token of an image and a refresh token."""
+    return {
+        "grant_type": "password",
+        "username": name,
+        "password": password,
+        "access_type": "offline",
+        "scope": "repository:team/app:pull",
+    }
+
+
+def test_docker_login(nobody: httpx.Client) -> None:
+    """`docker login` gets no refresh token, so that it stores the password, as others expect."""
+    query = {"service": "portside", "client_id": "docker", "account": ALICE.name}
+    for wish in ({}, {"offline_token": "true"}, {"offline_token": "1", "access_type": "offline"}):
+        answer = nobody.get("/oauth2/token", params=query | wish, auth=ALICE.pair)
+        assert answer.json()["token"]
+        assert "refresh_token" not in answer.json()
+    assert nobody.post("/oauth2/token", data=offline(*ALICE.pair)).json()["refresh_token"]
+    exchange = {"grant_type": "access_token", "access_token": ALICE.text}
+    assert nobody.post("/oauth2/exchange", data=exchange).json()["refresh_token"]
 
 
 class TestUser:
@@ -48,8 +71,7 @@ class TestUser:
         commands.add_user("bob", "bob's password")
         pair = ("bob", "bob's password")
         with connect(guarded.url) as client:
-            query = {"scope": "repository:team/app:pull", "offline_token": "true"}
-            given = client.get("/oauth2/token", params=query, auth=pair).json()
+            given = client.post("/oauth2/token", data=offline(*pair)).json()
             headers = {"Authorization": f"Bearer {given['token']}"}
             path = "/v2/team/app/manifests/v1"
             assert statuses(guarded.url, path, auth=pair) == {200}
@@ -188,7 +210,7 @@ class TestGuessing:
             running_registry(data, "--login-failures", "3", env=CHEAP) as registry,
             connect(registry.url) as client,
         ):
-            answer = client.get("/oauth2/token?offline_token=true", auth=("ann", "ann's"))
+            answer = client.post("/oauth2/token", data=offline("ann", "ann's"))
             zeros = "00000000-0000-0000-0000-000000000000"
             for _ in range(6):
                 assert client.get("/v2/", auth=(zeros, "junk")).status_code == 401

@@ -59,6 +59,7 @@ TERMS = AccessTerms(
     access_life=300,
     refresh_life=3600,
     credential_life=REMEMBERED,
+    login_refresh_tokens=False,
 )
 
 

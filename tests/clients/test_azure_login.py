@@ -53,11 +53,10 @@ class Azure:
         )
 
     def refresh_token(self, name: str, password: str) -> str:
-        """Ask for a refresh token, as `docker login` does."""
-        answer = httpx.get(
-            f"{self.url}/oauth2/token",
-            params={"service": "portside", "offline_token": "true"},
-            auth=(name, password),
+        """Ask for a refresh token, as `az acr login` does."""
+        answer = httpx.post(
+            f"{self.url}/oauth2/exchange",
+            data={"grant_type": "access_token", "access_token": f"{name}:{password}"},
             verify=ssl.create_default_context(cafile=self.certificate),
         )
         return str(answer.json()["refresh_token"])

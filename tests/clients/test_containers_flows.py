@@ -34,7 +34,8 @@ def by_scheme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ru
 
         def serve(scheme: str) -> RunningRegistry:
             data = tmp_path_factory.mktemp(scheme) / "data"
-            return stack.enter_context(guarded_registry(data, "--auth-scheme", scheme))
+            options = ("--auth-scheme", scheme, "--login-refresh-tokens")
+            return stack.enter_context(guarded_registry(data, *options))
 
         yield {scheme: serve(scheme) for scheme in ("bearer", "basic")}
 

@@ -285,9 +285,9 @@ def test_search_without_login(
 
 
 def refresh_token(registry: RunningRegistry, login: Login) -> str:
-    """Ask for a refresh token, as `docker login` and `az acr login` do."""
-    query = {"service": "portside", "offline_token": "true", "client_id": "docker"}
-    answer = httpx.get(f"{registry.url}/oauth2/token", params=query, auth=login.pair)
+    """Ask for a refresh token, as `az acr login` does."""
+    form = {"grant_type": "access_token", "access_token": login.text}
+    answer = httpx.post(f"{registry.url}/oauth2/exchange", data=form)
     return str(answer.json()["refresh_token"])
 
 

@@ -39,11 +39,16 @@ class TokenServer:
         self._gate = gate
 
     async def get_token(self, request: Request) -> Response:
-        """Issue an access token for Basic credentials, or an anonymous one ("token.md")."""
+        """Issue an access token for Basic credentials, or an anonymous one ("token.md").
+
+        `docker login` stores a refresh token in the place of the password, where clients that know
+        only passwords do not find it.
+        """
         snapshot = await self._open()
         fields = request.fields
         caller = await self._from_header(snapshot, request)
-        is_offline = fields.first("offline_token").lower() in ("true", "1")
+        is_asked = fields.first("offline_token").lower() in ("true", "1")
+        is_offline = is_asked and self._gate.control.terms.login_refresh_tokens
         return self._answer(snapshot, caller, fields, is_offline=is_offline)
 
     async def post_token(self, request: Request) -> Response:

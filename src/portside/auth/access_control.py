@@ -51,7 +51,8 @@ class AccessTerms:
     """How credentials are accepted, and for how many seconds.
 
     `required` enforces access control even if the store has no identities. `work` is the least
-    cost of the slow hash that a failed login takes.
+    cost of the slow hash that a failed login takes. `login_refresh_tokens` answers `docker login`
+    with a refresh token.
     """
 
     required: bool
@@ -60,6 +61,7 @@ class AccessTerms:
     access_life: int
     refresh_life: int
     credential_life: float
+    login_refresh_tokens: bool
 
 
 class Snapshot:
@@ -126,7 +128,7 @@ class AccessControl:
     ) -> None:
         self._store = store
         self._files = files
-        self._terms = terms
+        self.terms = terms
         self._limits = limits
         self.clock = clock
         self._elapsed = elapsed
@@ -155,12 +157,12 @@ class AccessControl:
         keys = await load_keys(self._store, self.clock())
         self._snapshot = Snapshot(
             version,
-            closed=self._terms.required or state.closed,
+            closed=self.terms.required or state.closed,
             policy=rules.policy,
             directory=Directory(self._store, rules.htpasswd, rules.groups, self.clock),
             keys=keys,
-            tokens=TokenFactory(keys, audience=self._terms.audience),
-            work=max(self._terms.work, rules.htpasswd.cost if rules.htpasswd else 0),
+            tokens=TokenFactory(keys, audience=self.terms.audience),
+            work=max(self.terms.work, rules.htpasswd.cost if rules.htpasswd else 0),
         )
         if rules.issuers != self._issuers:
             self._trusted = TrustedIssuers(rules.issuers, self._pool)
@@ -237,7 +239,7 @@ class AccessControl:
 
     def _memory(self, caller: Caller) -> float:
         """Return for how many seconds verified credentials are remembered, at most to their end."""
-        life = self._terms.credential_life
+        life = self.terms.credential_life
         if caller.expires is not None:
             life = min(life, caller.expires - self.clock() / 1e6)
         return life
@@ -299,7 +301,7 @@ class AccessControl:
         It does not outlive the credentials that it is made for.
         """
         now = self.clock() // 1_000_000
-        life = self._terms.access_life
+        life = self.terms.access_life
         if caller.expires is not None:
             life = max(1, min(life, caller.expires - now))
         return snapshot.tokens.access_token(caller.identity, grants, now=now, life=life), life
@@ -307,7 +309,7 @@ class AccessControl:
     def refresh_token(self, snapshot: Snapshot, caller: Caller) -> str:
         """Return a new refresh token; it does not outlive the credentials that it is made for."""
         now = self.clock() // 1_000_000
-        expires = now + self._terms.refresh_life
+        expires = now + self.terms.refresh_life
         if caller.expires is not None:
             expires = min(expires, caller.expires)
         return snapshot.tokens.refresh_token(

@@ -350,6 +350,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=TEN_YEARS,
         ),
     ] = 30 * 24 * 3600
+    login_refresh_tokens: Annotated[
+        bool,
+        described(
+            Group.LOGINS,
+            "Give `docker login` a refresh token",
+            "Docker then stores the refresh token instead of the password, as an identity token."
+            " Other clients that read Docker's file, the kubelet among them, cannot use it.",
+        ),
+    ] = False
     credential_life: Annotated[
         float,
         described(
