@@ -5,17 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Azurite, Microsoft's emulator of Azure Storage, is installed from npm; Node.js is installed from PyPI.
 AZURITE := 3.37.0
+HELM := v3.16.4
+COSIGN := v2.6.5
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help run install test check bench reference format clean
+.PHONY: help run install test go-clients check bench reference format clean
 
 help:
-	@echo "make run        serve on 127.0.0.1:5000, data in ./data"
-	@echo "make install    install $(BIN)/portside, nothing else"
-	@echo "make test       run every test, with real clients"
-	@echo "make check      lint, types, import directions"
-	@echo "make reference  write the tables of docs/reference/settings.md"
-	@echo "make bench      measure side by side with Debian's docker-registry"
+	@echo "make run         serve on 127.0.0.1:5000, data in ./data"
+	@echo "make install     install $(BIN)/portside, nothing else"
+	@echo "make test        run every test, with real clients"
+	@echo "make go-clients  build helm and cosign with Go, for their tests"
+	@echo "make check       lint, types, import directions"
+	@echo "make reference   write the tables of docs/reference/settings.md"
+	@echo "make bench       measure side by side with Debian's docker-registry"
 
 run: install
 	$(BIN)/portside serve
@@ -27,6 +30,15 @@ test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE)
 	scripts/need skopeo podman buildah docker.io:docker strace docker-registry nginx \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The tests of these clients are skipped until they are built, which takes minutes and needs Go.
+go-clients: $(BIN)/helm $(BIN)/cosign
+
+$(BIN)/helm:
+	GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
+
+$(BIN)/cosign:
+	GOBIN=$(CURDIR)/$(BIN) go install github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN)
 
 check: $(VENV)/.linted-with
 	$(BIN)/ruff check .
