@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,13 @@ def docker_config(run: Run, guarded: RunningRegistry, tmp_path: Path) -> Path:
     """Log in; returns the file with the credentials."""
     run("docker", "login", "--username", ALICE.name, "--password", ALICE.password, guarded.address)
     return tmp_path / "home" / ".docker" / "config.json"
+
+
+def test_login(docker_config: Path, guarded: RunningRegistry) -> None:
+    """What is stored can be used by everything that reads a name and a password from there."""
+    stored = json.loads(docker_config.read_text())["auths"][guarded.address]
+    assert set(stored) == {"auth"}
+    assert base64.b64decode(stored["auth"]).decode() == ALICE.text
 
 
 def test_wrong_password(run: Run, guarded: RunningRegistry) -> None:
