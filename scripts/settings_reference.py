@@ -57,6 +57,8 @@ def row_of(setting: Setting) -> str:
     """Return the row of a table about a setting."""
     no = f", `--no-{setting.option}`" if setting.is_flag else ""
     spellings = f"`--{setting.option}`{no}<br>`{setting.variable}`"
+    if setting.is_secret:
+        spellings += f"<br>`{setting.file_variable}`"
     cells = (spellings, default_of(setting), values_of(setting), meaning_of(setting))
     return f"| {' | '.join(cells)} |\n"
 

@@ -151,7 +151,7 @@ class TestInUse:
         path.write_text(f"bob:{HASHED}\n")
         assert hashes(rules) == {"bob": HASHED}
 
-    @pytest.mark.parametrize("text", [b"alice:{SHA}x\n", b"alice\n", b"\xff\xfe", None])
+    @pytest.mark.parametrize("text", [b"alice:{SHA}x\n", b"alice\n", b"\xff\xff", None])
     def test_at_the_start(self, tmp_path: Path, text: bytes | None) -> None:
         """A registry does not start with a file of which a line cannot be used."""
         path = tmp_path / "htpasswd"

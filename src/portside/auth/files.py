@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from portside.files import FileUnreadable, read_text
+
 log = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
@@ -51,11 +53,9 @@ class WatchedFile(Generic[Content]):
 
     def _read(self) -> Content:
         try:
-            with open(self.path, encoding="utf-8") as file:
-                text = file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not valid UTF-8"
-            raise FileInvalid(f"cannot read {self.path}: {reason}") from error
+            text = read_text(self.path)
+        except FileUnreadable as error:
+            raise FileInvalid(str(error)) from error
         return self._parse(text)
 
 

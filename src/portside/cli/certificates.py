@@ -47,7 +47,8 @@ def _read(path: str, what: str) -> bytes:
     except OSError as error:
         raise CertificateInvalid(f"cannot read the {what} {path}: {error.strerror}") from error
     if content.startswith(BYTE_ORDER_MARK):
-        raise CertificateInvalid(f"the {what} {path} is not PEM: it begins with a byte order mark")
+        marked = "begins with a byte order mark; save it without one"
+        raise CertificateInvalid(f"the {what} {path} is not PEM: it {marked}")
     return content
 
 

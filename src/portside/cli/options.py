@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from portside.config import Setting, SettingsInvalid, check_values, list_settings
+from portside.files import FileUnreadable, read_secret, read_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -17,6 +19,18 @@ OTHER_SPELLINGS = (
     "Each setting also has an environment variable, such as PORTSIDE_DATA for --data, and a key in"
     " the TOML file, such as data."
 )
+CLOUD_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "PGPASSWORD",
+)
+"""Variables that the clients of object stores and of PostgreSQL read."""
+
 WIDEST = 40
 """Columns that the names of options may take before their help starts on a line of its own."""
 
@@ -66,6 +80,15 @@ class SettingOption(click.Option):
         )
         self.setting = setting
 
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value in the environment, or in the file that it names for a secret.
+
+        Raises SettingsInvalid.
+        """
+        given = super().resolve_envvar_value(ctx)
+        file = os.environ.get(self.setting.file_variable) if self.setting.is_secret else None
+        return read_variable(self.setting.variable, file) if file else given
+
     def get_help_record(self, _: click.Context) -> tuple[str, str]:
         """Return the spelling and the summary, with the default unless it is off or empty."""
         setting = self.setting
@@ -96,6 +119,24 @@ def settings_options(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
+def read_variable(variable: str, file: str) -> str:
+    """Return the value that a file holds for a secret variable; raises SettingsInvalid."""
+    if os.environ.get(variable):
+        raise SettingsInvalid(f"{variable} and {variable}_FILE are both set; set only one of them")
+    try:
+        return read_secret(file)
+    except FileUnreadable as error:
+        raise SettingsInvalid(f"{variable}_FILE: {error}") from error
+
+
+def read_cloud_secrets() -> None:
+    """Set each secret variable of the clouds' tools whose file is named; raises SettingsInvalid."""
+    for variable in CLOUD_SECRETS:
+        if file := os.environ.get(f"{variable}_FILE"):
+            os.environ[variable] = read_variable(variable, file)
+            del os.environ[f"{variable}_FILE"]
+
+
 def _metavar(setting: Setting) -> str:
     """Return the choices, or what a value is."""
     if setting.choices:
@@ -113,12 +154,11 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 def read_file(path: Path) -> dict[str, Any]:
     """Read a TOML file; return its values by the names of settings. Raises SettingsInvalid."""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        unreadable = f"cannot read {path}: {error.strerror}"
-        raise SettingsInvalid(unreadable) from error
+        values = tomllib.loads(read_text(path))
+    except FileUnreadable as error:
+        raise SettingsInvalid(str(error)) from error
     except (ValueError, RecursionError) as error:
-        # Bytes that are not UTF-8 and numbers of 5000 digits raise ValueError, too.
+        # Numbers of 5000 digits raise ValueError, too.
         malformed = f"{path} is not valid TOML: {error}"
         raise SettingsInvalid(malformed) from error
     known = {setting.option: setting.name for setting in list_settings()}

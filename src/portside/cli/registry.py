@@ -10,7 +10,7 @@ from typing import Any
 
 from portside.auth.registrar import Registrar
 from portside.bootstrap import Stores, connected_stores, now
-from portside.cli.options import settings_options
+from portside.cli.options import read_cloud_secrets, settings_options
 from portside.config import Settings, make_settings
 from portside.spec.errors import Unavailable
 
@@ -18,8 +18,10 @@ from portside.spec.errors import Unavailable
 def read_settings(given: dict[str, Any]) -> Settings:
     """Return the settings that the options, the environment and the file give.
 
-    Raises SettingsInvalid.
+    The secrets that clients of other services look for in the environment are read from their files
+    as well. Raises SettingsInvalid.
     """
+    read_cloud_secrets()
     return make_settings({name: value for name, value in given.items() if value not in (None, ())})
 
 

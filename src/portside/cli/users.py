@@ -20,6 +20,7 @@ from portside.cli.registry import (
     registrar_command,
 )
 from portside.config import Settings
+from portside.files import read_first_line
 from portside.stores.access import IdentityKind, StoredIdentity
 
 LONGEST_LINE = 4096
@@ -202,8 +203,7 @@ def _password(name: str, *, stdin: bool, file: Path | None) -> str:
 def _first_line(file: Path | int, shown: str) -> str:
     try:
         with open(file, "rb", closefd=isinstance(file, Path)) as lines:
-            line = lines.readline(LONGEST_LINE)
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+            return read_first_line(lines, LONGEST_LINE)
     except OSError as error:
         raise RegistrarError(f"cannot read {shown}: {error.strerror}") from error
     except UnicodeDecodeError as error:

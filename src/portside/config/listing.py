@@ -16,7 +16,12 @@ from portside.config.addresses import (
     check_url,
     shortened,
 )
-from portside.config.settings import Group, Settings
+from portside.config.settings import SERVICE_NAME, Group, Settings
+
+PATTERNS = {
+    SERVICE_NAME: 'a name of 1 to 255 printable ASCII characters other than " and \\',
+}
+"""What each pattern accepts, in words."""
 
 
 class Setting(NamedTuple):
@@ -30,6 +35,7 @@ class Setting(NamedTuple):
     details: str
     unit: str
     off: str
+    is_secret: bool
     least: float | None
     above: float | None
     most: float | None
@@ -44,6 +50,11 @@ class Setting(NamedTuple):
     def variable(self) -> str:
         """The environment variable."""
         return f"PORTSIDE_{self.name.upper()}"
+
+    @property
+    def file_variable(self) -> str:
+        """The environment variable that names a file with the value, if it is a secret."""
+        return f"{self.variable}_FILE"
 
     @property
     def is_flag(self) -> bool:
@@ -90,7 +101,7 @@ class Setting(NamedTuple):
         if self.bounds:
             return f"a {'whole ' if self.type is int else ''}number {self.bounds}"
         if self.pattern is not None:
-            return f"a {self.unit} that matches {self.pattern}"
+            return PATTERNS[self.pattern]
         return f"a {'list of strings' if self.is_list else 'string'} ({self.unit})"
 
 

@@ -29,6 +29,10 @@ TEN_YEARS = 3650 * DAY
 LARGEST = 2**63 - 1
 """Bytes; the largest size that file systems and SQLite can count."""
 
+# RFC 9110, section 5.6.4: what a quoted string can contain without an escape, but for tabs and
+# bytes that are not ASCII. \Z and not $, which would accept a line feed at the end.
+SERVICE_NAME = r"\A[ !#-\[\]-~]{1,255}\Z"
+
 ROOM = 1 << 30
 """Bytes; the most memory that one request can be allowed to take."""
 
@@ -56,14 +60,27 @@ class Redirect(enum.StrEnum):
 
 
 def described(
-    group: Group, summary: str, details: str = "", *, unit: str = "", off: str = "", **bounds: Any
+    group: Group,
+    summary: str,
+    details: str = "",
+    *,
+    unit: str = "",
+    off: str = "",
+    secret: bool = False,
+    **bounds: Any,
 ) -> Meta:
     """Annotate a setting with all that a person needs to know about it.
 
     The summary is a phrase, details and `off` are sentences; `off` says how to turn the feature or
-    the limit off.
+    the limit off. A secret can be read from a file.
     """
-    extra = {"group": group, "details": details, "unit": unit, "off": off}
+    extra = {
+        "group": group,
+        "details": details,
+        "unit": unit,
+        "off": off,
+        "is_secret": secret,
+    }
     return Meta(description=summary, extra=extra, **bounds)
 
 
@@ -152,6 +169,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Holds all metadata. Example: `postgresql://user@host/name`. Keep the password in"
             " `PGPASSWORD` or `~/.pgpass`. Empty: an SQLite file in the data directory.",
             unit="URL",
+            secret=True,
         ),
     ] = ""
     database_connections: Annotated[
@@ -312,10 +330,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LOGINS,
             "Service name in challenges and tokens",
-            "The audience of the tokens that the registry issues: up to 255 letters, digits, and"
-            " `.`, `_`, `:` or `-`.",
+            "The audience of the tokens that the registry issues: 1 to 255 printable ASCII"
+            ' characters, spaces among them, but not `"` and `\\`.',
             unit="name",
-            pattern="^[A-Za-z0-9._:-]{1,255}$",
+            pattern=SERVICE_NAME,
         ),
     ] = "portside"
     token_realm: Annotated[

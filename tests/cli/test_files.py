@@ -1,0 +1,149 @@
+"""Files that people write, with the marks and the line ends of any system."""
+
+from __future__ import annotations
+
+import codecs
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.commands import FAST
+from support.server import run_portside, running_registry
+
+MARKED = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")]
+
+KEY = (
+    '{"kty": "EC", "crv": "P-256", "kid": "1",'
+    ' "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",'
+    ' "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}'
+)
+"""The first key of RFC 7517, appendix A.1."""
+
+
+def hash_of(password: str) -> str:
+    """Return an htpasswd line for alice."""
+    done = subprocess.run(
+        ["htpasswd", "-nbB", "-C", "4", "alice", password],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+class TestWindows:
+    """A byte order mark and CRLF, in every file that Portside reads as text."""
+
+    @pytest.mark.parametrize(("mark", "encoding"), MARKED)
+    def test_served(self, data: Path, tmp_path: Path, mark: bytes, encoding: str) -> None:
+        """The TOML file, the access file, the htpasswd file and the keys of an issuer."""
+
+        def write(name: str, *lines: str) -> Path:
+            path = tmp_path / name
+            path.write_bytes(mark + "".join(f"{line}\r\n" for line in lines).encode(encoding))
+            return path
+
+        keys = write("keys.json", "{", f'"keys": [{KEY}]', "}")
+        access = write(
+            "access.toml",
+            "[[access]]",
+            'identities = ["alice"]',
+            'repositories = ["*"]',
+            'actions = ["pull"]',
+            "[[issuer]]",
+            'name = "ci"',
+            'issuer = "https://ci.example"',
+            'audience = "registry"',
+            f'jwks-file = "{keys}"',
+            'identity = "{sub}"',
+        )
+        htpasswd = write("htpasswd", "# users", hash_of("secret"))
+        settings = write(
+            "portside.toml",
+            f'access = "{access}"',
+            f'htpasswd = "{htpasswd}"',
+            'service = "Registry of Team 7"',
+            'auth-scheme = "basic"',
+            "workers = 1",
+        )
+        with running_registry(data, "--config", str(settings)) as registry:
+            refused = httpx.get(f"{registry.url}/v2/", auth=("alice", "wrong"))
+            assert refused.status_code == 401
+            assert 'realm="Registry of Team 7"' in refused.headers["WWW-Authenticate"]
+            assert httpx.get(f"{registry.url}/v2/", auth=("alice", "secret")).status_code == 200
+
+    @pytest.mark.parametrize(("mark", "encoding"), MARKED)
+    def test_passwords(self, data: Path, tmp_path: Path, mark: bytes, encoding: str) -> None:
+        """The file of a password."""
+        path = tmp_path / "password"
+        path.write_bytes(mark + "correct horse\r\nsecond line\r\n".encode(encoding))
+        directory = ("--data", str(data))
+        options = (*directory, "--password-file", str(path))
+        assert run_portside("user", "add", "alice", *options, env=FAST)[0] == 0
+        with running_registry(data, "--auth-scheme", "basic", "--workers", "1") as registry:
+            answer = httpx.get(f"{registry.url}/v2/", auth=("alice", "correct horse"))
+            assert answer.status_code == 200
+
+
+class TestSecrets:
+    """Secrets in files that variables name."""
+
+    URL = "postgresql://portside:hunter2@127.0.0.1:1/portside"
+
+    def refused(self, env: dict[str, str]) -> str:
+        """Return the one line of a command that fails, which does not show the secret."""
+        code, printed, errors = run_portside("user", "list", env=env)
+        assert (code, printed) == (1, ""), errors
+        assert "hunter2" not in errors
+        assert len(errors.splitlines()) == 1, errors
+        return errors
+
+    def test_database(self, tmp_path: Path) -> None:
+        """The URL of the database is used, without one newline at its end."""
+        path = tmp_path / "database"
+        for end in (b"", b"\n", b"\r\n"):
+            path.write_bytes(codecs.BOM_UTF8 + self.URL.encode() + end)
+            assert "127.0.0.1" in self.refused({"PORTSIDE_DATABASE_FILE": str(path)})
+
+    def test_storage(self, tmp_path: Path) -> None:
+        """A key of an object store is given to the client of the store."""
+        path = tmp_path / "key"
+        path.write_text("hunter2\n")
+        code, _, errors = run_portside(
+            "check",
+            "--data",
+            str(tmp_path),
+            "--storage",
+            "az://container",
+            env={
+                "AZURE_STORAGE_ACCOUNT_NAME": "account",
+                "AZURE_STORAGE_ACCOUNT_KEY_FILE": str(path),
+            },
+        )
+        # obstore refuses a key that is not Base64: so it has seen this one.
+        assert code == 1
+        assert "key" in errors.lower(), errors
+        assert "hunter2" not in errors
+
+    @pytest.mark.parametrize("variable", ["PORTSIDE_DATABASE", "AWS_SECRET_ACCESS_KEY"])
+    def test_mistakes(self, tmp_path: Path, variable: str) -> None:
+        """Both variables, and a file that is missing, are named."""
+        path = tmp_path / "secret"
+        file = f"{variable}_FILE"
+        message = self.refused({file: str(path)})
+        assert f"{file}: cannot read {path}: No such file or directory" in message
+        path.write_text(self.URL)
+        message = self.refused({file: str(path), variable: self.URL})
+        assert f"{variable} and {file} are both set" in message
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "é", "", "a\n", "a" * 256])
+def test_service(data: Path, name: str) -> None:
+    """A service name that would not fit in a quoted string is refused, with what is allowed."""
+    code, _, errors = run_portside("serve", "--data", str(data), "--service", name)
+    assert code in (1, 2)
+    assert 'service must be a name of 1 to 255 printable ASCII characters other than " and \\' in (
+        errors
+    )
