@@ -257,6 +257,97 @@ class TestPush:
         assert client.get(f"/v2/{repository}/manifests/v1").status_code == 404
 
     @pytest.mark.one_home
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"manifests": []}, "read as an image (layers) and an index (manifests)"),
+            ({"manifests": [{}]}, "can be read as"),
+            ({"Manifests": []}, "'Manifests' must be spelled 'manifests'"),
+            ({"\u017fubject": {}}, "must be spelled 'subject'"),
+            ({"fsLayers": []}, "can be read as"),
+            ({"blobs": []}, "can be read as"),
+            ({"schemaVersion": 1}, "schemaVersion must be 2, not 1"),
+            ({"schemaVersion": "2"}, "at `$.schemaVersion`"),
+            ({"config": None}, "requires the field config"),
+            ({"layers": [{"digest": digest_of(b"x"), "size": 1}]}, "at `$.layers[0]`"),
+            ({"layers": [{"mediaType": "a/b", "digest": digest_of(b"x")}]}, "field `size`"),
+            ({"layers": [descriptor(b"x", "html")]}, "invalid media type 'html'"),
+            ({"layers": [{**descriptor(b"x", "a/b"), "Digest": 1}]}, "must be spelled 'digest'"),
+            ({"layers": {}}, "wrong shape: Expected `array"),
+        ],
+    )
+    def test_ambiguous(
+        self, client: httpx.Client, repository: str, changes: dict[str, Any], said: str
+    ) -> None:
+        """What can be read as two things is refused; the error says what and where."""
+        document = {**json.loads(image(repository).manifest), **changes}
+        content = Content(json.dumps(document).encode(), OCI_MANIFEST)
+        answer = put_manifest(client, repository, content, "v1")
+        assert said in assert_error(answer, 400, "MANIFEST_INVALID")
+
+    @pytest.mark.one_home
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            b"{}",
+            b'{"schemaVersion": 2}',
+            b'{"schemaVersion": 2, "manifests": []}',
+            b'{"schemaVersion": 2, "schemaVersion": 2, "config": {}, "layers": []}',
+            b'{"schemaVersion": 2, "layers": [], "x": {"a": 1, "a": 2}}',
+        ],
+    )
+    def test_not_an_image(self, client: httpx.Client, repository: str, payload: bytes) -> None:
+        """An image has its required fields, each once."""
+        answer = put_manifest(client, repository, Content(payload, OCI_MANIFEST), "v1")
+        detail = assert_error(answer, 400, "MANIFEST_INVALID")
+        assert "not a valid JSON object" not in detail
+
+    @pytest.mark.one_home
+    @pytest.mark.parametrize(
+        "media_type",
+        [
+            "text/html",
+            "image/svg+xml",
+            "text/x+json",
+            "application/xhtml+xml",
+            "application",
+            "*/*",
+        ],
+    )
+    def test_types_of_web_pages(
+        self, client: httpx.Client, repository: str, media_type: str
+    ) -> None:
+        """A manifest is of a type of JSON documents, by its header or by its field."""
+        path = f"/v2/{repository}/manifests/v1"
+        typed = {"Content-Type": media_type}
+        for body, headers in ((b"{}", typed), (json.dumps({"mediaType": media_type}), {})):
+            answer = client.put(path, content=body, headers=headers)
+            assert_error(answer, 400, "MANIFEST_INVALID")
+        assert client.get(path).status_code == 404
+
+    @pytest.mark.one_home
+    @pytest.mark.parametrize(
+        ("media_type", "payload"),
+        [
+            ("application/vnd.custom+json", b'{"config": 1, "blobs": 2, "Layers": 3}'),
+            ("application/json", b"{}"),
+            ("APPLICATION/JSON; charset=utf-8", b"{}"),
+            ("application/vnd.oci.artifact.manifest.v1+json", b"{}"),
+            (OCI_INDEX, b'{"schemaVersion": 2, "manifests": null}'),
+            (
+                "application/vnd.docker.distribution.manifest.v1+prettyjws",
+                b'{"schemaVersion": 1, "fsLayers": []}',
+            ),
+        ],
+    )
+    def test_liberal(
+        self, client: httpx.Client, repository: str, media_type: str, payload: bytes
+    ) -> None:
+        """Types that the registry does not read may have any fields."""
+        answer = put_manifest(client, repository, Content(payload, media_type), "v1")
+        assert answer.status_code == 201, answer.text
+
+    @pytest.mark.one_home
     def test_two_types(self, client: httpx.Client, repository: str) -> None:
         """The header and the field that name the type have to agree; parameters do not count."""
         content = image(repository)
@@ -277,14 +368,14 @@ class TestPush:
         path = f"/v2/{repository}/manifests/v1"
         assert client.put(path, content=typed.manifest).status_code == 201
         assert client.get(path).headers["Content-Type"] == OCI_INDEX
-        assert client.put(path, content=b'{"manifests": []}').status_code == 201
+        assert client.put(path, content=b'{"schemaVersion": 2, "manifests": []}').status_code == 201
         assert client.get(path).headers["Content-Type"] == OCI_INDEX
 
     @pytest.mark.one_home
     def test_size(self, client: httpx.Client, repository: str) -> None:
         """Four MiB are accepted, one byte more is not, announced or not."""
         limit = 4 * 1024 * 1024
-        frame = b'{"manifests":[],"annotations":{"a":"%b"}}'
+        frame = b'{"schemaVersion":2,"manifests":[],"annotations":{"a":"%b"}}'
         largest = frame % (b"x" * (limit - len(frame) + 2))
         assert len(largest) == limit
         path = f"/v2/{repository}/manifests/v1"

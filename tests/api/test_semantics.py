@@ -87,6 +87,33 @@ class TestConditions:
         assert_error(answer, 412, "PRECONDITION_FAILED")
 
 
+class TestBrowsers:
+    """Content comes from whoever may push; no browser may take it for a page."""
+
+    def test_every_body(self, client: httpx.Client, repository: str) -> None:
+        """Its type is as declared, and nothing in it runs, loads or is framed."""
+        content = image(repository)
+        push(client, repository, content, "v1")
+        blob = f"blobs/{digest_of(content.blobs[1])}"
+        for path, ranges, status in (
+            ("manifests/v1", "", 200),
+            ("manifests/absent", "", 404),
+            (blob, "", 200),
+            (blob, "bytes=0-1", 206),
+            (blob, "bytes=0-1,5-6", 206),
+            (blob, "bytes=999-", 416),
+            (f"referrers/{content.digest}", "", 200),
+            ("tags/list", "", 200),
+        ):
+            headers = {"Range": ranges} if ranges else {}
+            for method in ("GET", "HEAD"):
+                answer = client.request(method, f"/v2/{repository}/{path}", headers=headers)
+                assert answer.status_code == status or method == "HEAD"
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                policy = answer.headers["Content-Security-Policy"]
+                assert policy == "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
 class TestTypes:
     """The type of a manifest says what is read of it."""
 
@@ -143,9 +170,9 @@ class TestTypes:
 
     def test_fields_of_other_types(self, client: httpx.Client, repository: str) -> None:
         """A field that means something elsewhere is an unknown one here."""
-        odd: dict[str, Any] = {"blobs": "x", "manifests": [{"digest": "?"}], "fsLayers": 1}
+        odd: dict[str, Any] = {"history": "x", "signatures": [{"digest": "?"}], "manifests": None}
         push(client, repository, image(repository, **odd), "image")
-        push(client, repository, index(image("child"), layers="x", config=[]), "index")
+        push(client, repository, index(image("child"), history=1, config=None), "index")
 
     def test_not_utf_8(self, client: httpx.Client, repository: str) -> None:
         """JSON is UTF-8, in unknown fields as well."""

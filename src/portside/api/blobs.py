@@ -11,6 +11,8 @@ from starlette.responses import Response
 from portside.api.requests import Request
 from portside.api.responses import (
     API_VERSION,
+    AS_DECLARED,
+    FORBID_ALL,
     Headers,
     PreparedResponse,
     StreamResponse,
@@ -82,6 +84,8 @@ def _fields(digest: Digest, size: int | None = None, content_type: bytes = _OCTE
     written = digest.encode("ascii")
     fields = [
         API_VERSION,
+        AS_DECLARED,
+        FORBID_ALL,
         (b"docker-content-digest", written),
         (b"etag", b'"%b"' % written),
         _FOREVER,

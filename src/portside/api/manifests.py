@@ -5,7 +5,14 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from portside.api.requests import Request
-from portside.api.responses import API_VERSION, PreparedResponse, manifest_location, no_content
+from portside.api.responses import (
+    API_VERSION,
+    AS_DECLARED,
+    FORBID_ALL,
+    PreparedResponse,
+    manifest_location,
+    no_content,
+)
 
 
 async def get_manifest(request: Request) -> Response:
@@ -16,13 +23,15 @@ async def get_manifest(request: Request) -> Response:
     digest = manifest.digest.encode("ascii")
     fields = [
         API_VERSION,
+        AS_DECLARED,
+        FORBID_ALL,
         (b"content-type", manifest.media_type.encode("latin-1", "replace")),
         (b"content-length", b"%d" % len(manifest.payload)),
         (b"docker-content-digest", digest),
         (b"etag", b'"%b"' % digest),
     ]
     if request.is_not_modified(manifest.digest):
-        return PreparedResponse(304, fields[:1] + fields[3:])
+        return PreparedResponse(304, fields[:3] + fields[5:])
     return PreparedResponse(request.status, fields, manifest.payload)
 
 

@@ -22,10 +22,17 @@ Headers = list[tuple[bytes, bytes]]
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 """Sent with every response: old clients do not take a server without it for a registry."""
 
+AS_DECLARED = (b"x-content-type-options", b"nosniff")
+FORBID_ALL = (
+    b"content-security-policy",
+    b"default-src 'none'; frame-ancestors 'none'; sandbox",
+)
+"""Content comes from whoever may push: no browser may guess its type, run it or frame it."""
+
 
 def headers(**fields: str | None) -> Headers:
     """Return header fields; underscores become hyphens, and fields of None are left out."""
-    written = [API_VERSION]
+    written = [API_VERSION, AS_DECLARED, FORBID_ALL]
     for name, value in fields.items():
         if value is not None:
             written.append((name.replace("_", "-").encode("ascii"), value.encode("latin-1")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -13,11 +14,14 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import DigestInvalid, ManifestInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 MAX_REFERENCES = 10_000
 """Digests that one manifest may refer to; images have about ten, the largest indexes hundreds."""
+
+MAX_OBJECTS = 100_000
+"""Opening braces in one manifest: ten for each digest that it may refer to."""
 
 
 class ReferenceKind(enum.StrEnum):
@@ -66,9 +70,9 @@ class Manifest(msgspec.Struct, frozen=True):
 class _Descriptor(msgspec.Struct, rename="camel"):
     """A descriptor of the image-spec, as far as the registry reads it."""
 
+    media_type: str
     digest: str
-    media_type: str = ""
-    size: Annotated[int, Meta(ge=0)] = 0
+    size: Annotated[int, Meta(ge=0)]
     urls: list[str] | None = None
 
 
@@ -79,6 +83,7 @@ class _FsLayer(msgspec.Struct, rename="camel"):
 class _Document(msgspec.Struct, rename="camel"):
     """The union of the fields of all manifest kinds that the registry understands."""
 
+    schema_version: int | None = None
     artifact_type: str | None = None
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
@@ -94,18 +99,41 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _IMAGES = {media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST}
 
+_INDEXES = {media_types.OCI_INDEX, media_types.DOCKER_LIST}
+_SCHEMA_1 = {media_types.DOCKER_SCHEMA_1, media_types.DOCKER_SCHEMA_1_SIGNED}
+_ARTIFACTS = {media_types.ORAS_ARTIFACT, media_types.OCI_ARTIFACT}
+
 _OF_ALL = {"artifactType", "subject", "annotations"}
 _FIELDS: dict[str, set[str]] = {
-    media_types.OCI_MANIFEST: {"config", "layers", *_OF_ALL},
-    media_types.DOCKER_MANIFEST: {"config", "layers", *_OF_ALL},
-    media_types.OCI_INDEX: {"manifests", *_OF_ALL},
-    media_types.DOCKER_LIST: {"manifests", *_OF_ALL},
-    media_types.DOCKER_SCHEMA_1: {"fsLayers"},
-    media_types.DOCKER_SCHEMA_1_SIGNED: {"fsLayers"},
-    media_types.ORAS_ARTIFACT: {"blobs", *_OF_ALL},
-    media_types.OCI_ARTIFACT: {"blobs", *_OF_ALL},
+    **{media_type: {"schemaVersion", "config", "layers", *_OF_ALL} for media_type in _IMAGES},
+    **{media_type: {"schemaVersion", "manifests", *_OF_ALL} for media_type in _INDEXES},
+    **{media_type: {"schemaVersion", "fsLayers"} for media_type in _SCHEMA_1},
+    **{media_type: {"blobs", *_OF_ALL} for media_type in _ARTIFACTS},
 }
 """What is read of each type. Other fields may be there, and mean nothing ("Extensibility")."""
+
+_REQUIRED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_IMAGES, ("schemaVersion", "config", "layers")),
+    **dict.fromkeys(_INDEXES, ("schemaVersion", "manifests")),
+    **dict.fromkeys(_SCHEMA_1, ("schemaVersion", "fsLayers")),
+}
+
+_KIND_OF = {
+    "config": "an image",
+    "layers": "an image",
+    "manifests": "an index",
+    "fsLayers": "an image of schema 1",
+    "blobs": "an artifact",
+}
+"""The kind of manifest that each field makes."""
+
+_DECISIVE = {"layers", "manifests", "fsLayers"}
+"""Fields that make a kind in a document of any type; the others are words of many documents."""
+
+_BY_FOLDED = {
+    name.casefold(): name for name in ("mediaType", "schemaVersion", *_KIND_OF, *sorted(_OF_ALL))
+}
+_OF_DESCRIPTORS = {name.casefold(): name for name in ("mediaType", "digest", "size", "urls")}
 
 
 def parse_manifest(
@@ -128,12 +156,16 @@ def parse_manifest(
         fields = _decode_object(payload)
         embedded = _media_type_field(fields)
         media_type = media_types.canonical(declared or embedded or _guess(fields))
+        _check_type(media_type)
+        _check_names(payload, media_type)
+        _check_kind(fields, media_type)
         document = _read(fields, _FIELDS.get(media_type, set()))
+        _check_required(fields, document, media_type)
+    except msgspec.ValidationError as error:
+        raise ManifestInvalid(f"the manifest has the wrong shape: {error}") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         unreadable = f"the payload is not a valid JSON object: {error}"
         raise ManifestInvalid(unreadable) from error
-    if not media_types.is_media_type(media_type):
-        raise ManifestInvalid(f"invalid media type {media_type[:140]!r}")
     if embedded and declared and embedded.lower() != declared.lower():
         differ = (
             f"the Content-Type header says {declared!r} and the field mediaType says {embedded!r};"
@@ -149,6 +181,94 @@ def parse_manifest(
         artifact_type=_artifact_type(media_type, document),
         annotations=document.annotations or {},
     )
+
+
+def _check_type(media_type: str) -> None:
+    """Raise ManifestInvalid unless the type is one of JSON documents, which no browser runs."""
+    if not media_types.is_media_type(media_type):
+        raise ManifestInvalid(f"invalid media type {media_type[:140]!r}")
+    if not media_types.is_manifest_type(media_type):
+        other = (
+            f"the media type {media_type[:140]!r} is not one of manifests: expected"
+            " application/json or application/*+json"
+        )
+        raise ManifestInvalid(other)
+
+
+def _check_names(payload: bytes, media_type: str) -> None:
+    """Raise ManifestInvalid if two readers could take different fields for the same one.
+
+    JSON leaves open which of two equal names counts (RFC 8259, section 4), and Go's decoder takes
+    `Layers` for `layers`.
+    """
+    objects = payload.count(b"{")
+    if objects > MAX_OBJECTS:
+        many = f"it has {objects} opening braces; at most {MAX_OBJECTS} are accepted"
+        raise ManifestInvalid(many)
+    document = json.loads(payload, object_pairs_hook=_unique, parse_int=str, parse_float=str)
+    if media_type not in _FIELDS:
+        return
+    _check_spelling(document, _BY_FOLDED, "")
+    for field in _KIND_OF.keys() | {"subject"}:
+        value = document.get(field)
+        for descriptor in value if isinstance(value, list) else [value]:
+            if isinstance(descriptor, dict):
+                _check_spelling(descriptor, _OF_DESCRIPTORS, f" in {field}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ManifestInvalid(f"the field {twice[:80]!r} is there twice in one object")
+    return found
+
+
+def _check_spelling(names: Iterable[str], by_folded: dict[str, str], where: str) -> None:
+    for name in names:
+        meant = by_folded.get(name.casefold(), name)
+        if name != meant:
+            raise ManifestInvalid(f"the field {name!r}{where} must be spelled {meant!r}")
+
+
+def _check_kind(fields: dict[str, msgspec.Raw], media_type: str) -> None:
+    """Raise ManifestInvalid if the manifest can be read as two kinds (CVE-2021-41190)."""
+    telling = _KIND_OF if media_type in _FIELDS else _DECISIVE
+    found = [name for name in _KIND_OF if name in telling and _is_given(fields, name)]
+    kinds = {_KIND_OF[name]: name for name in found}
+    if len(kinds) > 1:
+        read = " and ".join(f"{kind} ({name})" for kind, name in kinds.items())
+        raise ManifestInvalid(f"it can be read as {read}; a manifest has the fields of one kind")
+
+
+def _is_given(fields: dict[str, msgspec.Raw], name: str) -> bool:
+    return name in fields and bytes(fields[name]).strip() != b"null"
+
+
+def _check_required(fields: dict[str, msgspec.Raw], document: _Document, media_type: str) -> None:
+    """Raise ManifestInvalid if a required field is missing; a list may be null, as Go writes it."""
+    required = _REQUIRED.get(media_type, ())
+    missing = [name for name in required if name not in fields]
+    if "config" in required and document.config is None and "config" not in missing:
+        missing.append("config")
+    if missing:
+        raise ManifestInvalid(f"{media_type} requires the field {' and '.join(missing)}")
+    version = 1 if media_type in _SCHEMA_1 else 2
+    if required and document.schema_version != version:
+        raise ManifestInvalid(f"schemaVersion must be {version}, not {document.schema_version}")
+    for descriptor in _descriptors(document):
+        if not media_types.is_media_type(descriptor.media_type):
+            shown = descriptor.media_type[:140]
+            raise ManifestInvalid(f"invalid media type {shown!r} of {descriptor.digest[:140]}")
+
+
+def _descriptors(document: _Document) -> Iterator[_Descriptor]:
+    for single in (document.config, document.subject):
+        if single is not None:
+            yield single
+    for several in (document.layers, document.blobs, document.manifests):
+        yield from several or ()
 
 
 def _read(fields: dict[str, msgspec.Raw], wanted: set[str]) -> _Document:

@@ -50,6 +50,14 @@ def is_media_type(text: str) -> bool:
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
+def is_manifest_type(media_type: str) -> bool:
+    """Whether manifests may have this type: those that are known, and other types of JSON."""
+    lowered = media_type.lower()
+    return lowered in _KNOWN or (
+        lowered.startswith("application/") and (lowered == JSON or lowered.endswith("+json"))
+    )
+
+
 def essence(content_type: str) -> str:
     """Strip the parameters of a Content-Type ("type/subtype;q=1" is "type/subtype")."""
     return content_type.partition(";")[0].strip()
