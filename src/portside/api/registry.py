@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portside.api.auth import Gate
+from portside.api.body_memory import BodyMemory
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
 from portside.operations.mount import Mount
@@ -28,6 +29,9 @@ class Limits:
     max_ranges: int
     page_limit: int
     body_timeout: float
+    manifest_timeout: float
+    max_form_bytes: int
+    form_timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,8 @@ class Registry:
     discover: Discover
     readiness: Readiness
     limits: Limits
+    body_memory: BodyMemory
+    form_memory: BodyMemory
     dialect: Dialect
     gate: Gate | None
 

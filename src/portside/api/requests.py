@@ -11,6 +11,7 @@ from starlette.types import Receive
 from starlette.types import Scope as AsgiScope
 
 from portside.api.auth import Permit
+from portside.api.body_memory import BodyMemory, Taken
 from portside.api.queries import Fields, FieldsExceeded
 from portside.api.registry import Limits, Registry
 from portside.operations.push import Chunk
@@ -23,6 +24,7 @@ from portside.spec.errors import (
     BodyTimeout,
     ContentEncodingUnsupported,
     DigestInvalid,
+    FormTooLarge,
     HeadersTooLarge,
     HostInvalid,
     ManifestTooLarge,
@@ -129,17 +131,27 @@ class Body:
             if self._is_read:
                 return
 
-    async def read(self, limit: int, patience: float, too_large: RegistryError) -> bytes:
-        """Return the whole body.
+    async def read(
+        self, limit: int, patience: float, too_large: RegistryError, memory: BodyMemory
+    ) -> bytes:
+        """Return the whole body, which must arrive within `patience` seconds.
 
-        Raises `too_large` above `limit` bytes, BodyTimeout and BodyIncomplete.
+        Raises `too_large` above `limit` bytes, TooManyRequests if there is no memory for it,
+        BodyTimeout and BodyIncomplete.
         """
         payload = bytearray()
-        async with aclosing(self.pieces(patience)) as arriving:
-            async for piece in arriving:
-                payload += piece
-                if len(payload) > limit:
-                    raise too_large
+        taken = Taken(memory)
+        try:
+            async with asyncio.timeout(patience), aclosing(self.pieces(patience)) as arriving:
+                async for piece in arriving:
+                    payload += piece
+                    if len(payload) > limit:
+                        raise too_large
+                    taken.grow_to(len(payload))
+        except TimeoutError as error:
+            raise BodyTimeout(f"not all of it arrived within {patience:g} s") from error
+        finally:
+            taken.give_back()
         return bytes(payload)
 
     async def drain_little(self) -> bool:
@@ -401,14 +413,24 @@ class Request:
     async def manifest_payload(self) -> bytes:
         """Return the body of a manifest push.
 
-        Raises ManifestTooLarge, SizeInvalid, BodyTimeout and BodyIncomplete.
+        Raises ManifestTooLarge, SizeInvalid, TooManyRequests, BodyTimeout and BodyIncomplete.
         """
-        limits = self.registry.limits
+        limits, memory = self.registry.limits, self.registry.body_memory
         most = limits.max_manifest_bytes
         too_large = ManifestTooLarge(f"a manifest may have at most {most} bytes")
         if (self._content_length() or 0) > most:
             raise too_large
-        return await self.body.read(most, limits.body_timeout, too_large)
+        return await self.body.read(most, limits.manifest_timeout, too_large, memory)
+
+    async def form_payload(self) -> bytes:
+        """Return the body of a form.
+
+        Raises FormTooLarge, TooManyRequests, BodyTimeout and BodyIncomplete.
+        """
+        limits, memory = self.registry.limits, self.registry.form_memory
+        most = limits.max_form_bytes
+        too_large = FormTooLarge(f"a form may have at most {most} bytes")
+        return await self.body.read(most, limits.form_timeout, too_large, memory)
 
     def _content_length(self) -> int | None:
         """Return the announced length of the body in bytes; raises SizeInvalid."""

@@ -23,12 +23,6 @@ from portside.spec.dialects import AuthScheme
 from portside.spec.errors import EndpointUnknown, FormTooLarge, GrantTypeUnsupported, Unauthorized
 from portside.spec.scopes import parse_scopes
 
-MAX_FORM_BYTES = 256 * 1024
-"""A form holds a token or two, and some scopes."""
-
-FORM_PATIENCE = 30.0
-"""Seconds for the next piece of a form."""
-
 _NOT_STORED = {"cache_control": "no-store"}
 
 
@@ -157,9 +151,7 @@ class TokenServer:
 
 async def _form(request: Request) -> Fields:
     """Read a form (application/x-www-form-urlencoded)."""
-    too_large = FormTooLarge(f"a form may have at most {MAX_FORM_BYTES} bytes")
-    payload = await request.body.read(MAX_FORM_BYTES, FORM_PATIENCE, too_large)
-    text = payload.decode("utf-8", "replace")
+    text = (await request.form_payload()).decode("utf-8", "replace")
     try:
         return Fields.parse(text, limit=request.registry.limits.max_fields)
     except FieldsExceeded as error:

@@ -18,6 +18,7 @@ from portside.api.access_log import AccessLog
 from portside.api.addresses import Addresses
 from portside.api.app import RegistryApp
 from portside.api.auth import Gate
+from portside.api.body_memory import BodyMemory
 from portside.api.cors import Cors
 from portside.api.registry import Limits, Registry
 from portside.api.web_pages import WebPages
@@ -131,6 +132,7 @@ def _make_gate(settings: Settings, control: AccessControl) -> Gate:
 
 def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Registry:
     metadata, blobs = stores.metadata, stores.blobs
+    body_memory = BodyMemory(settings.body_memory)
     return Registry(
         pull=Pull(metadata, blobs, _make_redirects(settings, stores)),
         push=Push(
@@ -147,6 +149,8 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
             metadata, blobs, probe_interval=settings.probe_interval, clock=time.monotonic
         ),
         limits=settings.select(Limits),
+        body_memory=body_memory,
+        form_memory=body_memory.forms(),
         dialect=settings.dialect,
         gate=gate,
     )

@@ -598,6 +598,52 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=DAY,
         ),
     ] = 60.0
+    manifest_timeout: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "Time limit for the whole body of a manifest",
+            "A manifest is held in memory until all of it has arrived.",
+            unit="seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 120.0
+    form_timeout: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "Time limit for the whole body of a form",
+            "Forms ask the token server for tokens, before anybody is logged in.",
+            unit="seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 30.0
+    max_form_bytes: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Largest form accepted by the token server",
+            "A form holds a token or two, and some scopes.",
+            unit="bytes",
+            ge=1024,
+            le=ROOM,
+        ),
+    ] = 256 * 1024
+    body_memory: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Memory per worker for bodies that still arrive",
+            "What all manifests and forms take together above 16 KiB of each; forms get a quarter"
+            " of it. If it is taken, a larger body is refused with 429, and its client tries again."
+            " Keep it above `max-manifest-bytes`.",
+            unit="bytes",
+            ge=0,
+            le=1 << 50,
+        ),
+    ] = 256 * 1024 * 1024
     header_timeout: Annotated[
         float,
         described(

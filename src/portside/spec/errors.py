@@ -376,7 +376,7 @@ class CrossSiteRefused(RegistryError):
 
 
 class TooManyRequests(RegistryError):
-    """Too many failed attempts to authenticate; `seconds` is how long to wait (code-14)."""
+    """The client asks for too much at once; `seconds` is how long to wait (code-14)."""
 
     code = "TOOMANYREQUESTS"
     status = 429

@@ -1,0 +1,110 @@
+"""Bodies that are held in memory while they arrive, slowly or never to their end."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.access import ALICE, guarded_registry
+from support.content import OCI_MANIFEST, digest_of, image
+from support.server import RunningRegistry
+from support.wire import connect, push
+
+FORM = "application/x-www-form-urlencoded"
+LOGIN = {
+    "grant_type": "password",
+    "service": "portside",
+    "username": ALICE.name,
+    "password": ALICE.password,
+}
+TIMEOUT = 1.0
+"""Seconds for a whole body."""
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """Serve with little memory for bodies, and little time; forms have 256 KiB."""
+    data: Path = tmp_path_factory.mktemp("little") / "data"
+    limits = ("--body-memory", str(1024 * 1024), "--max-form-bytes", "250000")
+    times = ("--form-timeout", str(TIMEOUT), "--manifest-timeout", str(TIMEOUT))
+    with guarded_registry(data, "--workers", "1", *limits, *times) as registry:
+        yield registry
+
+
+def head_of(method: str, path: str, kind: str, size: int) -> bytes:
+    """Return the head of alice's request with a body of a size."""
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {ALICE.encoded}\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {size}\r\n\r\n"
+    ).encode()
+
+
+def log_in(client: httpx.Client) -> int:
+    """Send a form as clients do; return the status."""
+    return client.post("/oauth2/token", data=LOGIN).status_code
+
+
+def test_unfinished_forms_take_their_share(little: RunningRegistry) -> None:
+    """Forms beyond their memory are refused for a while; logins and manifests are not."""
+    head = head_of("POST", "/oauth2/token", FORM, 240_000)
+    with ExitStack() as stack, connect(little.url, auth=ALICE.pair, timeout=30) as client:
+        slow = [
+            stack.enter_context(socket.create_connection((little.host, little.port), 10))
+            for _ in range(4)
+        ]
+        for connection in slow:
+            connection.sendall(head + b"a" * 200_000)
+        refused, _, _ = select.select(slow, [], [], 10)
+        answer = refused[0].recv(65536).decode().lower()
+        assert answer.startswith("http/1.1 429 ")
+        assert "retry-after: 1" in answer
+        assert "toomanyrequests" in answer
+        assert log_in(client) == 200
+        content = image("large")
+        push(client, "team/large", content)
+        padded = content.manifest.ljust(400_000)
+        path = f"/v2/team/large/manifests/{digest_of(padded)}"
+        kind = {"Content-Type": content.media_type}
+        assert client.put(path, content=padded, headers=kind).status_code == 201
+
+
+def test_memory_comes_back(little: RunningRegistry) -> None:
+    """Bodies that are read, too large, or cut off take nothing any longer."""
+    head = head_of("POST", "/oauth2/token", FORM, 200_000)
+    with connect(little.url, timeout=30) as client:
+        for _ in range(3):
+            padded = client.post("/oauth2/token", data={**LOGIN, "padding": "a" * 200_000})
+            assert padded.status_code == 200
+            large = client.post("/oauth2/token", data={**LOGIN, "padding": "a" * 260_000})
+            assert large.status_code == 413
+            with socket.create_connection((little.host, little.port), 10) as connection:
+                connection.sendall(head + b"a" * 100_000)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/oauth2/token", FORM),
+        ("POST", "/oauth2/exchange", FORM),
+        ("PUT", "/v2/team/slow/manifests/v1", OCI_MANIFEST),
+    ],
+)
+def test_slow(little: RunningRegistry, method: str, path: str, kind: str) -> None:
+    """A body that always brings another byte is refused when its time is over."""
+    with socket.create_connection((little.host, little.port), 10) as connection:
+        connection.sendall(head_of(method, path, kind, 1000))
+        for _ in range(100):
+            connection.sendall(b"a")
+            if select.select([connection], [], [], TIMEOUT / 10)[0]:
+                break
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ")
