@@ -30,7 +30,8 @@ from portside.auth.tokens.issuers import (
     TrustedIssuers,
 )
 from portside.auth.tokens.keys import KeyRing, make_key
-from portside.auth.tokens.own import LEEWAY, TokenInvalid
+from portside.auth.tokens.own import TokenInvalid
+from portside.auth.tokens.times import CLOCK_SKEW
 from portside.spec.actions import Action
 from portside.stores.access import IdentityKind
 
@@ -151,7 +152,7 @@ class TestTokens:
         found = await tokens.read(sign(roles=["ops"]), NAME)
         assert (found.identity.name, found.identity.kind) == ("ci:team", IdentityKind.FOREIGN)
         assert found.identity.groups == {"ci:ops"}
-        assert (found.grants, found.expires) == (None, NOW + 3600)
+        assert (found.grants, found.expires) == (None, NOW + 3600 + CLOCK_SKEW)
 
     async def test_limited(self, tokens: TrustedIssuers) -> None:
         """The claim `access` of a token server limits what its token is good for."""
@@ -171,7 +172,7 @@ class TestTokens:
             {"kid": ""},
             {"aud": "other.example"},
             {"aud": []},
-            {"exp": NOW - LEEWAY - 60},
+            {"exp": NOW - CLOCK_SKEW - 60},
             {"exp": "soon"},
             {"exp": float("inf")},
             {"exp": float("nan")},
@@ -192,6 +193,34 @@ class TestTokens:
         with pytest.raises(TokenInvalid) as caught:
             await tokens.read(text, NAME)
         assert not any(part in str(caught.value) for part in text.split("."))
+
+    @pytest.mark.parametrize(
+        "ahead", [{"nbf": NOW + 50}, {"iat": NOW + 50, "nbf": NOW + 50}, {"exp": NOW - 50}]
+    )
+    async def test_clock_skew(self, tokens: TrustedIssuers, ahead: dict[str, Any]) -> None:
+        """The clocks of issuer and registry may differ by a minute."""
+        assert (await tokens.read(sign(**ahead), NAME)).identity.name == "ci:team"
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"nbf": NOW + 500}, r"not valid yet: it begins (500|49\d) s after .* clock"),
+            ({"iat": NOW + 500}, r"not valid yet: it begins (500|49\d) s after .* clock"),
+            ({"exp": NOW - 500}, r"expired: it ended 5\d\d s before .* clock, and 60 s are"),
+        ],
+    )
+    async def test_clock_is_why(
+        self, tokens: TrustedIssuers, changes: dict[str, Any], message: str
+    ) -> None:
+        """A refusal says that the clock is why, and by how much."""
+        with pytest.raises(TokenInvalid, match=message):
+            await tokens.read(sign(**changes), NAME)
+
+    async def test_no_skew(self, key_file: Path, pool: ThreadPoolExecutor) -> None:
+        """The tolerance is a setting."""
+        tokens = TrustedIssuers((issuer(jwks_file=str(key_file)),), pool, skew=0)
+        with pytest.raises(TokenInvalid, match="not valid yet"):
+            await tokens.read(sign(nbf=NOW + 50), NAME)
 
     async def test_not_trusted(self, tokens: TrustedIssuers) -> None:
         """A token of an issuer that is not named is refused, no matter who signed it."""

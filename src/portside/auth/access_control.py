@@ -52,7 +52,7 @@ class AccessTerms:
 
     `required` enforces access control even if the store has no identities. `work` is the least
     cost of the slow hash that a failed login takes. `login_refresh_tokens` answers `docker login`
-    with a refresh token.
+    with a refresh token. `clock_skew` is by how much the clocks of issuers may differ.
     """
 
     required: bool
@@ -62,6 +62,7 @@ class AccessTerms:
     refresh_life: int
     credential_life: float
     login_refresh_tokens: bool
+    clock_skew: int
 
 
 class Snapshot:
@@ -139,7 +140,7 @@ class AccessControl:
         self._secret = secrets.token_bytes(32)
         self._snapshot: Snapshot | None = None
         self._issuers: tuple[Issuer, ...] = ()
-        self._trusted = TrustedIssuers(self._issuers, self._pool)
+        self._trusted = TrustedIssuers(self._issuers, self._pool, skew=terms.clock_skew)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -161,11 +162,11 @@ class AccessControl:
             policy=rules.policy,
             directory=Directory(self._store, rules.htpasswd, rules.groups, self.clock),
             keys=keys,
-            tokens=TokenFactory(keys, audience=self.terms.audience),
+            tokens=TokenFactory(keys, audience=self.terms.audience, skew=self.terms.clock_skew),
             work=max(self.terms.work, rules.htpasswd.cost if rules.htpasswd else 0),
         )
         if rules.issuers != self._issuers:
-            self._trusted = TrustedIssuers(rules.issuers, self._pool)
+            self._trusted = TrustedIssuers(rules.issuers, self._pool, skew=self.terms.clock_skew)
             self._issuers = rules.issuers
         return self._snapshot
 

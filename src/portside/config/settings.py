@@ -368,6 +368,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=TEN_YEARS,
         ),
     ] = 30 * 24 * 3600
+    clock_skew: Annotated[
+        int,
+        described(
+            Group.LOGINS,
+            "Clock difference tolerated in tokens",
+            "A token of a trusted issuer is accepted this long before it begins and after it"
+            " expires; one of another node, before it begins.",
+            unit="seconds",
+            ge=0,
+            le=600,
+        ),
+    ] = 60
     login_refresh_tokens: Annotated[
         bool,
         described(

@@ -23,7 +23,8 @@ from msgspec import Meta
 from portside.auth.files import FileInvalid, WatchedFile
 from portside.auth.grants import Caller, Grants
 from portside.auth.identities import Identity
-from portside.auth.tokens.own import LEEWAY, TokenInvalid
+from portside.auth.tokens.own import TIMES_UNCHECKED, TokenInvalid
+from portside.auth.tokens.times import CLOCK_SKEW, explain_times
 from portside.stores.access import IdentityKind
 
 FETCH_TIMEOUT = 5.0
@@ -251,9 +252,15 @@ def _keys_of(document: Any) -> dict[str, jwt.PyJWK]:
 
 
 class TrustedIssuers:
-    """Verifies the tokens of all trusted issuers."""
+    """Verifies the tokens of all trusted issuers.
 
-    def __init__(self, issuers: tuple[Issuer, ...], pool: ThreadPoolExecutor) -> None:
+    `skew` is by how many seconds their clocks may differ from this registry's.
+    """
+
+    def __init__(
+        self, issuers: tuple[Issuer, ...], pool: ThreadPoolExecutor, *, skew: int = CLOCK_SKEW
+    ) -> None:
+        self._skew = skew
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self._keys = {
             issuer.issuer: KeyFile(issuer) if issuer.jwks_file else PublishedKeys(issuer, pool)
@@ -275,15 +282,15 @@ class TrustedIssuers:
                 algorithms=list(ALGORITHMS),
                 audience=issuer.audience,
                 issuer=issuer.issuer,
-                leeway=LEEWAY,
-                options={"require": ["iss", "aud", "exp"]},
+                options={"require": ["iss", "aud", "exp"], **TIMES_UNCHECKED},
             )
+            wrong = explain_times(claims, time.time(), skew=self._skew, grace=self._skew)
+            if wrong:
+                raise TokenInvalid(wrong)
             identity = issuer.identify(claims)
-        except jwt.ExpiredSignatureError as error:
-            raise TokenInvalid("the token has expired") from error
         except ClaimMissing as error:
             raise TokenInvalid(str(error)) from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise TokenInvalid("the token is not valid for this registry") from error
         grants = Grants.from_claim(claims["access"]) if "access" in claims else None
-        return Caller(identity, grants, int(claims["exp"]))
+        return Caller(identity, grants, int(claims["exp"]) + self._skew)

@@ -8,14 +8,17 @@ base64, which differs from the URL-safe one for these characters only.
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import jwt
+from jwt.types import Options
 
 from portside.auth.grants import Grants
 from portside.auth.identities import Identity
 from portside.auth.tokens.keys import ALGORITHM, KeyRing
+from portside.auth.tokens.times import CLOCK_SKEW, explain_times
 from portside.stores.access import IdentityKind
 
 ISSUER = "portside"
@@ -24,7 +27,10 @@ REFRESH = "refresh_token"
 _NAMES = {ACCESS: "an access token", REFRESH: "a refresh token"}
 
 LEEWAY = 5
-"""Seconds by which the clocks of two nodes may differ."""
+"""Seconds after its end for which a token is accepted, as the clocks of two nodes may differ."""
+
+TIMES_UNCHECKED: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+"""Options of PyJWT, whose messages do not say by how much the clocks differ."""
 
 _REQUIRED = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind", "grant_type"]
 
@@ -46,10 +52,14 @@ class TokenClaims(NamedTuple):
 
 
 class TokenFactory:
-    """Signs and verifies tokens with a key ring, for one audience."""
+    """Signs and verifies tokens with a key ring, for one audience.
 
-    def __init__(self, keys: KeyRing, *, audience: str) -> None:
+    `skew` is how many seconds the clock of another node may be ahead.
+    """
+
+    def __init__(self, keys: KeyRing, *, audience: str, skew: int = CLOCK_SKEW) -> None:
         self._keys = keys
+        self._skew = skew
         self._audience = audience
 
     def access_token(self, identity: Identity, grants: Grants, *, now: int, life: int) -> str:
@@ -106,14 +116,14 @@ class TokenFactory:
                 algorithms=[ALGORITHM],
                 audience=self._audience,
                 issuer=ISSUER,
-                leeway=LEEWAY,
-                options={"require": _REQUIRED, "strict_aud": True},
+                options={"require": _REQUIRED, "strict_aud": True, **TIMES_UNCHECKED},
             )
             kind = IdentityKind(claims["kind"])
-        except jwt.ExpiredSignatureError as error:
-            raise TokenInvalid("the token has expired") from error
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
             raise TokenInvalid("the token is not valid for this registry") from error
+        wrong = explain_times(claims, time.time(), skew=self._skew, grace=LEEWAY)
+        if wrong:
+            raise TokenInvalid(wrong)
         if claims["grant_type"] != grant_type:
             raise TokenInvalid(f"the token is not {_NAMES[grant_type]}")
         identity = Identity(
