@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from typing import Any
 
 import httpx
 import pytest
@@ -61,6 +62,19 @@ class TestPull:
         """A malformed digest is DIGEST_INVALID."""
         answer = client.get(f"/v2/{repository}/blobs/{digest}")
         assert_error(answer, 400, "DIGEST_INVALID")
+
+
+def parts_of(answer: httpx.Response) -> list[tuple[Any, Any]]:
+    """Read multipart/byteranges: the Content-Range and the bytes of each part."""
+    assert answer.status_code == 206
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
+    return [
+        (part["Content-Range"], part.get_payload(decode=True))
+        for part in message.walk()
+        if not part.is_multipart()
+    ]
 
 
 class TestRanges:
@@ -130,27 +144,74 @@ class TestRanges:
     def test_several(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
         """Several ranges come as multipart/byteranges, in the order in which they were asked."""
         answer = client.get(blob[0], headers={"Range": "bytes=100-199, 0-9, -5, 9999-"})
-        assert answer.status_code == 206
-        assert answer.headers["Content-Length"] == str(len(answer.content))
-        head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
-        message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
-        parts = [
-            (part["Content-Range"], part.get_payload(decode=True))
-            for part in message.walk()
-            if not part.is_multipart()
-        ]
         content = blob[1]
-        assert parts == [
+        assert parts_of(answer) == [
             (f"bytes 100-199/{SIZE}", content[100:200]),
             (f"bytes 0-9/{SIZE}", content[:10]),
             (f"bytes 2043-2047/{SIZE}", content[-5:]),
         ]
 
+    def test_a_thousand(self, client: httpx.Client, repository: str) -> None:
+        """As many ranges as zstd:chunked asks for come in one answer, near and far ones alike."""
+        content = make_blob(3_000_000, repository)
+        path = f"/v2/{repository}/blobs/{push_blob(client, repository, content)}"
+        starts = [*range(0, 900 * 20, 20), *range(100_000, 2_600_000, 25_000), 2_999_990, 50_000]
+        header = ",".join(f"{start}-{start + 9}" for start in starts)
+        answer = client.get(path, headers={"Range": f"bytes={header}"})
+        assert answer.status_code == 206
+        assert parts_of(answer) == [
+            (f"bytes {start}-{start + 9}/{len(content)}", content[start : start + 10])
+            for start in starts
+        ]
+
+    def test_large_parts(self, client: httpx.Client, repository: str) -> None:
+        """A part of several pieces has one head, and what lies between two parts is left out."""
+        content = make_blob(5_000_000, repository)
+        path = f"/v2/{repository}/blobs/{push_blob(client, repository, content)}"
+        wanted = [(10, 2_500_000), (2_500_100, 2_500_200), (2_510_000, 5_000_000)]
+        header = ",".join(f"{start}-{stop - 1}" for start, stop in wanted)
+        answer = client.get(path, headers={"Range": f"bytes={header}"})
+        assert parts_of(answer) == [
+            (f"bytes {start}-{stop - 1}/{len(content)}", content[start:stop])
+            for start, stop in wanted
+        ]
+
     @pytest.mark.one_home
-    @pytest.mark.parametrize("header", ["bytes=" + ",".join(["0-1"] * 17), "bytes=0-2000,0-2000"])
-    def test_abuse(self, client: httpx.Client, blob: tuple[str, bytes], header: str) -> None:
-        """Too many ranges, or more bytes than there are, get the whole blob once."""
+    @pytest.mark.parametrize(
+        ("header", "expected"),
+        [
+            (",".join(["0-1"] * 17), (0, 2)),
+            ("0-,0-,0-", (0, SIZE)),
+            ("0-2000,0-2000", (0, 2001)),
+            ("10-19,0-9", (0, 20)),
+            ("0-5,4-9,-9999", (0, SIZE)),
+            ("5-9,9999-", (5, 10)),
+        ],
+    )
+    def test_coalesced_to_one(
+        self, client: httpx.Client, blob: tuple[str, bytes], header: str, expected: tuple[int, int]
+    ) -> None:
+        """Ranges that overlap or touch are one, and one range is no multipart."""
+        start, stop = expected
+        answer = client.get(blob[0], headers={"Range": f"bytes={header}"})
+        assert (answer.status_code, answer.content) == (206, blob[1][start:stop])
+        assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{SIZE}"
+
+    @pytest.mark.one_home
+    def test_coalesced_in_order(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
+        """A coalesced range stands where its first one did."""
+        header = "bytes=500-599,100-109,550-700,0-9,105-120"
         answer = client.get(blob[0], headers={"Range": header})
+        assert [part for part, _ in parts_of(answer)] == [
+            f"bytes 500-700/{SIZE}",
+            f"bytes 100-120/{SIZE}",
+            f"bytes 0-9/{SIZE}",
+        ]
+
+    @pytest.mark.one_home
+    def test_too_many(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:
+        """More ranges than the limit get the whole blob, once."""
+        answer = client.get(blob[0], headers={"Range": "bytes=" + ",".join(["0-1"] * 1025)})
         assert (answer.status_code, answer.content) == (200, blob[1])
 
     def test_if_range(self, client: httpx.Client, blob: tuple[str, bytes]) -> None:

@@ -51,6 +51,11 @@ class TestConditions:
             target = f"/v2/{repository}/{path}"
             wrong = client.get(target, headers={"If-Match": '"sha256:other"'})
             assert_error(wrong, 412, "PRECONDITION_FAILED")
+            unmet = {"If-Match": '"sha256:other"', "If-None-Match": f'"{digest}"'}
+            assert client.head(target, headers=unmet).status_code == 412
+            held = client.head(target, headers={"If-None-Match": f'W/"{digest}"'})
+            assert (held.status_code, held.headers["ETag"]) == (304, f'"{digest}"')
+            assert_error(client.delete(target, headers=unmet), 412, "PRECONDITION_FAILED")
             right = client.get(target, headers={"If-Match": f'"other", "{digest}"'})
             assert right.status_code == 200
             assert client.head(target, headers={"If-Match": "*"}).status_code == 200

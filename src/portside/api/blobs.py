@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from starlette.responses import Response
@@ -22,8 +22,12 @@ from portside.api.responses import (
 )
 from portside.operations.pull import Reader, SignedUrl
 from portside.spec.digests import Digest
+from portside.spec.errors import PreconditionFailed
 from portside.spec.media_types import OCTET_STREAM
-from portside.spec.ranges import ByteRange
+from portside.spec.ranges import ByteRange, grouped
+
+NEAR = 32 * 1024
+"""Bytes between two parts that are read on the way: less than another request to a store costs."""
 
 _OCTETS = OCTET_STREAM.encode("ascii")
 _FOREVER = (b"cache-control", b"max-age=31536000")
@@ -49,7 +53,7 @@ async def get_blob(request: Request) -> Response:
     if request.is_not_modified(digest):
         return PreparedResponse(304, _fields(digest))
     parts = request.ranges(digest, size)
-    read = await pull.open_blob(digest, size, parts=len(parts))
+    read = await pull.open_blob(digest, size, parts=request.range_count() if parts else 0)
     if isinstance(read, SignedUrl):
         return _redirect(digest, read)
     if len(parts) == 1:
@@ -64,6 +68,11 @@ async def get_blob(request: Request) -> Response:
 async def delete_blob(request: Request) -> Response:
     """Delete a blob from the repository."""
     repository, digest = request.repository, request.digest
+    condition = request.tag_condition()
+    if condition is not None:
+        await request.registry.pull.blob_size(repository, digest)
+        if not condition.holds(digest):
+            raise PreconditionFailed(f"{digest} is not in the state that the headers require")
     await request.registry.delete.blob(repository, digest)
     return no_content(request.status)
 
@@ -121,13 +130,32 @@ async def _several_parts(
     length = sum(map(len, heads)) + sum(part.length for part in parts) + len(end)
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        for head, part in zip(heads, parts, strict=True):
-            async with aclosing(await started(read(digest, part))) as content:
-                yield head
-                async for piece in content:
+        left = iter(heads)
+        for group in grouped(parts, gap=NEAR):
+            whole = read(digest, ByteRange(group[0].start, group[-1].stop))
+            async with aclosing(whole) as content, aclosing(_cut(content, group, left)) as cut:
+                async for piece in cut:
                     yield piece
         yield end
 
     content_type = f"multipart/byteranges; boundary={boundary}".encode("ascii")
     fields = _fields(digest, length, content_type)
     return StreamResponse(206, fields, await started(pieces()))
+
+
+async def _cut(
+    content: AsyncGenerator[bytes, None], parts: list[ByteRange], heads: Iterator[bytes]
+) -> AsyncGenerator[bytes, None]:
+    """Yield each part after its head; `content` is read from the first part to the last."""
+    position, number = parts[0].start, 0
+    async for piece in content:
+        end = position + len(piece)
+        while number < len(parts) and parts[number].start < end:
+            part = parts[number]
+            if part.start >= position:
+                yield next(heads)
+            yield piece[max(part.start - position, 0) : part.stop - position]
+            if part.stop > end:
+                break
+            number += 1
+        position = end

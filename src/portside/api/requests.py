@@ -383,6 +383,10 @@ class Request:
             return []
         return parse_range(wanted, size=size, max_ranges=self.registry.limits.max_ranges)
 
+    def range_count(self) -> int:
+        """Return the number of ranges in the header as it was sent, before any are coalesced."""
+        return (self.header(b"range") or "").count(",") + 1
+
     def extra_tags(self, reference: Reference) -> list[Tag]:
         """Return the tags in the query (end-7b), which only a push by digest may have.
 

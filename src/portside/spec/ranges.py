@@ -40,9 +40,9 @@ def parse_range(header: str, *, size: int, max_ranges: int) -> list[ByteRange]:
     """Read a Range header for content of `size` bytes (RFC 9110, section 14.2).
 
     An empty list means that the header is to be ignored and the whole content sent: another unit,
-    a header that is no range at all, or more than `max_ranges` ranges. Ranges that overlap are not
-    joined: each is sent as it was asked for, unless together they exceed the content, which only a
-    client that means harm asks for (RFC 9110, section 17.15).
+    a header that is no range at all, or more than `max_ranges` ranges. Ranges that overlap or touch
+    are coalesced, so that no byte is sent twice (RFC 9110, sections 15.3.7.2 and 17.15); the others
+    keep their order.
 
     Raises RangeNotSatisfiable if no byte of the content lies in what is asked for.
     """
@@ -64,9 +64,31 @@ def parse_range(header: str, *, size: int, max_ranges: int) -> list[ByteRange]:
     if not found:
         outside = f"the content has {size} bytes; {header[:200]!r} selects none of them"
         raise RangeNotSatisfiable(size, outside)
-    if len(found) > 1 and sum(part.length for part in found) > size:
-        return []
-    return found
+    return _coalesced(found) if len(found) > 1 else found
+
+
+def _coalesced(ranges: list[ByteRange]) -> list[ByteRange]:
+    """Join ranges that overlap or touch; each stands where the first of its ranges was."""
+    joined: list[tuple[int, ByteRange]] = []
+    for part, place in sorted((part, place) for place, part in enumerate(ranges)):
+        if joined and part.start <= joined[-1][1].stop:
+            first, before = joined[-1]
+            whole = ByteRange(before.start, max(before.stop, part.stop))
+            joined[-1] = (min(first, place), whole)
+        else:
+            joined.append((place, part))
+    return [part for _, part in sorted(joined)]
+
+
+def grouped(parts: list[ByteRange], *, gap: int) -> list[list[ByteRange]]:
+    """Group parts that follow one another in the content with at most `gap` bytes between two."""
+    groups = [parts[:1]]
+    for part in parts[1:]:
+        if 0 <= part.start - groups[-1][-1].stop <= gap:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    return groups
 
 
 def _resolve(first: str, last: str, size: int) -> ByteRange | None:
