@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import bcrypt
@@ -9,7 +11,7 @@ import httpx
 import pytest
 
 from access.test_secrecy import bearer
-from support.access import ALICE, CHEAP, VICTIM
+from support.access import ALICE, CHEAP, PUSHER, VICTIM, Login, guarded_registry
 from support.commands import Commands
 from support.content import image
 from support.server import RunningRegistry, run_portside, running_registry
@@ -223,6 +225,22 @@ class TestGuessing:
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             answer = httpx.post(f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers)
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (413, "SIZE_INVALID")
+
+
+def test_crowds_of_logins(data: Path) -> None:
+    """Wrong passwords from four addresses keep neither a robot nor a user at another one out."""
+    options = ("--workers", "1", "--password-cost", "9", "--login-failures", "0")
+    with guarded_registry(data, *options) as registry, ExitStack() as crowd:
+        for number in range(100):
+            wrong = Login(f"name-{number}", "wrong")
+            source = (f"127.0.0.{2 + number % 4}", 0)
+            place = (registry.host, registry.port)
+            one = crowd.enter_context(socket.create_connection(place, 10, source))
+            head = f"GET /v2/ HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {wrong.encoded}\r\n\r\n"
+            one.sendall(head.encode())
+        with connect(registry.url, timeout=30) as client:
+            assert client.get("/v2/", auth=PUSHER.pair).status_code == 200
+            assert client.get("/v2/", auth=ALICE.pair).status_code == 200
 
 
 class TestExposure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
@@ -61,6 +62,7 @@ TERMS = AccessTerms(
     credential_life=REMEMBERED,
     login_refresh_tokens=False,
     clock_skew=60,
+    login_queue=64,
 )
 
 
@@ -70,11 +72,12 @@ class Worker:
     def __init__(self, folder: Path, clock: Clock, elapsed: Elapsed, **settings: Any) -> None:
         self.database = SqliteDatabase(folder, clock=clock)
         self.store = Access(self.database)
+        terms: AccessTerms = settings.pop("terms", TERMS)
         files = {"anonymous": (), "access_file": "", "htpasswd": ""} | settings
         self.control = AccessControl(
             self.store,
             files=AccessFiles(**files),
-            terms=TERMS,
+            terms=terms,
             limits=LoginLimits(self.store, failures=FAILURES, window=WINDOW, clock=clock),
             clock=clock,
             elapsed=elapsed,
@@ -320,26 +323,22 @@ class TestLimits:
         with pytest.raises(TooManyRequests):
             await worker.basic(BasicCredentials("a" * 101, "x"))
 
-    async def test_too_many_waiting(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_too_many_waiting(self, start: Start) -> None:
         """Of too many logins at the same time some are told to come again, and then may."""
-        monkeypatch.setattr(access_control, "MAX_LOGINS", 2)
-
+        worker = start(terms=dataclasses.replace(TERMS, login_queue=2))
         logins = [
             worker.basic(BasicCredentials(f"user{number}", "x"), f"192.0.2.{number}")
             for number in range(10)
         ]
         found = await asyncio.gather(*logins, return_exceptions=True)
         refused = [error for error in found if isinstance(error, TooManyRequests)]
-        assert len(refused) == 8
+        assert len(refused) == 10 - access_control.MAX_HASHING - 2
         assert {error.seconds for error in refused} == {1}
         await worker.basic()
 
-    async def test_same_login_many_times(
-        self, worker: Worker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_same_login_many_times(self, start: Start) -> None:
         """Requests with the same credentials wait for one slow hash together."""
-        monkeypatch.setattr(access_control, "MAX_LOGINS", 1)
-
+        worker = start(terms=dataclasses.replace(TERMS, login_queue=1))
         found = await asyncio.gather(*[worker.basic() for _ in range(100)])
         assert len({caller.identity.name for caller in found}) == 1
 

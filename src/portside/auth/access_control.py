@@ -17,12 +17,12 @@ from portside.auth.directory import Directory
 from portside.auth.grants import Caller, Grants
 from portside.auth.identities import TOKEN_USER
 from portside.auth.limits import LoginLimits
+from portside.auth.login_queue import LoginQueue
 from portside.auth.policy import Policy
 from portside.auth.tokens.issuers import Issuer, TrustedIssuers
 from portside.auth.tokens.keys import KeyRing, load_keys
 from portside.auth.tokens.own import ISSUER, TokenClaims, TokenFactory, TokenInvalid, claimed_issuer
 from portside.spec.actions import Action
-from portside.spec.errors import TooManyRequests
 from portside.stores.access import AccessStore, IdentityKind
 
 TOKEN_USERS = frozenset({TOKEN_USER, ""})
@@ -30,9 +30,6 @@ TOKEN_USERS = frozenset({TOKEN_USER, ""})
 
 MAX_HASHING = 2
 """Slow hashes that one process computes at the same time."""
-
-MAX_LOGINS = 64
-"""Logins that are hashed or wait for that; more are refused, and may be tried again."""
 
 MAX_REMEMBERED = 10_000
 """Credentials. Each takes about 1 kB; when there are more, all are forgotten."""
@@ -52,7 +49,8 @@ class AccessTerms:
 
     `required` enforces access control even if the store has no identities. `work` is the least
     cost of the slow hash that a failed login takes. `login_refresh_tokens` answers `docker login`
-    with a refresh token. `clock_skew` is by how much the clocks of issuers may differ.
+    with a refresh token; `login_queue` logins may wait for a slow hash.
+    `clock_skew` is by how much the clocks of issuers may differ.
     """
 
     required: bool
@@ -62,6 +60,7 @@ class AccessTerms:
     refresh_life: int
     credential_life: float
     login_refresh_tokens: bool
+    login_queue: int
     clock_skew: int
 
 
@@ -134,8 +133,7 @@ class AccessControl:
         self.clock = clock
         self._elapsed = elapsed
         self._pool = ThreadPoolExecutor(MAX_HASHING + 2, thread_name_prefix="portside-auth")
-        self._limiter = asyncio.Semaphore(MAX_HASHING)
-        self._logins = 0
+        self._queue = LoginQueue(running=MAX_HASHING, length=terms.login_queue)
         self._verifying: dict[_Question, asyncio.Future[Caller]] = {}
         self._secret = secrets.token_bytes(32)
         self._snapshot: Snapshot | None = None
@@ -206,15 +204,24 @@ class AccessControl:
     ) -> Caller:
         if given.name in TOKEN_USERS:
             return await self._verify_token_password(snapshot, given.password)
+        caller = await self._verify_made_password(snapshot, given)
+        if caller is not None:
+            return caller
         await self._limits.check(address, given.name)
-        if self._logins >= MAX_LOGINS:
-            raise TooManyRequests(1, "too many concurrent logins; try again")
-        self._logins += 1
-        try:
-            async with self._limiter:
-                return await self._verify_password(snapshot, given, address)
-        finally:
-            self._logins -= 1
+        async with self._queue.turn(address):
+            return await self._verify_password(snapshot, given, address)
+
+    async def _verify_made_password(
+        self, snapshot: Snapshot, given: BasicCredentials
+    ) -> Caller | None:
+        """Return whose generated password this is, or None.
+
+        It cannot be guessed and takes no slow hash, so that no failed logins of others stop it.
+        """
+        directory = snapshot.directory
+        found = await directory.find(given.name)
+        stamp = directory.prove_made(found, given.password)
+        return await directory.caller(found, stamp) if found is not None and stamp else None
 
     async def _verify_password(
         self, snapshot: Snapshot, given: BasicCredentials, address: str

@@ -104,6 +104,7 @@ def make_access_control(settings: Settings, stores: Stores) -> AccessControl | N
         credential_life=settings.credential_life,
         login_refresh_tokens=settings.login_refresh_tokens,
         clock_skew=settings.clock_skew,
+        login_queue=settings.login_queue,
     )
     limits = LoginLimits(
         stores.access, failures=settings.login_failures, window=settings.login_window, clock=now

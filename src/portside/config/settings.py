@@ -436,6 +436,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=DAY,
         ),
     ] = 60
+    login_queue: Annotated[
+        int,
+        described(
+            Group.LOGINS,
+            "Logins that may wait, for each worker",
+            "Client addresses take turns, and none can fill the queue while others wait. Passwords"
+            " of tokens do not wait.",
+            unit="logins",
+            ge=1,
+            le=10_000,
+        ),
+    ] = 64
     dialect: Annotated[
         Dialect,
         described(
