@@ -305,6 +305,28 @@ class TestSession:
         assert_error(client.delete(other), 404, "BLOB_UPLOAD_UNKNOWN")
         assert client.get(location).headers["Range"] == "0-0"
 
+    @pytest.mark.one_home
+    def test_too_many(self, data: Path, repository: str) -> None:
+        """So many sessions are open in a repository at once; one that ends makes room."""
+        with (
+            running_registry(data, "--max-open-uploads", "2", "--workers", "1") as registry,
+            connect(registry.url) as client,
+        ):
+            first, second = (open_upload(client, repository) for _ in range(2))
+            path = f"/v2/{repository}/blobs/uploads/"
+            for _ in range(2):
+                answer = client.post(path)
+                assert "sessions" in assert_error(answer, 429, "TOOMANYREQUESTS")
+                assert answer.headers["Retry-After"] == "60"
+            at_once = client.post(path, params={"digest": EMPTY}, content=b"")
+            assert at_once.status_code == 201
+            open_upload(client, f"{repository}/other")
+            assert client.delete(first).status_code == 204
+            open_upload(client, repository)
+            assert finish(client, second, b"content", b"content").status_code == 201
+            open_upload(client, repository)
+            assert client.post(path).status_code == 429
+
     def test_opening_makes_no_repository(self, client: httpx.Client, repository: str) -> None:
         """A repository exists once something is pushed, not before."""
         open_upload(client, repository)

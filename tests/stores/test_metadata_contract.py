@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from portside.spec.conditions import TagCondition
@@ -16,6 +17,7 @@ from portside.spec.errors import (
     ManifestUnknown,
     NameUnknown,
     PreconditionFailed,
+    TooManyRequests,
     Unavailable,
     UploadBusy,
 )
@@ -227,6 +229,28 @@ class TestUploads:
                     await commit
                 with pytest.raises(BlobUnknown):
                     await metadata.get_blob_size(A, digest)
+
+    async def test_sessions_are_limited(self, metadata: MetadataStore, clock: Clock) -> None:
+        """So many may be open in one repository for one owner; those that ended do not count."""
+
+        async def open_one(repository: RepositoryName, owner: str, most: int) -> UploadSession:
+            fresh = msgspec.structs.replace(
+                self.session(clock), id=UploadId.fresh(), repository=repository, owner=owner
+            )
+            await metadata.open_upload(fresh, most=most)
+            return fresh
+
+        first, second = [await open_one(A, "alice", 2) for _ in range(2)]
+        with pytest.raises(TooManyRequests):
+            await open_one(A, "alice", 2)
+        for repository, owner, most in ((B, "alice", 2), (A, "bob", 2), (A, "", 2), (A, "bob", 0)):
+            await open_one(repository, owner, most)
+        await metadata.close_upload(first)
+        await open_one(A, "alice", 2)
+        await metadata.commit_blob(A, BLOB, 4, session=second, place=lambda: None)
+        await open_one(A, "alice", 2)
+        with pytest.raises(TooManyRequests):
+            await open_one(A, "alice", 2)
 
     async def test_a_finished_session_is_remembered(
         self, metadata: MetadataStore, clock: Clock

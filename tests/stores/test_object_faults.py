@@ -66,7 +66,9 @@ async def metadata(tmp_path: Path) -> AsyncIterator[Metadata]:
 @pytest.fixture
 def receiver(metadata: Metadata, blobs: ObjectBlobs) -> Push:
     """Receive into both."""
-    return Push(metadata, blobs, max_blob_bytes=0, sparse_indexes=False, clock=now)
+    return Push(
+        metadata, blobs, max_blob_bytes=0, max_open_uploads=0, sparse_indexes=False, clock=now
+    )
 
 
 def now() -> int:

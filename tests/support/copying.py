@@ -54,7 +54,14 @@ async def push(side: RegistryStores, repository: str, content: Content, *tags: s
     name = RepositoryName(repository)
     for child in content.children:
         await push(side, repository, child)
-    receiver = Push(side.metadata, side.blobs, max_blob_bytes=0, sparse_indexes=False, clock=now)
+    receiver = Push(
+        side.metadata,
+        side.blobs,
+        max_blob_bytes=0,
+        max_open_uploads=0,
+        sparse_indexes=False,
+        clock=now,
+    )
     for blob in content.blobs:
         await receiver.blob(name, Digest.of(blob), Chunk(_pieces(blob)))
     await side.metadata.put_manifest(

@@ -122,6 +122,12 @@ class Permit:
         return self._caller.identity.is_anonymous
 
     @property
+    def name(self) -> str:
+        """The name of the caller; empty for anonymous ones."""
+        identity = self._caller.identity
+        return "" if identity.is_anonymous else identity.name
+
+    @property
     def _sent_nothing(self) -> bool:
         return self._caller is NOBODY
 

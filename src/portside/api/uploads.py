@@ -36,7 +36,9 @@ async def _mount(request: Request) -> Response:
 
 async def _open(request: Request) -> Response:
     algorithm = Algorithm.parse(request.query("digest-algorithm") or Algorithm.SHA256)
-    session = await request.registry.push.open_upload(request.repository, algorithm)
+    session = await request.registry.push.open_upload(
+        request.repository, algorithm, owner=request.permit.name if request.permit else ""
+    )
     return _progress(request.status, session)
 
 

@@ -141,6 +141,7 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
             metadata,
             blobs,
             max_blob_bytes=settings.max_blob_bytes,
+            max_open_uploads=settings.max_open_uploads,
             sparse_indexes=settings.sparse_indexes,
             clock=now,
         ),

@@ -507,6 +507,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=DAY,
         ),
     ] = 5.0
+    max_open_uploads: Annotated[
+        int,
+        described(
+            Group.UPLOADS,
+            "Open upload sessions per identity and repository",
+            "Anonymous clients count together. One more is refused with 429 until one is finished,"
+            " cancelled or expires; a push in one request opens none.",
+            unit="sessions",
+            off="`0` turns the limit off.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 1000
     upload_memory: Annotated[
         int,
         described(

@@ -52,7 +52,8 @@ class Chunk(NamedTuple):
 class Push:
     """Receives content into a pair of stores.
 
-    `max_blob_bytes` limits the size of a blob; zero means no limit. With `sparse_indexes`, an
+    `max_blob_bytes` limits the size of a blob, `max_open_uploads` the sessions of one identity in
+    one repository; zero means no limit. With `sparse_indexes`, an
     index may list manifests that the repository does not hold.
     """
 
@@ -62,12 +63,14 @@ class Push:
         blobs: BlobStore,
         *,
         max_blob_bytes: int,
+        max_open_uploads: int,
         sparse_indexes: bool,
         clock: Clock,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self._max_blob_bytes = max_blob_bytes
+        self._max_open_uploads = max_open_uploads
         self._sparse_indexes = sparse_indexes
         self._clock = clock
 
@@ -100,8 +103,13 @@ class Push:
         )
         return manifest
 
-    async def open_upload(self, repository: RepositoryName, algorithm: Algorithm) -> UploadSession:
-        """Open an upload session (end-4a, end-4c)."""
+    async def open_upload(
+        self, repository: RepositoryName, algorithm: Algorithm, *, owner: str = ""
+    ) -> UploadSession:
+        """Open an upload session (end-4a, end-4c); raises TooManyRequests.
+
+        `owner` is the name of the identity, empty for anonymous clients.
+        """
         now = self._clock()
         session = UploadSession(
             id=UploadId.fresh(),
@@ -109,8 +117,9 @@ class Push:
             algorithm=algorithm,
             created=now,
             updated=now,
+            owner=owner,
         )
-        await self._metadata.open_upload(session)
+        await self._metadata.open_upload(session, most=self._max_open_uploads)
         return session
 
     async def blob(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:

@@ -49,7 +49,8 @@ class UploadSession(msgspec.Struct, frozen=True):
 
     `offset` counts the bytes that are held durably. `algorithm` is the one that the client
     announced (end-4c), by which bytes are hashed while they arrive. Times are microseconds since
-    1970.
+    1970. `owner` is the identity that opened the session, or empty for anonymous clients; it is not
+    read again.
     """
 
     id: UploadId
@@ -58,6 +59,7 @@ class UploadSession(msgspec.Struct, frozen=True):
     created: int
     updated: int
     offset: int = 0
+    owner: str = ""
 
     def at(self, offset: int) -> UploadSession:
         """Return the session as it is once it holds `offset` bytes."""

@@ -185,8 +185,12 @@ class BlobLinkStore(Protocol):
 class UploadStore(Protocol):
     """Upload sessions."""
 
-    async def open_upload(self, session: UploadSession) -> None:
-        """Store a new session."""
+    async def open_upload(self, session: UploadSession, *, most: int = 0) -> None:
+        """Store a new session.
+
+        Raises TooManyRequests if its owner has `most` sessions open in the repository; zero means
+        no limit.
+        """
         ...
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:

@@ -16,6 +16,7 @@ from portside.spec.errors import (
     NameUnknown,
     PreconditionFailed,
     ReadOnly,
+    TooManyRequests,
     Unavailable,
     UploadBusy,
 )
@@ -26,6 +27,9 @@ from portside.stores.copying import NotItsCopy
 
 MAX_NAMED = 1000
 """Missing digests that an error names: few enough for an answer that every client reads."""
+
+_UNTIL_UPLOADS_END = 60
+"""Seconds after which a client may look whether sessions have ended."""
 
 
 def blob_unknown(repository: RepositoryName | None, digest: Digest) -> BlobUnknown:
@@ -66,6 +70,14 @@ def name_unknown(repository: RepositoryName) -> NameUnknown:
 def upload_unknown(upload: UploadId) -> BlobUploadUnknown:
     """Return the error for an upload session that does not exist."""
     return BlobUploadUnknown(f"upload session {upload} does not exist; it may have ended")
+
+
+def too_many_uploads(repository: RepositoryName, most: int) -> TooManyRequests:
+    """Return the error for one session more than an identity may have open in a repository."""
+    return TooManyRequests(
+        _UNTIL_UPLOADS_END,
+        f"{most} upload sessions are open in {repository}; finish or cancel some",
+    )
 
 
 def upload_moved(upload: UploadId) -> UploadBusy:

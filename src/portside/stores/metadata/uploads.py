@@ -13,13 +13,25 @@ from portside.spec.errors import RegistryError
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.engine import Noun, Queries, Transaction
-from portside.stores.metadata.refusals import upload_moved, upload_unknown
+from portside.stores.metadata.refusals import too_many_uploads, upload_moved, upload_unknown
 
 STALE_PAGE = 1000
 """Sessions that are listed at once."""
 
 _COLUMNS = "id, repository, algorithm, received, created, updated"
-_ADD = f"INSERT INTO uploads ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"  # noqa: S608  # put together of constants
+_ADD = f"""
+    INSERT INTO uploads ({_COLUMNS}, owner)
+    SELECT
+        CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT),
+        CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS TEXT)
+    WHERE CAST($8 AS BIGINT) = 0 OR $8 > (
+        SELECT count(*) FROM (
+            SELECT 1 FROM uploads
+            WHERE repository = $2 AND owner = $7 AND finished IS NULL
+            LIMIT $8
+        ) AS opened
+    )
+"""  # noqa: S608  # put together of constants
 _GET = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL"  # noqa: S608  # likewise
 _KNOWN = "SELECT 1 FROM uploads WHERE id = $1 AND finished IS NULL"
 _STALE = f"""
@@ -54,9 +66,9 @@ _FORGET = f"""
 class Uploads(Noun):
     """The UploadStore."""
 
-    async def open_upload(self, session: UploadSession) -> None:
-        """Add a row."""
-        await self._database.execute(
+    async def open_upload(self, session: UploadSession, *, most: int = 0) -> None:
+        """Count and add with one statement, so the limit is exceeded by a few at most."""
+        added = await self._database.execute(
             _ADD,
             str(session.id),
             str(session.repository),
@@ -64,7 +76,11 @@ class Uploads(Noun):
             session.offset,
             session.created,
             session.updated,
+            session.owner,
+            most,
         )
+        if added == 0:
+            raise too_many_uploads(session.repository, most)
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
         """Read a row."""

@@ -264,7 +264,16 @@ _FINISHED_UPLOADS: Step = (
     AddColumn("uploads", Column("finished", Type.TEXT, null=True)),
 )
 
-STEPS = (_CONTENT, _ACCESS, _REGISTRY, _FINISHED_UPLOADS)
+_OWNED_UPLOADS: Step = (
+    # The name of who opened the session, to limit how many one identity has open; anonymous clients
+    # have none.
+    AddColumn("uploads", Column("owner", Type.TEXT, default="''")),
+    """
+    CREATE INDEX uploads_by_owner ON uploads (repository, owner) WHERE finished IS NULL
+    """,
+)
+
+STEPS = (_CONTENT, _ACCESS, _REGISTRY, _FINISHED_UPLOADS, _OWNED_UPLOADS)
 
 TABLES = tables_after(STEPS)
 """The newest schema."""

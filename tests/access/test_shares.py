@@ -1,4 +1,4 @@
-"""Bodies that are held in memory while they arrive, slowly or never to their end."""
+"""What one client may keep from others: memory for bodies that do not end, and open uploads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.access import ALICE, guarded_registry
+from support.access import ALICE, PUSHER, guarded_registry
 from support.content import OCI_MANIFEST, digest_of, image
 from support.server import RunningRegistry
-from support.wire import connect, push
+from support.wire import connect, open_upload, push
 
 FORM = "application/x-www-form-urlencoded"
 LOGIN = {
@@ -33,7 +33,8 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry
     data: Path = tmp_path_factory.mktemp("little") / "data"
     limits = ("--body-memory", str(1024 * 1024), "--max-form-bytes", "250000")
     times = ("--form-timeout", str(TIMEOUT), "--manifest-timeout", str(TIMEOUT))
-    with guarded_registry(data, "--workers", "1", *limits, *times) as registry:
+    most = ("--max-open-uploads", "2")
+    with guarded_registry(data, "--workers", "1", *limits, *times, *most) as registry:
         yield registry
 
 
@@ -102,9 +103,22 @@ def test_slow(little: RunningRegistry, method: str, path: str, kind: str) -> Non
     """A body that always brings another byte is refused when its time is over."""
     with socket.create_connection((little.host, little.port), 10) as connection:
         connection.sendall(head_of(method, path, kind, 1000))
-        for _ in range(100):
+        sent = 0
+        while not select.select([connection], [], [], TIMEOUT / 10)[0]:
+            assert sent < 50, "nobody stops a slow body"
             connection.sendall(b"a")
-            if select.select([connection], [], [], TIMEOUT / 10)[0]:
-                break
+            sent += 1
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_open_uploads_are_counted_for_each_identity(little: RunningRegistry) -> None:
+    """Whoever has as many as are allowed keeps nobody else from pushing to the repository."""
+    for login in (ALICE, PUSHER):
+        with connect(little.url, timeout=30) as client:
+            scope = "repository:team/open:pull,push"
+            token = client.get("/oauth2/token", params={"scope": scope}, auth=login.pair).json()
+            client.headers["Authorization"] = f"Bearer {token['access_token']}"
+            for _ in range(2):
+                open_upload(client, "team/open")
+            assert client.post("/v2/team/open/blobs/uploads/").status_code == 429
