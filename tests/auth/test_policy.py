@@ -267,7 +267,9 @@ class TestDecisions:
         policy = Policy(found)
         decisions = everything(policy, identity)
         seen = decisions[name, Action.PULL] or decisions[name, Action.METADATA_READ]
-        assert policy.shows(identity, name) is seen
+        shown = policy.shown_to(identity)
+        assert any(part.start <= name < part.stop for part in shown) is seen
+        assert all(before.stop < after.start for before, after in itertools.pairwise(shown))
 
     @given(rule_lists)
     def test_admits_anonymous(self, found: list[Rule]) -> None:

@@ -16,7 +16,7 @@ from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
-from portside.stores.metadata.discovery import REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
 from portside.stores.metadata.postgres.database import LEASE, PostgresDatabase, Terms
 from portside.stores.metadata.postgres.faults import translate
 from portside.stores.metadata.schema.versions import NEWEST, SchemaTooNew, SchemaTooOld
@@ -412,7 +412,12 @@ class TestPrice:
     async def test_lists_use_indexes(self, shelf: PostgresShelf) -> None:
         """Each list can be read from an index in its order: no whole table, and nothing sorted."""
         database = shelf.open()
-        lists = [(TAGS, ("a", "", 9)), (REPOSITORIES, ("", 9)), (REFERRERS, ("a", "", None, "", 9))]
+        lists = [
+            (TAGS, ("a", "", 9)),
+            (REPOSITORIES, ("", "{", 9)),
+            (NAMED, (["a", "b"], 9)),
+            (REFERRERS, ("a", "", None, "", 9)),
+        ]
         for sql, parameters in lists:
             async with database.connected() as connection, connection.transaction():
                 # Tables of a few rows are read as a whole otherwise.

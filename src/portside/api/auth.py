@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.types import Scope as AsgiScope
@@ -20,6 +20,7 @@ from portside.spec.actions import Action
 from portside.spec.dialects import AuthScheme
 from portside.spec.errors import Denied, TooManyRequests, Unauthorized, Unavailable
 from portside.spec.names import RepositoryName
+from portside.spec.patterns import NameRange
 from portside.spec.scopes import CATALOG_SCOPE, Scope
 
 TOKEN_PATH = "/oauth2/token"  # noqa: S105  # a path, and public
@@ -166,9 +167,10 @@ class Permit:
         """Whether the content of a repository may be pulled."""
         return self._snapshot.may(self._caller, Action.PULL, repository)
 
-    def shows(self, repository: str) -> bool:
-        """Whether the caller may know that a repository exists."""
-        return self._snapshot.policy.shows(self._caller.identity, repository)
+    @property
+    def shown(self) -> Sequence[NameRange]:
+        """The names of the repositories that the caller may know of."""
+        return self._snapshot.policy.shown_to(self._caller.identity)
 
     def _challenge(self, error: str = "") -> str:
         return self._gate.challenge(self._scope, self._wanted(), error)

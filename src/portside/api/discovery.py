@@ -10,6 +10,7 @@ from portside.api.responses import API_VERSION, PreparedResponse, json_response,
 from portside.spec.endpoints import Index, Repositories, Tags
 from portside.spec.media_types import JSON, OCI_INDEX
 from portside.spec.pagination import PageRequest
+from portside.spec.patterns import EVERY_NAME
 from portside.stores.interfaces import Referrer
 
 _PING = PreparedResponse(
@@ -36,8 +37,8 @@ async def list_tags(request: Request) -> Response:
 async def list_repositories(request: Request) -> Response:
     """List repositories in ASCII order."""
     wanted = request.page()
-    shows = request.permit.shows if request.permit is not None else None
-    page = await request.registry.discover.repositories(wanted, shows)
+    shown = request.permit.shown if request.permit is not None else EVERY_NAME
+    page = await request.registry.discover.repositories(wanted, shown)
     link = _next_page(request, "/v2/_catalog", page.items[-1], wanted) if page.more else None
     return json_response(200, Repositories(page.items), link=link)
 

@@ -9,12 +9,12 @@ denied.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from portside.auth.identities import Identity
 from portside.spec.actions import Action, Actions, ordered
-from portside.spec.patterns import RepositoryPattern
+from portside.spec.patterns import NameRange, RepositoryPattern
 from portside.stores.access import IdentityKind
 
 MAX_REMEMBERED = 20_000
@@ -55,10 +55,11 @@ class Rule:
     def matches(self, identity: Identity, action: Action, repository: str) -> bool:
         """Whether the rule applies to an identity, an action and a repository."""
         return (
-            action in self.actions and self.pattern.matches(repository) and self._concerns(identity)
+            action in self.actions and self.pattern.matches(repository) and self.concerns(identity)
         )
 
-    def _concerns(self, identity: Identity) -> bool:
+    def concerns(self, identity: Identity) -> bool:
+        """Whether the rule applies to an identity in some repository."""
         match self.subjects:
             case Subjects.EVERYONE:
                 return True
@@ -107,6 +108,7 @@ class Policy:
             else:
                 self._prefixed.append(rule)
         self._remembered: dict[tuple[Identity, Action, str], bool] = {}
+        self._shown: dict[Identity, tuple[NameRange, ...]] = {}
 
     @property
     def admits_anonymous(self) -> bool:
@@ -139,9 +141,41 @@ class Policy:
             return Decision(allowed=False, rule=None)
         return Decision(matching[0].allows, matching[0], tuple(matching[1:]))
 
-    def shows(self, identity: Identity, repository: str) -> bool:
-        """Whether an identity may know that a repository exists."""
-        return any(self.allows(identity, action, repository) for action in READ_ACTIONS)
+    def shown_to(self, identity: Identity) -> tuple[NameRange, ...]:
+        """Return the names that an identity may know of, as ranges in order that do not touch."""
+        found = self._shown.get(identity)
+        if found is None:
+            if len(self._shown) >= MAX_REMEMBERED:
+                self._shown.clear()
+            found = self._shown[identity] = tuple(self._find_shown(identity))
+        return found
+
+    def _find_shown(self, identity: Identity) -> Iterator[NameRange]:
+        """Go through the names at which the rules that match change."""
+        begin: dict[str, list[Rule]] = {}
+        end: dict[str, list[Rule]] = {}
+        for rule in (*self.rules, *scope_map_rules(identity)):
+            if rule.concerns(identity):
+                begin.setdefault(rule.pattern.names.start, []).append(rule)
+                end.setdefault(rule.pattern.names.stop, []).append(rule)
+        matching: set[Rule] = set()
+        start: str | None = None
+        for name in sorted({*begin, *end}):
+            matching.difference_update(end.get(name, ()))
+            matching.update(begin.get(name, ()))
+            is_shown = any(_allow(matching, action) for action in READ_ACTIONS)
+            if is_shown and start is None:
+                start = name
+            elif start is not None and not is_shown:
+                yield NameRange(start, name)
+                start = None
+
+
+def _allow(matching: Iterable[Rule], action: Action) -> bool:
+    """Whether the most specific of the rules that match a repository allows an action there."""
+    concerned = (rule for rule in matching if action in rule.actions)
+    decisive = max(concerned, key=lambda rule: rule.rank, default=None)
+    return decisive is not None and decisive.allows
 
 
 def scope_map_rules(identity: Identity) -> tuple[Rule, ...]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import Page, PageRequest
+from portside.spec.patterns import NameRange
 from portside.stores.interfaces import DiscoveryStore, Referrer
-
-BATCH = 1000
-"""Names that are looked through at once; other requests are served between two batches."""
 
 
 class Discover:
@@ -37,23 +34,6 @@ class Discover:
             repository, subject, artifact_type, page, self._max_referrers_bytes
         )
 
-    async def repositories(
-        self, page: PageRequest, shows: Callable[[str], bool] | None
-    ) -> Page[str]:
-        """List the repositories that `shows` accepts, or all if it is None, in ASCII order."""
-        if shows is None or page.limit == 0:
-            return await self._metadata.list_repositories(page)
-        found: list[str] = []
-        last = page.last
-        while True:
-            batch = await self._metadata.list_repositories(PageRequest(BATCH, last))
-            for name in batch.items:
-                if not shows(name):
-                    continue
-                if len(found) == page.limit:
-                    return Page(found, more=True)
-                found.append(name)
-            if not batch.more:
-                return Page(found, more=False)
-            last = batch.items[-1]
-            await asyncio.sleep(0)
+    async def repositories(self, page: PageRequest, shown: Sequence[NameRange]) -> Page[str]:
+        """List the repositories whose names are shown, in ASCII order."""
+        return await self._metadata.list_repositories(page, shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 from portside.spec.errors import NameInvalid
 from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
@@ -10,6 +10,33 @@ from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
 
 class PatternInvalid(ValueError):
     """A text that is not a pattern; the message is for the person who wrote it."""
+
+
+_BELOW = "!"
+"""Sorts before every character of a name."""
+
+_ABOVE = "{"
+"""Sorts behind every character of a name."""
+
+
+class NameRange(NamedTuple):
+    """The repository names from `start` up to, and not including, `stop`, in ASCII order."""
+
+    start: str
+    stop: str
+
+    @property
+    def is_single(self) -> bool:
+        """Whether this is the range of one name."""
+        return self.stop == self.start + _BELOW
+
+    def after(self, last: str) -> NameRange:
+        """Return the part of the range with names greater than `last`."""
+        return NameRange(max(self.start, last + _BELOW), self.stop) if last else self
+
+
+EVERY_NAME = (NameRange(_BELOW, _ABOVE),)
+"""All names, where no rule hides any."""
 
 
 class RepositoryPattern(str):
@@ -44,6 +71,15 @@ class RepositoryPattern(str):
     def is_exact(self) -> bool:
         """Whether this is the name of one repository."""
         return not self.endswith("*")
+
+    @property
+    def names(self) -> NameRange:
+        """The names that the pattern matches, which follow each other in ASCII order."""
+        if self.is_exact:
+            return NameRange(str(self), self + _BELOW)
+        start = self[:-1]
+        stop = start[:-1] + chr(ord(start[-1]) + 1) if start else _ABOVE
+        return NameRange(start + _BELOW, stop)
 
     @property
     def specificity(self) -> int:

@@ -23,6 +23,7 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.manifests import Manifest
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.pagination import Page, PageRequest
+from portside.spec.patterns import EVERY_NAME, NameRange
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.marks import Mark
@@ -108,8 +109,13 @@ class DiscoveryStore(Protocol):
         """List tags in ASCII order; raises NameUnknown."""
         ...
 
-    async def list_repositories(self, page: PageRequest) -> Page[str]:
-        """List the repositories that hold a manifest, in ASCII order."""
+    async def list_repositories(
+        self, page: PageRequest, names: Sequence[NameRange] = EVERY_NAME
+    ) -> Page[str]:
+        """List the repositories that hold a manifest, in ASCII order.
+
+        `names` are ranges in order that do not touch; no name outside of them is read.
+        """
         ...
 
     async def list_referrers(

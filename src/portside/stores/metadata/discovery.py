@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -9,6 +13,7 @@ import msgspec
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import Page, PageRequest, cut
+from portside.spec.patterns import EVERY_NAME, NameRange
 from portside.stores.interfaces import Referrer
 from portside.stores.metadata.engine import Noun
 from portside.stores.metadata.refusals import name_unknown
@@ -26,7 +31,15 @@ _REPOSITORY = "SELECT 1 FROM repositories WHERE name = $1"
 REPOSITORIES = """
     SELECT r.name
     FROM repositories r
-    WHERE r.name > $1 AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+    WHERE r.name >= $1 AND r.name < $2
+        AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+    ORDER BY r.name
+    LIMIT $3
+"""
+NAMED = """
+    SELECT r.name
+    FROM repositories r
+    WHERE r.name = ANY ($1) AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
     ORDER BY r.name
     LIMIT $2
 """
@@ -57,11 +70,18 @@ class Discovery(Noun):
             raise name_unknown(repository)
         return cut([name for (name,) in rows], page)
 
-    async def list_repositories(self, page: PageRequest) -> Page[str]:
-        """Read one page of names."""
-        start = (_before_nul(page.last), page.limit + 1)
-        rows = await self._database.find_all(REPOSITORIES, *start)
-        return cut([name for (name,) in rows], page)
+    async def list_repositories(
+        self, page: PageRequest, names: Sequence[NameRange] = EVERY_NAME
+    ) -> Page[str]:
+        """Read one range after the other, and single names together, until there are enough."""
+        last = _before_nul(page.last)
+        found: list[str] = []
+        for sql, parameters in _reads(names, last):
+            rows = await self._database.find_all(sql, *parameters, page.limit + 1 - len(found))
+            found += [name for (name,) in rows]
+            if len(found) > page.limit:
+                break
+        return cut(found, page)
 
     async def list_referrers(
         self,
@@ -82,6 +102,17 @@ class Discovery(Noun):
                 if not found.takes(row):
                     break
         return found.finished()
+
+
+def _reads(names: Sequence[NameRange], last: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Return the statements that read the names of some ranges that are greater than `last`."""
+    behind = names[bisect_right(names, last, key=attrgetter("stop")) :]
+    for is_single, parts in groupby(behind, key=attrgetter("is_single")):
+        if is_single:
+            yield NAMED, ([part.start for part in parts if part.start > last],)
+        else:
+            for part in parts:
+                yield REPOSITORIES, part.after(last)
 
 
 def _before_nul(text: str) -> str:

@@ -27,7 +27,7 @@ from portside.stores.metadata.sqlite.change_counter import FILE as COUNTER
 from portside.stores.metadata.sqlite.change_counter import SharedCounter
 from portside.stores.metadata.sqlite.connections import connect, connect_read_only, read_head
 from portside.stores.metadata.sqlite.faults import naming, translate
-from portside.stores.metadata.sqlite.statements import DIALECT, rewritten
+from portside.stores.metadata.sqlite.statements import DIALECT, bound, rewritten
 from portside.stores.metadata.sqlite.writer import Writer
 
 # A transaction alone does not fail where only reading is allowed; a statement that writes does.
@@ -174,7 +174,7 @@ class SqliteDatabase:
     async def find_all(self, sql: str, *parameters: Any) -> list[Any]:
         """Return all rows."""
         try:
-            return self.reader.execute(rewritten(sql), parameters).fetchall()
+            return self.reader.execute(rewritten(sql), bound(parameters)).fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
