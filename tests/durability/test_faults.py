@@ -13,7 +13,15 @@ from support.checks import assert_sound
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
 from support.waiting import until
-from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob
+from support.wire import (
+    OCTETS,
+    assert_error,
+    connect,
+    open_upload,
+    push,
+    push_blob,
+    put_manifest,
+)
 
 MIB = 1024 * 1024
 
@@ -156,3 +164,22 @@ class TestFailingSync:
             assert answer.content == first + second
         assert registry.stop() == 0
         assert_sound(registry.data)
+
+
+def test_reserve_holds_for_every_push(data: Path) -> None:
+    """Below the reserve nothing is added, and everything can be read and deleted."""
+    content = image("kept")
+    with running_registry(data, "--workers", "1") as registry, connect(registry.url) as client:
+        push(client, "a", content, "v1")
+    reserved = ("--workers", "1", "--reserve-bytes", str(1 << 50))
+    with running_registry(data, *reserved) as registry, connect(registry.url) as client:
+        layer = digest_of(content.blobs[1])
+        assert_error(put_manifest(client, "a", content, "v2"), 507, "UNAVAILABLE")
+        uploads = "/v2/b/blobs/uploads/"
+        for query in ({}, {"mount": layer, "from": "a"}, {"digest": digest_of(b"x")}):
+            answer = client.post(uploads, params=query, content=b"x" if "digest" in query else b"")
+            assert_error(answer, 507, "UNAVAILABLE")
+        assert client.get("/v2/a/manifests/v1").content == content.manifest
+        assert client.get(f"/v2/a/blobs/{layer}").content == content.blobs[1]
+        for path in ("manifests/v1", f"manifests/{content.digest}", f"blobs/{layer}"):
+            assert client.delete(f"/v2/a/{path}").status_code == 202

@@ -37,6 +37,7 @@ from portside.operations.push import Push
 from portside.operations.readiness import Readiness
 from portside.spec.errors import RegistryError
 from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.reserve import Reserve
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,8 @@ def _make_gate(settings: Settings, control: AccessControl) -> Gate:
 def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Registry:
     metadata, blobs = stores.metadata, stores.blobs
     body_memory = BodyMemory(settings.body_memory)
+    reserve = Reserve(settings.root, settings.reserve_bytes)
+    require_space = None if settings.database else reserve.require
     return Registry(
         pull=Pull(metadata, blobs, _make_redirects(settings, stores)),
         push=Push(
@@ -144,8 +147,9 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
             max_open_uploads=settings.max_open_uploads,
             sparse_indexes=settings.sparse_indexes,
             clock=now,
+            require_space=require_space,
         ),
-        mount=Mount(metadata, blobs),
+        mount=Mount(metadata, blobs, require_space=require_space),
         delete=Delete(metadata, blobs, allowed=settings.delete),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
         readiness=Readiness(

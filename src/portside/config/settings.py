@@ -153,8 +153,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.STORAGE,
-            "Disk space that uploads leave free",
-            "Keeps enough space to delete content from a registry whose disk is full.",
+            "Disk space that pushes leave free",
+            "Keeps enough space to delete content from a registry whose disk is full: blobs,"
+            " manifests, upload sessions and mounts are refused before.",
             unit="bytes",
             off="`0` reserves nothing.",
             ge=0,

@@ -14,11 +14,21 @@ MAX_SOURCES = 1000
 
 
 class Mount:
-    """Links blobs that the registry holds already."""
+    """Links blobs that the registry holds already.
 
-    def __init__(self, metadata: MetadataStore, blobs: BlobStore) -> None:
+    `require_space` raises StorageFull where a row more would touch the reserve.
+    """
+
+    def __init__(
+        self,
+        metadata: MetadataStore,
+        blobs: BlobStore,
+        *,
+        require_space: Callable[[], None] | None = None,
+    ) -> None:
         self._metadata = metadata
         self._blobs = blobs
+        self._require_space = require_space
 
     async def blob(
         self,
@@ -38,6 +48,8 @@ class Mount:
             source = next((name for name in linking if may_pull(name)), None)
             if source is None:
                 return False
+        if self._require_space is not None:
+            self._require_space()
         held = await self._blobs.stat(digest)
         if held is None:
             return False

@@ -53,8 +53,9 @@ class Push:
     """Receives content into a pair of stores.
 
     `max_blob_bytes` limits the size of a blob, `max_open_uploads` the sessions of one identity in
-    one repository; zero means no limit. With `sparse_indexes`, an
-    index may list manifests that the repository does not hold.
+    one repository; zero means no limit. With `sparse_indexes`, an index may list manifests that the
+    repository does not hold. `require_space` raises StorageFull where a row more would touch the
+    reserve.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Push:
         max_open_uploads: int,
         sparse_indexes: bool,
         clock: Clock,
+        require_space: Callable[[], None] | None = None,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
@@ -73,6 +75,7 @@ class Push:
         self._max_open_uploads = max_open_uploads
         self._sparse_indexes = sparse_indexes
         self._clock = clock
+        self._require_space = require_space
 
     async def manifest(
         self,
@@ -87,13 +90,15 @@ class Push:
         """Store a manifest under a tag, or under its digest and `extra_tags` (end-7).
 
         Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown and, if `condition` does not hold
-        for one of the tags, PreconditionFailed.
+        for one of the tags, PreconditionFailed; StorageFull.
         """
         manifest = parse_manifest(
             payload,
             content_type=content_type,
             expected=reference if isinstance(reference, Digest) else None,
         )
+        if self._require_space is not None:
+            self._require_space()
         await self._metadata.put_manifest(
             repository,
             manifest,
@@ -106,10 +111,12 @@ class Push:
     async def open_upload(
         self, repository: RepositoryName, algorithm: Algorithm, *, owner: str = ""
     ) -> UploadSession:
-        """Open an upload session (end-4a, end-4c); raises TooManyRequests.
+        """Open an upload session (end-4a, end-4c); raises TooManyRequests and StorageFull.
 
         `owner` is the name of the identity, empty for anonymous clients.
         """
+        if self._require_space is not None:
+            self._require_space()
         now = self._clock()
         session = UploadSession(
             id=UploadId.fresh(),
