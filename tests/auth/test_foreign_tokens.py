@@ -17,6 +17,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from jwt.utils import base64url_decode, base64url_encode
 
 from auth.conftest import SECOND, Elapsed
@@ -233,6 +235,43 @@ class TestTokens:
         """What is no token is refused."""
         with pytest.raises(TokenInvalid):
             await tokens.read(text, NAME)
+
+    @pytest.mark.parametrize(
+        ("bits", "changes", "is_taken"),
+        [
+            (2048, {}, True),
+            (2048, {"use": "sig", "key_ops": ["verify"], "alg": "RS256"}, True),
+            (1024, {}, False),
+            (2048, {"use": "enc"}, False),
+            (2048, {"key_ops": ["encrypt"]}, False),
+            (2048, {"alg": "RS512"}, False),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits")
+    async def test_keys(
+        self,
+        tmp_path: Path,
+        pool: ThreadPoolExecutor,
+        bits: int,
+        changes: dict[str, Any],
+        is_taken: bool,  # a column of the table
+    ) -> None:
+        """Short RSA keys, and keys for something else than signatures, verify nothing."""
+        private = rsa.generate_private_key(65537, bits)  # that is what is tested
+        jwk = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+        jwk = {name: value for name, value in jwk.items() if name != "key_ops"}
+        path = tmp_path / "rsa.json"
+        write_keys(path, {"keys": [{**jwk, "kid": "r", **changes}, *RING.jwks["keys"]]})
+        tokens = TrustedIssuers((issuer(jwks_file=str(path)),), pool)
+        claims = {"iss": NAME, "aud": AUDIENCE, "exp": NOW + 3600, "sub": "team"}
+        text = jwt.encode(claims, private, algorithm="RS256", headers={"kid": "r"})
+        try:
+            assert (await tokens.read(text, NAME)).identity.name == "ci:team"
+        except TokenInvalid:
+            assert not is_taken
+        else:
+            assert is_taken
+        assert await tokens.read(sign(), NAME)
 
     async def test_secrets(self, key_file: Path, pool: ThreadPoolExecutor) -> None:
         """A shared secret among the keys, or a public key taken for one, verifies nothing."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import jwt
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from msgspec import Meta
 
 from portside.auth.files import FileInvalid, WatchedFile
@@ -38,6 +39,8 @@ KEEP = 12
 
 ALGORITHMS = ("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "EdDSA")
 """Signatures that are accepted, all of them with public keys."""
+
+LEAST_RSA_BITS = 2048
 
 log = logging.getLogger(__name__)
 
@@ -240,15 +243,40 @@ def _parse_keys(text: str, *, name: str) -> dict[str, jwt.PyJWK]:
         found = jwt.PyJWKSet.from_json(text)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileInvalid(f"{name} is not a JSON Web Key Set (RFC 7517): {error}") from error
-    return {key.key_id: key for key in found.keys if key.key_id}
+    return _usable(found, name)
 
 
 def _keys_of(document: Any) -> dict[str, jwt.PyJWK]:
     """Read a set of keys; an issuer that has withdrawn all of its keys publishes an empty set."""
     if document == {"keys": []}:
         return {}
-    found = jwt.PyJWKSet.from_dict(document)
-    return {key.key_id: key for key in found.keys if key.key_id}
+    return _usable(jwt.PyJWKSet.from_dict(document), "a published key set")
+
+
+def _usable(found: jwt.PyJWKSet, source: str) -> dict[str, jwt.PyJWK]:
+    """Return the keys that may verify tokens, by name; the others are logged and left out."""
+    usable: dict[str, jwt.PyJWK] = {}
+    for key in found.keys:
+        reason = _fault_of(key)
+        if reason:
+            log.warning("%s: the key %r is ignored: %s", source, key.key_id, reason)
+        elif key.key_id:
+            usable[key.key_id] = key
+    return usable
+
+
+def _fault_of(key: jwt.PyJWK) -> str:
+    """Return why a key may not verify tokens, or nothing (RFC 7517, section 4; RFC 7518, 3.3)."""
+    uses, operations = key.public_key_use, key._jwk_data.get("key_ops")  # noqa: SLF001  # no other door
+    if uses is not None and uses != "sig":
+        return f"its use is {uses!r}, not 'sig'"
+    if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
+        return "its key_ops do not contain 'verify'"
+    if key.algorithm_name not in ALGORITHMS:
+        return f"its algorithm {key.algorithm_name} is not accepted"
+    if isinstance(key.key, RSAPublicKey) and key.key.key_size < LEAST_RSA_BITS:
+        return f"an RSA key needs at least {LEAST_RSA_BITS} bits, and it has {key.key.key_size}"
+    return ""
 
 
 class TrustedIssuers:
@@ -273,9 +301,12 @@ class TrustedIssuers:
         if issuer is None:
             raise TokenInvalid("the issuer of the token is not trusted")
         try:
-            key = await self._keys[issuer_name].find(jwt.get_unverified_header(text).get("kid", ""))
+            header = jwt.get_unverified_header(text)
+            key = await self._keys[issuer_name].find(header.get("kid", ""))
             if key is None:
                 raise TokenInvalid("the token is signed with an unknown key")
+            if header["alg"] != key.algorithm_name:
+                raise TokenInvalid("the token is signed with another algorithm than its key")
             claims = jwt.decode(
                 text,
                 key,
