@@ -193,7 +193,7 @@ class TestAtOnce:
             assert answer.status_code == 201
 
     def test_the_same_end(self, registry: RunningRegistry, repository: str) -> None:
-        """Of many that finish one session, one succeeds and the others find it gone."""
+        """Of many that finish one session, one does and the others are answered alike."""
         content = make_blob(100_000, repository)
         with connect(registry.url) as client:
             location = open_upload(client, repository)
@@ -205,7 +205,7 @@ class TestAtOnce:
                 return client.put(location, params=query).status_code
 
         with ThreadPoolExecutor(4) as pool:
-            assert sorted(pool.map(end, range(4))) == [201, 404, 404, 404]
+            assert set(pool.map(end, range(4))) == {201}
 
     def test_a_stalled_writer(self, data: Path, repository: str) -> None:
         """A session that somebody else keeps busy is 409 after a while, and not lost."""
