@@ -279,7 +279,7 @@ def _accepts(host: str, port: int) -> bool:
 def serve_and_fail(*options: str, env: dict[str, str] | None = None) -> str:
     """Start a registry that cannot be started; returns the one line that it prints."""
     code, printed, errors = run_portside("serve", *options, env=env)
-    assert code == 1, errors
+    assert code == (2 if errors.endswith("--help`.\n") else 1), errors
     assert printed == ""
     assert "Traceback" not in errors
     assert len(errors.splitlines()) == 1, errors
@@ -375,7 +375,10 @@ class TestMistakes:
     def test_settings(self, data: Path, options: tuple[str, ...], expected: str) -> None:
         """A setting with a value that it cannot have is named."""
         defaults = () if "--listen" in options else ("--listen", "127.0.0.1:0")
-        assert expected in serve_and_fail("--data", str(data), *defaults, *options)
+        message = serve_and_fail("--data", str(data), *defaults, *options)
+        assert expected in message
+        is_usage = not re.match("portside: (cannot|the certificate)", message)
+        assert is_usage == message.endswith("See `portside serve --help`.\n")
 
     @pytest.mark.parametrize("setting", list_settings(), ids=lambda setting: setting.name)
     def test_numbers_are_bounded(self, setting: Setting) -> None:
@@ -426,9 +429,27 @@ class TestMistakes:
     def test_environment(self, data: Path) -> None:
         """A mistake in the environment is named."""
         message = serve_and_fail("--data", str(data), env={"PORTSIDE_PAGE_LIMIT": "all"})
-        assert "page-limit must be a whole number" in message
+        assert "PORTSIDE_PAGE_LIMIT: page-limit must be a whole number" in message
         message = serve_and_fail("--data", str(data), env={"PORTSIDE_DELETE": "maybe"})
-        assert "delete must be on or off, not 'maybe'" in message
+        assert "PORTSIDE_DELETE: delete must be on or off, not 'maybe'" in message
+
+    def test_unknown_variables(self, data: Path) -> None:
+        """A variable that looks like a setting is reported; those of Kubernetes are not."""
+        links = {
+            "PORTSIDE_PORT": "tcp://10.0.0.1:5000",
+            "PORTSIDE_SERVICE_HOST": "10.0.0.1",
+            "PORTSIDE_SERVICE_PORT": "5000",
+            "PORTSIDE_SERVICE_PORT_HTTP": "5000",
+            "PORTSIDE_PORT_5000_TCP": "tcp://10.0.0.1:5000",
+            "PORTSIDE_PORT_5000_TCP_ADDR": "10.0.0.1",
+            "PORTSIDE_METRICS_PORT_9000_TCP_PROTO": "tcp",
+        }
+        env = {**links, "PORTSIDE_WROKERS": "1", "PORTSIDE_WORKERS": "1"}
+        with running_registry(data, env=env) as registry:
+            assert registry.log == (
+                "portside: warning: PORTSIDE_WROKERS is not a setting and is ignored;"
+                " did you mean PORTSIDE_WORKERS?\n"
+            )
 
     def test_usage(self) -> None:
         """An unknown option or command is a usage error."""

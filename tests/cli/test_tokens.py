@@ -7,10 +7,11 @@ import json
 import re
 from pathlib import Path
 
+import click
 import httpx
 import pytest
 
-from portside.auth.registrar import RegistrarError, parse_scope_rules
+from portside.auth.registrar import parse_scope_rules
 from portside.cli.output import iso_time
 from portside.cli.tokens import parse_expiry
 from support.commands import FAST, Commands
@@ -254,7 +255,7 @@ class TestExpiry:
     )  # fmt: skip
     def test_no_times(self, text: str) -> None:
         """Everything else is refused."""
-        with pytest.raises(RegistrarError, match=r"invalid time .*: expected 30d"):
+        with pytest.raises(click.UsageError, match=r"invalid time .*: expected 30d"):
             parse_expiry(text, self.SINCE)
 
 

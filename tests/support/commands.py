@@ -42,9 +42,12 @@ class Commands:
         return document
 
     def refused(self, *arguments: str) -> str:
-        """Run a command that fails with one line, and gives it."""
+        """Run a command that fails with one line, and gives it.
+
+        Mistakes on the command line end with the help to see, and with another code.
+        """
         code, printed, errors = self.run(*arguments)
-        assert (code, printed) == (1, ""), errors
+        assert (code, printed) == (2 if errors.endswith("--help`.\n") else 1, ""), errors
         assert "Traceback" not in errors
         assert errors.startswith("portside: ")
         assert len(errors.splitlines()) == 1, errors

@@ -11,7 +11,6 @@ from portside.auth.access_files import AccessFiles, AccessRules
 from portside.auth.directory import Directory
 from portside.auth.identities import ANONYMOUS, Identity
 from portside.auth.policy import Decision, Rule
-from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, now
 from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_json
@@ -96,20 +95,20 @@ async def explain(
 
 
 def _ask(who: str, groups: tuple[str, ...], action: str, repository: str) -> Question:
-    """Read the arguments; raises RegistrarError and NameInvalid."""
+    """Read the arguments; raises UsageError and NameInvalid."""
     try:
         actions = parse_actions(action)
     except ActionInvalid as error:
-        raise RegistrarError(str(error)) from error
+        raise click.UsageError(str(error)) from error
     if len(actions) != 1:
-        raise RegistrarError(f"{action[:80]!r} is more than one action; ask for one at a time")
+        raise click.UsageError(f"{action[:80]!r} is more than one action; ask for one at a time")
     issuer, colon, _ = who.partition(":")
     if groups and not colon:
-        raise RegistrarError("--group needs an identity of a trusted issuer, such as ci:team/app")
+        raise click.UsageError("--group needs an identity of a trusted issuer, such as ci:team/app")
     for group in groups:
         if not group.startswith(f"{issuer}:"):
             shape = f"groups of {issuer} begin with its name, such as {issuer}:deploy"
-            raise RegistrarError(f"invalid group {group[:80]!r}: {shape}")
+            raise click.UsageError(f"invalid group {group[:80]!r}: {shape}")
     name = "" if who in NOBODY else who
     (only,) = actions
     return Question(name, frozenset(groups), only, RepositoryName.parse(repository))

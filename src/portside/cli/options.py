@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from portside.api.log_lines import escape_controls
+from portside.auth.files import FileInvalid
 from portside.config import Setting, SettingsInvalid, check_values, list_settings
 from portside.files import FileUnreadable, read_secret, read_text
 
@@ -31,12 +36,36 @@ CLOUD_SECRETS = (
 )
 """Variables that the clients of object stores and of PostgreSQL read."""
 
+CONFIG = "portside.config"
+"""Where a context keeps the path of the TOML file."""
+
 WIDEST = 40
 """Columns that the names of options may take before their help starts on a line of its own."""
 
 
 class Command(click.Command):
     """A command whose help lists settings under the headings of their groups."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the command line; raises SettingsInvalid and UsageError."""
+        context = super().make_context(info_name, args, parent, **extra)
+        if any(isinstance(parameter, SettingOption) for parameter in self.params):
+            for warning in unknown_variables(os.environ):
+                click.echo(f"portside: warning: {escape_controls(warning)}", err=True)
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; raises SettingsInvalid, which says where a wrong value was given."""
+        try:
+            return super().invoke(ctx)
+        except (SettingsInvalid, FileInvalid) as error:
+            raise _located(error, ctx) from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write options that are not settings first, then one section for each group."""
@@ -98,6 +127,46 @@ class SettingOption(click.Option):
         return (name if setting.is_flag else f"{name} {self.metavar}", shown)
 
 
+def _located(error: SettingsInvalid | FileInvalid, ctx: click.Context) -> Exception:
+    """Return an error that says where the setting with which its message begins was given."""
+    option = str(error).partition(" ")[0].rstrip(":")
+    setting = next((known for known in list_settings() if known.option == option), None)
+    source = ctx.get_parameter_source(setting.name) if setting is not None else None
+    if setting is None or source is None:
+        return error
+    if source is ParameterSource.COMMANDLINE:
+        return click.UsageError(str(error), ctx)
+    if source is ParameterSource.ENVIRONMENT:
+        is_file = setting.is_secret and os.environ.get(setting.file_variable)
+        variable = setting.file_variable if is_file else setting.variable
+        return SettingsInvalid(f"{variable}: {error}")
+    if source is ParameterSource.DEFAULT_MAP:
+        return SettingsInvalid(f"{ctx.meta[CONFIG]}: {error}")
+    return error
+
+
+SERVICE_LINK = re.compile(
+    r"PORTSIDE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)"
+    r"|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""Variables that Kubernetes sets for services whose names begin with portside."""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each variable that begins as settings do, and is not one."""
+    settings = list_settings()
+    known = {setting.variable for setting in settings} | {"PORTSIDE_CONFIG"}
+    known |= {setting.file_variable for setting in settings if setting.is_secret}
+    for variable in sorted(environment):
+        if (
+            variable.startswith("PORTSIDE_")
+            and variable not in known
+            and not SERVICE_LINK.fullmatch(variable)
+        ):
+            nearest = get_close_matches(variable, sorted(known), 1, 0.0)[0]
+            yield f"{variable} is not a setting and is ignored; did you mean {nearest}?"
+
+
 def settings_options(*names: str) -> Callable[[Function], Function]:
     """Add `--config` and the options for the named settings, or for all of them, to a command."""
     wanted = [setting for setting in list_settings() if not names or setting.name in names]
@@ -149,6 +218,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     """Use the values of the file as the defaults of all other options; raises SettingsInvalid."""
     if path is not None:
         context.default_map = read_file(path)
+        context.meta[CONFIG] = path
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -184,4 +254,5 @@ class _Switch(click.types.BoolParamType):
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             name = str(param.name).replace("_", "-") if param else "it"
-            raise SettingsInvalid(f"{name} must be on or off, not {value[:80]!r}") from error
+            wrong = SettingsInvalid(f"{name} must be on or off, not {value[:80]!r}")
+            raise (_located(wrong, ctx) if ctx is not None else wrong) from error

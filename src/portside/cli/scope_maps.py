@@ -8,7 +8,6 @@ import click
 
 from portside.auth.registrar import (
     Registrar,
-    RegistrarError,
     ScopeMapChange,
     check_spelling,
     parse_scope_rules,
@@ -140,7 +139,7 @@ async def update_scope_map(
     change = ScopeMapChange(parse_scope_rules(repositories), without, description)
     if change == ScopeMapChange():
         options = "--repository, --remove-repository or --description"
-        raise RegistrarError(f"nothing to change; use {options}")
+        raise click.UsageError(f"nothing to change; use {options}")
     await registrar.change_scope_map(name, change)
     click.echo(f"Scope map {name} updated.")
 

@@ -13,7 +13,6 @@ from portside.auth.registrar import (
     PASSWORD_NUMBERS,
     MadePassword,
     Registrar,
-    RegistrarError,
     Registration,
     TokenChange,
 )
@@ -46,7 +45,7 @@ _expires_option = click.option(
 def parse_expiry(text: str, since: int) -> int:
     """Read a duration such as `30d`, or a time in ISO 8601, in UTC if it has no zone.
 
-    Times are in microseconds since 1970. Raises RegistrarError.
+    Times are in microseconds since 1970. Raises UsageError.
     """
     length = _LENGTH.fullmatch(text)
     try:
@@ -58,7 +57,7 @@ def parse_expiry(text: str, since: int) -> int:
             moment = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
         return int(moment.astimezone(UTC).timestamp()) * 1_000_000
     except (ValueError, OverflowError) as error:
-        raise RegistrarError(f"invalid time {text[:80]!r}: expected {END}") from error
+        raise click.UsageError(f"invalid time {text[:80]!r}: expected {END}") from error
 
 
 @click.group("token", cls=CommandGroup)
@@ -159,7 +158,7 @@ async def update_token(
 ) -> None:
     """Change token NAME; its passwords stay valid."""
     if expires is not None and no_expiry:
-        raise RegistrarError("use either --expires or --no-expiry")
+        raise click.UsageError("use either --expires or --no-expiry")
     change = TokenChange(
         scope_map=scope_map,
         enabled=status == "enabled" if status is not None else None,
@@ -168,7 +167,7 @@ async def update_token(
     )
     if change == TokenChange():
         options = "--scope-map, --expires, --no-expiry or --status"
-        raise RegistrarError(f"nothing to change; use {options}")
+        raise click.UsageError(f"nothing to change; use {options}")
     await registrar.change_token(name, change)
     click.echo(f"Token {name} updated.")
 

@@ -186,7 +186,7 @@ def _password_changed(identity: StoredIdentity) -> int:
 def _password(name: str, *, stdin: bool, file: Path | None) -> str:
     """Read a password, or prompt for it twice; raises RegistrarError."""
     if stdin and file is not None:
-        raise RegistrarError("use either --password-stdin or --password-file")
+        raise click.UsageError("use either --password-stdin or --password-file")
     if stdin:
         return _first_line(0, "standard input")
     if file is not None:

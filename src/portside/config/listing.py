@@ -136,7 +136,9 @@ def make_settings(given: dict[str, Any]) -> Settings:
     """
     settings = check_values(given, as_text=True)
     if bool(settings.tls_certificate) != bool(settings.tls_key):
-        both = "tls-certificate and tls-key go together: set both, or neither"
+        pair = ["tls-certificate", "tls-key"]
+        first, second = pair if settings.tls_certificate else reversed(pair)
+        both = f"{first} requires {second}: they go together, so set both, or neither"
         raise SettingsInvalid(both)
     return settings
 

@@ -249,9 +249,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         described(
             Group.NETWORK,
-            "Proxies whose X-Forwarded-For, -Proto, -Host and -Port, or Forwarded, are trusted",
-            "An address or a network, such as `10.0.0.0/8`. Can be given several times. Forwarded"
-            " is read only in requests without the others.",
+            "Proxies whose forwarding headers are trusted",
+            "An address or a network, such as `10.0.0.0/8`. Can be given several times. The headers"
+            " are X-Forwarded-For, -Proto, -Host and -Port, and Forwarded, which is read only in"
+            " requests without the others.",
             unit="address",
         ),
     ] = ()
