@@ -150,7 +150,7 @@ def test_idle_connections() -> None:
     """The balancer ends them before a node does, by the defaults of both."""
     found = re.search(r"keepalive_timeout (\d+)s;", CONFIGURATION.read_text("utf-8"))
     assert found is not None
-    assert int(found[1]) < make_settings({}).header_timeout
+    assert int(found[1]) < make_settings({}).idle_timeout
 
 
 class Deserter(socketserver.BaseRequestHandler):

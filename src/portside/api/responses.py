@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from portside.api.connections import CONNECTION, Connection, Sending
 from portside.api.requests import Body
 from portside.spec.digests import Digest
 from portside.spec.media_types import JSON
@@ -97,9 +98,15 @@ class StreamResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the pieces."""
+        connection: Connection | None = scope.get(CONNECTION)
+        sending = Sending(send)
+        if connection is not None:
+            connection.sending.add(sending)
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, sending)
         finally:
+            if connection is not None:
+                connection.sending.discard(sending)
             # A generator that is cut off would not be finished before it is garbage-collected.
             with anyio.CancelScope(shield=True):
                 await self._pieces.aclose()

@@ -19,13 +19,14 @@ from typing import Any
 
 import click
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
 from portside.api.log_lines import LineFormatter, escape_controls
 from portside.bootstrap.preparing import prepare
 from portside.cli.certificates import check_certificate
+from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
@@ -55,6 +56,12 @@ _LOGGING = {
 }
 """Granian would log to standard output, and as it likes, otherwise."""
 
+FIELD_OVERHEAD = 4096
+"""Bytes that HTTP/2 counts beside those of the headers, 32 for each field (RFC 9113, 6.5.2)."""
+
+SEND_BUFFER = 64 * 1024
+"""Bytes of a response that wait for an HTTP/2 client, for each request."""
+
 RECEIVE_BUFFER = 512 * 1024
 """Bytes that the HTTP server reads ahead on a connection; a body arrives in pieces of this size."""
 
@@ -75,9 +82,19 @@ def serve(settings: Settings) -> None:
     # The workers inherit the lock and the pipe.
     multiprocessing.set_start_method("fork", force=True)
     shutdown_pipe = ShutdownPipe()
-    server = _make_server(settings, shutdown_pipe, address, port)
+    descriptors = Descriptors(settings.backlog)
+    server = _make_server(settings, shutdown_pipe, descriptors, address, port)
+    descriptors.raise_limit()
     started = multiprocessing.Semaphore(0)
-    loader = partial(load_worker, settings, started, shutdown_pipe, on_loopback=_is_loopback(host))
+    loader = partial(
+        load_worker,
+        settings,
+        started,
+        shutdown_pipe,
+        descriptors,
+        port=port,
+        on_loopback=_is_loopback(host),
+    )
     announcer = threading.Thread(
         target=_announce, args=(settings, started, host, port), daemon=True
     )
@@ -118,7 +135,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _make_server(
-    settings: Settings, shutdown_pipe: ShutdownPipe, address: str, port: int
+    settings: Settings,
+    shutdown_pipe: ShutdownPipe,
+    descriptors: Descriptors,
+    address: str,
+    port: int,
 ) -> AbstractServer[Any]:
     certificate, key = settings.tls_certificate, settings.tls_key
     try:
@@ -131,10 +152,19 @@ def _make_server(
             workers=settings.workers,
             http=HTTPModes.auto,
             websockets=False,
-            backlog=settings.backlog,
+            backlog=descriptors.backlog,
+            backpressure=descriptors.connections(settings.max_connections),
             http1_settings=HTTP1Settings(
-                header_read_timeout=max(1, round(settings.header_timeout * 1000)),
+                # Counted from the end of the last response on; `Watcher` keeps the shorter limit.
+                header_read_timeout=max(
+                    1, round(max(settings.header_timeout, settings.idle_timeout) * 1000)
+                ),
                 max_buffer_size=RECEIVE_BUFFER,
+            ),
+            http2_settings=HTTP2Settings(
+                max_concurrent_streams=settings.max_streams,
+                max_headers_size=settings.max_header_bytes + FIELD_OVERHEAD,
+                max_send_buffer_size=SEND_BUFFER,
             ),
             log_level=LogLevels.warning,
             log_dictconfig=_LOGGING,

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from ipaddress import ip_network
 from multiprocessing import connection
 from multiprocessing.synchronize import Semaphore
 from typing import Any
@@ -23,8 +24,12 @@ from granian.server.mp import MPServer
 from starlette.types import ASGIApp
 
 from portside.api.access_log import log_to
+from portside.api.connections import Connections
 from portside.api.log_lines import line_handler
 from portside.bootstrap.application import make_app
+from portside.cli.connections import Limits as ConnectionLimits
+from portside.cli.connections import Watcher
+from portside.cli.descriptors import Descriptors
 from portside.cli.signals import SHUTDOWN_SIGNALS
 from portside.config import Settings
 
@@ -120,7 +125,13 @@ class Supervisor(MPServer):
 
 
 def load_worker(
-    settings: Settings, started: Semaphore, shutdown_pipe: ShutdownPipe, *, on_loopback: bool
+    settings: Settings,
+    started: Semaphore,
+    shutdown_pipe: ShutdownPipe,
+    descriptors: Descriptors,
+    *,
+    port: int,
+    on_loopback: bool,
 ) -> ASGIApp:
     """Make the application in the process of a worker."""
     shutdown_pipe.close()
@@ -130,7 +141,17 @@ def load_worker(
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
-    return make_app(settings, on_start=worker.serving, on_loopback=on_loopback)
+    connections = Connections(make_app(settings, on_start=worker.serving, on_loopback=on_loopback))
+    limits = ConnectionLimits(
+        header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
+        write_timeout=settings.write_timeout,
+        connections=descriptors.connections(settings.max_connections),
+        client_connections=settings.max_client_connections,
+    )
+    proxies = tuple(map(ip_network, settings.trusted_proxies))
+    Watcher(connections, port, limits, proxies, descriptors).start()
+    return connections
 
 
 class _Worker:

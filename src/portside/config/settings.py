@@ -689,7 +689,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LIMITS,
             "Time limit for the request headers",
-            "The head of a request is its request line and header fields.",
+            "Counts from the start of a connection, TLS handshake included, or from the first byte"
+            " of a further request. A connection without a request is then closed.",
             unit="seconds",
             gt=0,
             le=DAY,
@@ -707,6 +708,64 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=DAY,
         ),
     ] = 10.0
+    idle_timeout: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "How long to keep an idle connection open",
+            "Longer than most load balancers keep theirs, so that they never send a request on a"
+            " connection that is about to be closed.",
+            unit="seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 75.0
+    write_timeout: Annotated[
+        float,
+        described(
+            Group.LIMITS,
+            "Time limit for a pause in reading a response",
+            "A client that takes nothing of its response for this long is disconnected.",
+            unit="seconds",
+            gt=0,
+            le=DAY,
+        ),
+    ] = 60.0
+    max_connections: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Maximum number of connections per worker",
+            "Lowered if the process may not open as many files. Near the limit, connections without"
+            " a request are closed first, then idle ones; the oldest go first.",
+            unit="connections",
+            ge=16,
+            le=1_000_000,
+        ),
+    ] = 4096
+    max_client_connections: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Maximum number of connections of a client per worker",
+            "Counted per address, or per /64 network of IPv6. `trusted-proxies` are exempt.",
+            unit="connections",
+            off="`0` turns the limit off.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 256
+    max_streams: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Maximum number of requests at a time on an HTTP/2 connection",
+            "Clients open further connections when they need more.",
+            unit="requests",
+            ge=1,
+            le=1000,
+        ),
+    ] = 64
     workers: Annotated[
         int,
         described(

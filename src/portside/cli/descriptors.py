@@ -1,0 +1,82 @@
+"""File descriptors: how many this process may open, and how many of them connections may take."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+HERE = "/proc/self/fd"
+"""The descriptors of this process."""
+
+MOST = 1 << 20
+"""Descriptors that a process can have on any Linux (fs.nr_open), however high the limit is."""
+
+FILES = 64
+"""Descriptors for the database, the logs and the like."""
+
+
+LEAST_BACKLOG = 128
+"""Connections that Granian lets wait at least."""
+
+MARGIN = 32
+"""Descriptors of the reserve beside those of the connections that wait."""
+
+
+class CannotWatch(Exception):
+    """The system does not say what is needed to watch connections."""
+
+
+class Descriptors:
+    """The limit of descriptors, and a reserve for connections that arrive all at once.
+
+    Granian cannot let a TLS handshake end while it has connections to accept and no descriptor for
+    them. So the limit is below what the system allows by the number of connections that can wait,
+    and is raised for as long as they are being accepted.
+    """
+
+    def __init__(self, backlog: int) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.before = soft
+        self._hard = hard
+        self.most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+        self.backlog = max(LEAST_BACKLOG, min(backlog, self.most // 4))
+        self._reserve = self.backlog + MARGIN
+        self._limit = 0
+
+    @property
+    def usual(self) -> int:
+        """The limit while there is no rush."""
+        return self.most - self._reserve
+
+    def connections(self, wanted: int) -> int:
+        """Return how many connections fit; each may need a file as well."""
+        return max(1, min(wanted, (self.usual - FILES) // 2))
+
+    def raise_limit(self) -> None:
+        """Raise the limit of this process and of those that it starts."""
+        self._set(self.usual)
+
+    def is_rush(self, opened: int) -> bool:
+        """Whether descriptors run out, or did a moment ago."""
+        return opened >= self.usual - (2 if self._limit == self.most else 1) * FILES
+
+    def release_reserve(self) -> None:
+        """Make the reserve usable."""
+        self._set(self.most)
+
+    def count(self) -> int:
+        """Return how many descriptors are open; raises CannotWatch where unknown."""
+        # Linux 6.2 and later have the number there; before it was 0.
+        try:
+            return os.stat(HERE).st_size or len(os.listdir(HERE))
+        except FileNotFoundError as error:
+            raise CannotWatch(f"there is no {HERE}") from error
+
+    def list(self) -> list[int]:
+        """Return the open descriptors."""
+        return [int(name) for name in os.listdir(HERE)]
+
+    def _set(self, limit: int) -> None:
+        if limit != self._limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, self._hard))
+            self._limit = limit
