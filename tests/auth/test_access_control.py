@@ -323,6 +323,13 @@ class TestLimits:
         with pytest.raises(TooManyRequests):
             await worker.basic(BasicCredentials("a" * 101, "x"))
 
+    async def test_cost_of_every_user(self, store: Access, worker: Worker) -> None:
+        """An unknown name takes as long as the user with the most costly hash."""
+        passwords = (StoredPassword(1, hash_password(SECRET, cost=7), 1),)
+        costly = StoredIdentity("costly", IdentityKind.USER, 1, passwords=passwords)
+        assert await store.add_identity(costly)
+        assert (await worker.control.snapshot()).work == 7
+
     async def test_too_many_waiting(self, start: Start) -> None:
         """Of too many logins at the same time some are told to come again, and then may."""
         worker = start(terms=dataclasses.replace(TERMS, login_queue=2))

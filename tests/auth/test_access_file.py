@@ -276,3 +276,11 @@ class TestAnonymous:
         """Anything else is refused in one line."""
         with pytest.raises(FileInvalid, match=r"^anonymous: .*$"):
             parse_anonymous((text,))
+
+
+def test_unknown_group() -> None:
+    """A rule for a group that is not in the file is a mistake; an issuer's group has a colon."""
+    table = '[[access]]\nrepositories = ["*"]\nactions = ["pull"]\ngroups = ["{}"]\n'
+    with pytest.raises(FileInvalid, match=r"\[\[access\]\] 1: there is no group 'devs'"):
+        parse_access_file(table.format("devs"), name="access.toml")
+    assert parse_access_file(table.format("ci:devs"), name="access.toml").rules

@@ -18,6 +18,7 @@ from portside.auth.grants import Caller, Grants
 from portside.auth.identities import TOKEN_USER
 from portside.auth.limits import LoginLimits
 from portside.auth.login_queue import LoginQueue
+from portside.auth.passwords import highest_cost
 from portside.auth.policy import Policy
 from portside.auth.tokens.issuers import Issuer, TrustedIssuers
 from portside.auth.tokens.keys import KeyRing, load_keys
@@ -154,6 +155,7 @@ class AccessControl:
         rules = self._files.read()
         version = (state.version, *rules.version)
         keys = await load_keys(self._store, self.clock())
+        users = await self._store.list_identities(IdentityKind.USER)
         self._snapshot = Snapshot(
             version,
             closed=self.terms.required or state.closed,
@@ -161,7 +163,11 @@ class AccessControl:
             directory=Directory(self._store, rules.htpasswd, rules.groups, self.clock),
             keys=keys,
             tokens=TokenFactory(keys, audience=self.terms.audience, skew=self.terms.clock_skew),
-            work=max(self.terms.work, rules.htpasswd.cost if rules.htpasswd else 0),
+            work=max(
+                self.terms.work,
+                rules.htpasswd.cost if rules.htpasswd else 0,
+                highest_cost(stored.hash for user in users for stored in user.passwords),
+            ),
         )
         if rules.issuers != self._issuers:
             self._trusted = TrustedIssuers(rules.issuers, self._pool, skew=self.terms.clock_skew)

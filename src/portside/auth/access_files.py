@@ -31,7 +31,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from portside.auth.files import FileInvalid, WatchedFile
-from portside.auth.passwords import MOST_COST, cost_of
+from portside.auth.passwords import MOST_COST, cost_of, highest_cost
 from portside.auth.policy import Policy, Rule, Subjects
 from portside.auth.tokens.issuers import Issuer, IssuerInvalid, check_issuers, read_key_file
 from portside.spec.actions import ALL, ActionInvalid, Actions, parse_actions
@@ -95,6 +95,12 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
 def _rules(document: _File, name: str) -> Iterator[Rule]:
     for number, access in enumerate(document.access, 1):
         source = f"{name}, [[access]] {number}"
+        for group in access.groups:
+            if group not in document.groups and ":" not in group:
+                known = ", ".join(sorted(document.groups)) or "none"
+                raise FileInvalid(
+                    f"{source}: there is no group {group[:80]!r} in [groups] (there: {known})"
+                )
         if not access.identities and not access.groups:
             nobody = f"{source} names neither identities nor groups"
             raise FileInvalid(nobody)
@@ -153,7 +159,7 @@ class Htpasswd(NamedTuple):
     @property
     def cost(self) -> int:
         """The greatest cost of all hashes; 0 if there are none."""
-        return max((cost_of(hashed) or 0 for hashed in self.hashes.values()), default=0)
+        return highest_cost(self.hashes.values())
 
 
 def parse_htpasswd(text: str) -> Htpasswd:

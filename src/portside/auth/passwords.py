@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 
 import bcrypt
 
@@ -64,6 +65,11 @@ def cost_of(hashed: str) -> int | None:
     if found is None or not LEAST_COST <= int(found.group(1)) <= MOST_COST:
         return None
     return int(found.group(1))
+
+
+def highest_cost(hashes: Iterable[str]) -> int:
+    """Return the highest cost of all bcrypt hashes; 0 if there are none."""
+    return max((cost_of(hashed) or 0 for hashed in hashes), default=0)
 
 
 def is_digest_of(password: str, hashed: str) -> bool:
