@@ -70,6 +70,30 @@ VARIABLES: dict[str, dict[str, str]] = {
 """The variables in the path of each operation; none of them exists."""
 
 
+ACTIONS = {
+    "ping": "none",
+    "get_blob": "pull",
+    "head_blob": "pull",
+    "delete_blob": "delete",
+    "get_manifest": "pull",
+    "head_manifest": "pull",
+    "put_manifest": "push",
+    "delete_manifest": "delete",
+    "start_upload": "push",
+    "append_upload": "push",
+    "finish_upload": "push",
+    "get_upload": "push",
+    "cancel_upload": "push",
+    "list_tags": "pull",
+    "list_referrers": "pull",
+    "list_repositories": "catalog",
+}
+"""What each operation needs, written down here so that a slip in the table of endpoints is seen."""
+
+PUBLIC = {"root", "healthz", "readyz", "openapi"}
+TOKEN_SERVER = {"get_token", "post_token", "post_exchange", "get_keys"}
+
+
 @dataclass(frozen=True)
 class Who:
     """An identity that is stored: what it may do in the repository, and whether it can log in."""
@@ -176,6 +200,13 @@ def closed(
 def test_each_endpoint_is_here() -> None:
     """No endpoint can be added without a request in this matrix."""
     assert set(VARIABLES) == {endpoint.operation for endpoint in ASKING}
+
+
+def test_what_each_operation_needs() -> None:
+    """No endpoint needs less than is written down here, and none is public that is not named."""
+    assert {row.operation: str(row.action) for row in ASKING} == ACTIONS
+    public = {row.operation for row in ENDPOINTS if row.action is None}
+    assert public == PUBLIC | TOKEN_SERVER
 
 
 def send(client: httpx.Client, endpoint: Endpoint, authorization: str | None) -> httpx.Response:

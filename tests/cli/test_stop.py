@@ -38,7 +38,8 @@ def is_running(pid: int) -> bool:
     """Whether a process has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The process may end between the opening of its file and the reading of it.
         return False
 
 

@@ -89,6 +89,47 @@ def blob_file(root: Path, content: bytes) -> Path:
     return root / "blobs" / "sha256" / encoded[:2] / encoded
 
 
+WRITTEN = {
+    "SELECT name, created FROM repositories": 2,
+    "SELECT digest, size, created FROM blobs": 10,
+    "SELECT r.name, l.digest, l.linked FROM repository_blobs l JOIN repositories r"
+    " ON r.id = l.repository": 14,
+    "SELECT r.name, m.digest, m.media_type, m.payload, m.size, m.subject, m.artifact_type,"
+    " m.annotations, m.created FROM manifests m JOIN repositories r ON r.id = m.repository": 6,
+    "SELECT r.name, m.digest, f.kind, f.digest, f.required FROM manifest_references f"
+    " JOIN manifests m ON m.id = f.manifest JOIN repositories r ON r.id = f.repository": 16,
+    "SELECT r.name, t.name, m.digest, t.created, t.updated FROM tags t"
+    " JOIN manifests m ON m.id = t.manifest JOIN repositories r ON r.id = t.repository": 4,
+    "SELECT name, description, created FROM scope_maps": 1,
+    "SELECT scope_map, pattern, actions FROM scope_map_rules": 1,
+    "SELECT name, kind, enabled, created, expires, scope_map FROM identities": 1,
+    "SELECT identity, number, hash, created FROM passwords": 1,
+    "SELECT id, private, created FROM signing_keys": 1,
+    "SELECT closed FROM access_state": 1,
+}
+"""All that a copy of `source` must hold, and how many rows of it: written down here, as what is
+derived from the schema would not miss what the schema leaves out."""
+
+
+def written(root: Path, sql: str) -> list[tuple[object, ...]]:
+    """Read rows of the database in a directory, without the code under test."""
+    with closing(sqlite3.connect(root / "portside.db")) as connection:
+        return sorted(connection.execute(sql), key=repr)
+
+
+class Tampered(DiskBlobs):
+    """A store that changes the database beside it once a move has copied everything."""
+
+    def stored_blobs(self) -> AsyncIterator[tuple[Digest, int]]:
+        """Take a tag away; a move lists blobs just before it compares all rows."""
+        with closing(sqlite3.connect(self.location.parent / "portside.db")) as connection:
+            connection.execute("UPDATE registry SET read_only = FALSE")
+            connection.execute("DELETE FROM tags WHERE name = 'v2'")
+            connection.execute("UPDATE registry SET read_only = TRUE")
+            connection.commit()
+        return super().stored_blobs()
+
+
 class Collected(DiskBlobs):
     """A store whose blobs somebody removes as soon as they were looked at."""
 
@@ -125,6 +166,44 @@ class TestMove:
         await push(source, "library/app", image("late"))
         with pytest.raises(ReadOnly):
             await push(target, "library/app", image("late"))
+
+    async def test_everything_is_copied(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
+        """Every row that is written down is in the copy: signing keys and passwords as well."""
+        await finish(source, target)
+        for sql, number in WRITTEN.items():
+            there = written(tmp_path / "target", sql)
+            assert there == written(tmp_path / "source", sql)
+            assert len(there) == number, sql
+
+    async def test_many_pages(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
+        """No row is lost between two pages."""
+        with closing(sqlite3.connect(tmp_path / "source" / "portside.db")) as connection:
+            connection.execute(
+                "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers"
+                " WHERE n < 3100) INSERT INTO tags (repository, name, manifest, created, updated)"
+                " SELECT t.repository, printf('n%05d', n), t.manifest, 1, 1 FROM numbers,"
+                " (SELECT repository, manifest FROM tags WHERE name = 'v2') t"
+            )
+            connection.commit()
+        await copy(source, target)
+        tags = [written(tmp_path / side, "SELECT name FROM tags") for side in ("source", "target")]
+        assert tags[0] == tags[1]
+        assert len(tags[0]) == 3104
+
+    async def test_a_row_that_is_not_the_same(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
+        """A move compares all rows at its end, and does not replace the source if one differs."""
+        await copy(source, target)
+        tampered = Tampered(tmp_path / "target", hold_timeout=0)
+        with closing(tampered):
+            ending, tally = await finish(source, target._replace(blobs=tampered))
+        assert ending == (False, False)
+        assert tally.problems == ["tags library/app v2 is in the source only"]
 
     @EITHER_DATABASE
     async def test_killed_behind_the_switch(
