@@ -129,6 +129,15 @@ class TestPushes:
         cost = node.cost(lambda: node.push(repository, content), 201)
         assert (cost.received, cost.sent) == (size, 0), cost.requests
 
+    def test_a_wrong_digest_again(self, node: Node, repository: str) -> None:
+        """What was received is read once for each algorithm, and not for each wrong digest."""
+        path = node.client.post(f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        assert node.client.patch(path, content=make_blob(1000, repository)).status_code == 202
+        wrong = {"digest": digest_of(b"wrong", "sha512")}
+        for last, read in ((b"", 1000), (b"", 0), (b"more", 4), (b"", 0)):
+            cost = node.cost(lambda: node.client.put(path, params=wrong, content=last), 400)  # noqa: B023
+            assert cost.sent == read, cost.requests
+
     def test_requests_of_a_small_blob(self, node: Node, repository: str) -> None:
         """It is put where it stays."""
         cost = node.cost(lambda: node.push(repository, b"a small blob"), 201)

@@ -35,6 +35,7 @@ class Batcher(ABC):
         self._pool = pool
         self._algorithm = Algorithm.SHA256
         self._hasher: _Hash | None = None
+        self._use_running = True
         self._offset = 0
         self._acknowledged = 0
         self._batch: list[bytes] = []
@@ -46,6 +47,7 @@ class Batcher(ABC):
         """Start at an offset, with the running digest if there is one that can be used."""
         self._offset = self._acknowledged = offset
         self._algorithm = algorithm
+        self._use_running = use_running
         if use_running or not offset:
             self._hasher = self._hashes.at(self._upload, offset, algorithm)
 
@@ -88,6 +90,18 @@ class Batcher(ABC):
         if self._hasher is not None:
             hasher = self._hasher.copy()
             self._hashes.keep(self._upload, self._offset, self._algorithm, hasher)
+
+    def _acknowledged_hasher(self, algorithm: Algorithm) -> tuple[_Hash, int]:
+        """Return a hasher, and how many of the acknowledged bytes it has seen: all, or none."""
+        kept = None
+        if self._use_running:
+            kept = self._hashes.at(self._upload, self._acknowledged, algorithm)
+        return (algorithm.hasher(), 0) if kept is None else (kept, self._acknowledged)
+
+    def _keep_acknowledged(self, algorithm: Algorithm, hasher: _Hash) -> None:
+        """Keep a hasher of the acknowledged bytes, which a repeated request need not read again."""
+        if self._use_running:
+            self._hashes.keep(self._upload, self._acknowledged, algorithm, hasher.copy())
 
     def _start(self, work: Coroutine[None, None, Result]) -> asyncio.Future[Result]:
         """Start something that goes on if the request is cancelled."""

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 MAX_KEPT = 4096
-"""Sessions. Each costs about 400 bytes; the least recently used one is dropped for a new one."""
+"""Hashers. Each costs about 400 bytes; the least recently used one is dropped for a new one."""
 
 
 class RunningHashes:
-    """The hashers of this worker, by session, each with the offset that it has come to."""
+    """The hashers of this worker, by session and algorithm, each with the offset it has come to."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[UploadId, tuple[int, Algorithm, _Hash]] = OrderedDict()
+        self._kept: OrderedDict[tuple[UploadId, Algorithm], tuple[int, _Hash]] = OrderedDict()
 
     def at(self, upload: UploadId, offset: int, algorithm: Algorithm) -> _Hash | None:
         """Return a copy of the hasher that has seen exactly the first `offset` bytes, or None.
@@ -33,18 +33,19 @@ class RunningHashes:
         """
         if offset == 0:
             return algorithm.hasher()
-        kept = self._kept.get(upload)
-        if kept is None or kept[:2] != (offset, algorithm):
+        kept = self._kept.get((upload, algorithm))
+        if kept is None or kept[0] != offset:
             return None
-        return kept[2].copy()
+        return kept[1].copy()
 
     def keep(self, upload: UploadId, offset: int, algorithm: Algorithm, hasher: _Hash) -> None:
         """Remember a hasher that has seen the first `offset` bytes."""
-        self._kept[upload] = (offset, algorithm, hasher)
-        self._kept.move_to_end(upload)
+        self._kept[upload, algorithm] = (offset, hasher)
+        self._kept.move_to_end((upload, algorithm))
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
     def forget(self, upload: UploadId) -> None:
         """Drop what is kept for a session that has ended."""
-        self._kept.pop(upload, None)
+        for algorithm in Algorithm:
+            self._kept.pop((upload, algorithm), None)

@@ -234,12 +234,17 @@ class ObjectStaging(Batcher):
         return Digest.finish(algorithm, hasher)
 
     async def _hash_all(self, algorithm: Algorithm) -> _Hash:
-        hasher = algorithm.hasher()
+        """Hash all; what is acknowledged is read once, however often a digest turns out wrong."""
+        hasher, seen = self._acknowledged_hasher(algorithm)
         await self._share.acquire()
         with translated("reading an upload"):
             for chunk in self._chunks:
+                if chunk.stop <= seen:
+                    continue
                 async for piece in read_chunk(self._store, chunk, self._means.sizes.part):
                     await asyncio.shield(self._start_in_thread(hasher.update, piece))
+                if chunk.stop == self._acknowledged:
+                    self._keep_acknowledged(algorithm, hasher)
         for batch in self._unsent:
             await asyncio.shield(self._start_in_thread(hasher.update, batch))
         return hasher
