@@ -142,16 +142,21 @@ def load_worker(
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
     connections = Connections(make_app(settings, on_start=worker.serving, on_loopback=on_loopback))
-    limits = ConnectionLimits(
+    limits = connection_limits(settings, descriptors)
+    proxies = tuple(map(ip_network, settings.trusted_proxies))
+    Watcher(connections, port, limits, proxies, descriptors).start()
+    return connections
+
+
+def connection_limits(settings: Settings, descriptors: Descriptors) -> ConnectionLimits:
+    """Return the limits of connections that the settings ask for, as far as descriptors last."""
+    return ConnectionLimits(
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         write_timeout=settings.write_timeout,
         connections=descriptors.connections(settings.max_connections),
         client_connections=settings.max_client_connections,
     )
-    proxies = tuple(map(ip_network, settings.trusted_proxies))
-    Watcher(connections, port, limits, proxies, descriptors).start()
-    return connections
 
 
 class _Worker:
