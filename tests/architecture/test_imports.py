@@ -36,8 +36,8 @@ IMPORTED_AS = {"pyjwt": "jwt"}
 # Pure modules: they compute, and neither read a clock nor touch the system. `secrets` is here
 # because the id of an upload is drawn and not computed.
 GRAMMAR_MAY_IMPORT = {
-    "__future__", "collections", "dataclasses", "enum", "functools", "hashlib", "msgspec",
-    "portside", "re", "secrets", "typing",
+    "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib",
+    "json", "msgspec", "portside", "re", "secrets", "typing",
 }  # fmt: skip
 
 # Other packages see stores by their interfaces; operations that verify a store look into it.

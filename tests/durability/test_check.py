@@ -12,7 +12,9 @@ from shutil import copytree
 
 import pytest
 
+from support.checks import find_problems
 from support.content import OCI_LAYER, Content, descriptor, digest_of, image, index
+from support.homes import Home
 from support.server import run_portside, running_registry
 from support.wire import connect, open_upload, push, push_blob, put_manifest
 
@@ -221,6 +223,19 @@ def test_indexes_of_blobs(data: Path) -> None:
     code, printed, _ = run_portside("check", "--data", str(data))
     assert code == 1
     assert f"refers to the missing blob {layer['digest']}" in printed
+
+
+def test_manifests_of_earlier_rules(store: Path) -> None:
+    """What was accepted once is sound, whatever is refused at a push today."""
+    payload = b'{"Layers": [], "manifests": [], "manifests": null}'
+    with closing(sqlite3.connect(store / "portside.db")) as connection:
+        connection.execute(
+            "INSERT INTO manifests (repository, digest, media_type, payload, size, annotations,"
+            " created) SELECT id, ?, 'text/html', ?, ?, x'7b7d', 1 FROM repositories LIMIT 1",
+            (digest_of(payload), payload, len(payload)),
+        )
+        connection.commit()
+    assert find_problems(Home(store)) == []
 
 
 def test_sparse_indexes_are_sound(data: Path) -> None:

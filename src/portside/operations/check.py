@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from portside.spec.digests import Digest
 from portside.spec.errors import RegistryError
-from portside.spec.manifests import Manifest, parse_manifest
+from portside.spec.manifests import Manifest, read_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.uploads import UploadId
 from portside.stores.inspection import BlobRecord, InspectableMetadata, ManifestRecord
@@ -145,8 +145,8 @@ def _check_manifest(record: ManifestRecord) -> Iterator[str]:
         if reference.required and not reference.present:
             yield f"refers to the missing {reference.kind} {reference.digest}"
     try:
-        read = parse_manifest(
-            record.payload, content_type=record.media_type, expected=Digest.parse(record.digest)
+        read = read_manifest(
+            record.payload, media_type=record.media_type, expected=Digest.parse(record.digest)
         )
     except RegistryError as error:
         yield f"is damaged: {error}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -139,47 +140,86 @@ _OF_DESCRIPTORS = {name.casefold(): name for name in ("mediaType", "digest", "si
 def parse_manifest(
     payload: bytes, *, content_type: str | None, expected: Digest | None = None
 ) -> Manifest:
-    """Read a pushed manifest ("Pushing Manifests", end-7).
+    """Read a pushed manifest, and refuse one that is not clear ("Pushing Manifests", end-7).
 
     `content_type` is the header as it came; `expected` is the digest under which the manifest is
     pushed, if it is not pushed by tag. The payload is kept byte for byte.
 
     Raises ManifestInvalid, and DigestInvalid if the payload is not what `expected` names.
     """
+    digest = _digest_of(payload, expected)
+    with _refusing_unreadable():
+        document = _decode(payload, content_type)
+        _check_type(document.media_type)
+        _check_names(payload, document.media_type)
+        _check_kind(document.fields, document.media_type)
+        _check_required(document)
+    return _described(document, payload, digest)
+
+
+def read_manifest(payload: bytes, *, media_type: str, expected: Digest) -> Manifest:
+    """Read a stored manifest, by whatever rules it was accepted.
+
+    Raises ManifestInvalid, and DigestInvalid if the payload is not what `expected` names.
+    """
+    digest = _digest_of(payload, expected)
+    with _refusing_unreadable():
+        document = _decode(payload, media_type)
+    return _described(document, payload, digest)
+
+
+class _Decoded(NamedTuple):
+    """A JSON object with its media type: all of its fields, and those that the registry reads."""
+
+    media_type: str
+    fields: dict[str, msgspec.Raw]
+    read: _Document
+
+
+def _digest_of(payload: bytes, expected: Digest | None) -> Digest:
     digest = Digest.of(payload, expected.algorithm if expected else Algorithm.SHA256)
     if expected is not None and digest != expected:
         wrong = f"the manifest was pushed as {expected}, but its digest is {digest}"
         raise DigestInvalid(wrong)
-    declared = media_types.essence(content_type) if content_type else ""
+    return digest
+
+
+@contextmanager
+def _refusing_unreadable() -> Iterator[None]:
     try:
-        payload.decode("utf-8")
-        fields = _decode_object(payload)
-        embedded = _media_type_field(fields)
-        media_type = media_types.canonical(declared or embedded or _guess(fields))
-        _check_type(media_type)
-        _check_names(payload, media_type)
-        _check_kind(fields, media_type)
-        document = _read(fields, _FIELDS.get(media_type, set()))
-        _check_required(fields, document, media_type)
+        yield
     except msgspec.ValidationError as error:
         raise ManifestInvalid(f"the manifest has the wrong shape: {error}") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         unreadable = f"the payload is not a valid JSON object: {error}"
         raise ManifestInvalid(unreadable) from error
+
+
+def _decode(payload: bytes, content_type: str | None) -> _Decoded:
+    declared = media_types.essence(content_type) if content_type else ""
+    payload.decode("utf-8")
+    fields = _decode_object(payload)
+    embedded = _media_type_field(fields)
     if embedded and declared and embedded.lower() != declared.lower():
         differ = (
             f"the Content-Type header says {declared!r} and the field mediaType says {embedded!r};"
             " they must be equal"
         )
         raise ManifestInvalid(differ)
+    media_type = media_types.canonical(declared or embedded or _guess(fields))
+    return _Decoded(media_type, fields, _read(fields, _FIELDS.get(media_type, set())))
+
+
+def _described(document: _Decoded, payload: bytes, digest: Digest) -> Manifest:
+    read = document.read
     return Manifest(
-        media_type=media_type,
+        media_type=document.media_type,
         digest=digest,
         payload=payload,
-        references=_merged(_references(document)),
-        subject=_digest(document.subject.digest) if document.subject else None,
-        artifact_type=_artifact_type(media_type, document),
-        annotations=document.annotations or {},
+        references=_merged(_references(read)),
+        subject=_digest(read.subject.digest) if read.subject else None,
+        artifact_type=_artifact_type(document.media_type, read),
+        annotations=read.annotations or {},
     )
 
 
@@ -246,8 +286,9 @@ def _is_given(fields: dict[str, msgspec.Raw], name: str) -> bool:
     return name in fields and bytes(fields[name]).strip() != b"null"
 
 
-def _check_required(fields: dict[str, msgspec.Raw], document: _Document, media_type: str) -> None:
+def _check_required(decoded: _Decoded) -> None:
     """Raise ManifestInvalid if a required field is missing; a list may be null, as Go writes it."""
+    media_type, fields, document = decoded
     required = _REQUIRED.get(media_type, ())
     missing = [name for name in required if name not in fields]
     if "config" in required and document.config is None and "config" not in missing:
