@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import email
 import email.policy
+import os
 from typing import Any
 
 import httpx
 import pytest
 
 from support.content import digest_of, image, make_blob
+from support.server import RunningRegistry
+from support.waiting import until
 from support.wire import assert_error, push, push_blob
 
 SIZE = 2048
@@ -257,3 +260,41 @@ class TestDelete:
         assert client.get(path).status_code == 200
         assert client.delete(f"/v2/{repository}/manifests/{content.digest}").status_code == 202
         assert client.delete(path).status_code == 202
+
+
+@pytest.mark.one_home
+class TestDamaged:
+    """A file that lost its end."""
+
+    @staticmethod
+    def cut(registry: RunningRegistry, digest: str) -> None:
+        """Cut the blob's file down to a megabyte."""
+        _, _, encoded = digest.partition(":")
+        os.truncate(registry.data / "blobs" / "sha256" / encoded[:2] / encoded, 1_000_000)
+
+    def test_while_it_is_sent(
+        self, registry: RunningRegistry, client: httpx.Client, repository: str
+    ) -> None:
+        """The body breaks off, which no client takes for its end, and the log says why."""
+        digest = push_blob(client, repository, make_blob(24_000_000, repository))
+        with client.stream("GET", f"/v2/{repository}/blobs/{digest}") as answer:
+            assert answer.status_code == 200
+            self.cut(registry, digest)
+            with pytest.raises(httpx.RemoteProtocolError):
+                answer.read()
+        until(lambda: "is shorter than it should be" in registry.log)
+
+    def test_is_not_mounted(
+        self, registry: RunningRegistry, client: httpx.Client, repository: str
+    ) -> None:
+        """It is unknown, with a source and without, until it is pushed again."""
+        content = make_blob(3_000_000, repository)
+        digest = push_blob(client, repository, content)
+        self.cut(registry, digest)
+        path = f"/v2/{repository}/blobs/{digest}"
+        assert_error(client.get(path), 404, "BLOB_UNKNOWN")
+        for query in ({"mount": digest, "from": repository}, {"mount": digest}):
+            answer = client.post(f"/v2/{repository}/other/blobs/uploads/", params=query)
+            assert answer.status_code == 202
+        push_blob(client, f"{repository}/other", content)
+        assert client.get(path).content == content

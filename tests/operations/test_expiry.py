@@ -71,6 +71,42 @@ async def test_what_is_used_again_is_not_counted(blobs: DiskBlobs, metadata: Met
     assert len(await metadata.list_stale_uploads(LATE)) == 3
 
 
+async def test_a_session_used_since_it_was_listed(tmp_path: Path) -> None:
+    """The sweep waits for the request that uses it, and finds it young."""
+    with (
+        closing(DiskBlobs(tmp_path, hold_timeout=10)) as blobs,
+        closing(SqliteDatabase(tmp_path, clock=lambda: 5)) as database,
+    ):
+        blobs.create()
+        await database.migrate()
+        metadata = Metadata(database)
+        opened = await open_sessions(metadata, 2)
+        old, used = sorted(opened, key=lambda session: session.id)
+        async with blobs.hold(used.id) as staging:
+            await staging.resume(0, Algorithm.SHA256)
+            await staging.write(b"bytes")
+            sweeping = asyncio.create_task(expire_uploads(metadata, blobs, 2))
+            async with asyncio.timeout(10):
+                while await metadata.has_upload(old.id):
+                    await asyncio.wait([sweeping], timeout=0)
+            await metadata.advance_upload(used.at(await staging.flush()), origin=0)
+        assert await sweeping == 1
+        assert (await metadata.get_upload(used.repository, used.id)).offset == 5
+        assert await blobs.staged_size(used.id) == 5
+
+
+async def test_old_bytes_of_a_session_stay(
+    tmp_path: Path, blobs: DiskBlobs, metadata: Metadata
+) -> None:
+    """What is old on the disk belongs to a session that is young in the database."""
+    (session,) = await open_sessions(metadata, 1)
+    path = tmp_path / "uploads" / session.id
+    path.write_bytes(b"bytes")
+    os.utime(path, (0, 0))
+    assert await expire_uploads(metadata, blobs, 1) == 0
+    assert path.read_bytes() == b"bytes"
+
+
 async def test_finished_sessions_are_forgotten(blobs: DiskBlobs, metadata: Metadata) -> None:
     """More of them than fit a page; they had ended before, and so they are not counted."""
     opened = await open_sessions(metadata, STALE_PAGE + 1)

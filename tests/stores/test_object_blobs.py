@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Protocol
 
 import httpx
@@ -134,6 +134,24 @@ class TestManyNodes:
             dead.check()
         with pytest.raises(Unavailable):
             await dead.renew()
+
+    async def test_a_hold_renews_its_lease(self, object_store: ObjectStore) -> None:
+        """What the lease says changes while the hold goes on, with nobody asking."""
+        upload = UploadId.fresh()
+
+        def now() -> int:
+            return time.time_ns() // 1000
+
+        def lease() -> bytes:
+            return bytes(obstore.get(object_store, lease_key(upload)).bytes())
+
+        blobs = ObjectBlobs(object_store, hold_timeout=0, clock=now, lease_life=600_000)
+        with closing(blobs):
+            async with blobs.hold(upload):
+                first = lease()
+                async with asyncio.timeout(10):
+                    while await asyncio.to_thread(lease) == first:
+                        pass
 
     async def test_a_renewed_lease_does_not_expire(
         self, object_store: ObjectStore, clock: Clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 
 import obstore
 import pytest
@@ -18,6 +18,7 @@ from portside.stores.blobs.batcher import BATCH
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.staging import UploadMemory
 from portside.stores.blobs.objects.store import ObjectBlobs
+from stores.conftest import Clock
 from support.content import make_blob
 
 SHA256 = Algorithm.SHA256
@@ -120,6 +121,30 @@ class TestShares:
             async with taken(blobs):
                 raise end
         await Pushes(blobs).push_all("after", count=1)
+
+    async def test_one_whose_clean_up_fails(self, object_store: ObjectStore, clock: Clock) -> None:
+        """Its share comes back as well."""
+        is_broken = False
+
+        def now() -> int:
+            if is_broken:
+                raise RuntimeError("the clock is broken")
+            return clock()
+
+        async def break_in_hold(blobs: ObjectBlobs) -> None:
+            nonlocal is_broken
+            async with blobs.hold(UploadId.fresh()) as staging:
+                await staging.resume(0, SHA256)
+                await staging.write(bytes(BATCH))
+                is_broken = True
+
+        sizes = SIZES._replace(together=SIZES.share, patience=0.01)
+        blobs = ObjectBlobs(object_store, hold_timeout=0.1, clock=now, sizes=sizes)
+        with closing(blobs):
+            with pytest.raises(RuntimeError):
+                await break_in_hold(blobs)
+            is_broken = False
+            await Pushes(blobs).push_all("after", count=1)
 
     @pytest.mark.parametrize("is_joined", [True, False])
     async def test_staged_bytes_that_are_read_again(self, node: Node, is_joined: bool) -> None:
