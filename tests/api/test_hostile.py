@@ -193,6 +193,24 @@ class TestBytes:
         assert client.get(location).headers["Range"] in {"0-0", "0-2"}
         assert client.get("/v2/").status_code == 200
 
+    @pytest.mark.parametrize("is_chunked_first", [True, False])
+    def test_two_lengths(
+        self,
+        registry: RunningRegistry,
+        client: httpx.Client,
+        repository: str,
+        is_chunked_first: bool,
+    ) -> None:
+        """Where a length and chunks are announced, the chunks count (RFC 9112, section 6.3)."""
+        location = open_upload(client, repository)
+        lengths = ["Transfer-Encoding: chunked\r\n", "Content-Length: 8\r\n"]
+        both = "".join(lengths if is_chunked_first else reversed(lengths))
+        body = b"3\r\nabc\r\n0\r\n\r\n"
+        path = location.encode()
+        status, _ = raw_request(registry.host, registry.port, "PATCH", path, both, body)
+        assert status == 202
+        assert client.get(location).headers["Range"] == "0-2"
+
     def test_body_longer_than_announced(
         self, registry: RunningRegistry, client: httpx.Client, repository: str
     ) -> None:
