@@ -102,7 +102,7 @@ def test_the_mark_can_be_put_back(served: Path, url: str) -> None:
     mark.write_text(line[line.index("{") :])
     code, printed, errors = run_portside("check", "--data", str(served), "--database", url)
     assert (code, errors) == (0, "")
-    assert printed.startswith("No problem in 0 manifests, 1 blobs")
+    assert printed.startswith("No problem in 0 manifests, 1 blob")
 
 
 def test_one_machine_needs_none(data: Path) -> None:

@@ -307,6 +307,30 @@ class TestMistakes:
             message = serve_and_fail("--data", str(tmp_path / "other"), "--listen", address)
             assert f"{address} is in use" in message
 
+    def test_leaves_nothing(self, data: Path) -> None:
+        """A start that is refused creates no directory."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            taken = f"127.0.0.1:{server.getsockname()[1]}"
+            for address, said in (("0.0.0.0:0", "access control is off"), (taken, "is in use")):
+                assert said in serve_and_fail("--data", str(data), "--listen", address)
+                assert not data.exists()
+
+    def test_a_file_as_the_directory(self, tmp_path: Path) -> None:
+        """Every command says that the data directory is a file."""
+        path = tmp_path / "file"
+        path.touch()
+        for command in (("check",), ("collect",), ("migrate",), ("user", "list")):
+            code, _, errors = run_portside(*command, "--data", str(path))
+            assert code == 2
+            assert f"data must be a directory, and {path} is a file" in errors
+
+    def test_unreachable(self) -> None:
+        """An unreachable database and missing credentials are named in words."""
+        for host in ("127.0.0.1", "localhost"):
+            url = f"postgresql://portside@{host}:1/portside"
+            _, _, errors = run_portside("user", "list", "--database", url)
+            assert errors == f"portside: the database at {host}:1: Connection refused\n"
+
     @pytest.mark.parametrize("kind", ["file", "below a file"])
     def test_data_is_no_directory(self, tmp_path: Path, kind: str) -> None:
         """A path that cannot be a directory is named."""

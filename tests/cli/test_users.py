@@ -184,7 +184,7 @@ class TestTerminal:
             terminal.answer("Password for alice: ", first)
             terminal.answer("Repeat for confirmation: ", second)
         assert terminal.finish() == 0
-        assert "do not match" in terminal.shown
+        assert "The two passwords differ" in terminal.shown
         assert "User alice added." in terminal.shown
         assert "horse" not in terminal.shown
         assert verify(SECRET, portside.stored("alice").passwords[0].hash, work=4)

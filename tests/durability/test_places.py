@@ -86,7 +86,7 @@ class TestReadOnly:
         freeze(disk)
         code, printed, errors = run_portside("check", "--data", str(data))
         assert (code, errors) == (0, ""), printed
-        assert printed.startswith("No problem in 1 manifests, 3 blobs")
+        assert printed.startswith("No problem in 1 manifest, 3 blobs")
 
     def test_unreadable_log(self, disk: Path) -> None:
         """A log whose index is lost cannot be read there, and that is said."""

@@ -16,7 +16,7 @@ from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores, now
 from portside.cli.errors import ServerError
 from portside.cli.options import CommandGroup, settings_options
-from portside.cli.output import drop_output
+from portside.cli.output import counted, drop_output
 from portside.cli.registry import (
     BLOBS,
     read_settings,
@@ -27,6 +27,7 @@ from portside.config import SettingsInvalid
 from portside.operations.check import Tally, check
 from portside.operations.collect import Collected, collect_orphaned
 from portside.spec.errors import RegistryError, Unavailable
+from portside.stores.directories import create_directory
 
 ORPHANED_PAUSE = 0.5
 """Seconds after which a file that a registry had no use for any more is gone."""
@@ -88,9 +89,15 @@ async def migrate_command(**given: Any) -> None:
 
     Several nodes can run this at once. A database that is up to date does not change.
     """
-    async with connected_stores(read_settings(given)) as stores:
+    settings = read_settings(given)
+    async with connected_stores(settings) as stores:
+        if not settings.database:
+            create_directory(settings.root)
+        is_new = not await stores.engine.database.is_made()
         taken = await stores.engine.database.migrate()
-        click.echo(f"{stores.engine.name} is up to date; migrations applied: {taken}.")
+    is_changed = "was created" if is_new else "was upgraded"
+    state = is_changed if taken else "is up to date"
+    click.echo(f"{stores.engine.name} {state}; migrations applied: {taken}.")
 
 
 @commands.command("check")
@@ -108,10 +115,12 @@ async def check_command(**given: Any) -> None:
             problems += 1
             click.echo(problem)
     seen = (
-        f"{tally.manifests} manifests, {tally.blobs} blobs ({tally.bytes} bytes),"
-        f" {tally.uploads} upload sessions"
+        f"{counted(tally.manifests, 'manifest')}, {counted(tally.blobs, 'blob')}"
+        f" ({counted(tally.bytes, 'byte')}), {counted(tally.uploads, 'upload session')}"
     )
-    click.echo(f"{problems} problems in {seen}" if problems else f"No problem in {seen}.")
+    click.echo(
+        f"{counted(problems, 'problem')} in {seen}" if problems else f"No problem in {seen}."
+    )
     if problems:
         sys.exit(1)
 
@@ -126,9 +135,9 @@ async def collect_command(**given: Any) -> None:
     async with connected_stores(read_settings(given)) as stores:
         await _require_this_version(stores)
         collected = await _collect(stores)
-    click.echo(f"{collected.bytes} bytes freed.")
+    click.echo(f"{counted(collected.bytes, 'byte')} freed.")
     if collected.kept:
-        kept = f"{collected.kept} orphaned blobs could not be removed; `portside check` lists them"
+        kept = f"{counted(collected.kept, 'orphaned blob')} not removed; see `portside check`"
         raise Unavailable(kept)
 
 

@@ -12,6 +12,7 @@ import click
 
 from portside.bootstrap import Stores, connected_stores, now
 from portside.cli.options import Command, read_file
+from portside.cli.output import counted
 from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
 from portside.config import SettingsInvalid, make_settings
 from portside.operations.copy.moving import Ending, Move
@@ -115,8 +116,8 @@ def _count(tally: Tally) -> str:
     if not tally.moved:
         return "Nothing to copy."
     return (
-        f"{tally.blobs} blobs ({tally.bytes} bytes) and {tally.rows} rows copied,"
-        f" {tally.dropped} dropped."
+        f"{counted(tally.blobs, 'blob')} ({counted(tally.bytes, 'byte')})"
+        f" and {counted(tally.rows, 'row')} copied, {tally.dropped} dropped."
     )
 
 

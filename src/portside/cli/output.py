@@ -39,6 +39,11 @@ def show_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, sort_keys=True))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 blob` and `2 blobs`."""
+    return f"{number} {noun if number == 1 else f'{noun}s'}"
+
+
 def iso_time(microseconds: int | None) -> str | None:
     """Return microseconds since 1970 as an ISO 8601 time in UTC, in whole seconds."""
     if microseconds is None:

@@ -11,7 +11,7 @@ from typing import Any
 from portside.auth.registrar import Registrar
 from portside.bootstrap import Stores, connected_stores, now
 from portside.cli.options import read_cloud_secrets, settings_options
-from portside.config import Settings, make_settings
+from portside.config import Settings, SettingsInvalid, make_settings
 from portside.spec.errors import Unavailable
 
 
@@ -22,7 +22,11 @@ def read_settings(given: dict[str, Any]) -> Settings:
     as well. Raises SettingsInvalid.
     """
     read_cloud_secrets()
-    return make_settings({name: value for name, value in given.items() if value not in (None, ())})
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    settings = make_settings(given)
+    if not settings.database and settings.root.is_file():
+        raise SettingsInvalid(f"data must be a directory, and {settings.root} is a file")
+    return settings
 
 
 REGISTRY = (

@@ -73,8 +73,15 @@ def serve(settings: Settings) -> None:
     host, port = settings.address
     if settings.tls_certificate:
         check_certificate(settings.tls_certificate, settings.tls_key)
+    held = None
+    if not (settings.database or settings.root.exists()):
+        # A start that is refused creates nothing.
+        if not (settings.open or settings.requires_credentials):
+            _require_access_control(settings, host)
+        held = _bind_port(host, port)
     lock = _lock_data(settings.root) if not settings.database else None
-    held = _bind_port(host, port)
+    # The workers of a registry that was killed have the port for as long as the lock.
+    held = held or _bind_port(host, port)
     is_closed = prepare(settings)
     if not is_closed:
         _require_access_control(settings, host)

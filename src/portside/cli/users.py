@@ -194,10 +194,11 @@ def _password(name: str, *, stdin: bool, file: Path | None) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         nobody = "cannot ask for the password without a terminal"
         raise RegistrarError(f"{nobody}; use --password-stdin or --password-file FILE")
-    asked: str = click.prompt(
-        f"Password for {name}", hide_input=True, confirmation_prompt=True, err=True
-    )
-    return asked
+    while True:
+        asked: str = click.prompt(f"Password for {name}", hide_input=True, err=True)
+        if asked == click.prompt("Repeat for confirmation", hide_input=True, err=True):
+            return asked
+        click.echo("The two passwords differ; enter both again.", err=True)
 
 
 def _first_line(file: Path | int, shown: str) -> str:

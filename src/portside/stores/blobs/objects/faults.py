@@ -20,6 +20,15 @@ _QUERY = re.compile(r"(https?://[^\s?]*)\?\S+")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _DOCUMENT = re.compile(r": <.*")
 
+_METADATA_SERVICE = "http://169.254.169.254/"
+"""Where virtual machines ask for credentials, when the environment has none."""
+
+_NO_CREDENTIALS = (
+    "found no credentials for the object store, neither in the environment nor from the metadata"
+    " service of this machine; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+    " AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or GOOGLE_APPLICATION_CREDENTIALS"
+)
+
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
@@ -44,6 +53,8 @@ def _reason(doing: str, error: Exception) -> str:
     The query of a URL may hold a signature, and is left out.
     """
     whole = str(error).strip()
+    if _METADATA_SERVICE in whole:
+        return f"{doing}: {_NO_CREDENTIALS}"
     code = _CODE.search(whole)
     said = _DOCUMENT.sub("", _QUERY.sub(r"\1", whole.partition("\n")[0]))
     return f"{doing}: {said} ({code[1]})" if code else f"{doing}: {said}"

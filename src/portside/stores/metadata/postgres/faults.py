@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -34,6 +36,9 @@ LOST = (
 _READ_ONLY = "PS001"
 """What the triggers of the read-only mode raise; PostgreSQL has no codes with "PS"."""
 
+_ERRNO = re.compile(r"\[Errno (-?[0-9]+)\] ?(.*)")
+"""The number in an error of asyncio, which names each address that was tried."""
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -62,5 +67,9 @@ def translate(error: BaseException) -> Unavailable:
         return read_only()
     if isinstance(error, TimeoutError):
         return Unavailable("the database does not answer in time")
+    if isinstance(error, OSError) and (number := _ERRNO.search(str(error))):
+        code = int(number[1])
+        # Codes below 0 are those of a look-up of a name, which says what failed itself.
+        return Unavailable(f"the database: {os.strerror(code) if code > 0 else number[2]}")
     said = str(error).splitlines()
     return Unavailable(f"the database: {said[0] if said else type(error).__name__}")
