@@ -146,13 +146,18 @@ class TestRules:
                     "reason": "less specific repositories",
                 },
             ],
+            "unmatched": [],
         }
 
     def test_no_rule(self, portside: Explainer) -> None:
         """What no rule is about is denied."""
         code, lines = portside.explain("alice", "delete", "x")
         assert code == 1
-        assert lines[1:] == ["  because no rule matches; denied by default"]
+        assert lines[1] == "  because no rule matches; denied by default"
+        assert lines[2] == (
+            "  does not match: [[access]] 1 allows every user pull in * (other actions)"
+        )
+        assert any(line.endswith(" (other repositories)") for line in lines[2:])
 
     def test_token(self, portside: Explainer) -> None:
         """A token's rules are those of its scope map."""

@@ -38,6 +38,16 @@ class TestStart:
             ]
             assert registry.log == ""
 
+    def test_banner_with_access_control(self, data: Path, tmp_path: Path) -> None:
+        """It says to log in first, and how to use a self-signed certificate."""
+        certificate, key = write_certificate(tmp_path)
+        options = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+        with running_registry(data, *options, "--anonymous", "*:pull") as registry:
+            assert registry.banner.splitlines()[-1] == (
+                f"Try: podman login --tls-verify=false {registry.address} && podman push"
+                f" --tls-verify=false IMAGE {registry.address}/library/app:1"
+            )
+
     def test_is_quick_whatever_the_store_holds(self, data: Path) -> None:
         """It is ready within 1.5 s with ten thousand blobs and as many uploads."""
         assert start_registry(data).stop() == 0
@@ -330,6 +340,10 @@ class TestMistakes:
             url = f"postgresql://portside@{host}:1/portside"
             _, _, errors = run_portside("user", "list", "--database", url)
             assert errors == f"portside: the database at {host}:1: Connection refused\n"
+        env = {"AWS_METADATA_ENDPOINT": "http://127.0.0.1:1"}
+        _, _, errors = run_portside("check", "--storage", "s3://bucket", env=env)
+        assert "found no credentials for the object store" in errors
+        assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in errors
 
     @pytest.mark.parametrize("kind", ["file", "below a file"])
     def test_data_is_no_directory(self, tmp_path: Path, kind: str) -> None:

@@ -10,7 +10,7 @@ import click
 from portside.auth.access_files import AccessFiles, AccessRules
 from portside.auth.directory import Directory
 from portside.auth.identities import ANONYMOUS, Identity
-from portside.auth.policy import Decision, Rule
+from portside.auth.policy import Decision, Rule, scope_map_rules
 from portside.bootstrap import Stores, now
 from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_json
@@ -38,13 +38,14 @@ class Question(NamedTuple):
 class Explanation(NamedTuple):
     """Whether the action is allowed, and why; `rules` is what the rules say, if they were asked.
 
-    `kind` is None if no identity has the name.
+    `kind` is None if no identity has the name. `unmatched` are all rules, if none matches.
     """
 
     kind: IdentityKind | None
     allowed: bool
     reason: str
     rules: Decision | None = None
+    unmatched: tuple[Rule, ...] = ()
 
 
 @click.group("access", cls=CommandGroup)
@@ -132,7 +133,9 @@ async def _explain(settings: Settings, stores: Stores, question: Question) -> Ex
     if obstacle:
         return Explanation(kind, allowed=False, reason=obstacle, rules=decision)
     reason = str(decision.rule) if decision.rule is not None else NO_RULE
-    return Explanation(kind, decision.allowed, reason, decision)
+    every_rule = (*rules.policy.rules, *scope_map_rules(identity))
+    unmatched = every_rule if decision.rule is None else ()
+    return Explanation(kind, decision.allowed, reason, decision, unmatched)
 
 
 async def _find(
@@ -166,11 +169,20 @@ def _why_not(rule: Rule, winner: Rule) -> str:
     return "the same effect"
 
 
+def _why_unmatched(rule: Rule, question: Question) -> str:
+    """Return why a rule does not match."""
+    if not rule.pattern.matches(question.repository):
+        return "other repositories"
+    return "other identities" if question.action in rule.actions else "other actions"
+
+
 def _show(question: Question, found: Explanation) -> None:
     verdict = "allowed" if found.allowed else "denied"
     who = question.who or "anonymous"
     click.echo(f"{verdict}: {who} {question.action} in {question.repository}")
     click.echo(f"  because {found.reason}")
+    for rule in found.unmatched:
+        click.echo(f"  does not match: {rule} ({_why_unmatched(rule, question)})")
     if found.rules is None or found.rules.rule is None:
         return
     if str(found.rules.rule) != found.reason:
@@ -194,5 +206,9 @@ def _document(question: Question, found: Explanation) -> dict[str, Any]:
             {"rule": str(rule), "reason": _why_not(rule, winner)}
             for rule in others
             if winner is not None
+        ],
+        "unmatched": [
+            {"rule": str(rule), "reason": _why_unmatched(rule, question)}
+            for rule in found.unmatched
         ],
     }

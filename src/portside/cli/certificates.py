@@ -41,6 +41,12 @@ def check_certificate(certificate_path: str, key_path: str) -> None:
         raise CertificateInvalid(f"{foreign}, or that is not the first certificate in the file")
 
 
+def is_self_signed(path: str) -> bool:
+    """Whether clients do not trust a certificate by themselves; raises CertificateInvalid."""
+    certificate = _read_certificate(path)
+    return certificate.issuer == certificate.subject
+
+
 def _read(path: str, what: str) -> bytes:
     try:
         content = Path(path).read_bytes()

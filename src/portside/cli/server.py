@@ -25,7 +25,7 @@ from granian.server.common import AbstractServer
 
 from portside.api.log_lines import LineFormatter, escape_controls
 from portside.bootstrap.preparing import prepare
-from portside.cli.certificates import check_certificate
+from portside.cli.certificates import check_certificate, is_self_signed
 from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
 from portside.cli.output import drop_output
@@ -103,7 +103,10 @@ def serve(settings: Settings) -> None:
         on_loopback=_is_loopback(host),
     )
     announcer = threading.Thread(
-        target=_announce, args=(settings, started, host, port), daemon=True
+        target=_announce,
+        args=(settings, started, host, port),
+        kwargs={"is_closed": is_closed},
+        daemon=True,
     )
     server.on_startup(announcer.start)
     try:
@@ -241,7 +244,14 @@ def _explain_port(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}"
 
 
-def _announce(settings: Settings, started: Semaphore, host: str, port: int) -> None:
+def _announce(
+    settings: Settings,
+    started: Semaphore,
+    host: str,
+    port: int,
+    *,
+    is_closed: bool,
+) -> None:
     """Print the banner as soon as every worker has started and a connection is accepted."""
     for _ in range(settings.workers):
         started.acquire()
@@ -254,21 +264,24 @@ def _announce(settings: Settings, started: Semaphore, host: str, port: int) -> N
             time.sleep(0.01)
             continue
         try:
-            click.echo(_banner(settings, host, port, reachable))
+            click.echo(_banner(settings, host, port, reachable, is_closed=is_closed))
         except (OSError, ValueError):
             # The reader is gone, as in `portside serve | head -1`; the registry serves anyway.
             drop_output()
         return
 
 
-def _banner(settings: Settings, host: str, port: int, reachable: str) -> str:
-    has_tls = bool(settings.tls_certificate)
-    scheme, verify = ("https", "") if has_tls else ("http", "--tls-verify=false ")
+def _banner(settings: Settings, host: str, port: int, reachable: str, *, is_closed: bool) -> str:
+    certificate = settings.tls_certificate
+    scheme = "https" if certificate else "http"
+    is_trusted = certificate and not is_self_signed(certificate)
+    verify = "" if is_trusted else "--tls-verify=false "
     shown = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+    login = f"podman login {verify}{shown} && " if is_closed else ""
     bound = f"[{host}]" if ":" in host else host
     lines = (
         f"Portside listens on {scheme}://{bound}:{port}",
         f"Data is in {settings.place}",
-        f"Try: podman push {verify}IMAGE {shown}/library/app:1",
+        f"Try: {login}podman push {verify}IMAGE {shown}/library/app:1",
     )
     return "\n".join(map(escape_controls, lines))

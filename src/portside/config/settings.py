@@ -421,7 +421,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             Group.LOGINS,
             "Failed logins before more are refused",
             "Counted per name and client address, within `login-window`. An address may fail ten"
-            " times as often over all names.",
+            " times as often over all names. By design, clients behind one address share the count:"
+            " after so many wrong passwords, a name cannot log in from that address, even with the"
+            " right one, until the window is over. Set `trusted-proxies` behind a proxy.",
             unit="failures",
             off="`0` turns the limit off.",
             ge=0,

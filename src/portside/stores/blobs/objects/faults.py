@@ -20,7 +20,7 @@ _QUERY = re.compile(r"(https?://[^\s?]*)\?\S+")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _DOCUMENT = re.compile(r": <.*")
 
-_METADATA_SERVICE = "http://169.254.169.254/"
+_METADATA_SERVICE = re.compile("/latest/(api/token|meta-data)|/metadata/identity/|computeMetadata")
 """Where virtual machines ask for credentials, when the environment has none."""
 
 _NO_CREDENTIALS = (
@@ -53,7 +53,7 @@ def _reason(doing: str, error: Exception) -> str:
     The query of a URL may hold a signature, and is left out.
     """
     whole = str(error).strip()
-    if _METADATA_SERVICE in whole:
+    if _METADATA_SERVICE.search(whole):
         return f"{doing}: {_NO_CREDENTIALS}"
     code = _CODE.search(whole)
     said = _DOCUMENT.sub("", _QUERY.sub(r"\1", whole.partition("\n")[0]))
