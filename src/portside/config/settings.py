@@ -761,7 +761,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         described(
             Group.LIMITS,
-            "Maximum number of requests at a time on an HTTP/2 connection",
+            "Requests at a time on an HTTP/2 connection",
             "Clients open further connections when they need more.",
             unit="requests",
             ge=1,
