@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from portside.auth.files import FileInvalid, WatchedFile
+from portside.auth.files import FileInvalid, LastGood, WatchedFile
 
 
 def parse(text: str) -> str:
@@ -44,6 +44,23 @@ def test_mistakes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert record.getMessage().endswith("keeping its previous content")
     path.write_text("better")
     assert (file.content, file.version) == ("better", 2)
+
+
+def test_neighbours(tmp_path: Path) -> None:
+    """A process that missed a change, and then finds the file broken, does as its neighbours do."""
+    path = tmp_path / "file"
+    path.write_text("first")
+    shared = LastGood()
+    busy, idle = (WatchedFile(str(path), parse, shared) for _ in range(2))
+    path.write_text("second one")
+    assert busy.content == "second one"
+    path.write_text("bad")
+    assert busy.content == "second one"
+    assert (idle.content, idle.version) == ("second one", 2)
+    assert WatchedFile(str(path), parse, shared).content == "second one"
+    path.write_text("third")
+    assert (busy.content, idle.content) == ("third", "third")
+    shared.close()
 
 
 def test_at_the_start(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from portside.auth.files import FileInvalid, WatchedFile
+from portside.auth.files import FileInvalid, LastGood, WatchedFile
 from portside.auth.passwords import MOST_COST, cost_of, highest_cost
 from portside.auth.policy import Policy, Rule, Subjects
 from portside.auth.tokens.issuers import Issuer, IssuerInvalid, check_issuers, read_key_file
@@ -216,25 +216,49 @@ class AccessRules(NamedTuple):
         return self.access.issuers if self.access is not None else ()
 
 
+class LastGoodFiles(NamedTuple):
+    """What all workers of a node use of a file while it is broken."""
+
+    access: LastGood
+    htpasswd: LastGood
+
+    @classmethod
+    def make(cls) -> LastGoodFiles:
+        """Make them before the workers are forked."""
+        return cls(LastGood(), LastGood())
+
+
 class AccessFiles:
     """The anonymous rules, the access file and the htpasswd file; files are read when they change.
 
-    A path is empty if there is no such file.
+    A path is empty if there is no such file. Workers share `last_good`.
 
     Raises FileInvalid for a file that cannot be used at the start.
     """
 
-    def __init__(self, *, anonymous: tuple[str, ...], access_file: str, htpasswd: str) -> None:
+    def __init__(
+        self,
+        *,
+        anonymous: tuple[str, ...],
+        access_file: str,
+        htpasswd: str,
+        last_good: LastGoodFiles | None = None,
+    ) -> None:
+        good_access, good_htpasswd = last_good or (None, None)
         self._anonymous = parse_anonymous(anonymous)
         self._access: WatchedFile[AccessFile] | None = None
         self._htpasswd: WatchedFile[Htpasswd] | None = None
         if access_file:
-            self._access = WatchedFile(access_file, partial(parse_access_file, name=access_file))
+            self._access = WatchedFile(
+                access_file, partial(parse_access_file, name=access_file), good_access
+            )
             for issuer in self._access.content.issuers:
                 if issuer.jwks_file:
                     read_key_file(issuer)
         if htpasswd:
-            self._htpasswd = WatchedFile(htpasswd, partial(self._parse_htpasswd, htpasswd))
+            self._htpasswd = WatchedFile(
+                htpasswd, partial(self._parse_htpasswd, htpasswd), good_htpasswd
+            )
 
     def _parse_htpasswd(self, name: str, text: str) -> Htpasswd:
         """Read the file; a line that cannot be used is an error only at the start."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from portside.files import FileUnreadable, read_text
@@ -18,20 +21,68 @@ class FileInvalid(Exception):
     """A file of access control that cannot be used; the message is for the person who wrote it."""
 
 
+class LastGood:
+    """The last text of a file that could be used, for all processes that are forked afterwards.
+
+    A process that was idle while the file changed, and then finds it broken, takes the text that
+    its neighbours use.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # open until `close`
+
+    def keep(self, text: str) -> None:
+        """Replace the text."""
+        content = text.encode()
+        with self._locked():
+            os.ftruncate(self._file.fileno(), 0)
+            os.pwrite(self._file.fileno(), content, 0)
+
+    def read(self) -> str:
+        """Return the text; it is empty before the first one."""
+        with self._locked():
+            size = os.fstat(self._file.fileno()).st_size
+            return os.pread(self._file.fileno(), size, 0).decode()
+
+    def close(self) -> None:
+        """Close the file that holds the text."""
+        self._file.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # A lock of the process: forked processes share the descriptor, and so locks of that kind.
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
 class WatchedFile(Generic[Content]):
     """What `parse` returns for the text of a file; raises FileInvalid for an unusable file.
 
     If the file becomes unreadable or invalid while the registry runs, the error is logged and the
-    previous content stays in use: a file that is half saved must neither lock everybody out nor let
-    anybody in. `version` counts how often it was read.
+    last good text stays in use: a file that is half saved must neither lock everybody out nor let
+    anybody in. `version` counts how often the content changed.
     """
 
-    def __init__(self, path: str, parse: Callable[[str], Content]) -> None:
+    def __init__(
+        self, path: str, parse: Callable[[str], Content], last_good: LastGood | None = None
+    ) -> None:
         self.path = path
         self._parse = parse
+        self._last_good = last_good
         self._seen = _signature(path)
-        self._content = self._read()
+        self._text = ""
         self.version = 1
+        try:
+            self._content = self._read()
+        except FileInvalid as error:
+            self._text = last_good.read() if last_good is not None else ""
+            if not self._text:
+                raise
+            log.error("%s; its last good content is used", error)  # noqa: TRY400
+            self._content = parse(self._text)
 
     @property
     def content(self) -> Content:
@@ -48,15 +99,27 @@ class WatchedFile(Generic[Content]):
                 self._content = self._read()
             except FileInvalid as error:
                 log.error("%s; keeping its previous content", error)  # noqa: TRY400
+                self._catch_up()
             else:
                 self.version += 1
+
+    def _catch_up(self) -> None:
+        """Take the last good text, if another process has seen a later one."""
+        text = self._last_good.read() if self._last_good is not None else self._text
+        if text != self._text:
+            self._content, self._text = self._parse(text), text
+            self.version += 1
 
     def _read(self) -> Content:
         try:
             text = read_text(self.path)
         except FileUnreadable as error:
             raise FileInvalid(str(error)) from error
-        return self._parse(text)
+        content = self._parse(text)
+        self._text = text
+        if self._last_good is not None:
+            self._last_good.keep(text)
+        return content
 
 
 def _signature(path: str) -> tuple[int, int, int] | None:

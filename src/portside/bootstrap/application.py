@@ -23,7 +23,7 @@ from portside.api.cors import Cors
 from portside.api.registry import Limits, Registry
 from portside.api.web_pages import WebPages
 from portside.auth.access_control import AccessControl, AccessTerms
-from portside.auth.access_files import AccessFiles
+from portside.auth.access_files import AccessFiles, LastGoodFiles
 from portside.auth.limits import LoginLimits
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, open_stores
@@ -46,14 +46,19 @@ START_PAUSE = 0.001
 
 
 def make_app(
-    settings: Settings, *, on_start: Callable[[], object], on_loopback: bool = False
+    settings: Settings,
+    *,
+    on_start: Callable[[], object],
+    on_loopback: bool = False,
+    last_good: LastGoodFiles | None = None,
 ) -> ASGIApp:
     """Return the application of one worker, which calls `on_start` once it serves.
 
-    `on_loopback` says that web pages in a browser of this machine can reach it.
+    `on_loopback` says that web pages in a browser of this machine can reach it. The workers of a
+    node share `last_good`.
     """
     stores = open_stores(settings)
-    control = make_access_control(settings, stores)
+    control = make_access_control(settings, stores, last_good)
     gate = _make_gate(settings, control) if control is not None else None
     registry = _make_registry(settings, stores, gate)
 
@@ -82,14 +87,19 @@ def make_app(
     return AccessLog(app) if settings.access_log else app
 
 
-def make_rules(settings: Settings) -> AccessFiles:
+def make_rules(settings: Settings, last_good: LastGoodFiles | None = None) -> AccessFiles:
     """Return the rules of the settings and their files; raises FileInvalid."""
     return AccessFiles(
-        anonymous=settings.anonymous, access_file=settings.access, htpasswd=settings.htpasswd
+        anonymous=settings.anonymous,
+        access_file=settings.access,
+        htpasswd=settings.htpasswd,
+        last_good=last_good,
     )
 
 
-def make_access_control(settings: Settings, stores: Stores) -> AccessControl | None:
+def make_access_control(
+    settings: Settings, stores: Stores, last_good: LastGoodFiles | None = None
+) -> AccessControl | None:
     """Return what authorizes requests; None if the setting `open` turns access control off.
 
     Raises FileInvalid.
@@ -110,9 +120,8 @@ def make_access_control(settings: Settings, stores: Stores) -> AccessControl | N
     limits = LoginLimits(
         stores.access, failures=settings.login_failures, window=settings.login_window, clock=now
     )
-    return AccessControl(
-        stores.access, files=make_rules(settings), terms=terms, limits=limits, clock=now
-    )
+    files = make_rules(settings, last_good)
+    return AccessControl(stores.access, files=files, terms=terms, limits=limits, clock=now)
 
 
 def _make_web_pages(settings: Settings) -> WebPages:

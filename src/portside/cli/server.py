@@ -24,6 +24,7 @@ from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
 from portside.api.log_lines import LineFormatter, escape_controls
+from portside.auth.access_files import LastGoodFiles
 from portside.bootstrap.preparing import prepare
 from portside.cli.certificates import check_certificate, is_self_signed
 from portside.cli.descriptors import Descriptors
@@ -101,6 +102,7 @@ def serve(settings: Settings) -> None:
         descriptors,
         port=port,
         on_loopback=_is_loopback(host),
+        last_good=LastGoodFiles.make(),
     )
     announcer = threading.Thread(
         target=_announce,

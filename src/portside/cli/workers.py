@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from portside.api.access_log import log_to
 from portside.api.connections import Connections
 from portside.api.log_lines import line_handler
+from portside.auth.access_files import LastGoodFiles
 from portside.bootstrap.application import make_app
 from portside.cli.connections import Limits as ConnectionLimits
 from portside.cli.connections import Watcher
@@ -132,6 +133,7 @@ def load_worker(
     *,
     port: int,
     on_loopback: bool,
+    last_good: LastGoodFiles,
 ) -> ASGIApp:
     """Make the application in the process of a worker."""
     shutdown_pipe.close()
@@ -141,7 +143,9 @@ def load_worker(
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
-    connections = Connections(make_app(settings, on_start=worker.serving, on_loopback=on_loopback))
+    connections = Connections(
+        make_app(settings, on_start=worker.serving, on_loopback=on_loopback, last_good=last_good)
+    )
     limits = connection_limits(settings, descriptors)
     proxies = tuple(map(ip_network, settings.trusted_proxies))
     Watcher(connections, port, limits, proxies, descriptors).start()
