@@ -101,7 +101,7 @@ MISTAKES = [
     ("not toml", "is not valid TOML"),
     ("[[access]]\n[[access", "is not valid TOML"),
     ("acces = []", "acces"),
-    (ACCESS + "action = 1", "access[0]"),
+    (ACCESS + "action = 1", "[[access]] 1"),
     (ACCESS + "groups = 5", "groups"),
     (ACCESS + 'effect = "maybe"', "effect"),
     (ACCESS.replace('["pull"]', '["fly"]'), "unknown action 'fly'"),
@@ -284,3 +284,35 @@ def test_unknown_group() -> None:
     with pytest.raises(FileInvalid, match=r"\[\[access\]\] 1: there is no group 'devs'"):
         parse_access_file(table.format("devs"), name="access.toml")
     assert parse_access_file(table.format("ci:devs"), name="access.toml").rules
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[[acces]]", "f: there is no field 'acces' (allowed: groups, access, issuer)"),
+        (
+            '[[access]]\nactions = ["pull"]',
+            "f, [[access]] 1: repositories is missing",
+        ),
+        (
+            '[[access]]\nrepositories = "a"\nactions = []',
+            "f, [[access]] 1, repositories: expected a list, found a string",
+        ),
+        (
+            '[[access]]\nrepositories = []\nactions = []\nuser = "a"',
+            (
+                "f, [[access]] 1: there is no field 'user' "
+                "(allowed: repositories, actions, identities, groups, effect)"
+            ),
+        ),
+        (
+            '[[access]]\nrepositories = []\nactions = []\neffect = "no"',
+            'f, [[access]] 1, effect: must be "allow" or "deny"',
+        ),
+        ("groups = 1", "f, groups: expected a table, found a whole number"),
+    ],
+)
+def test_a_problem_names_the_table_the_field_and_what_is_allowed(text: str, problem: str) -> None:
+    with pytest.raises(FileInvalid) as caught:
+        parse_access_file(text, name="f")
+    assert str(caught.value) == problem

@@ -23,6 +23,7 @@ The htpasswd file is Apache's, with bcrypt hashes (`htpasswd -B`).
 from __future__ import annotations
 
 import logging
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import partial
@@ -82,7 +83,9 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
         check_issuers(document.issuer)
     except tomllib.TOMLDecodeError as error:
         raise FileInvalid(f"{name} is not valid TOML: {error}") from error
-    except (msgspec.ValidationError, ActionInvalid, PatternInvalid, IssuerInvalid) as error:
+    except msgspec.ValidationError as error:
+        raise FileInvalid(f"{name}{_problem(str(error))}") from error
+    except (ActionInvalid, PatternInvalid, IssuerInvalid) as error:
         raise FileInvalid(f"{name}: {error}") from error
     members: dict[str, set[str]] = {}
     for group, identities in document.groups.items():
@@ -90,6 +93,33 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
             members.setdefault(identity, set()).add(group)
     groups = {identity: frozenset(found) for identity, found in members.items()}
     return AccessFile(rules, groups, tuple(document.issuer))
+
+
+_TABLES: dict[str, type[msgspec.Struct]] = {"access": _Access, "issuer": Issuer}
+
+_TYPES = {"array": "a list", "str": "a string", "object": "a table", "int": "a whole number"}
+
+
+def _problem(message: str) -> str:
+    """Return what msgspec reports in the terms of the file: table, field, what is allowed."""
+    what, _, path = message.partition(" - at `$")
+    place = re.match(r"\.(\w+)(?:\[(\d+)\])?", path)
+    table = place[1] if place else ""
+    where = f", [[{table}]] {int(place[2]) + 1}" if place and place[2] else f", {table}"
+    field = path.rstrip("`").rpartition("].")[2] if "]." in path else ""
+    where = (where if table else "") + (f", {field}" if field else "")
+    if found := re.search(r"(unknown|required) field `(.*)`", what):
+        if found[1] == "required":
+            return f"{where}: {found[2]} is missing"
+        fields = msgspec.structs.fields(_TABLES.get(table, _File))
+        allowed = ", ".join(each.encode_name for each in fields)
+        return f"{where}: there is no field {found[2][:80]!r} (allowed: {allowed})"
+    if found := re.match(r"Expected `(.*)`, got `(.*)`", what):
+        expected, got = (_TYPES.get(kind, kind) for kind in found.groups())
+        return f"{where}: expected {expected}, found {got}"
+    if what.startswith("Invalid enum value") and field == "effect":
+        return f'{where}: must be "allow" or "deny"'
+    return f"{where}: {what}"
 
 
 def _rules(document: _File, name: str) -> Iterator[Rule]:
