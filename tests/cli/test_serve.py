@@ -128,7 +128,10 @@ class TestStart:
             "/v2/?n=1&password=hush": "n=1&password=***",
             "/v2/?refresh%5Ftoken=hush": "refresh%5Ftoken=***",
             "/v2/?Access_Token=hush&token=hush": "Access_Token=***&token=***",
+            "/v2/?client_secret=hush&assertion=hush": "client_secret=***&assertion=***",
+            "/v2/?Client%5FSecret=hush&n=1": "Client%5FSecret=***&n=1",
             "/v2/?digest=sha256:a&last": "digest=sha256:a&last",
+            "/oauth2/token?client_secret=hush": "client_secret=***",
             "/oauth2/token?scope=hush&hush": "scope=***&***",
             "/token?account=hush": "account=***",
         }
@@ -138,9 +141,12 @@ class TestStart:
         ):
             for path in queries:
                 client.get(path)
+            form = {"client_secret": "hush", "password": "hush", "refresh_token": "hush"}
+            client.post("/oauth2/token", data=form)
+            client.get("/v2/", headers={"Authorization": "Bearer hush", "Cookie": "a=hush"})
         assert "hush" not in registry.log
         events = [json.loads(line) for line in registry.log.splitlines()]
-        assert [event["query"] for event in events] == list(queries.values())
+        assert [event["query"] for event in events] == [*queries.values(), "", ""]
 
     def test_keeps_everything(self, data: Path) -> None:
         """With --no-delete, the answer to a DELETE says why."""

@@ -81,7 +81,7 @@ def test_nodes_are_killed(mortal: Cluster) -> None:
             node.start()
             load.go_on()
     assert load.interruptions > 0
-    assert_home_sound(mortal.home)
+    assert_home_sound(mortal.home, crashed=True)
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -129,4 +129,4 @@ def test_the_blob_store_stalls(mortal: Cluster, way: Faulty) -> None:
         load.is_interrupted()
         way.heal()
     assert all(node.is_running for node in mortal.nodes)
-    assert_home_sound(mortal.home)
+    assert_home_sound(mortal.home, crashed=True)
