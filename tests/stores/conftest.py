@@ -148,6 +148,10 @@ class Shelf(Protocol):
         """Open its access store."""
         ...
 
+    async def execute(self, sql: str) -> None:
+        """Change it behind the stores' back."""
+        ...
+
     async def close(self) -> None:
         """Close all that was opened."""
         ...
@@ -180,6 +184,10 @@ class SqliteShelf:
     def access(self) -> Access:
         """Open the file."""
         return Access(self._open())
+
+    async def execute(self, sql: str) -> None:
+        """Change the file."""
+        await self._open().execute(sql)
 
     async def close(self) -> None:
         """Close the file."""
@@ -227,6 +235,10 @@ class PostgresShelf:
     def access(self) -> Access:
         """Open an access store in which nothing is believed for a while."""
         return Access(self.open(), freshness=0)
+
+    async def execute(self, sql: str) -> None:
+        """Change the database."""
+        await self.open().execute(sql)
 
     async def close(self) -> None:
         """Hang up."""

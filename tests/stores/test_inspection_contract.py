@@ -11,7 +11,7 @@ from stores.test_metadata_contract import add, parsed
 from support.blobs import listed
 from support.content import image, index
 
-A = RepositoryName("a")
+A, B = RepositoryName("a"), RepositoryName("b")
 
 
 async def test_everything_is_told(shelf: Shelf, clock: Clock) -> None:
@@ -53,3 +53,35 @@ async def test_everything_is_told(shelf: Shelf, clock: Clock) -> None:
     }
     async with metadata.hold_blob(Digest.parse(blobs[0])):
         assert await metadata.blob_record(blobs[0]) is not None
+
+
+async def test_blobs_without_links(shelf: Shelf) -> None:
+    """A blob that no repository links is a problem; one that a single repository links is none."""
+    metadata = shelf.metadata()
+    content = image(1)
+    await add(metadata, A, content)
+    await add(metadata, B, content)
+    await shelf.execute("DELETE FROM repository_blobs WHERE repository = 1")
+    assert await listed(metadata.integrity_problems()) == []
+    await shelf.execute("DELETE FROM repository_blobs")
+    assert await listed(metadata.integrity_problems()) == [
+        f"blob {digest} has no link from any repository"
+        for digest in sorted(str(Digest.of(blob)) for blob in content.blobs)
+    ]
+
+
+async def test_what_another_repository_has(shelf: Shelf) -> None:
+    """What a manifest refers to is present only if its own repository has it."""
+    metadata = shelf.metadata()
+    content = image(1)
+    sparse = parsed(index(content))
+    await metadata.put_manifest(A, sparse, tags=[], condition=None, check_children=False)
+    await add(metadata, A, image(2))
+    await add(metadata, B, content)
+    await add(metadata, B, image(2))
+    await shelf.execute("DELETE FROM repository_blobs WHERE repository = 1")
+    records = [
+        record for record in await listed(metadata.manifest_records()) if record.repository == "a"
+    ]
+    assert len(records) == 2
+    assert not any(found.present for record in records for found in record.references)

@@ -14,6 +14,7 @@ from portside.spec.errors import (
     BlobUnknown,
     BlobUploadUnknown,
     ManifestBlobUnknown,
+    ManifestInvalid,
     ManifestUnknown,
     NameUnknown,
     PreconditionFailed,
@@ -25,8 +26,10 @@ from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.inspection import ReferenceRecord
 from portside.stores.interfaces import MetadataStore
-from stores.conftest import Clock
+from stores.conftest import CheckableStore, Clock
+from support.blobs import listed
 from support.content import Content, artifact, image, index
 
 A, B = RepositoryName("a"), RepositoryName("b")
@@ -98,6 +101,19 @@ class TestBlobs:
         await add_blob(metadata, A, BLOB)
         assert not await metadata.remove_orphaned_blob(BLOB, remove=pytest.fail)
 
+    @pytest.mark.parametrize("source", [A, None])
+    async def test_mount_of_a_damaged_blob(
+        self, metadata: MetadataStore, source: RepositoryName | None
+    ) -> None:
+        """A blob whose bytes have another size than was recorded cannot be mounted."""
+        await add_blob(metadata, A, BLOB)
+        for size in (0, 3, 5):
+            with pytest.raises(BlobUnknown):
+                await metadata.mount_blob(B, BLOB, source, size=size)
+        with pytest.raises(BlobUnknown):
+            await metadata.get_blob_size(B, BLOB)
+        await metadata.mount_blob(B, BLOB, source, size=4)
+
     async def test_in_use(self, metadata: MetadataStore) -> None:
         """A blob that a manifest needs stays."""
         content = image(1)
@@ -161,6 +177,44 @@ class TestManifests:
             await metadata.list_tags(A, PageRequest(1))
         await put(check=False)
         assert (await metadata.get_manifest(A, manifest.digest)).payload == content.manifest
+
+    @pytest.mark.parametrize("dropped", ["all references", "one reference", "the subject"])
+    async def test_a_type_that_forgets(self, metadata: MetadataStore, dropped: str) -> None:
+        """Under another media type a manifest keeps all that it refers to."""
+        content = image(1, subject=image(2).descriptor)
+        manifest = await add(metadata, A, content)
+        other = msgspec.structs.replace(manifest, media_type="application/vnd.other+json")
+        if dropped == "all references":
+            other = msgspec.structs.replace(other, references=())
+        elif dropped == "one reference":
+            other = msgspec.structs.replace(other, references=manifest.references[1:])
+        else:
+            other = msgspec.structs.replace(other, subject=None)
+        with pytest.raises(ManifestInvalid, match="no longer refer"):
+            await metadata.put_manifest(
+                A, other, tags=[Tag("v2")], condition=None, check_children=True
+            )
+        stored = await metadata.get_manifest(A, Tag("v1"))
+        assert stored.media_type == content.media_type
+        with pytest.raises(ManifestUnknown):
+            await metadata.get_manifest(A, Tag("v2"))
+        for blob in content.blobs:
+            with pytest.raises(BlobInUse):
+                await metadata.unlink_blob(A, Digest.of(blob), remove=pytest.fail)
+
+    async def test_a_type_that_is_corrected(self, metadata: CheckableStore) -> None:
+        """References are those of the new media type, and none of the old one's are left."""
+        manifest = parsed(index(image(1)))
+        child = manifest.references[0].digest
+        await metadata.put_manifest(A, manifest, tags=[], condition=None, check_children=False)
+        await add_blob(metadata, A, child)
+        other = msgspec.structs.replace(manifest, media_type="application/vnd.other+json")
+        await metadata.put_manifest(A, other, tags=[], condition=None, check_children=True)
+        (record,) = await listed(metadata.manifest_records())
+        assert record.media_type == other.media_type
+        assert record.references == (
+            ReferenceRecord("blob", str(child), required=True, present=True),
+        )
 
 
 class TestReferrers:

@@ -96,6 +96,21 @@ async def test_nothing_changes(shelf: Shelf, clock: Clock) -> None:
         await change()
 
 
+@pytest.mark.parametrize(
+    "sql", ["UPDATE signing_keys SET private = 'other'", "DELETE FROM signing_keys"]
+)
+async def test_keys_stay(shelf: Shelf, sql: str) -> None:
+    """No statement changes a signing key, and none is added, by a start either."""
+    metadata, access = shelf.metadata(), shelf.access()
+    await access.add_key(KEY)
+    await metadata.set_read_only(read_only=True)
+    with pytest.raises(ReadOnly):
+        await shelf.execute(sql)
+    with pytest.raises(ReadOnly):
+        await access.add_key(NEXT_KEY)
+    assert await shelf.access().list_keys() == [KEY]
+
+
 async def test_what_goes_on(shelf: Shelf, clock: Clock) -> None:
     """A registry that is read-only is ready, counts failed logins, and lets sessions end."""
     metadata, access = shelf.metadata(), shelf.access()
