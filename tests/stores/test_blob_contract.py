@@ -150,6 +150,17 @@ class TestBlobs:
             await asyncio.to_thread(blobs.remove(digest))
         assert b"".join(pieces) == content
 
+    async def test_too_short(self, blobs: InspectableBlobs) -> None:
+        """A body that ends before the blob should is an error, and not the end."""
+        digest = await finish(blobs, UploadId.fresh(), 0, SHA256)
+        with pytest.raises(Unavailable):
+            await read_part(blobs, digest, ByteRange(0, 7))
+        upload = UploadId.fresh()
+        await stage(blobs, upload, 0, b"content", keep=True)
+        digest = await finish(blobs, upload, 7, SHA256)
+        with pytest.raises(Unavailable):
+            await read_part(blobs, digest, ByteRange(0, 8))
+
     async def test_probe(self, blobs: InspectableBlobs) -> None:
         """A store that works says so."""
         await blobs.probe()

@@ -1,0 +1,59 @@
+"""A blob is mounted only if its bytes are there."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from portside.operations.mount import Mount
+from portside.spec.digests import Digest
+from portside.spec.errors import BlobUnknown
+from portside.spec.names import RepositoryName
+from portside.stores.blobs.disk.layout import Layout
+from portside.stores.blobs.disk.store import DiskBlobs
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Metadata
+
+A, B = RepositoryName("a"), RepositoryName("b")
+CONTENT = b"content"
+DIGEST = Digest.of(CONTENT)
+
+
+def damage(file: Path, left: int | None) -> None:
+    """Leave so many bytes of a file, or no file."""
+    if left is None:
+        file.unlink()
+    else:
+        os.truncate(file, left)
+
+
+def write(file: Path) -> None:
+    """Write the file of the blob."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(CONTENT)
+
+
+@pytest.mark.parametrize("source", [A, None])
+@pytest.mark.parametrize("left", [None, 0, len(CONTENT) - 1, len(CONTENT) + 1])
+async def test_damaged(tmp_path: Path, source: RepositoryName | None, left: int | None) -> None:
+    """One that is missing, or has another size, is pushed again instead, which heals it."""
+    with (
+        closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database,
+        closing(DiskBlobs(tmp_path, hold_timeout=0)) as blobs,
+    ):
+        await database.migrate()
+        blobs.create()
+        metadata = Metadata(database)
+        mount = Mount(metadata, blobs)
+        file = Path(Layout(tmp_path).blob(DIGEST))
+        write(file)
+        await metadata.commit_blob(A, DIGEST, len(CONTENT), session=None, place=lambda: None)
+        damage(file, left)
+        assert not await mount.blob(B, DIGEST, source)
+        with pytest.raises(BlobUnknown):
+            await metadata.get_blob_size(B, DIGEST)
+        write(file)
+        assert await mount.blob(B, DIGEST, source)
