@@ -273,6 +273,7 @@ class TestPush:
             ({"layers": [{"mediaType": "a/b", "digest": digest_of(b"x")}]}, "field `size`"),
             ({"layers": [descriptor(b"x", "html")]}, "invalid media type 'html'"),
             ({"layers": [{**descriptor(b"x", "a/b"), "Digest": 1}]}, "must be spelled 'digest'"),
+            ({"layers": [{**descriptor(b"x", "a/b"), "size": 2**63}]}, "at `$.layers[0].size`"),
             ({"layers": {}}, "wrong shape: Expected `array"),
         ],
     )

@@ -323,4 +323,4 @@ def finish_at_once(registry: RunningRegistry, rounds: int) -> None:
             ]
             statuses = sorted(answer.result().status_code for answer in answers)
             assert statuses[0] == 201
-            assert set(statuses[1:]) == {404}
+            assert set(statuses[1:]) == {201}

@@ -123,7 +123,7 @@ class TestSecrets:
             },
         )
         # obstore refuses a key that is not Base64: so it has seen this one.
-        assert code == 1
+        assert code == 2
         assert "key" in errors.lower(), errors
         assert "hunter2" not in errors
 

@@ -77,9 +77,9 @@ def serve(settings: Settings) -> None:
     held = None
     if not (settings.database or settings.root.exists()):
         # A start that is refused creates nothing.
+        held = _bind_port(host, port)
         if not (settings.open or settings.requires_credentials):
             _require_access_control(settings, host)
-        held = _bind_port(host, port)
     lock = _lock_data(settings.root) if not settings.database else None
     # The workers of a registry that was killed have the port for as long as the lock.
     held = held or _bind_port(host, port)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_REFERENCES = 10_000
 """Digests that one manifest may refer to; images have about ten, the largest indexes hundreds."""
 
+MAX_SIZE = 2**63 - 1
+"""Bytes of one descriptor: what the image-spec's int64 holds."""
+
 MAX_OBJECTS = 100_000
 """Opening braces in one manifest: ten for each digest that it may refer to."""
 
@@ -73,7 +76,7 @@ class _Descriptor(msgspec.Struct, rename="camel"):
 
     media_type: str
     digest: str
-    size: Annotated[int, Meta(ge=0)]
+    size: Annotated[int, Meta(ge=0, le=MAX_SIZE)]
     urls: list[str] | None = None
 
 
