@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.homes import Home
 
-SUMMARY = re.compile(r"(?P<count>No|\d+) problems? in \d+ manifests, .*")
+SUMMARY = re.compile(r"(?P<count>No|\d+) problems? in \d+ manifests?, .*")
 """The last line that `portside check` prints: it comes only if everything was looked at."""
 
 
