@@ -253,11 +253,13 @@ class TestHeaders:
             for connection in opened:
                 fill = http2.get(1, "/healthz", large)
                 bombs = [
-                    http2.get(stream, "/healthz", b"\xbe" * 16_000) for stream in range(3, 60, 2)
+                    http2.get(stream, "/healthz", b"\xbe" * 1000) for stream in range(3, 60, 2)
                 ]
                 with suppress(ConnectionError):
                     connection.sendall(fill + b"".join(bombs))
             assert_answers(hurried)
+            # By its end, a connection has been read.
+            assert all(time_to_end(connection) < GONE for connection in opened)
         assert peak_memory(hurried) - before < 30_000
 
 
