@@ -145,8 +145,7 @@ class TestFiles:
     def test_access_file(self, data: Path, tmp_path: Path) -> None:
         """Rules change under a running registry; a broken file changes nothing.
 
-        One worker, as each keeps what it has read: of two, one may not have served a request while
-        the file was whole.
+        Of the two workers, one may not have served a request while the file was whole.
         """
         rule = (
             '[[access]]\nidentities = ["ann"]\nrepositories = ["a"]\nactions = ["pull", "push"]\n'
@@ -155,7 +154,7 @@ class TestFiles:
         htpasswd.write_text(_htpasswd_line("ann", "ann's"))
         file.write_text(rule)
         options = ("--htpasswd", str(htpasswd), "--access", str(file))
-        with running_registry(data, *options, "--workers", "1", env=CHEAP) as registry:
+        with running_registry(data, *options, env=CHEAP) as registry:
             with connect(registry.url, auth=("ann", "ann's")) as client:
                 push(client, "a", image("a"), "v1")
             path = "/v2/a/manifests/v1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,25 @@ def test_neighbours(tmp_path: Path) -> None:
     assert WatchedFile(str(path), parse, shared).content == "second one"
     path.write_text("third")
     assert (busy.content, idle.content) == ("third", "third")
+    shared.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_neighbours(tmp_path: Path) -> None:
+    """Processes share the text by what they inherit, as the workers of a registry do."""
+    path = tmp_path / "file"
+    path.write_text("first")
+    shared = LastGood()
+    idle = WatchedFile(str(path), parse, shared)
+    path.write_text("second one")
+    busy = multiprocessing.get_context("fork").Process(
+        target=WatchedFile, args=(str(path), parse, shared)
+    )
+    busy.start()
+    busy.join(10)
+    assert busy.exitcode == 0
+    path.write_text("bad")
+    assert idle.content == "second one"
     shared.close()
 
 

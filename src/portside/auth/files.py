@@ -32,15 +32,13 @@ class LastGood:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # open until `close`
 
     def keep(self, text: str) -> None:
-        """Replace the text."""
-        content = text.encode()
-        with self._locked():
-            os.ftruncate(self._file.fileno(), 0)
-            os.pwrite(self._file.fileno(), content, 0)
+        """Replace the text, within `locked`."""
+        os.ftruncate(self._file.fileno(), 0)
+        os.pwrite(self._file.fileno(), text.encode(), 0)
 
     def read(self) -> str:
         """Return the text; it is empty before the first one."""
-        with self._locked():
+        with self.locked():
             size = os.fstat(self._file.fileno()).st_size
             return os.pread(self._file.fileno(), size, 0).decode()
 
@@ -49,8 +47,9 @@ class LastGood:
         self._file.close()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # A lock of the process: forked processes share the descriptor, and so locks of that kind.
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out, so that no text replaces one that was read from disk later."""
+        # This lock belongs to the process; one of the descriptor would be shared after a fork.
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             yield
@@ -111,14 +110,20 @@ class WatchedFile(Generic[Content]):
             self.version += 1
 
     def _read(self) -> Content:
+        if self._last_good is None:
+            return self._parse_file()
+        with self._last_good.locked():
+            content = self._parse_file()
+            self._last_good.keep(self._text)
+            return content
+
+    def _parse_file(self) -> Content:
         try:
             text = read_text(self.path)
         except FileUnreadable as error:
             raise FileInvalid(str(error)) from error
         content = self._parse(text)
         self._text = text
-        if self._last_good is not None:
-            self._last_good.keep(text)
         return content
 
 

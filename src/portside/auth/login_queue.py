@@ -69,7 +69,7 @@ class LoginQueue:
             del self._waiting[address]
 
     def _call_next(self) -> None:
-        """Give a free turn to the address whose last turn is the longest ago."""
+        """Pass a free turn to the address that has waited longest since its last one."""
         while self._free and self._waiting:
             address = next(iter(self._waiting))
             queue = self._waiting.pop(address)
