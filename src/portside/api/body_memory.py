@@ -1,7 +1,7 @@
 """The memory for bodies that are read whole, manifests and forms, as one budget for each worker.
 
-Whoever sends a body slowly keeps what arrived in memory. The first bytes of every body are free, as
-many as most manifests and every honest form have: nobody can be kept from a login by others.
+What has arrived of a slow body stays in memory. The first bytes of every body are free, as many as
+most manifests and every honest form have, so that slow clients keep nobody from logging in.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BodyMemory:
         self._left -= size
 
     def give_back(self, size: int) -> None:
-        """Give back what was taken."""
+        """Return bytes to the budget."""
         self._left += size
         if self._within is not None:
             self._within.give_back(size)
@@ -63,6 +63,6 @@ class Taken:
             self._size += more
 
     def give_back(self) -> None:
-        """Give all of it back."""
+        """Return all of it to the budget."""
         self._memory.give_back(self._size)
         self._size = 0

@@ -1,8 +1,7 @@
 """The lines of every log: one for each record, in which nothing from outside can pass for another.
 
 Paths, names, user agents and the answers of other servers reach the log. A line break among them
-would forge a record, and an escape sequence would act on the terminal of whoever reads it
-(CWE-117).
+would forge a record, and an escape sequence would act on the reader's terminal (CWE-117).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ FORBID_ALL = (
     b"content-security-policy",
     b"default-src 'none'; frame-ancestors 'none'; sandbox",
 )
-"""Content comes from whoever may push: no browser may guess its type, run it or frame it."""
+"""Anyone who may push chooses the content, so no browser may guess its type, run it or frame it."""
 
 
 def headers(**fields: str | None) -> Headers:

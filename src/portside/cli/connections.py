@@ -210,7 +210,7 @@ class Watcher:
                 self._descriptors.raise_limit()
 
     def _filter(self, descriptor: int, *, is_rush: bool) -> None:
-        """Let the system drop what arrives at the listening socket, or no longer drop it."""
+        """Set or remove a filter that drops every packet for the listening socket."""
         with _borrowed(descriptor, is_known=True) as listener:
             if is_rush:
                 listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL)

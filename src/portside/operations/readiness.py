@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Tries a pair of stores, no more often than is useful, for whoever asks.
+    """Tries a pair of stores, no more often than is useful, and shares the result.
 
     A blob store that works is written to once in `probe_interval` seconds. `clock` returns seconds
     and never goes back.
