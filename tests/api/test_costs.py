@@ -16,7 +16,7 @@ import pytest
 from servers.counts import Counting, Counts
 from support.content import digest_of, image, make_blob
 from support.postgres import Server
-from support.s3 import BUCKET, S3
+from support.s3 import BUCKET, S3, running_s3
 from support.server import running_registry
 from support.wire import connect
 
@@ -62,6 +62,13 @@ def serving(data: Path, postgresql: Server, s3: S3, *options: str) -> Iterator[N
         node = Node(client, Counting(postgresql, database, s3))
         assert node.push("first", b"first").status_code == 201
         yield node
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Serve S3 for these tests alone: a request that others broke off may count as open for ever."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
