@@ -66,7 +66,7 @@ def serving(data: Path, postgresql: Server, s3: S3, *options: str) -> Iterator[N
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """Serve S3 for these tests alone: a request that others broke off may count as open for ever."""
+    """Serve S3 for these tests alone: requests that others broke off may stay in its counts."""
     with running_s3(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
