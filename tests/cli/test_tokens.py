@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -49,6 +51,15 @@ def status(registry: RunningRegistry, name: str, password: str, path: str = "") 
 def passwords_of(document: dict[str, list[dict[str, str]]]) -> dict[str, str]:
     """Return the passwords that were just made by their names."""
     return {password["name"]: password["value"] for password in document["passwords"]}
+
+
+def request_token(registry: RunningRegistry, **form: str) -> dict[str, str]:
+    """Send a form to the token server."""
+    fields = {"service": "portside", "client_id": "test", "access_type": "offline", **form}
+    response = httpx.post(f"{registry.url}/oauth2/token", data=fields)
+    assert response.status_code == 200, response.text
+    found: dict[str, str] = response.json()
+    return found
 
 
 class TestScopeMaps:
@@ -277,3 +288,24 @@ class TestKeys:
         printed = portside.do("keys", "rotate")
         assert not any(word in table + printed for word in ("PRIVATE", "BEGIN"))
         assert json.dumps(portside.json("keys", "list")).count('"signs": true') == 1
+
+    def test_refresh_tokens_outlive_rotations(self, portside: Commands) -> None:
+        """A key stays as long as refresh tokens that it signed, not only access tokens."""
+        (password, _) = passwords_of(
+            portside.json("token", "create", "ci", "--scope-map", "pull")
+        ).values()
+        with running_registry(portside.data, env=FAST) as registry:
+            (first,) = portside.json("keys", "list")
+            refresh = request_token(
+                registry, grant_type="password", username="ci", password=password
+            )["refresh_token"]
+            second = portside.json("keys", "rotate")
+            two_hours = 2 * 3600 * 1_000_000
+            with closing(sqlite3.connect(portside.data / "portside.db")) as database, database:
+                database.execute("UPDATE signing_keys SET created = created - ?", (two_hours,))
+            third = portside.json("keys", "rotate")
+            kept = [key["id"] for key in portside.json("keys", "list")]
+            assert kept == [key["id"] for key in (third, second, first)]
+            exchanged = request_token(registry, grant_type="refresh_token", refresh_token=refresh)
+            bearer = {"Authorization": f"Bearer {exchanged['access_token']}"}
+            assert httpx.get(f"{registry.url}/v2/", headers=bearer).status_code == 200
