@@ -15,6 +15,7 @@ from portside.auth.tokens.own import TokenInvalid, claimed_issuer
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.errors import RegistryError
+from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import parse_page
 from portside.spec.patterns import PatternInvalid, RepositoryPattern
@@ -42,6 +43,10 @@ def _query(length: int) -> None:
 
 def _repeated(length: int) -> None:
     Fields.parse("a=%61&" * (length // 6), limit=LIMITLESS).all("a")
+
+
+def _manifest(*members: str) -> None:
+    parse_manifest(f"{{{','.join(members)}}}".encode(), content_type="application/json")
 
 
 INPUTS: dict[str, Callable[[int], object]] = {
@@ -72,6 +77,11 @@ INPUTS: dict[str, Callable[[int], object]] = {
     "spaces in ranges": lambda length: parse_range(
         f"bytes=1-2{' ' * length}x", size=100, max_ranges=LIMITLESS
     ),
+    "fields of a manifest": lambda length: _manifest(*(f'"{i}":0' for i in range(length // 8))),
+    "a field twice, behind others": lambda length: _manifest(
+        *(f'"{i}":0' for i in range(length // 8)), '"a":0', '"a":0'
+    ),
+    "lists in a manifest": lambda length: _manifest(f'"a":[{"[]," * (length // 3)}0]'),
     "Content-Range": lambda length: parse_chunk("1" * length + "-" + "1" * length),
 }
 

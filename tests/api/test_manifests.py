@@ -257,6 +257,15 @@ class TestPush:
         assert client.get(f"/v2/{repository}/manifests/v1").status_code == 404
 
     @pytest.mark.one_home
+    @pytest.mark.parametrize("element", [b"{}", b"[]", b"[{}]"])
+    def test_many_elements(self, client: httpx.Client, repository: str, element: bytes) -> None:
+        """Objects and lists without number would keep a worker from answering others."""
+        payload = b'{"a": [' + b",".join([element] * 100_000) + b"]}"
+        answer = put_manifest(client, repository, Content(payload, "application/json"), "v1")
+        detail = assert_error(answer, 400, "MANIFEST_INVALID")
+        assert "objects and lists; at most 100000 are accepted" in detail
+
+    @pytest.mark.one_home
     @pytest.mark.parametrize(
         ("changes", "said"),
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -25,7 +26,7 @@ MAX_SIZE = 2**63 - 1
 """Bytes of one descriptor: what the image-spec's int64 holds."""
 
 MAX_OBJECTS = 100_000
-"""Opening braces in one manifest: ten for each digest that it may refer to."""
+"""Opening braces and brackets in one manifest: ten for each digest that it may refer to."""
 
 
 class ReferenceKind(enum.StrEnum):
@@ -244,9 +245,9 @@ def _check_names(payload: bytes, media_type: str) -> None:
     JSON leaves open which of two equal names counts (RFC 8259, section 4), and Go's decoder takes
     `Layers` for `layers`.
     """
-    objects = payload.count(b"{")
+    objects = payload.count(b"{") + payload.count(b"[")
     if objects > MAX_OBJECTS:
-        many = f"it has {objects} opening braces; at most {MAX_OBJECTS} are accepted"
+        many = f"it has {objects} objects and lists; at most {MAX_OBJECTS} are accepted"
         raise ManifestInvalid(many)
     document = json.loads(payload, object_pairs_hook=_unique, parse_int=str, parse_float=str)
     if media_type not in _FIELDS:
@@ -262,8 +263,9 @@ def _check_names(payload: bytes, media_type: str) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
         raise ManifestInvalid(f"the field {twice[:80]!r} is there twice in one object")
     return found
 
