@@ -163,6 +163,52 @@ class TestManifests:
         )
         assert (await metadata.get_manifest(A, Tag("v2"))).digest == str(manifest.digest)
 
+    async def test_a_condition_holds_for_every_reference(self, metadata: MetadataStore) -> None:
+        """All tags are judged, the digest where there are none, and a delete like a push."""
+        manifest, other = await add(metadata, A, image(1)), parsed(image(2))
+        for blob in image(2).blobs:
+            await add_blob(metadata, A, Digest.of(blob))
+
+        async def put(pushed: Manifest, condition: TagCondition, *tags: str) -> None:
+            await metadata.put_manifest(
+                A, pushed, tags=list(map(Tag, tags)), condition=condition, check_children=True
+            )
+
+        never = TagCondition(none_match=("*",))
+        is_other = TagCondition(match=(str(other.digest),))
+        for condition, pushed, tags in (
+            (never, manifest, []),
+            (never, other, ["new", "v1"]),
+            (never, other, ["v1", "new"]),
+            (is_other, manifest, []),
+            (TagCondition(match=("*",)), other, ["v1", "new"]),
+        ):
+            with pytest.raises(PreconditionFailed):
+                await put(pushed, condition, *tags)
+        for refused in (
+            metadata.delete_tag(A, Tag("v1"), is_other),
+            metadata.delete_manifest(A, manifest.digest, is_other),
+        ):
+            with pytest.raises(PreconditionFailed):
+                await refused
+        assert (await metadata.list_tags(A, PageRequest(5))).items == ["v1"]
+        assert (await metadata.get_manifest(A, Tag("v1"))).digest == str(manifest.digest)
+        await put(other, never)
+        is_manifest = TagCondition(match=(str(manifest.digest),))
+        await metadata.delete_tag(A, Tag("v1"), is_manifest)
+        await metadata.delete_manifest(A, manifest.digest, is_manifest)
+
+    async def test_times_of_a_tag(self, metadata: CheckableStore, clock: Clock) -> None:
+        """A tag that moves was created when it first was, and updated when it moved."""
+        (table,) = [table for table in metadata.tables if table.name == "tags"]
+        first, second = await add(metadata, A, image(1)), parsed(image(2))
+        created = clock.now
+        clock.now += 10
+        await add(metadata, A, image(2))
+        (row,) = await metadata.list_rows(table, None, 5)
+        assert row == ("a", "v1", str(second.digest), created, clock.now)
+        assert str(first.digest) != str(second.digest)
+
     async def test_sparse(self, metadata: MetadataStore) -> None:
         """Children are looked for unless they may be missing."""
         content = index(image(1))
@@ -204,14 +250,22 @@ class TestManifests:
 
     async def test_a_type_that_is_corrected(self, metadata: CheckableStore) -> None:
         """References are those of the new media type, and none of the old one's are left."""
-        manifest = parsed(index(image(1)))
+        manifest = parsed(index(image(1), artifactType="a/b", annotations={"key": "value"}))
         child = manifest.references[0].digest
         await metadata.put_manifest(A, manifest, tags=[], condition=None, check_children=False)
         await add_blob(metadata, A, child)
-        other = msgspec.structs.replace(manifest, media_type="application/vnd.other+json")
+        other = msgspec.structs.replace(
+            manifest,
+            media_type="application/vnd.other+json",
+            subject=Digest.of(b"subject"),
+            artifact_type="application/other",
+            annotations={"other": "value"},
+        )
         await metadata.put_manifest(A, other, tags=[], condition=None, check_children=True)
         (record,) = await listed(metadata.manifest_records())
         assert record.media_type == other.media_type
+        assert record.artifact_type == other.artifact_type
+        assert (record.subject, record.annotations) == (str(other.subject), other.annotations)
         assert record.references == (
             ReferenceRecord("blob", str(child), required=True, present=True),
         )
@@ -234,6 +288,55 @@ class TestReferrers:
         assert (len(page.items), page.more) == (1, True)
         page = await metadata.list_referrers(A, digest, None, request, 10_000)
         assert (len(page.items), page.more) == (4, False)
+
+    async def test_pages(self, metadata: MetadataStore) -> None:
+        """Page after page each is there once, in the order of digests, of one type or of all."""
+        subject = image("subject")
+        kinds = {f"a/{number % 2}": list[str]() for number in range(2)}
+        for number in range(5):
+            content = artifact(number, f"a/{number % 2}", subject=subject.descriptor)
+            kinds[f"a/{number % 2}"].append(content.digest)
+            await add(metadata, A, content)
+        index_of = index(image(1), subject=subject.descriptor)
+        await metadata.put_manifest(
+            A, parsed(index_of), tags=[], condition=None, check_children=False
+        )
+        everything = [*kinds["a/0"], *kinds["a/1"], index_of.digest]
+        for kind, expected in (*kinds.items(), (None, everything), ("a/2", [])):
+            for limit, max_bytes in ((1, 10_000), (2, 10_000), (4, 500), (2, 500), (9, 10_000)):
+                found, last, more = list[str](), "", True
+                while more:
+                    page, more = await metadata.list_referrers(
+                        A, Digest(subject.digest), kind, PageRequest(limit, last), max_bytes
+                    )
+                    assert len(page) <= limit
+                    found += [str(item.digest) for item in page]
+                    last = found[-1] if found else ""
+                assert found == sorted(expected)
+
+
+class TestTags:
+    """Lists of tags."""
+
+    async def test_pages(self, metadata: MetadataStore) -> None:
+        """Page after page each is there once, in ASCII order; a page behind the last is empty."""
+        manifest = await add(metadata, A, image(1))
+        expected = ["B", "_", "a", "a-b", "a.b", "v1"]
+        tags = list(map(Tag, expected))
+        await metadata.put_manifest(A, manifest, tags=tags, condition=None, check_children=True)
+        for limit in (1, 2, 6):
+            found, more = list[str](), True
+            while more:
+                last = found[-1] if found else ""
+                page, more = await metadata.list_tags(A, PageRequest(limit, last))
+                found += page
+            assert found == expected
+        assert await metadata.list_tags(A, PageRequest(3, "v1")) == ([], False)
+
+    async def test_a_repository_without_tags(self, metadata: MetadataStore) -> None:
+        """It has a list, which is empty, as soon as anything was pushed to it."""
+        await add_blob(metadata, A, BLOB)
+        assert await metadata.list_tags(A, PageRequest(3)) == ([], False)
 
 
 class TestUploads:
@@ -269,6 +372,35 @@ class TestUploads:
         with pytest.raises(BlobUploadUnknown):
             await metadata.advance_upload(found, origin=5)
         assert not await metadata.has_upload(session.id)
+
+    async def test_stale_ones_by_pages(self, metadata: MetadataStore, clock: Clock) -> None:
+        """A list goes on behind any session of it: by time, then by id; none is there twice."""
+        opened = []
+        for number in range(6):
+            clock.now += number % 2
+            opened.append(self.session(clock))
+            await metadata.open_upload(opened[-1])
+        expected = sorted(opened, key=lambda session: (session.updated, session.id))
+        late = clock.now + 1
+        assert await metadata.list_stale_uploads(late) == expected
+        for number, session in enumerate(expected, 1):
+            assert await metadata.list_stale_uploads(late, session) == expected[number:]
+
+    async def test_a_finished_session_whose_blob_went(
+        self, metadata: MetadataStore, clock: Clock
+    ) -> None:
+        """It counts for nothing, although the repository has other blobs, and another this one."""
+        session = self.session(clock)
+        await metadata.open_upload(session)
+        await metadata.commit_blob(A, BLOB, 4, session=session, place=lambda: None)
+        await add_blob(metadata, A, Digest.of(b"other"))
+        await add_blob(metadata, B, BLOB)
+        await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
+        assert not await metadata.was_finished(A, session.id, BLOB)
+        open_one = self.session(clock)
+        await metadata.open_upload(open_one)
+        await metadata.forget_finished_uploads(clock.now + 1)
+        assert await metadata.has_upload(open_one.id)
 
     async def test_a_session_ends_once(self, metadata: MetadataStore, clock: Clock) -> None:
         """A commit by a session that has ended is refused, and its blob is not there."""
