@@ -17,7 +17,7 @@ from support.server import run_portside, running_registry, serve_command
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The digest of no bytes."""
 
-STEPS = 5
+STEPS = 6
 """Steps of the schema."""
 
 

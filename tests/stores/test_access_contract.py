@@ -45,6 +45,7 @@ PULL = ScopeMap(
     ),
 )
 EMPTY = ScopeMap("empty", 6)
+COSTS = {"a": "04", "y": "12", "b": "09"}
 KEY, NEXT_KEY = SigningKey("first", "its PEM", 1), SigningKey("second", "its PEM", 2)
 
 
@@ -75,6 +76,21 @@ def unchanged(identity: StoredIdentity) -> StoredIdentity:
 
 class TestIdentities:
     """Users and tokens."""
+
+    async def test_slowest_hash(self, access: AccessStore) -> None:
+        """The hash with the highest cost, as long as somebody has it; digests have no cost."""
+        assert await access.slowest_hash() is None
+        digest = StoredPassword(1, f"sha256${'9' * 64}", 1)
+        assert await access.add_identity(StoredIdentity("robot", TOKEN, 1, passwords=(digest,)))
+        assert await access.slowest_hash() is None
+        hashes = {name: f"$2{name}${cost}${'.' * 53}" for name, cost in COSTS.items()}
+        for name, hashed in hashes.items():
+            password = (StoredPassword(1, hashed, 1),)
+            assert await access.add_identity(StoredIdentity(name, USER, 1, passwords=password))
+        for name in ("y", "b", "a"):
+            assert await access.slowest_hash() == hashes[name]
+            assert await access.remove_identity(name, USER)
+        assert await access.slowest_hash() is None
 
     async def test_life(self, access: AccessStore) -> None:
         """An identity is read as it was stored, with its passwords, until it is removed."""
@@ -285,6 +301,7 @@ NO_CHANGES: dict[str, Act] = {
     "access_state": lambda access: access.access_state(),
     "get_identity": lambda access: access.get_identity("alice"),
     "list_identities": lambda access: access.list_identities(USER),
+    "slowest_hash": lambda access: access.slowest_hash(),
     "taken name": lambda access: access.add_identity(replace(ALICE, kind=TOKEN)),
     "scope map that is not there": lambda access: access.add_identity(
         replace(ALICE, name="carol", scope_map="none")

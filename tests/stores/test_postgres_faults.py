@@ -17,6 +17,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.identities import SLOWEST
 from portside.stores.metadata.postgres.database import LEASE, PostgresDatabase, Terms
 from portside.stores.metadata.postgres.faults import translate
 from portside.stores.metadata.schema.versions import NEWEST, SchemaTooNew, SchemaTooOld
@@ -417,6 +418,7 @@ class TestPrice:
             (REPOSITORIES, ("", "{", 9)),
             (NAMED, (["a", "b"], 9)),
             (REFERRERS, ("a", "", None, "", 9)),
+            (SLOWEST, ()),
         ]
         for sql, parameters in lists:
             async with database.connected() as connection, connection.transaction():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.identities import SLOWEST
 from portside.stores.metadata.schema.versions import SchemaTooNew
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.statements import rewritten
@@ -56,6 +57,15 @@ class TestSchema:
                 # A list that is passed is read as a whole.
                 assert "SCAN" not in plan.replace("SCAN json_each", "")
                 assert "TEMP B-TREE" not in plan
+
+    async def test_the_slowest_hash_is_read_by_its_index(
+        self, tmp_path: Path, clock: Clock
+    ) -> None:
+        """One entry is read, however many users there are."""
+        await SqliteDatabase(tmp_path, clock=clock).migrate()
+        with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
+            (row,) = connection.execute(f"EXPLAIN QUERY PLAN {SLOWEST}")
+        assert row[3] == "SCAN passwords USING INDEX passwords_by_cost"
 
     @pytest.mark.parametrize("version", [0, 1])
     async def test_steps_are_taken_once(self, tmp_path: Path, clock: Clock, version: int) -> None:

@@ -155,7 +155,7 @@ class AccessControl:
         rules = self._files.read()
         version = (state.version, *rules.version)
         keys = await load_keys(self._store, self.clock())
-        users = await self._store.list_identities(IdentityKind.USER)
+        slowest = await self._store.slowest_hash()
         self._snapshot = Snapshot(
             version,
             closed=self.terms.required or state.closed,
@@ -166,7 +166,7 @@ class AccessControl:
             work=max(
                 self.terms.work,
                 rules.htpasswd.cost if rules.htpasswd else 0,
-                highest_cost(stored.hash for user in users for stored in user.passwords),
+                highest_cost([slowest] if slowest is not None else []),
             ),
         )
         if rules.issuers != self._issuers:

@@ -109,6 +109,10 @@ class AccessStore(Protocol):
         """List identities by name."""
         ...
 
+    async def slowest_hash(self) -> str | None:
+        """Read a bcrypt hash of the highest cost, however many identities there are."""
+        ...
+
     async def add_identity(self, identity: StoredIdentity) -> bool:
         """Add an identity; False if the name is taken or the scope map does not exist."""
         ...

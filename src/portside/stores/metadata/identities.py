@@ -20,6 +20,11 @@ _COLUMNS = """
 """
 _GET = f"{_COLUMNS} WHERE i.name = $1 ORDER BY p.number"
 _LIST = f"{_COLUMNS} WHERE i.kind = $1 ORDER BY i.name, p.number"
+# The index passwords_by_cost has these very expressions.
+SLOWEST = """
+    SELECT hash FROM passwords WHERE substr(hash, 2, 1) = '2'
+    ORDER BY substr(hash, 5, 2) DESC LIMIT 1
+"""
 _SCOPE_MAP = "SELECT 1 FROM scope_maps WHERE name = $1"
 _ADD = """
     INSERT INTO identities (name, kind, created, enabled, expires, scope_map)
@@ -42,6 +47,11 @@ class Identities(AccessNoun):
     async def list_identities(self, kind: IdentityKind) -> list[StoredIdentity]:
         """Read all identities of a kind."""
         return list(_identities(await self._database.find_all(_LIST, str(kind))))
+
+    async def slowest_hash(self) -> str | None:
+        """Read one row by an index."""
+        row = await self._database.find(SLOWEST)
+        return None if row is None else row[0]
 
     async def add_identity(self, identity: StoredIdentity) -> bool:
         """Add rows; the first identity closes the registry."""

@@ -273,7 +273,21 @@ _OWNED_UPLOADS: Step = (
     """,
 )
 
-STEPS = (_CONTENT, _ACCESS, _REGISTRY, _FINISHED_UPLOADS, _OWNED_UPLOADS)
+_PASSWORDS_BY_COST: Step = (
+    # The cost of a bcrypt hash such as `$2b$12$…`; digests of generated passwords have none.
+    """
+    CREATE INDEX passwords_by_cost ON passwords (substr(hash, 5, 2)) WHERE substr(hash, 2, 1) = '2'
+    """,
+)
+
+STEPS = (
+    _CONTENT,
+    _ACCESS,
+    _REGISTRY,
+    _FINISHED_UPLOADS,
+    _OWNED_UPLOADS,
+    _PASSWORDS_BY_COST,
+)
 
 TABLES = tables_after(STEPS)
 """The newest schema."""
