@@ -9,6 +9,7 @@ from access.test_secrecy import bearer
 from portside.api.errors import error_response
 from portside.spec import errors
 from portside.spec.dialects import Dialect
+from portside.spec.endpoints import ENDPOINTS, Endpoint
 from support.access import ALICE, PULLER
 
 FORM = {"grant_type": "password", "username": ALICE.name, "password": ALICE.password}
@@ -49,6 +50,25 @@ class TestChallenges:
         for answer in (nobody.get(path), wrong):
             assert answer.status_code == 401
             assert "error=" not in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: f"{row.method} {row.path}")
+def test_headers_of_refusals(row: Endpoint, dialect: Dialect) -> None:
+    """A 401 has a challenge, a 405 the other methods, and no other status has either."""
+    for error in (
+        errors.Denied("the challenge", "denied"),
+        errors.Unauthorized("the challenge", "log in"),
+        errors.MethodNotAllowed(),
+        errors.NameUnknown(),
+    ):
+        answer = error_response(
+            error, endpoint=row, dialect=dialect, allowed=("GET", "HEAD"), is_head=False
+        )
+        found = dict(answer.raw_headers)
+        challenged = b"the challenge" if answer.status_code == 401 else None
+        assert found.get(b"www-authenticate") == challenged
+        assert found.get(b"allow") == (b"GET, HEAD" if answer.status_code == 405 else None)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ LOGIN = {
     "username": ALICE.name,
     "password": ALICE.password,
 }
-TIMEOUT = 1.0
-"""Seconds for a whole body."""
+TIMEOUT, MANIFEST_TIMEOUT = 1.0, 1.5
+"""Seconds for the whole body of a form, and of a manifest."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry
     """Serve with little memory for bodies, and little time; forms have 256 KiB."""
     data: Path = tmp_path_factory.mktemp("little") / "data"
     limits = ("--body-memory", str(1024 * 1024), "--max-form-bytes", "250000")
-    times = ("--form-timeout", str(TIMEOUT), "--manifest-timeout", str(TIMEOUT))
+    times = ("--form-timeout", str(TIMEOUT), "--manifest-timeout", str(MANIFEST_TIMEOUT))
     most = ("--max-open-uploads", "2")
     with guarded_registry(data, "--workers", "1", *limits, *times, *most) as registry:
         yield registry
@@ -79,6 +79,17 @@ def test_unfinished_forms_take_their_share(little: RunningRegistry) -> None:
         assert client.put(path, content=padded, headers=kind).status_code == 201
 
 
+@pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/exchange"])
+def test_fields_of_a_form(little: RunningRegistry, path: str) -> None:
+    """A form has at most 200 fields, as a query does."""
+    kind = "access_token" if path.endswith("exchange") else "password"
+    form = {**LOGIN, "grant_type": kind, "access_token": f"{ALICE.name}:{ALICE.password}"}
+    with connect(little.url, timeout=30) as client:
+        for count, status in ((200, 200), (201, 413)):
+            padding = {f"a{number}": "" for number in range(count - len(form))}
+            assert client.post(path, data=form | padding).status_code == status
+
+
 def test_memory_comes_back(little: RunningRegistry) -> None:
     """Bodies that are read, too large, or cut off take nothing any longer."""
     head = head_of("POST", "/oauth2/token", FORM, 200_000)
@@ -96,14 +107,14 @@ def test_memory_comes_back(little: RunningRegistry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "kind"),
+    ("method", "path", "kind", "timeout"),
     [
-        ("POST", "/oauth2/token", FORM),
-        ("POST", "/oauth2/exchange", FORM),
-        ("PUT", "/v2/team/slow/manifests/v1", OCI_MANIFEST),
+        ("POST", "/oauth2/token", FORM, TIMEOUT),
+        ("POST", "/oauth2/exchange", FORM, TIMEOUT),
+        ("PUT", "/v2/team/slow/manifests/v1", OCI_MANIFEST, MANIFEST_TIMEOUT),
     ],
 )
-def test_slow(little: RunningRegistry, method: str, path: str, kind: str) -> None:
+def test_slow(little: RunningRegistry, method: str, path: str, kind: str, timeout: float) -> None:
     """A body that always brings another byte is refused when its time is over."""
     with socket.create_connection((little.host, little.port), 10) as connection:
         connection.sendall(head_of(method, path, kind, 1000))
@@ -112,8 +123,9 @@ def test_slow(little: RunningRegistry, method: str, path: str, kind: str) -> Non
             assert sent < 50, "nobody stops a slow body"
             connection.sendall(b"a")
             sent += 1
-        answer = connection.recv(65536)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 408 ")
+    assert f"within {timeout:g} s".encode() in answer
 
 
 def test_open_uploads_are_counted_for_each_identity(little: RunningRegistry) -> None:

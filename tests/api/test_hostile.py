@@ -231,6 +231,27 @@ class TestBytes:
         many = [(f"X-{number}", "y" * 600) for number in range(60)]
         assert client.get("/v2/", headers=many).status_code == 431
 
+    @pytest.mark.parametrize(
+        ("path", "headers"),
+        [
+            ("/v2/_catalog?n=1&x={}", ""),
+            ("/v2/_catalog", "X: {}\r\n"),
+            ("/v2/_catalog", "X{}: 1\r\n"),
+            ("/v2/_catalog?n=1&x=1", "X: 1\r\nX: {}\r\n"),
+        ],
+    )
+    def test_largest_head(self, registry: RunningRegistry, path: str, headers: str) -> None:
+        """The limit counts the path, the query, and the names and values of header fields."""
+        counted = "/v2/_catalogHostlocalhostConnectionclose"
+        given = path.partition("?")[2] + headers.replace("\r\n", "").replace(": ", "")
+        room = 32 * 1024 - len(counted) - len(given) + len("{}")
+        for size, expected in ((room, 200), (room + 1, 431)):
+            padding = "a" * size
+            target = path.format(padding).encode()
+            fields = headers.format(padding)
+            status, _ = raw_request(registry.host, registry.port, "GET", target, fields)
+            assert status == expected
+
     @pytest.mark.parametrize("path", ["/v2/", "/oauth2/token", "/healthz", "/", "/nothing"])
     @pytest.mark.parametrize(
         ("headers", "status"),
@@ -269,6 +290,15 @@ class TestBytes:
             )
             answer = exchange(registry.host, registry.port, head.encode() + b"hello")
             assert answer.startswith(expected)
+
+    def test_continue_too_large(self, registry: RunningRegistry, repository: str) -> None:
+        """A manifest that is announced to be too large is not asked for."""
+        head = (
+            f"PUT /v2/{repository}/manifests/v1 HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n"
+            f"Expect: 100-continue\r\nContent-Length: {4 * 1024 * 1024 + 1}\r\n\r\n"
+        )
+        answer = exchange(registry.host, registry.port, head.encode())
+        assert answer.startswith(b"HTTP/1.1 413 ")
 
     def test_pipelined(self, registry: RunningRegistry) -> None:
         """Requests that come in one piece are answered in order."""

@@ -69,10 +69,15 @@ def test_traceback() -> None:
     assert_plain(stream.getvalue())
 
 
-@pytest.mark.parametrize("code", [*range(32), *range(127, 160), 0x2028, 0x2029])
+CONTROLS = [*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+
+
+@pytest.mark.parametrize("code", CONTROLS)
 def test_every_control(code: int) -> None:
-    """An escaped text reads back as it was, from JSON."""
-    assert json.loads(f'"{escape_controls(chr(code))}"') == chr(code)
+    """An escaped text has only printable characters, and reads back as it was, from JSON."""
+    escaped = escape_controls(chr(code))
+    assert escaped.isprintable()
+    assert json.loads(f'"{escaped}"') == chr(code)
 
 
 @pytest.mark.parametrize(

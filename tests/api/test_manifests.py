@@ -399,13 +399,13 @@ class TestPush:
         assert_error(answer, 413, "MANIFEST_INVALID")
 
     def test_tag_parameters(self, client: httpx.Client, repository: str) -> None:
-        """A push by digest sets any number of tags at once (end-7b)."""
+        """A push by digest sets any number of tags at once, each once (end-7b)."""
         content = image(repository)
         push(client, repository, content)
         tags = [f"1.{number}" for number in range(12)]
         answer = client.put(
             f"/v2/{repository}/manifests/{content.digest}",
-            params={"tag": tags},
+            params={"tag": [*tags, tags[0]]},
             content=content.manifest,
             headers={"Content-Type": content.media_type},
         )

@@ -56,6 +56,9 @@ class TestConditions:
             held = client.head(target, headers={"If-None-Match": f'W/"{digest}"'})
             assert (held.status_code, held.headers["ETag"]) == (304, f'"{digest}"')
             assert_error(client.delete(target, headers=unmet), 412, "PRECONDITION_FAILED")
+            for several in ([digest, "other"], ["other", digest]):
+                lines = [("If-None-Match", f'"{each}"') for each in several]
+                assert client.get(target, headers=lines).status_code == 304
             right = client.get(target, headers={"If-Match": f'"other", "{digest}"'})
             assert right.status_code == 200
             assert client.head(target, headers={"If-Match": "*"}).status_code == 200

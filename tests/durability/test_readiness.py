@@ -70,6 +70,8 @@ def test_trouble(registry: RunningRegistry, kind: str) -> None:
         detail = assert_error(httpx.get(f"{registry.url}/readyz"), 503, "UNAVAILABLE")
         assert str(registry.data) not in detail
         assert expected not in detail
+    for path in ("/", "/openapi.json", "/healthz"):
+        assert httpx.get(f"{registry.url}{path}").status_code == 200
     (line,) = [line for line in registry.log.splitlines() if "not ready" in line]
     assert expected in line
     assert detail.startswith(("the database does not work", "the blob store does not work"))

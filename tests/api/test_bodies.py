@@ -1,0 +1,56 @@
+"""Bodies at the edge itself: what is read of a request's, and what is left of a response's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Scope
+
+from portside.api.connections import CONNECTION, Connection
+from portside.api.requests import Body
+from portside.api.responses import StreamResponse
+
+
+async def test_body_that_waits() -> None:
+    """A client that waits for "100 Continue" is not asked for a body that is refused."""
+
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    headers = [(b"content-length", b"5"), (b"expect", b"100-continue")]
+    body = Body({"headers": headers}, receive)
+    assert not await body.drain_little()
+    await body.drain()
+
+
+@pytest.mark.parametrize("gone_at", [1, 2, 3])
+async def test_client_that_goes(gone_at: int) -> None:
+    """A response that nobody takes ends what it reads from, and no longer waits."""
+    closed, sent = [], 0
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        try:
+            for _ in range(9):
+                yield b"piece"
+        finally:
+            closed.append(True)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is received")
+
+    async def send(message: Message) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == gone_at:
+            raise OSError(message["type"])
+
+    connection = Connection(has_streams=True)
+    scope: Scope = {"type": "http", "asgi": {"spec_version": "2.4"}, CONNECTION: connection}
+    content = pieces()
+    await anext(content)
+    with pytest.raises(ClientDisconnect):
+        await StreamResponse(200, [], content)(scope, receive, send)
+    assert closed == [True]
+    assert (connection.sending, connection.waits_since()) == (set(), None)
