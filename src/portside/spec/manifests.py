@@ -16,7 +16,7 @@ from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import DigestInvalid, ManifestInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
 
 MAX_REFERENCES = 10_000
@@ -117,6 +117,9 @@ _FIELDS: dict[str, set[str]] = {
 }
 """What is read of each type. Other fields may be there, and mean nothing ("Extensibility")."""
 
+_READ = frozenset().union(*_FIELDS.values())
+"""What is read of one type or another."""
+
 _REQUIRED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_IMAGES, ("schemaVersion", "config", "layers")),
     **dict.fromkeys(_INDEXES, ("schemaVersion", "manifests")),
@@ -132,6 +135,9 @@ _KIND_OF = {
 }
 """The kind of manifest that each field makes."""
 
+_HOLDERS = (*_KIND_OF, "subject")
+"""Fields with descriptors."""
+
 _DECISIVE = {"layers", "manifests", "fsLayers"}
 """Fields that make a kind in a document of any type; the others are words of many documents."""
 
@@ -139,6 +145,9 @@ _BY_FOLDED = {
     name.casefold(): name for name in ("mediaType", "schemaVersion", *_KIND_OF, *sorted(_OF_ALL))
 }
 _OF_DESCRIPTORS = {name.casefold(): name for name in ("mediaType", "digest", "size", "urls")}
+
+_CLEAR = {*_BY_FOLDED.values(), *_OF_DESCRIPTORS.values(), "platform", "data"}
+"""Names that are spelled as they are read, or like none that is: those of most objects."""
 
 
 def parse_manifest(
@@ -211,7 +220,7 @@ def _decode(payload: bytes, content_type: str | None) -> _Decoded:
         )
         raise ManifestInvalid(differ)
     media_type = media_types.canonical(declared or embedded or _guess(fields))
-    return _Decoded(media_type, fields, _read(fields, _FIELDS.get(media_type, set())))
+    return _Decoded(media_type, fields, _read(payload, fields, _FIELDS.get(media_type, set())))
 
 
 def _described(document: _Decoded, payload: bytes, digest: Digest) -> Manifest:
@@ -249,15 +258,16 @@ def _check_names(payload: bytes, media_type: str) -> None:
     if objects > MAX_OBJECTS:
         many = f"it has {objects} objects and lists; at most {MAX_OBJECTS} are accepted"
         raise ManifestInvalid(many)
-    document = json.loads(payload, object_pairs_hook=_unique, parse_int=str, parse_float=str)
+    document = _decode_names(payload.decode("utf-8"))
     if media_type not in _FIELDS:
         return
-    _check_spelling(document, _BY_FOLDED, "")
-    for field in _KIND_OF.keys() | {"subject"}:
+    _check_spelling(document, _BY_FOLDED)
+    for field in _HOLDERS:
         value = document.get(field)
-        for descriptor in value if isinstance(value, list) else [value]:
-            if isinstance(descriptor, dict):
-                _check_spelling(descriptor, _OF_DESCRIPTORS, f" in {field}")
+        if value is not None:
+            for descriptor in value if isinstance(value, list) else [value]:
+                if isinstance(descriptor, dict):
+                    _check_spelling(descriptor, _OF_DESCRIPTORS, field)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -270,10 +280,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_spelling(names: Iterable[str], by_folded: dict[str, str], where: str) -> None:
+_decode_names = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str).decode
+"""Reads no numbers: those that are too long for Python are refused where they count."""
+
+
+def _check_spelling(names: Collection[str], by_folded: dict[str, str], holder: str = "") -> None:
+    if _CLEAR.issuperset(names):
+        return
     for name in names:
         meant = by_folded.get(name.casefold(), name)
         if name != meant:
+            where = f" in {holder}" if holder else ""
             raise ManifestInvalid(f"the field {name!r}{where} must be spelled {meant!r}")
 
 
@@ -317,7 +334,9 @@ def _descriptors(document: _Document) -> Iterator[_Descriptor]:
         yield from several or ()
 
 
-def _read(fields: dict[str, msgspec.Raw], wanted: set[str]) -> _Document:
+def _read(payload: bytes, fields: dict[str, msgspec.Raw], wanted: set[str]) -> _Document:
+    if wanted.issuperset(fields.keys() & _READ):
+        return _decode_document(payload)
     found = {name: value for name, value in fields.items() if name in wanted}
     return _decode_document(msgspec.json.encode(found))
 

@@ -61,11 +61,14 @@ _LISTED_BY = """
     WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'manifest' AND f.manifest <> $3
     LIMIT 1
 """
-_PRESENT = """
+_PRESENT_BLOBS = """
     SELECT 'blob', digest FROM repository_blobs WHERE repository = $1 AND digest = ANY ($2)
+"""
+_PRESENT = f"""
+    {_PRESENT_BLOBS}
     UNION ALL
     SELECT 'manifest', digest FROM manifests WHERE repository = $1 AND digest = ANY ($3)
-"""
+"""  # noqa: S608  # put together of constants
 _TAGGED = """
     SELECT m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
     WHERE t.repository = $1 AND t.name = $2
@@ -183,7 +186,10 @@ async def _resolve(
         return []
     every = [str(item.digest) for item in manifest.references]
     children = [str(item.digest) for item in manifest.references if item.is_child]
-    rows = await transaction.find_all(_PRESENT, owner, every, children)
+    if children:
+        rows = await transaction.find_all(_PRESENT, owner, every, children)
+    else:
+        rows = await transaction.find_all(_PRESENT_BLOBS, owner, every)
     present = {(kind, digest) for kind, digest in rows}
     resolved: dict[tuple[str, Digest], bool] = {}
     missing: list[ManifestReference] = []
