@@ -163,7 +163,7 @@ class TestSilent:
             connected(registry, 600, first),
         ):
             until(lambda: is_answering(registry), GONE)
-            until(lambda: len(os.listdir(f"/proc/{workers(registry)[0]}/fd")) < 100, GONE)
+            until(lambda: len(os.listdir(f"/proc/{registry.workers[0]}/fd")) < 100, 4 * GONE)
 
     def test_client_limit(self, data: Path) -> None:
         """A client with more connections than it may have loses those without a request."""
@@ -265,11 +265,5 @@ class TestHeaders:
 
 def peak_memory(registry: RunningRegistry) -> int:
     """Return the most memory that the workers of a registry have had, in KiB."""
-    statuses = [Path(f"/proc/{worker}/status").read_text() for worker in workers(registry)]
+    statuses = [Path(f"/proc/{worker}/status").read_text() for worker in registry.workers]
     return sum(int(status.partition("VmHWM:")[2].split()[0]) for status in statuses)
-
-
-def workers(registry: RunningRegistry) -> list[str]:
-    """Return the ids of the processes that serve."""
-    first = registry.process.pid
-    return Path(f"/proc/{first}/task/{first}/children").read_text().split()

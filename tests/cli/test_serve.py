@@ -38,6 +38,23 @@ class TestStart:
             ]
             assert registry.log == ""
 
+    def test_limit_of_open_files(self, data: Path) -> None:
+        """The log has the limit once it is raised, and a warning if it is too low."""
+        with running_registry(data, prefix=("prlimit", "--nofile=300:600")) as registry:
+            (line,) = registry.limit_lines
+            # Without the connections that may wait, a quarter, and the rest of the reserve.
+            assert "WARNING RLIMIT_NOFILE: soft 418, hard 600: too low for 4096" in line
+            assert "177 are accepted; raise the hard limit to 9312 or more" in line
+            for process in (registry.process.pid, *registry.workers):
+                limits = Path(f"/proc/{process}/limits").read_text()
+                assert limits.partition("Max open files")[2].split()[:2] == ["418", "600"]
+        few = ("--max-connections", "300", "--backlog", "128")
+        with running_registry(data, *few, prefix=("prlimit", "--nofile=824:824")) as registry:
+            line = registry.limit_lines[-1]
+            assert "INFO RLIMIT_NOFILE: soft 664, hard 824; up to 300 connections" in line
+        with running_registry(data, *few, prefix=("prlimit", "--nofile=823:823")) as registry:
+            assert "raise the hard limit to 824 or more" in registry.limit_lines[-1]
+
     def test_banner_with_access_control(self, data: Path, tmp_path: Path) -> None:
         """It says to log in first, and how to use a self-signed certificate."""
         certificate, key = write_certificate(tmp_path)

@@ -14,8 +14,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 READY = re.compile(r"Portside listens on (https?)://(\S+):(\d+)")
+LIMIT_LINE = re.compile(r"^.* RLIMIT_NOFILE: .*\n", re.MULTILINE)
+"""What every start writes to the log: the limit of open files."""
+
 START_DEADLINE = 20.0
 STOP_DEADLINE = 40.0
+
+
+def without_limit(log: str) -> str:
+    """Return a log without what every start writes to it."""
+    return LIMIT_LINE.sub("", log)
 
 
 class RunningRegistry:
@@ -42,9 +50,20 @@ class RunningRegistry:
         return f"{self.scheme}://{self.address}"
 
     @property
+    def workers(self) -> list[str]:
+        """The ids of the processes that serve."""
+        first = self.process.pid
+        return Path(f"/proc/{first}/task/{first}/children").read_text().split()
+
+    @property
     def log(self) -> str:
-        """What the registry has written to standard error so far."""
-        return self._log.read_text()
+        """What the registry has written to standard error so far, but for the limit of files."""
+        return without_limit(self._log.read_text())
+
+    @property
+    def limit_lines(self) -> list[str]:
+        """What each start has logged about the limit of open files."""
+        return LIMIT_LINE.findall(self._log.read_text())
 
     def stop(self) -> int:
         """Ask it to end; returns its exit code."""

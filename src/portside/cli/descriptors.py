@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
+
+log = logging.getLogger(__name__)
 
 HERE = "/proc/self/fd"
 """The descriptors of this process."""
@@ -13,7 +16,6 @@ MOST = 1 << 20
 
 FILES = 64
 """Descriptors for the database, the logs and the like."""
-
 
 LEAST_BACKLOG = 128
 """Connections that Granian lets wait at least."""
@@ -35,10 +37,10 @@ class Descriptors:
     """
 
     def __init__(self, backlog: int) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.before = soft
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._hard = hard
         self.most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+        self.wanted_backlog = max(LEAST_BACKLOG, backlog)
         self.backlog = max(LEAST_BACKLOG, min(backlog, self.most // 4))
         self._reserve = self.backlog + MARGIN
         self._limit = 0
@@ -51,6 +53,26 @@ class Descriptors:
     def connections(self, wanted: int) -> int:
         """Return how many connections fit; each may need a file as well."""
         return max(1, min(wanted, (self.usual - FILES) // 2))
+
+    def report(self, wanted: int) -> None:
+        """Log the limit once it is raised, and how many connections fit; warn if too few do."""
+        fitting = self.connections(wanted)
+        hard = "unlimited" if self._hard == resource.RLIM_INFINITY else str(self._hard)
+        limit = f"RLIMIT_NOFILE: soft {self._limit}, hard {hard}"
+        if fitting < wanted:
+            # As `usual` and `connections` count, with the backlog that was asked for.
+            needed = 2 * wanted + FILES + self.wanted_backlog + MARGIN
+            log.warning(
+                "%s: too low for %d connections per worker (max-connections); %d are accepted;"
+                " raise the hard limit to %d or more (LimitNOFILE= of systemd, --ulimit nofile= of"
+                " containers)",
+                limit,
+                wanted,
+                fitting,
+                needed,
+            )
+        else:
+            log.info("%s; up to %d connections per worker", limit, fitting)
 
     def raise_limit(self) -> None:
         """Raise the limit of this process and of those that it starts."""

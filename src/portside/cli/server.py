@@ -31,7 +31,7 @@ from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
-from portside.cli.workers import ShutdownPipe, Supervisor, load_worker
+from portside.cli.workers import ShutdownPipe, Supervisor, load_worker, start_logging
 from portside.config import Settings
 from portside.stores.directories import create_directory
 
@@ -93,6 +93,8 @@ def serve(settings: Settings) -> None:
     descriptors = Descriptors(settings.backlog)
     server = _make_server(settings, shutdown_pipe, descriptors, address, port)
     descriptors.raise_limit()
+    start_logging()
+    descriptors.report(settings.max_connections)
     started = multiprocessing.Semaphore(0)
     loader = partial(
         load_worker,

@@ -125,6 +125,12 @@ class Supervisor(MPServer):
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
 
 
+def start_logging() -> None:
+    """Write the log of this process to standard error."""
+    handler = line_handler(sys.stderr, "%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
 def load_worker(
     settings: Settings,
     started: Semaphore,
@@ -138,8 +144,7 @@ def load_worker(
     """Make the application in the process of a worker."""
     shutdown_pipe.close()
     signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
-    handler = line_handler(sys.stderr, "%(asctime)s %(levelname)s %(message)s")
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    start_logging()
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()

@@ -738,8 +738,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LIMITS,
             "Maximum number of connections per worker",
-            "Lowered if the process may not open as many files. Near the limit, connections without"
-            " a request are closed first, then idle ones; the oldest go first.",
+            "Lowered, with a warning in the log, if the hard limit of open files (`RLIMIT_NOFILE`)"
+            " is too low. Near the limit, connections without a request are closed"
+            " first, then idle ones; the oldest go first.",
             unit="connections",
             ge=16,
             le=1_000_000,
