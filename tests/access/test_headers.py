@@ -31,6 +31,18 @@ class TestTokens:
             assert answer.status_code == 200, answer.text
             assert answer.headers["Cache-Control"] == "no-store"
 
+    def test_nobody_gets_no_refresh_token(self, nobody: httpx.Client) -> None:
+        """A refresh token belongs to an identity, whatever an anonymous client asks for."""
+        form = {"grant_type": "password", "access_type": "offline"}
+        for answer in (
+            nobody.get("/oauth2/token", params={"offline_token": "true"}),
+            nobody.post("/oauth2/token", data=form),
+        ):
+            assert answer.status_code == 200
+            assert "refresh_token" not in answer.json()
+        named = nobody.post("/oauth2/token", data=FORM | form).json()
+        assert named["refresh_token"]
+
 
 EXCHANGE = {"access_token": f"{ALICE.name}:{ALICE.password}"}
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from portside.operations.copy.plan import RegistryStores
+from portside.operations.copy.plan import MovableMetadata, RegistryStores
 from portside.spec.actions import ALL
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import ReadOnly, Unavailable
@@ -26,9 +27,9 @@ from portside.stores.access import (
     StoredPassword,
 )
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.copying import NotItsCopy
+from portside.stores.copying import CopiedTable, Key, NotItsCopy, Row
 from portside.stores.metadata.sqlite.database import SqliteDatabase
-from portside.stores.metadata.store import Access
+from portside.stores.metadata.store import Access, Metadata
 from support.content import OCI_INDEX, OCI_LAYER, Content, artifact, descriptor, image, index
 from support.copying import copy, finish, now, opened_side, problems, push, unequal
 from support.postgres import Server
@@ -138,6 +139,37 @@ class Collected(DiskBlobs):
         size = await super().stat(digest)
         self.remove(digest)()
         return size
+
+
+class Counted(DiskBlobs):
+    """A store that counts how often each of its blobs is read to its end."""
+
+    reads: Counter[Digest]
+
+    async def verify(self, digest: Digest) -> bool | None:
+        """Count, and read."""
+        self.reads[digest] += 1
+        return await super().verify(digest)
+
+
+class Unsteady(DiskBlobs):
+    """A store that has lost each of its blobs when it is looked at for the first time.
+
+    Blobs of `unlinked` are removed by then, as the last repository lets go of them.
+    """
+
+    metadata: MovableMetadata
+    unlinked: set[Digest]
+    seen: set[Digest]
+
+    async def stat(self, digest: Digest) -> int | None:
+        """Look from the second time on."""
+        if digest in self.seen:
+            return await super().stat(digest)
+        self.seen.add(digest)
+        if digest in self.unlinked:
+            await self.metadata.unlink_blob(APP, digest, remove=self.remove(digest))
+        return None
 
 
 class TestMove:
@@ -264,6 +296,40 @@ class TestMove:
         assert (ending.is_moved, tally.problems, tally.blobs) == (True, [], 0)
         assert await problems(target) == []
 
+    async def test_reads_once(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
+        """A move reads each blob that was copied before once, and none while it is read-only."""
+        await copy(source, target)
+        blobs = Counted(tmp_path / "target", hold_timeout=0.5)
+        blobs.reads = Counter()
+        with closing(blobs):
+            ending, _ = await finish(source, target._replace(blobs=blobs))
+        assert ending.is_moved
+        assert set(blobs.reads.values()) == {1}
+
+    async def test_large_rows(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
+        """Rows that may have several MiB are written few at a time."""
+        for number in range(20):
+            manifest = artifact("many", annotations={"number": str(number)})
+            await push(source, "library/app", manifest)
+        written_at_once: Counter[str] = Counter()
+
+        class Watched(Metadata):
+            async def put_rows(
+                self, source: str, table: CopiedTable, rows: Sequence[Row]
+            ) -> list[Key]:
+                most = max(written_at_once[table.name], len(rows))
+                written_at_once[table.name] = most
+                return await super().put_rows(source, table, rows)
+
+        with closing(SqliteDatabase(tmp_path / "target", clock=now)) as database:
+            await copy(source, target._replace(metadata=Watched(database)))
+        assert written_at_once["manifests"] == 16
+        assert await unequal(source, target) == []
+
     async def test_broken_off_anywhere(
         self, source: RegistryStores, target: RegistryStores
     ) -> None:
@@ -312,6 +378,23 @@ class TestDamage:
         await push(source, "library/app", LAYERS)
         ending, tally = await finish(source, target)
         assert (ending.is_moved, tally.problems) == (True, [])
+
+    async def test_for_a_moment(
+        self, tmp_path: Path, source: RegistryStores, target: RegistryStores
+    ) -> None:
+        """Bytes that are there at the second look are copied; a blob that went is no problem."""
+        await push(source, "library/app", image("going"))
+        await source.metadata.delete_manifest(APP, Digest(image("going").digest))
+        blobs = Unsteady(tmp_path / "source", hold_timeout=0.5)
+        blobs.metadata, blobs.seen = source.metadata, set()
+        blobs.unlinked = set(map(Digest.of, image("going").blobs))
+        with closing(blobs):
+            tally = await copy(source._replace(blobs=blobs), target)
+        assert tally.problems == []
+        assert len(blobs.unlinked & blobs.seen) == 3
+        await copy(source, target)
+        assert await unequal(source, target) == []
+        assert await problems(target) == []
 
     async def test_of_the_target(
         self, tmp_path: Path, source: RegistryStores, target: RegistryStores
