@@ -19,10 +19,17 @@ from portside.spec.errors import (
     RangeNotSatisfiable,
     TagInvalid,
 )
-from portside.spec.media_types import essence, is_foreign, is_media_type
+from portside.spec.media_types import (
+    canonical,
+    essence,
+    is_foreign,
+    is_manifest_type,
+    is_media_type,
+)
+from portside.spec.mounts import MountRequest
 from portside.spec.names import RepositoryName, Tag, parse_reference
 from portside.spec.pagination import PageRequest, cut, parse_page
-from portside.spec.ranges import ByteRange, parse_chunk, parse_range
+from portside.spec.ranges import ByteRange, grouped, parse_chunk, parse_range
 from portside.spec.routes import Routes
 
 # The expressions as they stand in the distribution-spec.
@@ -139,6 +146,88 @@ class TestRanges:
             part = ByteRange(first, min(last + 1, size))
             assert parse_range(header, size=size, max_ranges=1) == [part]
 
+    @pytest.mark.parametrize(
+        ("header", "expected"),
+        [
+            ("bytes=0-", [(0, 100)]),
+            ("bytes=99-", [(99, 100)]),
+            ("bytes=-1", [(99, 100)]),
+            ("bytes=-100", [(0, 100)]),
+            ("bytes=-101", [(0, 100)]),
+            ("bytes=-99999999999999999999", [(0, 100)]),
+            ("bytes=5-99999999999999999999", [(5, 100)]),
+            ("BYTES = 0-4", [(0, 5)]),
+            (" bytes=0-4 , 7-8,, ", [(0, 5), (7, 9)]),
+            ("bytes=0-4,5-9", [(0, 10)]),
+            ("bytes=5-9,0-4", [(0, 10)]),
+            ("bytes=0-4,6-9", [(0, 5), (6, 10)]),
+            ("bytes=0-50,10-20", [(0, 51)]),
+            ("bytes=10-20,0-50", [(0, 51)]),
+            ("bytes=50-59,0-9,55-65", [(50, 66), (0, 10)]),
+            ("bytes=50-59,0-9,45-52", [(45, 60), (0, 10)]),
+            ("bytes=0-9,50-59,20-29", [(0, 10), (50, 60), (20, 30)]),
+            ("bytes=90-99,100-200", [(90, 100)]),
+            ("bytes=-0,3-3", [(3, 4)]),
+            ("bytes=0-0,1-1,2-2,3-3", [(0, 4)]),
+            ("bytes=0-0,2-2,4-4,6-6,8-8", []),
+            ("bytes=9-5", None),
+            ("bytes=-0", None),
+            ("bytes=100-", None),
+            ("bytes=100-200,300-400", None),
+            ("bytes=0-4,x", []),
+            ("bytes=-", []),
+            ("bytes=", []),
+            ("bytes=,", []),
+            ("bytes 0-4", []),
+            ("items=0-4", []),
+            ("bytes=\u0661-\u0662", []),
+            ("bytes=+1-2", []),
+        ],
+    )
+    def test_examples(self, header: str, expected: list[tuple[int, int]] | None) -> None:
+        """Ranges are coalesced where their first one was; what is no range is ignored."""
+        if expected is None:
+            with pytest.raises(RangeNotSatisfiable) as caught:
+                parse_range(header, size=100, max_ranges=4)
+            assert caught.value.size == 100
+        else:
+            assert parse_range(header, size=100, max_ranges=4) == expected
+
+    def test_groups(self) -> None:
+        """Parts with a small gap between them are read at once, never backwards."""
+        parts = [ByteRange(*part) for part in ((0, 5), (8, 10), (14, 20), (4, 6), (6, 7))]
+        first, second, third, fourth, fifth = parts
+        assert grouped(parts, gap=3) == [[first, second], [third], [fourth, fifth]]
+        assert grouped(parts, gap=4) == [[first, second, third], [fourth, fifth]]
+        assert grouped(parts, gap=0) == [[first], [second], [third], [fourth, fifth]]
+
+    @pytest.mark.parametrize(
+        ("header", "expected"),
+        [
+            ("0-0", (0, 1)),
+            (" 5-9 ", (5, 10)),
+            ("bytes 5-9/100", (5, 10)),
+            ("bytes=5-9", (5, 10)),
+            ("bytes 5-9/*", (5, 10)),
+            ("9-5", None),
+            ("5-", None),
+            ("-5", None),
+            ("5", None),
+            ("5-9,11-12", None),
+            ("5-9/", None),
+            ("items 5-9", None),
+            ("\u0665-9", None),
+            ("0-99999999999999999999", None),
+        ],
+    )
+    def test_chunks(self, header: str, expected: tuple[int, int] | None) -> None:
+        """Both forms are read: that of the specification, and that of RFC 9110."""
+        if expected is None:
+            with pytest.raises(RangeInvalid):
+                parse_chunk(header)
+        else:
+            assert parse_chunk(header) == expected
+
     @given(st.text(max_size=30))
     def test_chunk(self, header: str) -> None:
         """A Content-Range is read or refused, and never anything else."""
@@ -193,6 +282,52 @@ class TestRoutes:
         last = template.rpartition("/")[2]
         assert found.last == (variables[last.strip("{}")] if last.startswith("{") else "")
 
+    def test_methods(self) -> None:
+        """What has a GET has a HEAD, which may be a row of its own."""
+        for route in ROUTES.by_path.values():
+            assert ("GET" in route.methods) <= ("HEAD" in route.methods)
+            for row in (row for row in ENDPOINTS if row.path == route.path):
+                assert route.methods[row.method] is row
+
+    @pytest.mark.parametrize(
+        ("path", "template", "name", "last"),
+        [
+            ("/v2", "/v2/", "", ""),
+            ("/v2/", "/v2/", "", ""),
+            ("/v2/a/blobs/uploads", "/v2/{name}/blobs/uploads/", "a", ""),
+            ("/v2/a/blobs/uploads/", "/v2/{name}/blobs/uploads/", "a", ""),
+            ("/v2/a/blobs/uploads/x", "/v2/{name}/blobs/uploads/{session}", "a", "x"),
+            ("/v2/a/blobs/uploads/uploads", "/v2/{name}/blobs/uploads/{session}", "a", "uploads"),
+            ("/v2/tags/list/tags/list", "/v2/{name}/tags/list", "tags/list", ""),
+            ("/v2/a/manifests/list", "/v2/{name}/manifests/{reference}", "a", "list"),
+            ("/v2/_catalog", "/v2/_catalog", "", ""),
+        ],
+    )
+    def test_examples(self, path: str, template: str, name: str, last: str) -> None:
+        """Paths whose words could be taken for others are matched from the right."""
+        found = ROUTES.match(path)
+        assert found is not None
+        assert (found.route.path, found.name, found.last) == (template, name, last)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "v2/",
+            "/v2//",
+            "/v2/a",
+            "/v2/a/tags/list/",
+            "/v2/a/manifests/",
+            "/v2/a/blobs/uploads//",
+            "/v3/a/tags/list",
+            "/a/tags/list",
+            "/v2/_catalog/",
+            "/healthz/",
+        ],
+    )
+    def test_no_route(self, path: str) -> None:
+        """A path that no row describes has none."""
+        assert ROUTES.match(path) is None
+
     @given(st.text(st.sampled_from("v2/abTUagslimnfetrod_cp:"), max_size=40))
     def test_any_text(self, text: str) -> None:
         """Any path is matched or not, and what is matched has a method."""
@@ -226,4 +361,64 @@ def test_media_types(text: str, expected: bool) -> None:
 def test_essence() -> None:
     """Parameters do not count."""
     assert essence(' a/b ;charset="x"') == "a/b"
-    assert is_foreign("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    assert essence("a/b") == "a/b"
+
+
+def test_foreign_types() -> None:
+    """Layers that may be elsewhere are told by their type; others never are."""
+    for foreign in (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    ):
+        assert is_foreign(foreign)
+    assert not is_foreign("application/vnd.oci.image.layer.v1.tar+gzip")
+    assert not is_foreign("application/vnd.docker.image.rootfs.diff.tar.gzip")
+
+
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.cncf.oras.artifact.manifest.v1+json",
+    "application/vnd.oci.artifact.manifest.v1+json",
+)
+
+
+def test_manifest_types() -> None:
+    """Known types have one spelling; others are manifests if they are of JSON documents."""
+    for known in MANIFEST_TYPES:
+        assert canonical(known.upper()) == known
+        assert is_manifest_type(known.upper())
+    for other in ("application/json", "Application/JSON", "application/x+json"):
+        assert is_manifest_type(other)
+        assert canonical(other) == other
+    for refused in (
+        "text/json",
+        "text/x+json",
+        "application/x",
+        "json",
+        "application/octet-stream",
+    ):
+        assert not is_manifest_type(refused)
+
+
+@pytest.mark.parametrize(
+    ("mount", "source", "expected"),
+    [
+        ("sha256:" + "a" * 64, "team/app", ("sha256:" + "a" * 64, "team/app")),
+        ("sha256:" + "a" * 64, None, ("sha256:" + "a" * 64, None)),
+        ("sha256:" + "a" * 64, "", ("sha256:" + "a" * 64, None)),
+        ("sha256:" + "a" * 64, "127.0.0.1:5000/app", None),
+        ("sha256:" + "a" * 64, "Team/App", None),
+        ("md5:" + "a" * 32, "team/app", None),
+        ("", None, None),
+    ],
+)
+def test_mounts(mount: str, source: str | None, expected: tuple[str, str | None] | None) -> None:
+    """A mount that names nothing that could be here is no mount, and no error."""
+    found = MountRequest.parse(mount, source)
+    assert (None if found is None else (found.digest, found.source)) == expected

@@ -12,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portside.spec.digests import Digest
-from portside.spec.errors import ManifestInvalid
+from portside.spec.errors import DigestInvalid, ManifestInvalid
 from portside.spec.manifests import ManifestReference, ReferenceKind, parse_manifest
-from support.content import OCI_INDEX, OCI_MANIFEST, artifact, digest_of, image, index
+from support.content import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    artifact,
+    digest_of,
+    image,
+    index,
+)
 
 texts = st.text(max_size=5)
 values: Any = st.recursive(
@@ -123,3 +132,153 @@ def calls_for(layers: int) -> int:
 def test_cost_of_a_layer() -> None:
     """Names are compared one by one only where they are not those of most descriptors."""
     assert calls_for(110) - calls_for(10) <= 100 * CALLS
+
+
+BLOB, LINKED, FOREIGN = (Digest(digest_of(text)) for text in (b"blob", b"linked", b"foreign"))
+MANIFEST, SUBJECT = Digest(digest_of(b"manifest")), Digest(digest_of(b"subject"))
+
+
+def described(digest: Digest, media_type: str = "a/b", **fields: Any) -> dict[str, Any]:
+    """Describe content of no particular kind."""
+    return {"mediaType": media_type, "digest": digest, "size": 1, **fields}
+
+
+LAYERS = [
+    described(BLOB),
+    described(LINKED, urls=["https://example.com"]),
+    described(FOREIGN, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+    described(BLOB, urls=["https://example.com"]),
+]
+CONFIG = {"config": described(MANIFEST, "application/config"), "schemaVersion": 2}
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    OCI_MANIFEST: {**CONFIG, "layers": LAYERS},
+    DOCKER_MANIFEST: {**CONFIG, "layers": LAYERS},
+    OCI_INDEX: {"schemaVersion": 2, "manifests": LAYERS},
+    DOCKER_LIST: {"schemaVersion": 2, "manifests": LAYERS},
+    "application/vnd.docker.distribution.manifest.v1+json": {
+        "schemaVersion": 1,
+        "fsLayers": [{"blobSum": BLOB}, {"blobSum": BLOB}],
+    },
+    "application/vnd.docker.distribution.manifest.v1+prettyjws": {
+        "schemaVersion": 1,
+        "fsLayers": [{"blobSum": BLOB}],
+    },
+    "application/vnd.cncf.oras.artifact.manifest.v1+json": {"blobs": LAYERS},
+    "application/vnd.oci.artifact.manifest.v1+json": {"blobs": LAYERS},
+}
+"""A document of each type that the registry reads."""
+
+OF_ALL = {"subject": described(SUBJECT), "annotations": {"key": "value"}, "artifactType": "a/type"}
+CHILDREN, BLOBS = ReferenceKind.MANIFEST, ReferenceKind.BLOB
+
+
+@pytest.mark.parametrize("media_type", DOCUMENTS)
+def test_what_is_read_of_each_type(media_type: str) -> None:
+    """References, each once and required if one of them is; subject, type and annotations."""
+    is_schema_1 = "manifest.v1+" in media_type and "docker" in media_type
+    payload = json.dumps({**DOCUMENTS[media_type], **OF_ALL}).encode()
+    manifest = parse_manifest(payload, content_type=media_type)
+    kind = CHILDREN if "manifests" in DOCUMENTS[media_type] else BLOBS
+    expected = {(kind, BLOB, True)}
+    if not is_schema_1:
+        expected |= {(kind, LINKED, False), (kind, FOREIGN, False)}
+    if "config" in DOCUMENTS[media_type]:
+        expected.add((BLOBS, MANIFEST, True))
+    found = [(item.kind, item.digest, item.required) for item in manifest.references]
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    if is_schema_1:
+        assert (manifest.subject, manifest.artifact_type, manifest.annotations) == (None, None, {})
+    else:
+        assert (manifest.subject, manifest.artifact_type) == (SUBJECT, "a/type")
+        assert manifest.annotations == {"key": "value"}
+    untyped = parse_manifest(json.dumps(DOCUMENTS[media_type]).encode(), content_type=media_type)
+    has_config = "config" in DOCUMENTS[media_type]
+    assert untyped.artifact_type == ("application/config" if has_config else None)
+
+
+IMAGE = DOCUMENTS[OCI_MANIFEST]
+REFUSED: list[tuple[str, str | None, dict[str, Any]]] = [
+    *(
+        (
+            "requires the field",
+            media_type,
+            {name: value for name, value in document.items() if name != left},
+        )
+        for media_type, document in DOCUMENTS.items()
+        if "artifact" not in media_type
+        for left in document
+    ),
+    (
+        "schemaVersion must be 1",
+        next(name for name in DOCUMENTS if "prettyjws" in name),
+        {"schemaVersion": 2, "fsLayers": []},
+    ),
+    ("schemaVersion must be 2", OCI_INDEX, {"schemaVersion": 1, "manifests": []}),
+    ("must be equal", OCI_MANIFEST, {**IMAGE, "mediaType": DOCKER_MANIFEST}),
+    ("can be read as", OCI_MANIFEST, {**IMAGE, "manifests": []}),
+    ("can be read as", OCI_INDEX, {**DOCUMENTS[OCI_INDEX], "config": {}}),
+    ("can be read as", "application/x+json", {"layers": [], "manifests": []}),
+    ("can be read as", "application/x+json", {"layers": 1, "fsLayers": 1}),
+    ("can be read as", None, {"layers": [], "fsLayers": []}),
+    ("must be spelled 'size'", OCI_MANIFEST, {**IMAGE, "subject": {**described(BLOB), "Size": 1}}),
+    (
+        "must be spelled 'urls'",
+        OCI_INDEX,
+        {"schemaVersion": 2, "manifests": [described(BLOB, URLs=[])]},
+    ),
+    ("must be spelled 'artifactType'", OCI_INDEX, {**DOCUMENTS[OCI_INDEX], "artifacttype": "a/b"}),
+    ("invalid media type", OCI_MANIFEST, {**IMAGE, "subject": described(BLOB, "html")}),
+    ("invalid media type", OCI_INDEX, {"schemaVersion": 2, "manifests": [described(BLOB, "html")]}),
+    ("invalid media type", OCI_MANIFEST, {**IMAGE, "config": described(BLOB, "html")}),
+    ("invalid digest", OCI_MANIFEST, {**IMAGE, "subject": described(Digest("sha256:0"))}),
+    ("wrong shape", OCI_MANIFEST, {**IMAGE, "layers": [described(BLOB, size=-1)]}),
+    ("wrong shape", OCI_MANIFEST, {**IMAGE, "layers": [described(BLOB, size=2**63)]}),
+    ("wrong shape", OCI_MANIFEST, {**IMAGE, "annotations": {"key": 1}}),
+    ("255 are allowed", OCI_MANIFEST, {**IMAGE, "artifactType": "a/" + "b" * 254}),
+    ("not one of manifests", "text/x+json", IMAGE),
+    ("invalid media type", "application", IMAGE),
+]
+"""What the error says, the Content-Type, and the document."""
+
+
+@pytest.mark.parametrize(("said", "media_type", "document"), REFUSED)
+def test_refused(said: str, media_type: str | None, document: dict[str, Any]) -> None:
+    """What lacks something, or can be read in two ways, is refused for that reason."""
+    with pytest.raises(ManifestInvalid, match=said):
+        parse_manifest(json.dumps(document).encode(), content_type=media_type)
+
+
+def test_spellings_of_a_type() -> None:
+    """Case and parameters of the type do not count, and it is stored in its usual spelling."""
+    payload = json.dumps({**IMAGE, "mediaType": OCI_MANIFEST.upper()}).encode()
+    manifest = parse_manifest(payload, content_type=f"{OCI_MANIFEST.title()}; charset=utf-8")
+    assert manifest.media_type == OCI_MANIFEST
+
+
+def test_lists_that_are_null() -> None:
+    """Go writes an empty list as null, which is one; and null makes no second kind."""
+    for document in ({**IMAGE, "layers": None}, {**IMAGE, "manifests": None}):
+        parse_manifest(json.dumps(document).encode(), content_type=OCI_MANIFEST)
+
+
+def test_guesses() -> None:
+    """A document without a type is what its fields make it."""
+    for media_type, document in (
+        (OCI_INDEX, DOCUMENTS[OCI_INDEX]),
+        (OCI_MANIFEST, IMAGE),
+        ("application/json", {"any": "thing"}),
+    ):
+        manifest = parse_manifest(json.dumps(document).encode(), content_type=None)
+        assert manifest.media_type == media_type
+
+
+def test_expected_digest() -> None:
+    """A manifest is pushed under its own digest, of either algorithm, or refused."""
+    payload = json.dumps(IMAGE).encode()
+    for algorithm in ("sha256", "sha512"):
+        digest = Digest(digest_of(payload, algorithm))
+        manifest = parse_manifest(payload, content_type=OCI_MANIFEST, expected=digest)
+        assert manifest.digest == digest
+        with pytest.raises(DigestInvalid):
+            parse_manifest(payload + b" ", content_type=OCI_MANIFEST, expected=digest)

@@ -101,6 +101,28 @@ class TestParsing:
         assert RepositoryPattern.parse(text) == text
 
 
+class TestRanges:
+    """The names that a pattern matches, as a range in which a store looks."""
+
+    @given(names, names, st.data())
+    @example("a", "b", None)
+    def test_range(self, name: str, other: str, data: st.DataObject | None) -> None:
+        """A name is in the range exactly if the pattern matches it."""
+        start = name[: data.draw(st.integers(0, len(name) - 1))] if data is not None else ""
+        for text in (name, start + "*"):
+            pattern = RepositoryPattern.parse(text)
+            within = pattern.names
+            assert within.is_single is pattern.is_exact
+            for found in (name, other, f"{name}0", f"{start}0", f"{start}z/z", name[:-1] + "-0"):
+                assert (within.start <= found < within.stop) is pattern.matches(found)
+            for last in (other, name, f"{start}0"):
+                rest = within.after(last)
+                for found in (name, other, f"{name}0", f"{last}0", f"{start}00"):
+                    expected = pattern.matches(found) and found > last
+                    assert (rest.start <= found < rest.stop) is expected
+            assert within.after("") == within
+
+
 class TestSpecificity:
     """Which of two patterns counts."""
 
