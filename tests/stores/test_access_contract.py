@@ -252,6 +252,35 @@ class TestKeys:
         assert await other.list_keys() == [keys[added.index(True)]]
 
 
+class TestLists:
+    """Lists of what has several rows each."""
+
+    async def test_identities(self, access: AccessStore) -> None:
+        """Each is there once, by name, with its passwords by their numbers."""
+        await access.add_scope_map(PULL)
+        second, first = (StoredPassword(number, f"hash {number}", number) for number in (2, 1))
+        for name in ("z", "a", "m"):
+            assert await access.add_identity(replace(ROBOT, name=name, passwords=(second, first)))
+        expected = [replace(ROBOT, name=name, passwords=(first, second)) for name in "amz"]
+        assert await access.list_identities(TOKEN) == expected
+        assert await access.get_identity("m") == expected[1]
+
+    async def test_scope_maps(self, access: AccessStore) -> None:
+        """Each is there once, by name, with its rules by their patterns."""
+        for name in ("z", "a", "m"):
+            changed = replace(PULL, name=name, rules=PULL.rules[::-1])
+            assert await access.add_scope_map(changed)
+        expected = [replace(PULL, name=name) for name in "amz"]
+        assert await access.list_scope_maps() == expected
+        assert await access.get_scope_map("m") == expected[1]
+
+    async def test_keys_of_one_moment(self, access: AccessStore) -> None:
+        """They have the same order everywhere."""
+        for name in ("b", "c", "a"):
+            assert await access.add_key(SigningKey(name, "PEM", 1))
+        assert [key.id for key in await access.list_keys()] == ["a", "b", "c"]
+
+
 class TestFailures:
     """Failed attempts."""
 
@@ -363,6 +392,16 @@ class TestVersion:
         codes = [act.__code__ for act in (*CHANGES.values(), *NO_CHANGES.values())]
         named = {name for code in codes for name in code.co_names}
         assert methods <= named
+
+    async def test_one_object(self, access: AccessStore) -> None:
+        """What others made of a state they can keep for as long as it is the same object."""
+        await fill(access)
+        state = await access.access_state()
+        assert await access.access_state() is state
+        await access.add_scope_map(EMPTY)
+        changed = await access.access_state()
+        assert changed is not state
+        assert await access.access_state() is changed
 
     async def test_two_processes(self, access: AccessStore, other: AccessStore) -> None:
         """A process reads at once what another one has written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -116,4 +117,29 @@ async def test_a_refused_one_frees_its_place(postgresql: Server, clock: Clock) -
     for _ in range(3):
         with pytest.raises(Unavailable, match="does not exist"):
             await database.find(PID)
+    await database.disconnect()
+
+
+SETTINGS = """
+    SELECT name, setting FROM pg_settings
+    WHERE name IN ('application_name', 'jit', 'synchronous_commit')
+"""
+
+
+@pytest.mark.parametrize(("commit", "expected"), [("off", "on"), ("local", "local")])
+async def test_settings_of_a_session(
+    postgresql: Server, clock: Clock, commit: str, expected: str
+) -> None:
+    """A commit is on the disk whatever the database says; what is stricter than that stays."""
+    url = postgresql.make_database()
+    name = urlsplit(url).path.removeprefix("/")
+    for setting in (f"synchronous_commit = {commit}", "jit = on"):
+        postgresql.ask(postgresql.url(), f"ALTER DATABASE {name} SET {setting}")
+    database = PostgresDatabase(Terms(url=url, connections=1), clock=clock)
+    found = {row[0]: row[1] for row in await database.find_all(SETTINGS)}
+    assert found == {
+        "application_name": "portside",
+        "jit": "off",
+        "synchronous_commit": expected,
+    }
     await database.disconnect()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +27,26 @@ def dump(file: Path) -> list[str]:
     """Return all that is in a database, as SQL."""
     with closing(sqlite3.connect(file)) as connection:
         return list(connection.iterdump())
+
+
+NOUNS = (
+    *("access_state", "blobs", "copies", "discovery", "identities", "inspection", "login_failures"),
+    *("manifests", "read_only", "repositories", "scope_maps", "signing_keys", "uploads"),
+    "sqlite.transactions",
+)
+"""The modules that hold statements."""
+
+
+def every_statement() -> Iterator[tuple[str, str]]:
+    """Return the statements of all nouns, each with its name."""
+    for noun in NOUNS:
+        module = importlib.import_module(f"portside.stores.metadata.{noun}")
+        for name, value in vars(module).items():
+            is_statement = isinstance(value, str) and re.match(
+                r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", value
+            )
+            if is_statement and name != "_COLUMNS":
+                yield f"{noun}.{name}", value
 
 
 class TestSchema:
@@ -66,6 +89,52 @@ class TestSchema:
         with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
             (row,) = connection.execute(f"EXPLAIN QUERY PLAN {SLOWEST}")
         assert row[3] == "SCAN passwords USING INDEX passwords_by_cost"
+
+    async def test_no_statement_reads_a_whole_table(self, tmp_path: Path, clock: Clock) -> None:
+        """What grows with a registry is read by its indexes, but for a few lists of access."""
+        await SqliteDatabase(tmp_path, clock=clock).migrate()
+        scanned, explained = set(), 0
+        with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
+            for name, sql in every_statement():
+                count = len(set(re.findall(r"\$\d+", sql)))
+                rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * count)
+                explained += 1
+                for _, _, _, step in rows:
+                    is_small = re.search(r"json_each|CONSTANT ROW|registry|access_state", step)
+                    if step.startswith("SCAN") and not is_small:
+                        scanned.add((name, step.split()[1]))
+        assert explained > 70
+        assert scanned == {
+            ("identities._LIST", "i"),
+            ("identities.SLOWEST", "passwords"),
+            ("scope_maps._LIST", "s"),
+            ("signing_keys._LIST", "signing_keys"),
+            ("signing_keys._ANY", "signing_keys"),
+            # These stop at the first row, or at as many as the limit.
+            ("uploads._ADD", "opened"),
+            ("copies._IS_HELD", "repositories"),
+            ("copies._IS_HELD", "blobs"),
+            ("copies._IS_HELD", "identities"),
+            ("copies._IS_HELD", "scope_maps"),
+        }
+
+    async def test_foreign_keys_have_indexes(self, tmp_path: Path, clock: Clock) -> None:
+        """To delete a row, no table that refers to it is read as a whole, on either engine."""
+        await SqliteDatabase(tmp_path, clock=clock).migrate()
+        with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
+
+            def pragma(name: str, of: str) -> list[tuple[Any, ...]]:
+                return connection.execute(f"PRAGMA {name}({of})").fetchall()
+
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            keys = 0
+            for (table,) in tables.fetchall():
+                found = [pragma("index_info", row[1]) for row in pragma("index_list", table)]
+                leading = {columns[0][2] for columns in found}
+                for key in pragma("foreign_key_list", table):
+                    assert key[3] in leading, (table, key[3])
+                    keys += 1
+            assert keys == 10
 
     @pytest.mark.parametrize("version", [0, 1])
     async def test_steps_are_taken_once(self, tmp_path: Path, clock: Clock, version: int) -> None:
