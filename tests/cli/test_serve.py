@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from portside.config import Setting, list_settings
+from portside.config import Setting, list_settings, make_settings
 from support.certificates import write_certificate
 from support.content import digest_of, image, make_blob
 from support.server import run_portside, running_registry, start_registry
@@ -475,6 +475,14 @@ class TestMistakes:
             ('cors-origins = ["https://UI.example"]', "cors-origins must be * or origins"),
             ('cors-origins = ["null"]', "cors-origins must be * or origins"),
             ('cors-origins = ["*", "https://ui.example"]', "cors-origins must be * alone"),
+            ('public-url = "https://a.example/\\r\\nX: 1"', "public-url must be a URL such as"),
+            ('public-url = "https://"', "public-url must be a URL such as"),
+            ('public-url = "https://[::1"', "public-url must be a URL such as"),
+            ('public-url = "https://a.example:99999"', "public-url must be a URL such as"),
+            ('public-url = "https://\u00e4.example"', "public-url must be a URL such as"),
+            ('public-url = "https://user@a.example"', "public-url must be a URL such as"),
+            ('public-url = "https://a.example?b"', "public-url must be a URL such as"),
+            ('token-realm = "https://a b/token"', "token-realm must be a URL such as"),
             (f"x = {'[' * 5000}", "is not valid TOML"),
             (f"workers = {'1' * 5000}", "is not valid TOML"),
         ],
@@ -486,6 +494,19 @@ class TestMistakes:
         message = serve_and_fail("--config", str(path), "--listen", "127.0.0.1:0")
         assert str(path) in message
         assert expected in message
+
+    @pytest.mark.parametrize(
+        ("name", "url"),
+        [
+            ("public_url", "https://registry.example"),
+            ("public_url", "http://[2001:db8::1]:5000/"),
+            ("public_url", "https://a_b.example:8443/some/path"),
+            ("token_realm", "https://gitlab.example./jwt/auth?a=b%20c"),
+        ],
+    )
+    def test_urls(self, name: str, url: str) -> None:
+        """A URL that clients can use is accepted."""
+        assert getattr(make_settings({name: url}), name) == url
 
     def test_environment(self, data: Path) -> None:
         """A mistake in the environment is named."""

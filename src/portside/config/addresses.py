@@ -13,6 +13,12 @@ _ADDRESS = re.compile(
     rf"(?:(?P<host>{_LABEL}(?:\.{_LABEL})*)\.?|\[(?P<address>[^\[\]]+)\]):(?P<port>[0-9]{{1,5}})"
 )
 
+# RFC 3986, sections 3.3 and 3.4: what a path may hold; queries hold the same here.
+_PATH = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*"
+_URL = re.compile(
+    rf"https?://(?:(?P<host>{_LABEL}(?:\.{_LABEL})*)\.?|\[(?P<address>[0-9A-Fa-f:.]+)\])"
+    rf"(?::(?P<port>[0-9]{{1,5}}))?(?:/{_PATH})?(?P<query>\?{_PATH})?"
+)
 
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 
@@ -60,10 +66,24 @@ def without_password(database: str) -> str:
     return f"{parts.scheme}://{hosts}{parts.path}"
 
 
-def check_url(name: str, value: str) -> None:
-    """Refuse a setting that is not empty and not an HTTP URL; raises SettingsInvalid."""
-    if value and not (value.startswith(("http://", "https://")) and '"' not in value):
-        shape = f"{name.replace('_', '-')} must be a URL such as https://registry.example"
+def check_url(name: str, value: str, *, has_query: bool = False) -> None:
+    """Refuse a setting that is not empty and not an HTTP URL that a header can hold.
+
+    `has_query` allows a query. Raises SettingsInvalid.
+    """
+    written = _URL.fullmatch(value)
+    is_usable = (
+        written is not None
+        and (has_query or written["query"] is None)
+        and int(written["port"] or 0) <= 65535  # noqa: PLR2004
+        and _is_host(written)
+    )
+    if value and not is_usable:
+        parts = "user or fragment" if has_query else "user, query or fragment"
+        shape = (
+            f"{name.replace('_', '-')} must be a URL such as https://registry.example, in ASCII and"
+            f" without a {parts}"
+        )
         raise SettingsInvalid(f"{shape}, not {shortened(value)}")
 
 

@@ -159,8 +159,8 @@ def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
     check_networks(settings.trusted_proxies)
     check_hosts(settings.allowed_hosts)
     check_origins(settings.cors_origins)
-    for name in ("public_url", "token_realm"):
-        check_url(name, getattr(settings, name))
+    check_url("public_url", settings.public_url)
+    check_url("token_realm", settings.token_realm, has_query=True)
     return settings
 
 
