@@ -31,6 +31,11 @@ class TestTokens:
             assert answer.status_code == 200, answer.text
             assert answer.headers["Cache-Control"] == "no-store"
 
+    def test_keys_are_cached(self, nobody: httpx.Client) -> None:
+        """What verifies tokens may be kept for a while, and no longer: keys are rotated."""
+        answer = nobody.get("/.well-known/jwks.json")
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "max-age=300")
+
     def test_nobody_gets_no_refresh_token(self, nobody: httpx.Client) -> None:
         """A refresh token belongs to an identity, whatever an anonymous client asks for."""
         form = {"grant_type": "password", "access_type": "offline"}

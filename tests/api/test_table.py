@@ -108,3 +108,17 @@ def test_who_is_asked(row: Endpoint) -> None:
     if row.action is Action.PUSH:
         assert row.challenge == (Action.PULL, Action.PUSH)
     assert row.action in row.challenge or not row.challenge
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_required_parameters(dialect: Dialect) -> None:
+    """A client made from the description asks its user for what an upload cannot end without."""
+    required = {
+        (operation["operationId"], parameter["name"])
+        for path in describe(dialect)["paths"].values()
+        for method, operation in path.items()
+        if method != "parameters"
+        for parameter in operation.get("parameters", ())
+        if parameter["required"]
+    }
+    assert required == {("finish_upload", "digest")}

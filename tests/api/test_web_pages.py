@@ -122,7 +122,7 @@ class TestOpenOnLoopback:
 
     def test_allowed(self) -> None:
         """The settings allow more hosts and other origins; `*` allows all."""
-        hosts = ("registry.example", "2001:db8::1")
+        hosts = ("Registry.example", "2001:db8::1")
         assert refusal({"host": "Registry.Example:1"}, hosts=hosts) is None
         assert refusal({"host": "[2001:db8::1]:1"}, hosts=hosts) is None
         assert refusal({"host": "a.registry.example"}, hosts=hosts) is HostNotServed
@@ -132,6 +132,22 @@ class TestOpenOnLoopback:
         assert refusal(page, origins=(UI,)) is None
         assert refusal(page, origins=("*",)) is None
         assert refusal(page, origins=(EVIL,)) is CrossSiteRefused
+
+    @pytest.mark.parametrize(
+        ("origin", "expected"),
+        [
+            ("http://localhost:5000", None),
+            ("https://LocalHost:5000", None),
+            ("http://localhost", CrossSiteRefused),
+            ("http://localhost:50001", CrossSiteRefused),
+            ("http://localhost:5000.evil.example", CrossSiteRefused),
+            ("http://evil.localhost:5000", CrossSiteRefused),
+            ("localhost:5000", CrossSiteRefused),
+        ],
+    )
+    def test_whole_origins(self, origin: str, expected: type | None) -> None:
+        """An origin is that of the registry itself only if all of it is."""
+        assert refusal({"host": "localhost:5000", "origin": origin}) is expected
 
     def test_settings(self, data: Path) -> None:
         """Hosts come from the setting for them and from the public URL."""
@@ -197,6 +213,17 @@ class TestCors:
         assert "Origin" in answer.headers["Vary"]
         assert "www-authenticate" not in answer.headers
         assert "access-control-allow-headers" not in preflight(shared, path, method).headers
+
+    def test_every_header(self, shared: RunningRegistry) -> None:
+        """A page may send every header that the registry reads and a page can set."""
+        read = (
+            "accept, authorization, cache-control, content-range, content-type, docker-upload-uuid,"
+            " if-match, if-none-match, if-range, range, x-requested-with"
+        )
+        answer = preflight(
+            shared, "/v2/team/app/blobs/uploads/", "POST", f"{read}, x-forwarded-for"
+        )
+        assert answer.headers["Access-Control-Allow-Headers"] == read
 
     @pytest.mark.parametrize("origin", [EVIL, "null", "http://ui.example", f"{UI}.evil.example"])
     def test_other_origins(self, shared: RunningRegistry, origin: str) -> None:

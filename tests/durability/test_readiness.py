@@ -102,8 +102,12 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_how_often(data: Path) -> None:
-    """The blob store is written to once in the interval; one that fails is tried every second."""
+async def test_how_often(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The blob store is written to once in the interval; one that fails is tried every second.
+
+    The log says once that it fails, and once that it works again.
+    """
+    caplog.set_level("INFO")
     moment = 0.0
     settings = Settings(data=str(data))
     async with connected_stores(settings) as stores:
@@ -128,12 +132,32 @@ async def test_how_often(data: Path) -> None:
         moment = 20.0
         with pytest.raises(NotReady, match="the blob store does not work"):
             await readiness.check()
-        (data / "moved").rename(data / "uploads")
-        moment = 20.9
+        moment = 21.0
         with pytest.raises(NotReady):
             await readiness.check()
-        moment = 21.0
+        (data / "moved").rename(data / "uploads")
+        moment = 21.9
+        with pytest.raises(NotReady):
+            await readiness.check()
+        moment = 22.0
         await readiness.check()
+        moment = 32.0
+        await readiness.check()
+    failure, recovery = [record.getMessage() for record in caplog.records]
+    assert "not ready" in failure
+    assert recovery == "the blob store works again"
+
+
+async def test_an_asker_that_goes(data: Path) -> None:
+    """Whoever does not wait for the result takes it from nobody else."""
+    async with connected_stores(Settings(data=str(data))) as stores:
+        await stores.create()
+        readiness = Readiness(stores.metadata, stores.blobs, probe_interval=10, clock=lambda: 0)
+        first, *others = [asyncio.ensure_future(readiness.check()) for _ in range(3)]
+        await asyncio.wait([first, *others], timeout=0)
+        first.cancel()
+        await asyncio.gather(*others)
+        assert first.cancelled()
 
 
 def test_whoever_asks(registry: RunningRegistry) -> None:
