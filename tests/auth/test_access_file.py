@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from portside.auth.access_files import AccessFiles, parse_access_file, parse_anonymous
 from portside.auth.files import FileInvalid
+from portside.auth.issuers import ClaimMissing, Issuer
 from portside.auth.policy import Subjects
-from portside.auth.tokens.issuers import ClaimMissing, Issuer
 from portside.spec.actions import ALL, Action
 
 WHOLE = """

@@ -23,11 +23,11 @@ from jwt.utils import base64url_decode, base64url_encode
 
 from auth.conftest import SECOND, Elapsed
 from portside.auth.grants import Grants
-from portside.auth.tokens import issuers
-from portside.auth.tokens.issuers import (
+from portside.auth.issuers import Issuer
+from portside.auth.tokens import foreign
+from portside.auth.tokens.foreign import (
     FETCH_PAUSE,
     KEEP,
-    Issuer,
     PublishedKeys,
     TrustedIssuers,
 )
@@ -464,7 +464,7 @@ class TestPublishedKeys:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A server that does not answer lets nobody in, and is waited for once."""
-        monkeypatch.setattr(issuers, "FETCH_TIMEOUT", 0.1)
+        monkeypatch.setattr(foreign, "FETCH_TIMEOUT", 0.1)
         server.released.clear()
         keys = PublishedKeys(issuer(jwks_url=server.url), pool, elapsed)
 

@@ -16,11 +16,12 @@ from portside.auth.credentials import BasicCredentials
 from portside.auth.directory import Directory
 from portside.auth.grants import Caller, Grants
 from portside.auth.identities import TOKEN_USER
+from portside.auth.issuers import Issuer
 from portside.auth.limits import LoginLimits
 from portside.auth.login_queue import LoginQueue
 from portside.auth.passwords import highest_cost
 from portside.auth.policy import Policy
-from portside.auth.tokens.issuers import Issuer, TrustedIssuers
+from portside.auth.tokens.foreign import TrustedIssuers
 from portside.auth.tokens.keys import KeyRing, load_keys
 from portside.auth.tokens.own import ISSUER, TokenClaims, TokenFactory, TokenInvalid, claimed_issuer
 from portside.spec.actions import Action

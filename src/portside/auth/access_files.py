@@ -25,16 +25,16 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from portside.auth.files import FileInvalid, LastGood, WatchedFile
+from portside.auth.issuers import Issuer, IssuerInvalid, check_issuers
 from portside.auth.passwords import MOST_COST, cost_of, highest_cost
 from portside.auth.policy import Policy, Rule, Subjects
-from portside.auth.tokens.issuers import Issuer, IssuerInvalid, check_issuers, read_key_file
 from portside.spec.actions import ALL, ActionInvalid, Actions, parse_actions
 from portside.spec.patterns import PatternInvalid, RepositoryPattern
 
@@ -282,9 +282,7 @@ class AccessFiles:
             self._access = WatchedFile(
                 access_file, partial(parse_access_file, name=access_file), good_access
             )
-            for issuer in self._access.content.issuers:
-                if issuer.jwks_file:
-                    read_key_file(issuer)
+            _require_key_files(self._access.content.issuers)
         if htpasswd:
             self._htpasswd = WatchedFile(
                 htpasswd, partial(self._parse_htpasswd, htpasswd), good_htpasswd
@@ -312,6 +310,17 @@ class AccessFiles:
         access = self._access.content if self._access else None
         htpasswd = self._htpasswd.content if self._htpasswd else None
         return AccessRules(version, self._anonymous, access, htpasswd)
+
+
+def _require_key_files(issuers: Iterable[Issuer]) -> None:
+    """Refuse an issuer whose key file cannot be used; raises FileInvalid."""
+    named = [issuer for issuer in issuers if issuer.jwks_file]
+    if named:
+        # Commands that only show what is configured need not wait for a library of tokens.
+        from portside.auth.tokens.foreign import read_key_file  # noqa: PLC0415
+
+        for issuer in named:
+            read_key_file(issuer)
 
 
 def _version(file: WatchedFile[Any] | None) -> int:

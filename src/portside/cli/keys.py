@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from portside.auth.tokens.keys import rotate_keys
 from portside.bootstrap import now
 from portside.cli.options import CommandGroup
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
@@ -50,6 +49,9 @@ async def rotate(*, as_json: bool, **given: Any) -> None:
     Tokens signed with older keys stay valid. An older key is removed by the first rotation after
     the last of its tokens has expired.
     """
+    # Help and lists need not wait for a library of cryptography.
+    from portside.auth.tokens.keys import rotate_keys  # noqa: PLC0415
+
     settings = read_settings(given)
     life = max(settings.access_token_life, settings.refresh_token_life) * 1_000_000
     async with opened_registry(settings) as stores:

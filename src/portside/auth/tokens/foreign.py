@@ -1,32 +1,24 @@
-"""Trusted issuers: others whose tokens are accepted, as the access file names them.
-
-Their tokens are verified with the keys that they publish (RFC 7517).
-"""
+"""The tokens of trusted issuers, verified with the keys that they publish (RFC 7517)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import string
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 import jwt
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from msgspec import Meta
 
 from portside.auth.files import FileInvalid, WatchedFile
 from portside.auth.grants import Caller, Grants
-from portside.auth.identities import Identity
+from portside.auth.issuers import ClaimMissing, Issuer
 from portside.auth.tokens.own import TIMES_UNCHECKED, TokenInvalid
 from portside.auth.tokens.times import CLOCK_SKEW, explain_times
-from portside.stores.access import IdentityKind
 
 FETCH_TIMEOUT = 5.0
 """Seconds for the whole response with the keys."""
@@ -43,112 +35,6 @@ ALGORITHMS = ("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS
 LEAST_RSA_BITS = 2048
 
 log = logging.getLogger(__name__)
-
-Claims = dict[str, Any]
-
-_FORMATTER = string.Formatter()
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class IssuerInvalid(ValueError):
-    """An `[[issuer]]` table that cannot be used; the message is for the person who wrote it."""
-
-
-class ClaimMissing(Exception):
-    """A token of a trusted issuer lacks a claim that names the identity."""
-
-
-class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="kebab"):
-    """One `[[issuer]]` table.
-
-    `identity` is a template of claims, such as `{sub}` or `{repository}/{environment}`. The result
-    is prefixed with `name` and a colon, which no user's name can contain, so that nobody can be
-    mistaken for a user of the registry. `groups_claim` names a claim with a list of groups, which
-    get the same prefix. `jwks_refresh` is in seconds.
-    """
-
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
-    issuer: str
-    audience: str
-    jwks_file: str = ""
-    jwks_url: str = ""
-    jwks_refresh: Annotated[int, Meta(ge=10)] = 300
-    identity: str = "{sub}"
-    groups_claim: str = ""
-
-    def check(self) -> None:
-        """Refuse settings that could let anybody in; raises IssuerInvalid."""
-        place = f"[[issuer]] {self.name}"
-        if not self.issuer or not self.audience:
-            raise IssuerInvalid(f"{place}: issuer and audience are required")
-        if bool(self.jwks_file) == bool(self.jwks_url):
-            raise IssuerInvalid(f"{place}: set either jwks-file or jwks-url")
-        if self.jwks_url and not _is_safe(self.jwks_url):
-            raise IssuerInvalid(
-                f"{place}: jwks-url must begin with https:// (http:// for loopback)"
-            )
-        try:
-            parsed = _FORMATTER.parse(self.identity)
-            fields = [field for _, field, _, _ in parsed if field is not None]
-        except ValueError as error:
-            raise IssuerInvalid(f"{place}: identity {self.identity!r}: {error}") from error
-        if not fields or not all(field.replace("_", "a").isalnum() for field in fields):
-            shape = f"{place}: identity must contain claims in braces, such as {{sub}}"
-            raise IssuerInvalid(shape)
-
-    def identify(self, claims: Claims) -> Identity:
-        """Return the identity that verified claims name; raises ClaimMissing."""
-        pieces: list[str] = []
-        for literal, field, _, _ in _FORMATTER.parse(self.identity):
-            pieces.append(literal)
-            if field is not None:
-                pieces.append(self._claim(claims, field))
-        groups = claims.get(self.groups_claim, []) if self.groups_claim else []
-        if not isinstance(groups, list):
-            groups = [groups]
-        return Identity(
-            name=f"{self.name}:{''.join(pieces)}",
-            kind=IdentityKind.FOREIGN,
-            groups=frozenset(f"{self.name}:{group}" for group in groups if _is_text(group)),
-        )
-
-    def _claim(self, claims: Claims, name: str) -> str:
-        value = claims.get(name)
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if not is_number and (value == "" or not _is_text(value)):
-            raise ClaimMissing(f"the token of {self.name} has no text in the claim {name!r}")
-        return str(value)
-
-
-def check_issuers(issuers: Iterable[Issuer]) -> None:
-    """Refuse invalid issuers, and two that could be confused; raises IssuerInvalid."""
-    names: set[str] = set()
-    urls: set[str] = set()
-    for issuer in issuers:
-        issuer.check()
-        if issuer.name in names or issuer.issuer in urls:
-            twice = f"[[issuer]] {issuer.name}: another issuer has the same name or URL"
-            raise IssuerInvalid(twice)
-        names.add(issuer.name)
-        urls.add(issuer.issuer)
-
-
-def _is_text(value: object) -> bool:
-    """Whether a claim is text that can be encoded; JSON can hold lone surrogates."""
-    try:
-        return isinstance(value, str) and value.encode("utf-8") is not None
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_safe(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    return is_local or (parts.scheme == "https" and bool(parts.hostname))
 
 
 class PublishedKeys:
