@@ -12,7 +12,7 @@ from portside import __version__
 from support.access import ALICE, PULLER, PUSHER, VICTIM, Login
 from support.content import digest_of, image
 from support.server import RunningRegistry
-from support.wire import push_blob
+from support.wire import assert_error, push_blob
 
 THERE, ABSENT = "secret/app", "secret/not"
 
@@ -234,3 +234,15 @@ def test_secrets_are_not_logged(guarded: RunningRegistry, nobody: httpx.Client) 
     for secret in (ALICE.password, "wrong-secret", "x-secret-x", token, token[:-5], VICTIM.encoded):
         assert secret not in written
     assert "/oauth2/token" in guarded.log
+
+
+def test_finished_by_another_identity(nobody: httpx.Client, alice: httpx.Client) -> None:
+    """A final PUT is repeated by who opened the session; for all others it is unknown."""
+    content = b"finished by one identity"
+    pusher = {"Authorization": f"Basic {PUSHER.encoded}"}
+    location = nobody.post("/v2/team/app/blobs/uploads/", headers=pusher).headers["Location"]
+    params = {"digest": digest_of(content)}
+    for body in (content, b""):
+        again = nobody.put(location, params=params, content=body, headers=pusher)
+        assert again.status_code == 201, again.text
+    assert_error(alice.put(location, params=params), 404, "BLOB_UPLOAD_UNKNOWN")

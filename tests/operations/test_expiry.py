@@ -119,7 +119,7 @@ async def test_finished_sessions_are_forgotten(blobs: DiskBlobs, metadata: Metad
     )
     assert await expire_uploads(metadata, blobs, LATE) == 0
     for session in (opened[0], opened[-1]):
-        assert not await metadata.was_finished(repository, session.id, digest)
+        assert not await metadata.was_finished(repository, session.id, digest, owner="")
 
 
 async def test_leftovers(tmp_path: Path, blobs: DiskBlobs, metadata: Metadata) -> None:

@@ -396,7 +396,7 @@ class TestUploads:
         await add_blob(metadata, A, Digest.of(b"other"))
         await add_blob(metadata, B, BLOB)
         await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
-        assert not await metadata.was_finished(A, session.id, BLOB)
+        assert not await metadata.was_finished(A, session.id, BLOB, owner="")
         open_one = self.session(clock)
         await metadata.open_upload(open_one)
         await metadata.forget_finished_uploads(clock.now + 1)
@@ -444,12 +444,13 @@ class TestUploads:
         """Its digest is known in its repository until it expires; for all else it has ended."""
         session = self.session(clock)
         await metadata.open_upload(session)
-        assert not await metadata.was_finished(A, session.id, BLOB)
+        assert not await metadata.was_finished(A, session.id, BLOB, owner="")
         clock.now += 10
         await metadata.commit_blob(A, BLOB, 4, session=session, place=lambda: None)
-        assert await metadata.was_finished(A, session.id, BLOB)
-        assert not await metadata.was_finished(B, session.id, BLOB)
-        assert not await metadata.was_finished(A, session.id, Digest.of(b"other"))
+        assert await metadata.was_finished(A, session.id, BLOB, owner="")
+        assert not await metadata.was_finished(B, session.id, BLOB, owner="")
+        assert not await metadata.was_finished(A, session.id, BLOB, owner="alice")
+        assert not await metadata.was_finished(A, session.id, Digest.of(b"other"), owner="")
         for request in (
             metadata.get_upload(A, session.id),
             metadata.advance_upload(session.at(1), origin=0),
@@ -460,9 +461,9 @@ class TestUploads:
         assert not await metadata.has_upload(session.id)
         assert await metadata.list_stale_uploads(clock.now + 1) == []
         await metadata.forget_finished_uploads(clock.now)
-        assert await metadata.was_finished(A, session.id, BLOB)
+        assert await metadata.was_finished(A, session.id, BLOB, owner="")
         await metadata.forget_finished_uploads(clock.now + 1)
-        assert not await metadata.was_finished(A, session.id, BLOB)
+        assert not await metadata.was_finished(A, session.id, BLOB, owner="")
 
     async def test_a_request_that_lost_its_hold_is_refused(
         self, metadata: MetadataStore, clock: Clock

@@ -163,11 +163,18 @@ class Push:
             return await self._advance(session, staging, received)
 
     async def finish(
-        self, repository: RepositoryName, upload: UploadId, digest: Digest, chunk: Chunk
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        digest: Digest,
+        chunk: Chunk,
+        *,
+        owner: str = "",
     ) -> None:
         """Append the last chunk, if there is one, and commit the blob (end-6).
 
-        A client whose answer was lost may repeat its request: it is finished already.
+        A client whose answer was lost may repeat its request: it is finished already. To everybody
+        but its `owner`, the session has ended.
 
         Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
         """
@@ -178,7 +185,7 @@ class Push:
                 await self._commit(repository, digest, size, staging, session=session)
                 await self._discard(upload)
         except BlobUploadUnknown:
-            if not await self._metadata.was_finished(repository, upload, digest):
+            if not await self._metadata.was_finished(repository, upload, digest, owner=owner):
                 raise
             await self._pass_over(chunk)
 

@@ -221,9 +221,9 @@ class UploadStore(Protocol):
         ...
 
     async def was_finished(
-        self, repository: RepositoryName, upload: UploadId, digest: Digest
+        self, repository: RepositoryName, upload: UploadId, digest: Digest, *, owner: str
     ) -> bool:
-        """Whether a session of the repository was finished with a blob that is still there."""
+        """Whether a session that `owner` opened was finished with a blob that is still there."""
         ...
 
     async def forget_finished_uploads(self, before: int) -> None:

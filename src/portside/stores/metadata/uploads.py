@@ -54,7 +54,7 @@ _FINISHED_WITH = """
     FROM uploads u
     JOIN repositories r ON r.name = u.repository
     JOIN repository_blobs l ON l.repository = r.id AND l.digest = u.finished
-    WHERE u.id = $1 AND u.repository = $2 AND u.finished = $3
+    WHERE u.id = $1 AND u.repository = $2 AND u.finished = $3 AND u.owner = $4
 """
 _FORGET = f"""
     DELETE FROM uploads WHERE id IN (
@@ -105,10 +105,10 @@ class Uploads(Noun):
             raise await upload_refusal(self._database, session.id)
 
     async def was_finished(
-        self, repository: RepositoryName, upload: UploadId, digest: Digest
+        self, repository: RepositoryName, upload: UploadId, digest: Digest, *, owner: str
     ) -> bool:
         """Look for the row that the session left, and for the link."""
-        row = (str(upload), str(repository), str(digest))
+        row = (str(upload), str(repository), str(digest), owner)
         return await self._database.find(_FINISHED_WITH, *row) is not None
 
     async def forget_finished_uploads(self, before: int) -> None:
