@@ -104,40 +104,46 @@ MISTAKES = [
     (ACCESS + "action = 1", "[[access]] 1"),
     (ACCESS + "groups = 5", "groups"),
     (ACCESS + 'effect = "maybe"', "effect"),
-    (ACCESS.replace('["pull"]', '["fly"]'), "unknown action 'fly'"),
-    (ACCESS.replace('["pull"]', "[]"), "[[access]] 1 needs"),
-    (ACCESS.replace('["pull"]', '[""]'), "unknown action ''"),
-    (ACCESS.replace('["r"]', "[]"), "[[access]] 1 needs"),
-    (ACCESS.replace('["r"]', '["te*m"]'), "invalid pattern 'te*m'"),
-    (ACCESS.replace('["r"]', '["team/"]'), "invalid pattern 'team/'"),
-    (ACCESS.replace('["r"]', '["Team/*"]'), "invalid pattern 'Team/*'"),
-    (ACCESS.replace('["a"]', "[]"), "names neither identities nor groups"),
-    (ACCESS.replace('identities = ["a"]\n', ""), "names neither identities nor groups"),
+    (ACCESS.replace('["pull"]', '["fly"]'), "[[access]] 1, actions: unknown action 'fly'"),
+    (ACCESS.replace('["pull"]', "[]"), "[[access]] 1, actions: "),
+    (ACCESS.replace('["pull"]', '[""]'), "[[access]] 1, actions: unknown action ''"),
+    (ACCESS.replace('["r"]', "[]"), "[[access]] 1, repositories: "),
+    (ACCESS.replace('["r"]', '["te*m"]'), "[[access]] 1, repositories: invalid pattern 'te*m'"),
+    (ACCESS.replace('["r"]', '["team/"]'), "[[access]] 1, repositories: invalid pattern 'team/'"),
+    (ACCESS.replace('["r"]', '["Team/*"]'), "[[access]] 1, repositories: invalid pattern 'Team/*'"),
+    (ACCESS.replace('["a"]', "[]"), "[[access]] 1, identities: the rule names neither"),
+    (
+        ACCESS.replace('identities = ["a"]\n', ""),
+        "[[access]] 1, identities: the rule names neither",
+    ),
     (ACCESS.replace('repositories = ["r"]\n', ""), "repositories"),
     (ACCESS.replace('actions = ["pull"]\n', ""), "actions"),
-    (ACCESS + ACCESS.replace('["a"]', "[]"), "[[access]] 2"),
+    (ACCESS + ACCESS.replace('["r"]', '["R"]'), "[[access]] 2, repositories: invalid"),
     ('[groups]\ndevelopers = "alice"', "groups"),
     (issuer(name="CI"), "name"),
     (issuer(name="a:b"), "name"),
     (issuer(name=""), "name"),
     (issuer(name="ci\\n"), "name"),
-    (issuer(issuer=""), "[[issuer]] ci: issuer and audience"),
-    (issuer(audience=""), "[[issuer]] ci: issuer and audience"),
+    (issuer(issuer=""), "[[issuer]] 1, issuer: must not be empty"),
+    (issuer(audience=""), "[[issuer]] 1, audience: must not be empty"),
     (ISSUER.replace('audience = "r"\n', ""), "audience"),
-    (issuer(identity="nobody"), "[[issuer]] ci: identity"),
-    (issuer(identity="{sub"), "[[issuer]] ci: identity"),
-    (issuer(identity="{}"), "[[issuer]] ci: identity"),
-    (issuer(identity="{}{sub}"), "[[issuer]] ci: identity"),
-    (issuer(identity="{sub.x}"), "[[issuer]] ci: identity"),
-    (issuer(identity="{sub[0]}"), "[[issuer]] ci: identity"),
-    (issuer(identity=""), "[[issuer]] ci: identity"),
+    (issuer(identity="nobody"), "[[issuer]] 1, identity: "),
+    (issuer(identity="{sub"), "[[issuer]] 1, identity: "),
+    (issuer(identity="{}"), "[[issuer]] 1, identity: "),
+    (issuer(identity="{}{sub}"), "[[issuer]] 1, identity: "),
+    (issuer(identity="{sub.x}"), "[[issuer]] 1, identity: "),
+    (issuer(identity="{sub[0]}"), "[[issuer]] 1, identity: "),
+    (issuer(identity=""), "[[issuer]] 1, identity: "),
     (issuer(colour="red"), "colour"),
-    (issuer(**{"jwks-file": "keys.json"}), "either jwks-file or jwks-url"),
-    (ISSUER.replace("jwks-url", "#"), "either jwks-file or jwks-url"),
+    (
+        issuer(**{"jwks-file": "keys.json"}),
+        "[[issuer]] 1, jwks-url: set either jwks-file or jwks-url",
+    ),
+    (ISSUER.replace("jwks-url", "#"), "[[issuer]] 1, jwks-url: set either jwks-file or jwks-url"),
     (ISSUER + "jwks-refresh = 1", "jwks"),
-    (ISSUER + ISSUER, "[[issuer]] ci"),
-    (ISSUER + issuer(name="other"), "[[issuer]] other"),
-    (ISSUER + issuer(issuer="https://other.example"), "[[issuer]] ci"),
+    (ISSUER + ISSUER, "[[issuer]] 2, name: another issuer"),
+    (ISSUER + issuer(name="other"), "[[issuer]] 2, issuer: another issuer"),
+    (ISSUER + issuer(issuer="https://other.example"), "[[issuer]] 2, name: another issuer"),
 ]
 
 
@@ -174,7 +180,7 @@ class TestMistakes:
     )
     def test_unsafe_url(self, url: str) -> None:
         """Keys come over TLS, or from this machine: who can forge them can be anybody."""
-        with pytest.raises(FileInvalid, match=r"\[\[issuer\]\] ci: jwks-url must begin"):
+        with pytest.raises(FileInvalid, match=r"\[\[issuer\]\] 1, jwks-url: must begin"):
             parse_access_file(issuer(**{"jwks-url": url}), name="access.toml")
 
     @pytest.mark.parametrize(
@@ -281,7 +287,7 @@ class TestAnonymous:
 def test_unknown_group() -> None:
     """A rule for a group that is not in the file is a mistake; an issuer's group has a colon."""
     table = '[[access]]\nrepositories = ["*"]\nactions = ["pull"]\ngroups = ["{}"]\n'
-    with pytest.raises(FileInvalid, match=r"\[\[access\]\] 1: there is no group 'devs'"):
+    with pytest.raises(FileInvalid, match=r"\[\[access\]\] 1, groups: there is no group 'devs'"):
         parse_access_file(table.format("devs"), name="access.toml")
     assert parse_access_file(table.format("ci:devs"), name="access.toml").rules
 

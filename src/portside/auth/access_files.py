@@ -80,13 +80,13 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
     try:
         document = msgspec.convert(tomllib.loads(text), _File)
         rules = tuple(_rules(document, name))
-        check_issuers(document.issuer)
+        check_issuers(document.issuer, place=f"{name}, [[issuer]]")
     except tomllib.TOMLDecodeError as error:
         raise FileInvalid(f"{name} is not valid TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise FileInvalid(f"{name}{_problem(str(error))}") from error
-    except (ActionInvalid, PatternInvalid, IssuerInvalid) as error:
-        raise FileInvalid(f"{name}: {error}") from error
+    except IssuerInvalid as error:
+        raise FileInvalid(str(error)) from error
     members: dict[str, set[str]] = {}
     for group, identities in document.groups.items():
         for identity in identities:
@@ -129,23 +129,34 @@ def _rules(document: _File, name: str) -> Iterator[Rule]:
             if group not in document.groups and ":" not in group:
                 known = ", ".join(sorted(document.groups)) or "none"
                 raise FileInvalid(
-                    f"{source}: there is no group {group[:80]!r} in [groups] (there: {known})"
+                    f"{source}, groups: there is no group {group[:80]!r} in [groups]"
+                    f" (there: {known})"
                 )
         if not access.identities and not access.groups:
-            nobody = f"{source} names neither identities nor groups"
+            nobody = f"{source}, identities: the rule names neither identities nor groups"
             raise FileInvalid(nobody)
         actions = _actions(access, source)
-        for repository in access.repositories:
-            pattern = RepositoryPattern.parse(repository)
+        for pattern in _patterns(access, source):
             for subjects, who in _subjects(access):
                 yield Rule(source, subjects, who, pattern, actions, access.effect == "allow")
 
 
 def _actions(access: _Access, source: str) -> Actions:
-    if not access.actions or not access.repositories:
-        nothing = f"{source} needs at least one repository and one action"
-        raise FileInvalid(nothing)
-    return parse_actions(",".join(access.actions))
+    if not access.actions:
+        raise FileInvalid(f"{source}, actions: the rule needs at least one action")
+    try:
+        return parse_actions(",".join(access.actions))
+    except ActionInvalid as error:
+        raise FileInvalid(f"{source}, actions: {error}") from error
+
+
+def _patterns(access: _Access, source: str) -> list[RepositoryPattern]:
+    if not access.repositories:
+        raise FileInvalid(f"{source}, repositories: the rule needs at least one repository")
+    try:
+        return [RepositoryPattern.parse(repository) for repository in access.repositories]
+    except PatternInvalid as error:
+        raise FileInvalid(f"{source}, repositories: {error}") from error
 
 
 def _subjects(access: _Access) -> Iterator[tuple[Subjects, str]]:

@@ -47,24 +47,21 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="ke
     groups_claim: str = ""
 
     def check(self) -> None:
-        """Refuse settings that could let anybody in; raises IssuerInvalid."""
-        place = f"[[issuer]] {self.name}"
-        if not self.issuer or not self.audience:
-            raise IssuerInvalid(f"{place}: issuer and audience are required")
+        """Refuse settings that could let anybody in; raises IssuerInvalid with the field."""
+        for field, text in (("issuer", self.issuer), ("audience", self.audience)):
+            if not text:
+                raise IssuerInvalid(f"{field}: must not be empty")
         if bool(self.jwks_file) == bool(self.jwks_url):
-            raise IssuerInvalid(f"{place}: set either jwks-file or jwks-url")
+            raise IssuerInvalid("jwks-url: set either jwks-file or jwks-url")
         if self.jwks_url and not _is_safe(self.jwks_url):
-            raise IssuerInvalid(
-                f"{place}: jwks-url must begin with https:// (http:// for loopback)"
-            )
+            raise IssuerInvalid("jwks-url: must begin with https:// (http:// for loopback)")
         try:
             parsed = _FORMATTER.parse(self.identity)
             fields = [field for _, field, _, _ in parsed if field is not None]
         except ValueError as error:
-            raise IssuerInvalid(f"{place}: identity {self.identity!r}: {error}") from error
+            raise IssuerInvalid(f"identity: {self.identity!r}: {error}") from error
         if not fields or not all(field.replace("_", "a").isalnum() for field in fields):
-            shape = f"{place}: identity must contain claims in braces, such as {{sub}}"
-            raise IssuerInvalid(shape)
+            raise IssuerInvalid("identity: must contain claims in braces, such as {sub}")
 
     def identify(self, claims: Claims) -> Identity:
         """Return the identity that verified claims name; raises ClaimMissing."""
@@ -90,15 +87,22 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="ke
         return str(value)
 
 
-def check_issuers(issuers: Iterable[Issuer]) -> None:
-    """Refuse invalid issuers, and two that could be confused; raises IssuerInvalid."""
+def check_issuers(issuers: Iterable[Issuer], *, place: str) -> None:
+    """Refuse invalid issuers, and two that could be confused.
+
+    Messages begin with `place` and the number of the issuer. Raises IssuerInvalid.
+    """
     names: set[str] = set()
     urls: set[str] = set()
-    for issuer in issuers:
-        issuer.check()
-        if issuer.name in names or issuer.issuer in urls:
-            twice = f"[[issuer]] {issuer.name}: another issuer has the same name or URL"
-            raise IssuerInvalid(twice)
+    for number, issuer in enumerate(issuers, 1):
+        try:
+            issuer.check()
+            if issuer.name in names:
+                raise IssuerInvalid("name: another issuer has the same name")
+            if issuer.issuer in urls:
+                raise IssuerInvalid("issuer: another issuer has the same URL")
+        except IssuerInvalid as error:
+            raise IssuerInvalid(f"{place} {number}, {error}") from error
         names.add(issuer.name)
         urls.add(issuer.issuer)
 
