@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import json
 import os
@@ -192,6 +193,7 @@ class TestTokens:
             {"without": "exp"},
             {"without": "sub"},
             {"sub": ""},
+            {"sub": "team\0"},
         ],
         ids="-".join,
     )
@@ -201,6 +203,28 @@ class TestTokens:
         with pytest.raises(TokenInvalid) as caught:
             await tokens.read(text, NAME)
         assert not any(part in str(caught.value) for part in text.split("."))
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            {},
+            {"alg": None},
+            {"alg": 7},
+            {"alg": ["RS256"]},
+            {"alg": "none"},
+            {"alg": "HS256"},
+            {"alg": "ES256", "kid": 7},
+            {"alg": "ES256", "kid": None},
+            {"alg": "ES256", "crit": ["x"]},
+        ],
+    )
+    async def test_headers(self, tokens: TrustedIssuers, header: dict[str, Any]) -> None:
+        """A header that nobody signed, over known content, is refused and no failure."""
+        written = json.dumps({"kid": RING.newest, **header}).encode()
+        first = base64.urlsafe_b64encode(written).rstrip(b"=").decode()
+        text = ".".join((first, *sign().split(".")[1:]))
+        with pytest.raises(TokenInvalid):
+            await tokens.read(text, NAME)
 
     @pytest.mark.parametrize("ahead", [{"nbf": 50}, {"iat": 50, "nbf": 50}, {"exp": -50}])
     async def test_clock_skew(self, tokens: TrustedIssuers, ahead: dict[str, int]) -> None:

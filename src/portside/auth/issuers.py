@@ -108,9 +108,9 @@ def check_issuers(issuers: Iterable[Issuer], *, place: str) -> None:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a claim is text that can be encoded; JSON can hold lone surrogates."""
+    """Whether a claim is text that can be stored; JSON can hold NUL and lone surrogates."""
     try:
-        return isinstance(value, str) and value.encode("utf-8") is not None
+        return isinstance(value, str) and b"\0" not in value.encode("utf-8")
     except UnicodeEncodeError:
         return False
 

@@ -191,7 +191,7 @@ class TrustedIssuers:
             key = await self._keys[issuer_name].find(header.get("kid", ""))
             if key is None:
                 raise TokenInvalid("the token is signed with an unknown key")
-            if header["alg"] != key.algorithm_name:
+            if header.get("alg") != key.algorithm_name:
                 raise TokenInvalid("the token is signed with another algorithm than its key")
             claims = jwt.decode(
                 text,
