@@ -57,3 +57,27 @@ async def test_damaged(tmp_path: Path, source: RepositoryName | None, left: int 
             await metadata.get_blob_size(B, DIGEST)
         write(file)
         assert await mount.blob(B, DIGEST, source)
+
+
+async def test_any_source(tmp_path: Path) -> None:
+    """Without a source, one that the caller may pull from is found among all that there are."""
+    names = [RepositoryName(f"source{number}") for number in range(5)]
+    with (
+        closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database,
+        closing(DiskBlobs(tmp_path, hold_timeout=0)) as blobs,
+    ):
+        await database.migrate()
+        blobs.create()
+        metadata = Metadata(database)
+        mount = Mount(metadata, blobs)
+        write(Path(Layout(tmp_path).blob(DIGEST)))
+        for name in names:
+            await metadata.commit_blob(name, DIGEST, len(CONTENT), session=None, place=lambda: None)
+        assert not await mount.blob(B, DIGEST, None, may_pull=lambda _: False)
+        assert not await mount.blob(B, DIGEST, None, may_pull=lambda name: name == B)
+        for name in names:
+            target = RepositoryName(f"target/{name}")
+            assert await mount.blob(target, DIGEST, None, may_pull=name.__eq__)
+            assert await metadata.get_blob_size(target, DIGEST) == len(CONTENT)
+        # A source that was named is looked at alone; the caller was asked for it before.
+        assert not await mount.blob(B, DIGEST, A, may_pull=lambda _: True)
