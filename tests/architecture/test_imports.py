@@ -44,6 +44,7 @@ GRAMMAR_MAY_IMPORT = {
 ABOVE_STORES = ("acr", "api", "auth", "operations", "ui")
 STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
+    "portside.stores.properties": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
     "portside.stores.copying": ("operations",),

@@ -116,9 +116,7 @@ class TestStart:
             connect(registry.url, headers={"User-Agent": "test"}) as client,
         ):
             push(client, "a", image("log", layers=1), "v1")
-            started = time.monotonic()
             client.get("/v2/a/manifests/v1?x=1")
-            longest = time.monotonic() - started
             client.get("/v2/a/manifests/v2")
             client.head("/v2/a/manifests/v1")
             client.head("/openapi.json")
@@ -127,7 +125,7 @@ class TestStart:
         assert [event["status"] for event in events] == statuses
         assert [event["bytes"] for event in events[-2:]] == [0, 0]
         pulled = events[-4]
-        assert 0 < pulled.pop("seconds") < longest
+        assert pulled.pop("seconds") > 0
         moment = datetime.fromisoformat(pulled.pop("time"))
         assert moment.utcoffset() == timedelta(0)
         assert abs(datetime.now(UTC) - moment) < timedelta(minutes=2)
@@ -420,19 +418,10 @@ class TestMistakes:
             (("--listen", f"{'a' * 300}:1"), "listen must be HOST:PORT"),
             (("--listen", f"{'a.' * 150}a:1"), "listen must be HOST:PORT"),
             (("--listen", "[::1:50"), "listen must be HOST:PORT"),
-            (("--listen", "::1:50"), "[::1]:5000, or unix:/PATH, not '::1:50'"),
+            (("--listen", "::1:50"), "[::1]:5000, not '::1:50'"),
             (("--listen", "[localhost]:50"), "listen must be HOST:PORT"),
             (("--listen", "bücher.example:50"), "listen must be HOST:PORT"),
             (("--listen", "127.0.0.1:٣"), "listen must be HOST:PORT"),
-            (("--listen", "unix:"), "listen must be unix: and the path"),
-            (("--listen", "unix:@abstract"), "listen must be unix: and the path"),
-            (("--listen", "unix://host/path"), "listen must be unix:/PATH or unix:///PATH"),
-            (("--listen", "unix//run/a.sock"), "or unix:/PATH, not 'unix//run/a.sock'"),
-            (("--listen", "unix:~no-such-user/a"), "listen cannot be 'unix:~no-such-user/a'"),
-            (("--listen", f"unix:/{'a' * 107}"), "can have 107 bytes, and this one has 108"),
-            (("--listen", f"unix:/{'é' * 54}"), "can have 107 bytes, and this one has 109"),
-            (("--socket-mode", "rw"), "a file mode in octal, such as \"660\", not 'rw'"),
-            (("--socket-mode", "1777"), "socket-mode must be a file mode in octal"),
             (("--header-timeout", "inf"), "above 0 and up to 86400, not 'inf'"),
             (("--header-timeout", "1e22"), "above 0 and up to 86400, not '1e22'"),
             (("--header-timeout", "nan"), "above 0 and up to 86400, not 'nan'"),
@@ -474,7 +463,6 @@ class TestMistakes:
             ("header-timeout = 1e400", "header-timeout must be a number"),
             ("header-timeout = inf", "header-timeout must be a number"),
             ("listen = 5000", "listen must be a string (HOST:PORT), not 5000"),
-            ("socket-mode = 660", "socket-mode must be a file mode in octal"),
             ('listen = "a\\u0000b:1"', "listen must not contain a NUL"),
             ('data = "a\\u0000b"', "data must not contain a NUL"),
             ('data = ""', "data must be the path of a directory; it is empty"),

@@ -206,7 +206,7 @@ class TestManifests:
         clock.now += 10
         await add(metadata, A, image(2))
         (row,) = await metadata.list_rows(table, None, 5)
-        assert row == ("a", "v1", str(second.digest), created, clock.now)
+        assert row == ("a", "v1", str(second.digest), created, clock.now, 0)
         assert str(first.digest) != str(second.digest)
 
     async def test_sparse(self, metadata: MetadataStore) -> None:

@@ -28,7 +28,7 @@ from stores.conftest import Clock, PostgresShelf
 from support.postgres import Server
 
 NEXT: Step = (
-    AddColumn("manifests", Column("pushed_by", Type.TEXT, null=True)),
+    AddColumn("manifests", Column("noted_by", Type.TEXT, null=True)),
     AddColumn("tags", Column("locked", Type.BOOLEAN, default="FALSE")),
     Table(
         "notes",
@@ -48,10 +48,10 @@ class TestDerived:
     def test_copies_have_the_column(self) -> None:
         """It is read, compared and written, as a number if it is a boolean."""
         tables = tables_after(EXTENDED)
-        assert copied(tables["manifests"]).values[-1] == "pushed_by"
+        assert copied(tables["manifests"]).values[-1] == "noted_by"
         derived = copy_statements(tables["manifests"])
-        assert all("t.pushed_by" in part.sql for part in derived.parts)
-        assert "pushed_by = excluded.pushed_by" in derived.put
+        assert all("t.noted_by" in part.sql for part in derived.parts)
+        assert "noted_by = excluded.noted_by" in derived.put
         assert "CAST(t.locked AS INTEGER)" in copy_statements(tables["tags"]).parts[0].sql
 
     def test_every_table_says_whether_it_is_copied(self) -> None:
@@ -81,7 +81,7 @@ class TestStep:
             with closing(sqlite3.connect(database.file)) as connection:
                 for sql in statements(EXTENDED, NUMBER, sqlite.DIALECT):
                     connection.execute(sql)
-                connection.execute("SELECT pushed_by, locked FROM manifests, tags")
+                connection.execute("SELECT noted_by, locked FROM manifests, tags")
                 connection.commit()
             await database.execute("UPDATE registry SET read_only = TRUE")
             with pytest.raises(ReadOnly):
@@ -96,7 +96,7 @@ class TestStep:
         async with database.connected() as connection:
             for sql in statements(EXTENDED, NUMBER, postgres.DIALECT):
                 await connection.execute(sql)
-            await connection.execute("SELECT pushed_by, locked FROM manifests, tags")
+            await connection.execute("SELECT noted_by, locked FROM manifests, tags")
         await database.execute("UPDATE registry SET read_only = TRUE")
         with pytest.raises(ReadOnly):
             await database.execute(ADD_NOTE)

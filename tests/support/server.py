@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-READY = re.compile(r"Portside listens on (?:(https?)://(\S+):(\d+)|unix:(.+))")
+READY = re.compile(r"Portside listens on (https?)://(\S+):(\d+)")
 LIMIT_LINE = re.compile(r"^.* RLIMIT_NOFILE: .*\n", re.MULTILINE)
 """What every start writes to the log: the limit of open files."""
 
@@ -27,10 +27,7 @@ def without_limit(log: str) -> str:
 
 
 class RunningRegistry:
-    """A registry that serves; `url` is where, `data` is its directory.
-
-    `socket` is the path of its socket if it has one, and the URL is then what its clients send.
-    """
+    """A registry that serves; `url` is where, `data` is its directory."""
 
     def __init__(self, process: subprocess.Popen[str], data: Path, log: Path, banner: str) -> None:
         found = READY.search(banner)
@@ -39,10 +36,8 @@ class RunningRegistry:
         self.data = data
         self.banner = banner
         self._log = log
-        scheme, host, port, self.socket = found.groups()
-        self.scheme = scheme or "http"
-        self.host = host or "localhost"
-        self.port = int(port or 80)
+        self.scheme, self.host, port = found.groups()
+        self.port = int(port)
 
     @property
     def address(self) -> str:
@@ -129,13 +124,13 @@ def start_registry(
 
 
 def _read_banner(process: subprocess.Popen[str]) -> str:
-    """Read three lines, or what there is by the deadline."""
+    """Read the three lines that end with the one to try, or what there is by the deadline."""
     assert process.stdout is not None
     deadline = time.monotonic() + START_DEADLINE
     banner = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while banner.count(b"\n") < 3 and selector.select(deadline - time.monotonic()):
+        while b"/app:1\n" not in banner and selector.select(deadline - time.monotonic()):
             piece = os.read(process.stdout.fileno(), 4096)
             if not piece:
                 break

@@ -53,6 +53,7 @@ async def put_manifest(request: Request) -> Response:
         content_type=request.header(b"content-type"),
         extra_tags=extra_tags,
         condition=condition,
+        pushed_by=request.identity,
     )
     return no_content(
         request.status,

@@ -236,6 +236,11 @@ class Request:
         return self._scope
 
     @property
+    def identity(self) -> str:
+        """The name of the caller; empty for anonymous ones, and while the registry is open."""
+        return self.permit.name if self.permit is not None else ""
+
+    @property
     def repository(self) -> RepositoryName:
         """The repository; raises NameInvalid."""
         if self._repository is None:

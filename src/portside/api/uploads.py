@@ -37,7 +37,7 @@ async def _mount(request: Request) -> Response:
 async def _open(request: Request) -> Response:
     algorithm = Algorithm.parse(request.query("digest-algorithm") or Algorithm.SHA256)
     session = await request.registry.push.open_upload(
-        request.repository, algorithm, owner=_owner(request)
+        request.repository, algorithm, owner=request.identity
     )
     return _progress(request.status, session)
 
@@ -53,7 +53,7 @@ async def finish_upload(request: Request) -> Response:
     """Receive the last chunk, if there is one, and commit the blob."""
     digest, repository = request.query_digest(), request.repository
     upload, chunk = request.upload, request.chunk()
-    await request.registry.push.finish(repository, upload, digest, chunk, owner=_owner(request))
+    await request.registry.push.finish(repository, upload, digest, chunk, owner=request.identity)
     location = blob_location(repository, digest)
     return no_content(request.status, location=location, docker_content_digest=digest)
 
@@ -68,11 +68,6 @@ async def cancel_upload(request: Request) -> Response:
     """End a session without a blob."""
     await request.registry.push.cancel(request.repository, request.upload)
     return no_content(request.status)
-
-
-def _owner(request: Request) -> str:
-    """Return the name of the caller, who owns the sessions that are opened; anonymous has none."""
-    return request.permit.name if request.permit else ""
 
 
 def _progress(status: int, session: UploadSession) -> Response:

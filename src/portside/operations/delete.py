@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
-from portside.spec.errors import DeleteDisabled
+from portside.spec.errors import BlobInUse, BlobUnknown, DeleteDisabled, OperationDisallowed
 from portside.spec.names import Reference, RepositoryName
+from portside.spec.pagination import PageRequest
 from portside.stores.interfaces import BlobStore, MetadataStore
+from portside.stores.properties import Deleted
+
+_LINKS = 1000
+"""Links that are read at once."""
 
 
 class Delete:
@@ -25,8 +32,8 @@ class Delete:
     ) -> None:
         """Delete a manifest and its tags by digest, or one tag (end-9).
 
-        Raises DeleteDisabled, ManifestUnknown, ManifestInUse and, if `condition` does not hold,
-        PreconditionFailed.
+        Raises DeleteDisabled, ManifestUnknown, ManifestInUse, OperationDisallowed and, if
+        `condition` does not hold, PreconditionFailed.
         """
         self._require_allowed()
         if isinstance(reference, Digest):
@@ -34,10 +41,29 @@ class Delete:
         else:
             await self._metadata.delete_tag(repository, reference, condition)
 
+    async def repository(self, repository: RepositoryName) -> Deleted:
+        """Delete all manifests and tags of a repository, and the links to its blobs.
+
+        A blob that a manifest needs again by then stays. Raises DeleteDisabled, NameUnknown and
+        OperationDisallowed.
+        """
+        self._require_allowed()
+        deleted = await self._metadata.delete_repository(repository)
+        page = PageRequest(_LINKS)
+        while True:
+            blobs = await self._metadata.list_blobs(repository, page)
+            for digest in blobs.items:
+                with suppress(BlobUnknown, BlobInUse, OperationDisallowed):
+                    remove = self._blobs.remove(digest)
+                    await self._metadata.unlink_blob(repository, digest, remove=remove)
+            if not blobs.more:
+                return deleted
+            page = PageRequest(_LINKS, str(blobs.items[-1]))
+
     async def blob(self, repository: RepositoryName, digest: Digest) -> None:
         """Delete a blob from a repository, and its bytes with its last repository (end-10).
 
-        Raises DeleteDisabled, BlobUnknown and BlobInUse.
+        Raises DeleteDisabled, BlobUnknown, BlobInUse and OperationDisallowed.
         """
         self._require_allowed()
         remove = self._blobs.remove(digest)

@@ -42,6 +42,8 @@ class Mount:
 
         Without a source, `may_pull` says which repositories may be one (None: all of them). Return
         False if there is nothing to mount, or its bytes were lost: the client pushes the blob then.
+
+        Raises OperationDisallowed if nothing may be written to the repository.
         """
         if source is None and may_pull is not None:
             linking = await self._metadata.list_linking(digest, MAX_SOURCES)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from portside.operations.platforms import read_platform
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
@@ -86,11 +87,14 @@ class Push:
         content_type: str | None,
         extra_tags: Sequence[Tag] = (),
         condition: TagCondition | None = None,
+        pushed_by: str = "",
     ) -> Manifest:
         """Store a manifest under a tag, or under its digest and `extra_tags` (end-7).
 
-        Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown and, if `condition` does not hold
-        for one of the tags, PreconditionFailed; StorageFull.
+        `pushed_by` is the name of the identity, empty for anonymous clients.
+
+        Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, OperationDisallowed and, if
+        `condition` does not hold for one of the tags, PreconditionFailed; StorageFull.
         """
         manifest = parse_manifest(
             payload,
@@ -105,15 +109,18 @@ class Push:
             tags=extra_tags if isinstance(reference, Digest) else [reference],
             condition=condition,
             check_children=not self._sparse_indexes,
+            platform=await read_platform(self._blobs, manifest.config),
+            pushed_by=pushed_by,
         )
         return manifest
 
     async def open_upload(
         self, repository: RepositoryName, algorithm: Algorithm, *, owner: str = ""
     ) -> UploadSession:
-        """Open an upload session (end-4a, end-4c); raises TooManyRequests and StorageFull.
+        """Open an upload session (end-4a, end-4c).
 
-        `owner` is the name of the identity, empty for anonymous clients.
+        `owner` is the name of the identity, empty for anonymous clients. Raises TooManyRequests,
+        OperationDisallowed and StorageFull.
         """
         if self._require_space is not None:
             self._require_space()
@@ -132,8 +139,8 @@ class Push:
     async def blob(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:
         """Receive a blob in one request (end-4b).
 
-        Raises DigestInvalid, RangeInvalid, SizeInvalid, BlobTooLarge, BodyIncomplete and
-        BodyTimeout.
+        Raises DigestInvalid, RangeInvalid, SizeInvalid, BlobTooLarge, OperationDisallowed,
+        BodyIncomplete and BodyTimeout.
         """
         if chunk.range is not None and chunk.range.start:
             whole = f"a blob pushed in one request starts at byte 0, not {chunk.range.start}"

@@ -174,8 +174,18 @@ ERRORS_OF_ALL: tuple[type[RegistryError], ...] = (
 
 _WRITES = (errors.StorageFull,)
 _BODY = (errors.BodyTimeout, errors.BodyIncomplete, errors.ContentEncodingUnsupported)
-_FIND_BLOB = (errors.DigestInvalid, errors.BlobUnknown, errors.PreconditionFailed)
-_FIND_MANIFEST = (errors.DigestInvalid, errors.ManifestUnknown, errors.PreconditionFailed)
+_FIND_BLOB = (
+    errors.DigestInvalid,
+    errors.BlobUnknown,
+    errors.PreconditionFailed,
+    errors.OperationDisallowed,
+)
+_FIND_MANIFEST = (
+    errors.DigestInvalid,
+    errors.ManifestUnknown,
+    errors.PreconditionFailed,
+    errors.OperationDisallowed,
+)
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
 
 
@@ -330,6 +340,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.SizeInvalid,
             errors.BlobTooLarge,
             errors.RangeInvalid,
+            errors.OperationDisallowed,
             *_BODY,
             *_WRITES,
         ),
@@ -371,6 +382,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=(
             *_SESSION,
             errors.DigestInvalid,
+            errors.OperationDisallowed,
             errors.SizeInvalid,
             errors.BlobTooLarge,
             errors.OffsetMismatch,
@@ -399,6 +411,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.PreconditionFailed,
             errors.ManifestTooLarge,
             errors.TooManyTags,
+            errors.OperationDisallowed,
             *_BODY,
             *_WRITES,
         ),
@@ -429,6 +442,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.ManifestUnknown,
             errors.DeleteDisabled,
             errors.ManifestInUse,
+            errors.OperationDisallowed,
             errors.PreconditionFailed,
             *_WRITES,
         ),
@@ -447,6 +461,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.BlobUnknown,
             errors.DeleteDisabled,
             errors.BlobInUse,
+            errors.OperationDisallowed,
             *_WRITES,
         ),
     ),

@@ -112,6 +112,14 @@ class ManifestUnknown(RegistryError):
     message = "manifest unknown to the repository"
 
 
+class TagUnknown(RegistryError):
+    """The repository has no such tag; ACR's code, which `/v2` does not use."""
+
+    code = "TAG_UNKNOWN"
+    status = 404
+    message = "tag unknown to the repository"
+
+
 class ManifestInvalid(RegistryError):
     """The manifest cannot be stored as it was sent (code-6)."""
 
@@ -273,6 +281,14 @@ class ManifestInUse(Unsupported):
     """An index of the repository lists the manifest, so it cannot be deleted."""
 
     message = "manifest is listed by an index of the repository"
+
+
+class OperationDisallowed(RegistryError):
+    """A lock forbids the operation; code and status are ACR's."""
+
+    code = "REGISTRY_DISALLOWED_OPERATION"
+    status = 405
+    message = "operation is disallowed on this registry, repository or image"
 
 
 class MethodNotAllowed(Unsupported):

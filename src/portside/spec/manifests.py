@@ -40,14 +40,15 @@ class ManifestReference(msgspec.Struct, frozen=True, order=True):
     """One digest that a manifest refers to.
 
     A reference that is not `required` may be missing from the registry: a layer that is kept
-    elsewhere. What an index lists is read as a manifest; the store keeps it as a blob where the
-    repository has it as one ("An encountered mediaType that is unknown to the implementation MUST
-    NOT generate an error").
+    elsewhere. A weak one is a digest anywhere else in the document. What an index lists is read as
+    a manifest; the store keeps it as a blob where the repository has it as one ("An encountered
+    mediaType that is unknown to the implementation MUST NOT generate an error").
     """
 
     kind: ReferenceKind
     digest: Digest
     required: bool = True
+    is_weak: bool = False
 
     @property
     def is_child(self) -> bool:
@@ -55,8 +56,20 @@ class ManifestReference(msgspec.Struct, frozen=True, order=True):
         return self.kind is ReferenceKind.MANIFEST
 
 
+class Config(NamedTuple):
+    """The config that an image refers to; `size` is in bytes, as the manifest says."""
+
+    media_type: str
+    digest: Digest
+    size: int
+
+
 class Manifest(msgspec.Struct, frozen=True):
-    """A manifest that can be stored: its exact bytes, and what a listing says of it."""
+    """A manifest that can be stored: its exact bytes, and what a listing says of it.
+
+    `image_size` is the sum of the sizes of its blobs, each counted once; None for a manifest that
+    does not say them, such as an index.
+    """
 
     media_type: str
     digest: Digest
@@ -65,6 +78,13 @@ class Manifest(msgspec.Struct, frozen=True):
     subject: Digest | None = None
     artifact_type: str | None = None
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    config: Config | None = None
+    image_size: int | None = None
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it lists other manifests."""
+        return self.media_type in INDEXES
 
     @property
     def size(self) -> int:
@@ -104,14 +124,14 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _IMAGES = {media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST}
 
-_INDEXES = {media_types.OCI_INDEX, media_types.DOCKER_LIST}
+INDEXES = {media_types.OCI_INDEX, media_types.DOCKER_LIST}
 _SCHEMA_1 = {media_types.DOCKER_SCHEMA_1, media_types.DOCKER_SCHEMA_1_SIGNED}
 _ARTIFACTS = {media_types.ORAS_ARTIFACT, media_types.OCI_ARTIFACT}
 
 _OF_ALL = {"artifactType", "subject", "annotations"}
 _FIELDS: dict[str, set[str]] = {
     **{media_type: {"schemaVersion", "config", "layers", *_OF_ALL} for media_type in _IMAGES},
-    **{media_type: {"schemaVersion", "manifests", *_OF_ALL} for media_type in _INDEXES},
+    **{media_type: {"schemaVersion", "manifests", *_OF_ALL} for media_type in INDEXES},
     **{media_type: {"schemaVersion", "fsLayers"} for media_type in _SCHEMA_1},
     **{media_type: {"blobs", *_OF_ALL} for media_type in _ARTIFACTS},
 }
@@ -122,7 +142,7 @@ _READ = frozenset().union(*_FIELDS.values())
 
 _REQUIRED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_IMAGES, ("schemaVersion", "config", "layers")),
-    **dict.fromkeys(_INDEXES, ("schemaVersion", "manifests")),
+    **dict.fromkeys(INDEXES, ("schemaVersion", "manifests")),
     **dict.fromkeys(_SCHEMA_1, ("schemaVersion", "fsLayers")),
 }
 
@@ -233,7 +253,24 @@ def _described(document: _Decoded, payload: bytes, digest: Digest) -> Manifest:
         subject=_digest(read.subject.digest) if read.subject else None,
         artifact_type=_artifact_type(document.media_type, read),
         annotations=read.annotations or {},
+        config=_config(read.config),
+        image_size=_image_size(document.media_type, read),
     )
+
+
+def _config(descriptor: _Descriptor | None) -> Config | None:
+    if descriptor is None:
+        return None
+    return Config(descriptor.media_type, _digest(descriptor.digest), descriptor.size)
+
+
+def _image_size(media_type: str, document: _Document) -> int | None:
+    if media_type in INDEXES | _SCHEMA_1:
+        return None
+    blobs = (document.config, *(document.layers or ()), *(document.blobs or ()))
+    sizes = {blob.digest: blob.size for blob in blobs if blob is not None}
+    total: int = sum(sizes.values())
+    return min(total, MAX_SIZE)
 
 
 def _check_type(media_type: str) -> None:

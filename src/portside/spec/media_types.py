@@ -27,6 +27,14 @@ _KNOWN = {
     )
 }
 
+IMAGE_CONFIGS = frozenset(
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    }
+)
+"""The configs that say what an image runs on."""
+
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 

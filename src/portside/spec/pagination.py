@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from typing import Generic, NamedTuple, TypeVar
 
@@ -20,6 +21,40 @@ class PageRequest(NamedTuple):
 
     limit: int
     last: str = ""
+
+
+class Order(enum.Enum):
+    """The order of a list: by name or digest, or by when an item was last pushed."""
+
+    NAME = enum.auto()
+    OLDEST_FIRST = enum.auto()
+    NEWEST_FIRST = enum.auto()
+
+
+class Position(NamedTuple):
+    """A position in an ordered list, which stays one when the item there is gone.
+
+    `time` is in microseconds since 1970; it means nothing in an order of names.
+    """
+
+    time: int
+    name: str
+
+
+START = {
+    Order.NAME: Position(0, ""),
+    Order.OLDEST_FIRST: Position(-1, ""),
+    Order.NEWEST_FIRST: Position(2**63 - 1, "~"),
+}
+"""The positions before the first item; no name and no digest has a tilde."""
+
+
+class OrderedPageRequest(NamedTuple):
+    """At most `limit` items, each behind the position `after` in an order."""
+
+    limit: int
+    order: Order = Order.NAME
+    after: Position = START[Order.NAME]
 
 
 class Page(NamedTuple, Generic[Item]):
@@ -45,6 +80,6 @@ def parse_page(n: str | None, last: str | None, *, limit: int) -> PageRequest:
     return PageRequest(min(wanted, limit), last or "")
 
 
-def cut(found: list[Item], request: PageRequest) -> Page[Item]:
+def cut(found: list[Item], request: PageRequest | OrderedPageRequest) -> Page[Item]:
     """Make a page of what a store found when it was asked for one item more than the limit."""
     return Page(found[: request.limit], more=request.limit > 0 and len(found) > request.limit)

@@ -24,9 +24,11 @@ from portside.spec.manifests import Manifest
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.pagination import Page, PageRequest
 from portside.spec.patterns import EVERY_NAME, NameRange
+from portside.spec.platforms import UNKNOWN_PLATFORM, Platform
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.marks import Mark
+from portside.stores.properties import PropertyStore
 
 Undo = Callable[[], None]
 """Takes placed bytes away again. Blocking."""
@@ -66,7 +68,7 @@ class ManifestStore(Protocol):
     async def get_manifest(
         self, repository: RepositoryName, reference: Reference
     ) -> StoredManifest:
-        """Read a manifest; raises ManifestUnknown."""
+        """Read a manifest; raises ManifestUnknown and OperationDisallowed."""
         ...
 
     async def put_manifest(
@@ -77,12 +79,15 @@ class ManifestStore(Protocol):
         tags: Sequence[Tag],
         condition: TagCondition | None,
         check_children: bool,
+        platform: Platform = UNKNOWN_PLATFORM,
+        pushed_by: str = "",
     ) -> None:
         """Store a manifest and point the tags at it, all at once.
 
-        `check_children` refuses an index whose manifests are not in the repository. Raises
-        ManifestBlobUnknown and, if `condition` does not hold for one of the tags,
-        PreconditionFailed.
+        `check_children` refuses an index whose manifests are not in the repository. `platform` is
+        what the config of an image says, `pushed_by` the name of the identity. Raises
+        ManifestBlobUnknown, OperationDisallowed and, if `condition` does not hold for one of the
+        tags, PreconditionFailed.
         """
         ...
 
@@ -91,14 +96,17 @@ class ManifestStore(Protocol):
     ) -> None:
         """Delete a manifest and its tags.
 
-        Raises ManifestUnknown, ManifestInUse and PreconditionFailed.
+        Raises ManifestUnknown, ManifestInUse, OperationDisallowed and PreconditionFailed.
         """
         ...
 
     async def delete_tag(
         self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
     ) -> None:
-        """Delete a tag and nothing else; raises ManifestUnknown and PreconditionFailed."""
+        """Delete a tag and nothing else.
+
+        Raises ManifestUnknown, OperationDisallowed and PreconditionFailed.
+        """
         ...
 
 
@@ -137,7 +145,10 @@ class BlobLinkStore(Protocol):
     """Which blobs there are, and in which repositories they can be read."""
 
     async def get_blob_size(self, repository: RepositoryName, digest: Digest) -> int:
-        """Return the size in bytes of a blob that the repository links; raises BlobUnknown."""
+        """Return the size in bytes of a blob that the repository links.
+
+        Raises BlobUnknown and OperationDisallowed.
+        """
         ...
 
     async def commit_blob(
@@ -179,7 +190,8 @@ class BlobLinkStore(Protocol):
     ) -> None:
         """Delete a link, and the blob with its last one.
 
-        Raises BlobUnknown, and BlobInUse while a manifest of the repository refers to the blob.
+        Raises BlobUnknown, OperationDisallowed, and BlobInUse while a manifest of the repository
+        refers to the blob.
         """
         ...
 
@@ -237,7 +249,9 @@ class UploadStore(Protocol):
         ...
 
 
-class MetadataStore(ManifestStore, DiscoveryStore, BlobLinkStore, UploadStore, Protocol):
+class MetadataStore(
+    ManifestStore, DiscoveryStore, PropertyStore, BlobLinkStore, UploadStore, Protocol
+):
     """Everything about the content but its bytes."""
 
     async def probe(self) -> None:

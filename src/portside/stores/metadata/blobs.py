@@ -7,15 +7,16 @@ link is removed with its repository locked, so that no manifest comes to need it
 from __future__ import annotations
 
 from portside.spec.digests import Digest
+from portside.spec.locks import Lock
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.engine import Job, Noun, Transaction
 from portside.stores.metadata.refusals import blob_in_use, blob_unknown
-from portside.stores.metadata.repositories import lock_repository
+from portside.stores.metadata.repositories import lock_repository, refuse_repository
 
 _SIZE = """
-    SELECT b.size
+    SELECT b.size, r.locks
     FROM repositories r
     JOIN repository_blobs l ON l.repository = r.id
     JOIN blobs b ON b.digest = l.digest
@@ -29,6 +30,7 @@ _MOUNTABLE = """
     JOIN repository_blobs l ON l.digest = b.digest
     JOIN repositories r ON r.id = l.repository
     WHERE b.digest = $1 AND b.size = $2 AND (CAST($3 AS TEXT) IS NULL OR r.name = $3)
+        AND (r.locks & 8) = 0
     LIMIT 1
 """
 _LINKING = """
@@ -42,7 +44,7 @@ _NEEDED_BY = """
     SELECT m.digest
     FROM manifest_references f
     JOIN manifests m ON m.id = f.manifest
-    WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'blob'
+    WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'blob' AND NOT f.weak
     LIMIT 1
 """
 _KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
@@ -56,7 +58,10 @@ class BlobLinks(Noun):
         row = await self._database.find(_SIZE, str(repository), str(digest))
         if row is None:
             raise blob_unknown(repository, digest)
-        size: int = row[0]
+        size: int
+        size, locks = row
+        if locks:
+            refuse_repository(locks, Lock.READ, repository)
         return size
 
     async def commit_blob(
@@ -106,10 +111,13 @@ class BlobLinks(Noun):
 
         async def job(transaction: Transaction) -> bool:
             owner = await lock_repository(transaction, str(repository))
-            needed = await transaction.find(_NEEDED_BY, owner, str(digest))
+            if owner is None:
+                raise blob_unknown(repository, digest)
+            refuse_repository(owner.locks, Lock.WRITE, repository)
+            needed = await transaction.find(_NEEDED_BY, owner.id, str(digest))
             if needed is not None:
                 raise blob_in_use(digest, needed[0])
-            if await transaction.execute(_UNLINK, owner, str(digest)) == 0:
+            if await transaction.execute(_UNLINK, owner.id, str(digest)) == 0:
                 raise blob_unknown(repository, digest)
             if await transaction.find(_LINKED_ANYWHERE, str(digest)) is not None:
                 return False

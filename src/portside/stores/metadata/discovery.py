@@ -24,22 +24,22 @@ TAGS = """
     SELECT t.name
     FROM tags t
     WHERE t.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND t.name > $2
+        AND (t.locks & 4) = 0
     ORDER BY t.name
     LIMIT $3
 """
-_REPOSITORY = "SELECT 1 FROM repositories WHERE name = $1"
+_REPOSITORY = "SELECT 1 FROM repositories WHERE name = $1 AND deleted IS NULL"
 REPOSITORIES = """
     SELECT r.name
     FROM repositories r
-    WHERE r.name >= $1 AND r.name < $2
-        AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+    WHERE r.name >= $1 AND r.name < $2 AND r.manifest_count > 0 AND (r.locks & 4) = 0
     ORDER BY r.name
     LIMIT $3
 """
 NAMED = """
     SELECT r.name
     FROM repositories r
-    WHERE r.name = ANY ($1) AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id)
+    WHERE r.name = ANY ($1) AND r.manifest_count > 0 AND (r.locks & 4) = 0
     ORDER BY r.name
     LIMIT $2
 """
@@ -48,6 +48,7 @@ REFERRERS = """
     FROM manifests m
     WHERE m.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND m.subject = $2
         AND (CAST($3 AS TEXT) IS NULL OR m.artifact_type = $3) AND m.digest > $4
+        AND (m.locks & 4) = 0
     ORDER BY m.digest
     LIMIT $5
 """
@@ -64,7 +65,7 @@ class Discovery(Noun):
 
     async def list_tags(self, repository: RepositoryName, page: PageRequest) -> Page[str]:
         """Read one page of tags."""
-        start = (_before_nul(page.last), page.limit + 1)
+        start = (before_nul(page.last), page.limit + 1)
         rows = await self._database.find_all(TAGS, str(repository), *start)
         if not rows and await self._database.find(_REPOSITORY, str(repository)) is None:
             raise name_unknown(repository)
@@ -74,7 +75,7 @@ class Discovery(Noun):
         self, page: PageRequest, names: Sequence[NameRange] = EVERY_NAME
     ) -> Page[str]:
         """Read one range after the other, and single names together, until there are enough."""
-        last = _before_nul(page.last)
+        last = before_nul(page.last)
         found: list[str] = []
         for sql, parameters in _reads(names, last):
             rows = await self._database.find_all(sql, *parameters, page.limit + 1 - len(found))
@@ -95,7 +96,7 @@ class Discovery(Noun):
         found = _ReferrersPage(page, max_bytes)
         if artifact_type is not None and not self._database.can_store(artifact_type):
             return found.finished()
-        start = (_before_nul(page.last), page.limit + 1)
+        start = (before_nul(page.last), page.limit + 1)
         parameters = (str(repository), str(subject), artifact_type, *start)
         async with self._database.stream(REFERRERS, *parameters) as rows:
             async for row in rows:
@@ -115,7 +116,7 @@ def _reads(names: Sequence[NameRange], last: str) -> Iterator[tuple[str, tuple[A
                 yield REPOSITORIES, part.after(last)
 
 
-def _before_nul(text: str) -> str:
+def before_nul(text: str) -> str:
     """Return a text that PostgreSQL can compare, and that the same names are greater than.
 
     No stored name has a NUL: one that is equal up to it and longer has something greater there.

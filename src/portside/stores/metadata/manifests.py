@@ -7,50 +7,84 @@ tag or the blobs that a manifest needs, stays as it was until the change is comm
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.errors import ManifestInvalid
+from portside.spec.locks import ON_DELETE, Lock
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
+from portside.spec.platforms import UNKNOWN_PLATFORM, Platform
 from portside.stores.interfaces import StoredManifest
-from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.engine import Noun, Transaction, require_row
 from portside.stores.metadata.refusals import (
     manifest_in_use,
     manifest_unknown,
     references_missing,
+    refuse_locked,
     refuse_unmet,
 )
-from portside.stores.metadata.repositories import lock_or_add_repository, lock_repository
+from portside.stores.metadata.repositories import (
+    LockedRow,
+    count_changes,
+    lock_or_add_repository,
+    lock_repository,
+    refuse_repository,
+)
 from portside.stores.metadata.schema.steps import TABLES
 
 _BY_TAG = """
-    SELECT m.media_type, m.digest, m.payload
+    SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, t.locks
     FROM repositories r
     JOIN tags t ON t.repository = r.id
     JOIN manifests m ON m.id = t.manifest
     WHERE r.name = $1 AND t.name = $2
 """
 _BY_DIGEST = """
-    SELECT m.media_type, m.digest, m.payload
+    SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, 0
     FROM repositories r
     JOIN manifests m ON m.repository = r.id
     WHERE r.name = $1 AND m.digest = $2
 """
-_FIND = "SELECT id, media_type, subject FROM manifests WHERE repository = $1 AND digest = $2"
+_FIND = """
+    SELECT id, locks, media_type, subject FROM manifests WHERE repository = $1 AND digest = $2
+"""
 _ADD = """
     INSERT INTO manifests
-        (repository, digest, media_type, payload, size,
-         subject, artifact_type, annotations, created)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        (repository, digest, media_type, payload, size, subject, artifact_type, annotations,
+         created, pushed_by, config_media_type, architecture, os, image_size)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     RETURNING id
+"""
+_PUSHED_AGAIN = "UPDATE manifests SET updated = $1 WHERE id = $2"
+# The manifests that are listed, and those that they list; then all their blobs and some more.
+_IMAGE_SIZE = """
+    WITH RECURSIVE held (id) AS (
+        SELECT id FROM manifests WHERE repository = $1 AND digest = ANY ($2)
+        UNION
+        SELECT c.id
+        FROM held h
+        JOIN manifest_references f ON f.manifest = h.id AND f.kind = 'manifest'
+        JOIN manifests c ON c.repository = f.repository AND c.digest = f.digest
+    )
+    SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM (
+        SELECT digest, size FROM blobs WHERE digest = ANY ($3)
+        UNION
+        SELECT b.digest, b.size
+        FROM held h
+        JOIN manifest_references f ON f.manifest = h.id AND f.kind = 'blob' AND NOT f.weak
+        JOIN blobs b ON b.digest = f.digest
+    ) AS every
 """
 _REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = $1"
 _CHANGE_TYPE = """
-    UPDATE manifests SET media_type = $1, subject = $2, artifact_type = $3, annotations = $4
-    WHERE id = $5
+    UPDATE manifests
+    SET media_type = $1, subject = $2, artifact_type = $3, annotations = $4, updated = $5,
+        config_media_type = $6, architecture = $7, os = $8, image_size = $9
+    WHERE id = $10
 """
 _DELETE = "DELETE FROM manifests WHERE id = $1"
 _DELETE_REFERENCES = "DELETE FROM manifest_references WHERE manifest = $1"
@@ -70,8 +104,11 @@ _PRESENT = f"""
     SELECT 'manifest', digest FROM manifests WHERE repository = $1 AND digest = ANY ($3)
 """  # noqa: S608  # put together of constants
 _TAGGED = """
-    SELECT m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
-    WHERE t.repository = $1 AND t.name = $2
+    SELECT t.name, t.locks, m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
+    WHERE t.repository = $1 AND t.name = ANY ($2)
+"""
+_TAGS_OF = """
+    SELECT COUNT(*), MIN(CASE WHEN (locks & 3) <> 0 THEN name END) FROM tags WHERE manifest = $1
 """
 _TAG = """
     INSERT INTO tags (repository, name, manifest, created, updated) VALUES ($1, $2, $3, $4, $5)
@@ -92,7 +129,10 @@ class Manifests(Noun):
         row = await self._database.find(sql, str(repository), str(reference))
         if row is None:
             raise manifest_unknown(repository, reference)
-        return StoredManifest(*row)
+        media_type, digest, payload, *locks = row
+        if any(locks):
+            _refuse_pull(repository, reference, digest, locks)
+        return StoredManifest(media_type, digest, payload)
 
     async def put_manifest(
         self,
@@ -102,19 +142,34 @@ class Manifests(Noun):
         tags: Sequence[Tag],
         condition: TagCondition | None,
         check_children: bool,
+        platform: Platform = UNKNOWN_PLATFORM,
+        pushed_by: str = "",
     ) -> None:
         """Store a manifest and its tags in one transaction."""
 
         async def job(transaction: Transaction) -> None:
-            owner = await lock_or_add_repository(transaction, str(repository))
-            await _require_condition(transaction, owner, tags or [manifest.digest], condition)
+            locked = await lock_or_add_repository(transaction, str(repository))
+            refuse_repository(locked.locks, Lock.WRITE, repository)
+            owner = locked.id
+            known = await _known_tags(transaction, owner, tags)
+            for name, (locks, _) in known.items():
+                refuse_locked(locks, Lock.WRITE, f"tag {name} of repository {repository}")
+            await _require_condition(
+                transaction, owner, tags or [manifest.digest], known, condition
+            )
             references = await _resolve(transaction, owner, manifest, check_children=check_children)
-            key = await _store(transaction, owner, manifest, references)
+            described = await _describe(transaction, owner, manifest, platform)
+            key, is_new = await _store(
+                transaction, locked, manifest, references, described, pushed_by
+            )
             now = transaction.now
             if tags:
                 await transaction.execute_each(
                     _TAG, [(owner, str(tag), key, now, now) for tag in tags]
                 )
+            await count_changes(
+                transaction, owner, manifests=int(is_new), tags=len({*tags} - known.keys())
+            )
 
         await self._database.write(job)
 
@@ -124,15 +179,26 @@ class Manifests(Noun):
         """Delete a manifest; its tags and references go with its row."""
 
         async def job(transaction: Transaction) -> None:
-            owner = await lock_repository(transaction, str(repository))
-            found = await transaction.find(_FIND, owner, str(digest))
+            locked = await lock_repository(transaction, str(repository))
+            if locked is None:
+                raise manifest_unknown(repository, digest)
+            found = await transaction.find(_FIND, locked.id, str(digest))
             if found is None:
                 raise manifest_unknown(repository, digest)
+            key, locks = found[0], found[1]
             refuse_unmet(condition, digest, str(digest))
-            parent = await transaction.find(_LISTED_BY, owner, str(digest), found[0])
+            refuse_repository(locked.locks, Lock.WRITE, repository)
+            refuse_locked(locks, ON_DELETE, f"manifest {digest} of repository {repository}")
+            tags, locked_tag = require_row(await transaction.find(_TAGS_OF, key))
+            if locked_tag is not None:
+                known = await _known_tags(transaction, locked.id, [Tag(locked_tag)])
+                what = f"tag {locked_tag} of {digest} in repository {repository}"
+                refuse_locked(known[locked_tag].locks, ON_DELETE, what)
+            parent = await transaction.find(_LISTED_BY, locked.id, str(digest), key)
             if parent is not None:
                 raise manifest_in_use(digest, parent[0])
-            await transaction.execute(_DELETE, found[0])
+            await transaction.execute(_DELETE, key)
+            await count_changes(transaction, locked.id, manifests=-1, tags=-tags)
 
         await self._database.write(job)
 
@@ -142,20 +208,72 @@ class Manifests(Noun):
         """Delete a tag."""
 
         async def job(transaction: Transaction) -> None:
-            owner = await lock_repository(transaction, str(repository))
-            found = await transaction.find(_TAGGED, owner, str(tag))
-            if found is None:
+            locked = await lock_repository(transaction, str(repository))
+            found = None
+            if locked is not None:
+                found = (await _known_tags(transaction, locked.id, [tag])).get(str(tag))
+            if locked is None or found is None:
                 raise manifest_unknown(repository, tag)
-            refuse_unmet(condition, tag, found[0])
-            await transaction.execute(_UNTAG, owner, str(tag))
+            refuse_unmet(condition, tag, found.digest)
+            refuse_repository(locked.locks, Lock.WRITE, repository)
+            refuse_locked(found.locks, ON_DELETE, f"tag {tag} of repository {repository}")
+            await transaction.execute(_UNTAG, locked.id, str(tag))
+            await count_changes(transaction, locked.id, tags=-1)
 
         await self._database.write(job)
+
+
+class _KnownTag(NamedTuple):
+    locks: int
+    digest: str
+
+
+async def _known_tags(
+    transaction: Transaction, owner: int, tags: Sequence[Tag]
+) -> dict[str, _KnownTag]:
+    """Read those of some tags that exist, by name."""
+    if not tags:
+        return {}
+    rows = await transaction.find_all(_TAGGED, owner, list(map(str, tags)))
+    return {name: _KnownTag(locks, digest) for name, locks, digest in rows}
+
+
+def _refuse_pull(
+    repository: RepositoryName, reference: Reference, digest: str, locks: Sequence[int]
+) -> None:
+    """Raise OperationDisallowed if a lock of the repository, the manifest or the tag says so."""
+    of_repository, of_manifest, of_tag = locks
+    refuse_repository(of_repository, Lock.READ, repository)
+    refuse_locked(of_manifest, Lock.READ, f"manifest {digest} of repository {repository}")
+    refuse_locked(of_tag, Lock.READ, f"tag {reference} of repository {repository}")
+
+
+class _Described(NamedTuple):
+    """The columns that lists show, and that are read outside of the manifest itself."""
+
+    config_media_type: str | None
+    architecture: str | None
+    os: str | None
+    image_size: int
+
+
+async def _describe(
+    transaction: Transaction, owner: int, manifest: Manifest, platform: Platform
+) -> _Described:
+    config = manifest.config.media_type if manifest.config is not None else None
+    size = manifest.image_size
+    if size is None:
+        listed = [str(item.digest) for item in manifest.references if item.is_child]
+        blobs = [str(item.digest) for item in manifest.references]
+        size = require_row(await transaction.find(_IMAGE_SIZE, owner, listed, blobs))[0]
+    return _Described(config, *platform, size)
 
 
 async def _require_condition(
     transaction: Transaction,
     owner: int,
     references: Sequence[Reference],
+    known: dict[str, _KnownTag],
     condition: TagCondition | None,
 ) -> None:
     """Raise PreconditionFailed unless the condition holds for every reference."""
@@ -166,8 +284,8 @@ async def _require_condition(
             found = await transaction.find(_FIND, owner, str(reference))
             current = str(reference) if found else None
         else:
-            row = await transaction.find(_TAGGED, owner, str(reference))
-            current = row[0] if row else None
+            tag = known.get(str(reference))
+            current = tag.digest if tag else None
         refuse_unmet(condition, reference, current)
 
 
@@ -211,14 +329,20 @@ async def _resolve(
 
 
 async def _store(
-    transaction: Transaction, owner: int, manifest: Manifest, references: list[ManifestReference]
-) -> int:
+    transaction: Transaction,
+    locked: LockedRow,
+    manifest: Manifest,
+    references: list[ManifestReference],
+    described: _Described,
+    pushed_by: str,
+) -> tuple[int, bool]:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    Return the key of the row. Raises ManifestInvalid if the new type would no longer refer to what
-    the old one does.
+    Return the key of the row, and whether it is new. Raises OperationDisallowed if a lock forbids
+    another type, and ManifestInvalid if that type would no longer refer to what the old one does.
     """
-    described = (
+    owner = locked.id
+    listed = (
         manifest.subject and str(manifest.subject),
         manifest.artifact_type,
         msgspec.json.encode(manifest.annotations),
@@ -232,25 +356,34 @@ async def _store(
             manifest.media_type,
             manifest.payload,
             manifest.size,
-            *described,
+            *listed,
             transaction.now,
+            pushed_by,
+            *described,
         )
         (key,) = (await transaction.find_all(_ADD, *new))[0]
     else:
-        key, media_type, subject = found
+        key, locks, media_type, subject = found
         if media_type == manifest.media_type:
-            return key
+            await transaction.execute(_PUSHED_AGAIN, transaction.now, key)
+            return key, False
+        refuse_locked(locks, Lock.WRITE, f"manifest {manifest.digest}")
         known = await transaction.find_all(_REFERS_TO, key)
         kept = {(str(item.kind), str(item.digest)) for item in (*references, *manifest.references)}
         _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
-        await transaction.execute(_CHANGE_TYPE, manifest.media_type, *described, key)
+        await transaction.execute(
+            _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, key
+        )
         await transaction.execute(_DELETE_REFERENCES, key)
     if references:
         await transaction.insert_many(
             TABLES["manifest_references"],
-            [(key, owner, str(item.kind), str(item.digest), item.required) for item in references],
+            [
+                (key, owner, str(item.kind), str(item.digest), item.required, item.is_weak)
+                for item in references
+            ],
         )
-    return key
+    return key, found is None
 
 
 def _refuse_forgetting(

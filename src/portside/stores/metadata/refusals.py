@@ -14,14 +14,17 @@ from portside.spec.errors import (
     ManifestInUse,
     ManifestUnknown,
     NameUnknown,
+    OperationDisallowed,
     PreconditionFailed,
     ReadOnly,
+    TagUnknown,
     TooManyRequests,
     Unavailable,
     UploadBusy,
 )
+from portside.spec.locks import ATTRIBUTES, Lock
 from portside.spec.manifests import ManifestReference
-from portside.spec.names import Reference, RepositoryName
+from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.uploads import UploadId
 from portside.stores.copying import NotItsCopy
 
@@ -47,6 +50,18 @@ def manifest_unknown(repository: RepositoryName, reference: Reference) -> Manife
     """Return the error for a manifest or tag that is not in a repository."""
     kind = "digest" if isinstance(reference, Digest) else "tag"
     return ManifestUnknown(f"repository {repository} has no manifest with the {kind} {reference}")
+
+
+def tag_unknown(repository: RepositoryName, tag: Tag) -> TagUnknown:
+    """Return the error for a tag that is not in a repository."""
+    return TagUnknown(f"repository {repository} has no tag {tag}")
+
+
+def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
+    """Raise OperationDisallowed if one of the `forbidding` locks is set on what is named."""
+    found = [name for lock, name in ATTRIBUTES.items() if locks & lock & forbidding]
+    if found:
+        raise OperationDisallowed(f"{what} is locked: {' and '.join(found)} is false")
 
 
 def manifest_in_use(digest: Digest, index: str) -> ManifestInUse:

@@ -6,30 +6,70 @@ may be added at the same time: they only refer to it, which `FOR NO KEY UPDATE` 
 
 from __future__ import annotations
 
-from portside.stores.metadata.engine import Transaction
+from typing import NamedTuple
 
-_LOCK = "SELECT id FROM repositories WHERE name = $1 FOR NO KEY UPDATE"
+from portside.spec.locks import Lock
+from portside.spec.names import RepositoryName
+from portside.stores.metadata.engine import Queries, Transaction
+from portside.stores.metadata.refusals import refuse_locked
+
+_LOCK = "SELECT id, locks FROM repositories WHERE name = $1 FOR NO KEY UPDATE"
+_LOCKS = "SELECT locks FROM repositories WHERE name = $1"
 _ADD = """
-    INSERT INTO repositories (name, created) VALUES ($1, $2)
+    INSERT INTO repositories (name, created, updated) VALUES ($1, $2, $2)
     ON CONFLICT (name) DO NOTHING
-    RETURNING id
 """
 
 
-async def lock_repository(transaction: Transaction, name: str) -> int | None:
-    """Return the id of a repository that nobody else can change now, or None."""
+# What was deleted begins again with the first manifest that is pushed to it.
+_COUNT = """
+    UPDATE repositories
+    SET manifest_count = manifest_count + $2, tag_count = tag_count + $3, updated = $4,
+        created = CASE WHEN deleted IS NULL THEN created ELSE $4 END, deleted = NULL
+    WHERE id = $1
+"""
+
+
+class LockedRow(NamedTuple):
+    """The row of a repository that nobody else can change now, and the repository's own locks."""
+
+    id: int
+    locks: int
+
+
+async def lock_repository(transaction: Transaction, name: str) -> LockedRow | None:
+    """Lock the row of a repository; return None if there is none."""
     row = await transaction.find(_LOCK, name)
-    return row[0] if row else None
+    return LockedRow(*row) if row else None
 
 
-async def lock_or_add_repository(transaction: Transaction, name: str) -> int:
-    """Return the id of a repository that nobody else can change now; add it if need be."""
+async def lock_or_add_repository(transaction: Transaction, name: str) -> LockedRow:
+    """Lock the row of a repository; add it if need be."""
     known = await lock_repository(transaction, name)
     if known is None:
-        row = await transaction.find(_ADD, name, transaction.now)
-        # If another transaction added it, the statement has waited for the commit. Repositories are
-        # never removed, so it is there to be locked.
-        known = row[0] if row else await lock_repository(transaction, name)
+        await transaction.find(_ADD, name, transaction.now)
+        # If another transaction added it, the statement has waited for the commit. Rows are never
+        # removed, so it is there to be locked.
+        known = await lock_repository(transaction, name)
     if known is None:
         raise AssertionError(name)
     return known
+
+
+async def count_changes(
+    transaction: Transaction, owner: int, *, manifests: int = 0, tags: int = 0
+) -> None:
+    """Add to the numbers of manifests and tags of a repository, and note the time."""
+    await transaction.execute(_COUNT, owner, manifests, tags, transaction.now)
+
+
+async def require_writable(queries: Queries, repository: RepositoryName) -> None:
+    """Raise OperationDisallowed if nothing may be written to a repository."""
+    row = await queries.find(_LOCKS, str(repository))
+    if row is not None:
+        refuse_repository(row[0], Lock.WRITE, repository)
+
+
+def refuse_repository(locks: int, forbidding: Lock, repository: str) -> None:
+    """Raise OperationDisallowed if one of the `forbidding` locks is set on a repository."""
+    refuse_locked(locks, forbidding, f"repository {repository}")

@@ -9,13 +9,16 @@ from portside.stores.metadata.identities import Identities
 from portside.stores.metadata.inspection import Inspection
 from portside.stores.metadata.login_failures import LoginFailures
 from portside.stores.metadata.manifests import Manifests
+from portside.stores.metadata.properties import Properties
 from portside.stores.metadata.read_only import ReadOnlyMode
 from portside.stores.metadata.scope_maps import ScopeMaps
 from portside.stores.metadata.signing_keys import SigningKeys
 from portside.stores.metadata.uploads import Uploads
 
 
-class Metadata(Manifests, Discovery, BlobLinks, Uploads, Inspection, ReadOnlyMode, Copies):
+class Metadata(
+    Manifests, Discovery, Properties, BlobLinks, Uploads, Inspection, ReadOnlyMode, Copies
+):
     """Everything about the content, with all abilities of a MetadataStore."""
 
     async def probe(self) -> None:

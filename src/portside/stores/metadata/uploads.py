@@ -14,6 +14,7 @@ from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.engine import Noun, Queries, Transaction
 from portside.stores.metadata.refusals import too_many_uploads, upload_moved, upload_unknown
+from portside.stores.metadata.repositories import require_writable
 
 STALE_PAGE = 1000
 """Sessions that are listed at once."""
@@ -24,13 +25,16 @@ _ADD = f"""
     SELECT
         CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT),
         CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS TEXT)
-    WHERE CAST($8 AS BIGINT) = 0 OR $8 > (
-        SELECT count(*) FROM (
-            SELECT 1 FROM uploads
-            WHERE repository = $2 AND owner = $7 AND finished IS NULL
-            LIMIT $8
-        ) AS opened
-    )
+    WHERE NOT EXISTS (SELECT 1 FROM repositories WHERE name = $2 AND (locks & 2) <> 0)
+        AND (
+            CAST($8 AS BIGINT) = 0 OR $8 > (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM uploads
+                    WHERE repository = $2 AND owner = $7 AND finished IS NULL
+                    LIMIT $8
+                ) AS opened
+            )
+        )
 """  # noqa: S608  # put together of constants
 _GET = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL"  # noqa: S608  # likewise
 _KNOWN = "SELECT 1 FROM uploads WHERE id = $1 AND finished IS NULL"
@@ -67,7 +71,7 @@ class Uploads(Noun):
     """The UploadStore."""
 
     async def open_upload(self, session: UploadSession, *, most: int = 0) -> None:
-        """Count and add with one statement, so the limit is exceeded by a few at most."""
+        """Look, count and add with one statement, so the limit is exceeded by a few at most."""
         added = await self._database.execute(
             _ADD,
             str(session.id),
@@ -80,6 +84,7 @@ class Uploads(Noun):
             most,
         )
         if added == 0:
+            await require_writable(self._database, session.repository)
             raise too_many_uploads(session.repository, most)
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:

@@ -10,10 +10,13 @@ import asyncpg
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
+from portside.spec.locks import Lock
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Undo
+from portside.stores.metadata.engine import require_row
 from portside.stores.metadata.postgres.faults import FAILURES
 from portside.stores.metadata.postgres.statements import insert_many
+from portside.stores.metadata.repositories import refuse_repository
 from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.uploads import upload_refusal
 
@@ -33,10 +36,10 @@ _UNLOCK_ALL = "SELECT pg_advisory_unlock_all()"
 # before it, so the repository is either found or made; one that others make at the same time is
 # touched by the update that changes nothing, which returns its id.
 _REPOSITORY = """
-    found AS (SELECT id FROM repositories WHERE name = $1),
+    found AS (SELECT id, locks FROM repositories WHERE name = $1),
     made AS (
-        INSERT INTO repositories (name, created)
-        SELECT $1, $3 WHERE NOT EXISTS (SELECT 1 FROM found)
+        INSERT INTO repositories (name, created, updated)
+        SELECT $1, $3, $3 WHERE NOT EXISTS (SELECT 1 FROM found)
         ON CONFLICT (name) DO UPDATE SET name = excluded.name
         RETURNING id
     ),
@@ -61,11 +64,12 @@ _COMMIT_BLOB = f"""
     SELECT
         EXISTS (SELECT 1 FROM ended),
         EXISTS (SELECT 1 FROM removals WHERE digest = $2 AND until > clock_timestamp()),
-        EXISTS (SELECT 1 FROM made)
+        EXISTS (SELECT 1 FROM made),
+        COALESCE((SELECT locks FROM found), 0)
 """  # noqa: S608  # put together of constants
-_LINK = f"WITH {_REPOSITORY} SELECT 1"  # likewise
+_LINK = f"WITH {_REPOSITORY} SELECT COALESCE((SELECT locks FROM found), 0)"  # noqa: S608  # likewise
 _ADD_REPOSITORY = """
-    INSERT INTO repositories (name, created) VALUES ($1, $2) ON CONFLICT DO NOTHING
+    INSERT INTO repositories (name, created, updated) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING
 """
 _BEING_REMOVED = """
     WITH over AS (DELETE FROM removals WHERE digest = $1 AND until <= clock_timestamp())
@@ -140,7 +144,8 @@ class PostgresTransaction:
         """
         upload = (str(session.id), session.offset) if session is not None else (None, None)
         row = await self.find(_COMMIT_BLOB, repository, str(digest), self.now, size, *upload)
-        has_ended, is_being_removed, is_new = row or (False, False, False)
+        has_ended, is_being_removed, is_new, locks = require_row(row)
+        refuse_repository(locks, Lock.WRITE, repository)
         if session is not None and not has_ended:
             raise await upload_refusal(self, session.id)
         if is_being_removed:
@@ -151,7 +156,8 @@ class PostgresTransaction:
 
     async def link_blob(self, repository: str, digest: Digest) -> None:
         """Write all rows with one statement."""
-        await self.find(_LINK, repository, str(digest), self.now)
+        row = await self.find(_LINK, repository, str(digest), self.now)
+        refuse_repository(require_row(row)[0], Lock.WRITE, repository)
 
     async def require_not_being_removed(self, digest: Digest) -> None:
         """Look for the lease of a removal."""

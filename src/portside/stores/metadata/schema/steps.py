@@ -280,6 +280,48 @@ _PASSWORDS_BY_COST: Step = (
     """,
 )
 
+# The bits of `spec.locks.Lock`; the indexes below name that of LIST.
+_LOCKS = Column("locks", Type.INTEGER, default="0")
+
+_PROPERTIES: Step = (
+    AddColumn("repositories", _LOCKS),
+    AddColumn("repositories", Column("updated", Type.INTEGER, default="0")),
+    AddColumn("repositories", Column("manifest_count", Type.INTEGER, default="0")),
+    AddColumn("repositories", Column("tag_count", Type.INTEGER, default="0")),
+    # When all of it was deleted at once; until a manifest is pushed, it is unknown.
+    AddColumn("repositories", Column("deleted", Type.INTEGER, null=True)),
+    """
+    UPDATE repositories SET
+        updated = COALESCE(
+            (SELECT MAX(t.updated) FROM tags t WHERE t.repository = repositories.id), created
+        ),
+        manifest_count = (SELECT COUNT(*) FROM manifests m WHERE m.repository = repositories.id),
+        tag_count = (SELECT COUNT(*) FROM tags t WHERE t.repository = repositories.id)
+    """,
+    """
+    CREATE INDEX repositories_listed ON repositories (name)
+        WHERE manifest_count > 0 AND (locks & 4) = 0
+    """,
+    AddColumn("tags", _LOCKS),
+    "CREATE INDEX tags_by_time ON tags (repository, updated, name)",
+    AddColumn("manifests", _LOCKS),
+    # When the same manifest was pushed again.
+    AddColumn("manifests", Column("updated", Type.INTEGER, null=True)),
+    AddColumn("manifests", Column("pushed_by", Type.TEXT, default="''")),
+    AddColumn("manifests", Column("config_media_type", Type.TEXT, null=True)),
+    AddColumn("manifests", Column("architecture", Type.TEXT, null=True)),
+    AddColumn("manifests", Column("os", Type.TEXT, null=True)),
+    # None in rows of older versions, until `portside migrate` has looked at their manifests.
+    AddColumn("manifests", Column("image_size", Type.INTEGER, null=True)),
+    """
+    CREATE INDEX manifests_by_time
+        ON manifests (repository, COALESCE(updated, created), digest)
+    """,
+    "CREATE INDEX manifests_undescribed ON manifests (id) WHERE image_size IS NULL",
+    # A digest that a manifest names somewhere: its content is kept for as long, if it is there.
+    AddColumn("manifest_references", Column("weak", Type.BOOLEAN, default="FALSE")),
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -287,6 +329,7 @@ STEPS = (
     _FINISHED_UPLOADS,
     _OWNED_UPLOADS,
     _PASSWORDS_BY_COST,
+    _PROPERTIES,
 )
 
 TABLES = tables_after(STEPS)

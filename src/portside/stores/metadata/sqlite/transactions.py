@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from portside.spec.digests import Digest
+from portside.spec.locks import Lock
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Undo
-from portside.stores.metadata.repositories import lock_or_add_repository
+from portside.stores.metadata.repositories import lock_or_add_repository, refuse_repository
 from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.sqlite.statements import bound, insert, rewritten
 from portside.stores.metadata.uploads import finish_upload
@@ -74,7 +75,8 @@ class SqliteTransaction:
     async def link_blob(self, repository: str, digest: Digest) -> None:
         """Add the link, and the repository before it."""
         owner = await lock_or_add_repository(self, repository)
-        await self.execute(_LINK, owner, str(digest), self.now)
+        refuse_repository(owner.locks, Lock.WRITE, repository)
+        await self.execute(_LINK, owner.id, str(digest), self.now)
 
     async def require_not_being_removed(self, _: Digest) -> None:
         """Return: bytes are removed before the next transaction begins."""

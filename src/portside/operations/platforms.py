@@ -1,0 +1,28 @@
+"""Read the configs of images, for lists that show what an image runs on without opening a blob."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from portside.spec.errors import BlobUnknown
+from portside.spec.manifests import Config
+from portside.spec.media_types import IMAGE_CONFIGS
+from portside.spec.platforms import UNKNOWN_PLATFORM, Platform, parse_config
+from portside.spec.ranges import ByteRange
+from portside.stores.interfaces import BlobStore
+
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+"""Bytes of a config that is read; the largest ones of real images have some 100 kB."""
+
+
+async def read_platform(blobs: BlobStore, config: Config | None) -> Platform:
+    """Return what an image's config says; nothing is known of other configs and of large ones."""
+    if config is None or config.media_type not in IMAGE_CONFIGS:
+        return UNKNOWN_PLATFORM
+    if not 0 < config.size <= MAX_CONFIG_BYTES:
+        return UNKNOWN_PLATFORM
+    try:
+        async with aclosing(blobs.read(config.digest, ByteRange(0, config.size))) as pieces:
+            return parse_config(b"".join([piece async for piece in pieces]))
+    except BlobUnknown:
+        return UNKNOWN_PLATFORM

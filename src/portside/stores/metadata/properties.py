@@ -1,0 +1,342 @@
+"""Properties and locks of repositories, tags and manifests; lists by keyset on an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from portside.spec.digests import Digest
+from portside.spec.locks import ON_DELETE, Lock, LockChange
+from portside.spec.manifests import INDEXES
+from portside.spec.names import RepositoryName, Tag
+from portside.spec.pagination import Order, OrderedPageRequest, Page, PageRequest, cut
+from portside.stores.metadata.discovery import before_nul
+from portside.stores.metadata.engine import Noun, Queries, Transaction
+from portside.stores.metadata.refusals import (
+    manifest_unknown,
+    name_unknown,
+    refuse_locked,
+    tag_unknown,
+)
+from portside.stores.metadata.repositories import lock_repository, refuse_repository
+from portside.stores.properties import (
+    Deleted,
+    ManifestProperties,
+    RepositoryProperties,
+    TagProperties,
+)
+
+# ruff: noqa: S608  # statements are put together of constants
+
+_REPOSITORY_COLUMNS = "name, created, updated, manifest_count, tag_count, locks"
+_REPOSITORY = f"""
+    SELECT {_REPOSITORY_COLUMNS} FROM repositories WHERE name = $1 AND deleted IS NULL
+"""
+_REPOSITORIES = f"""
+    SELECT {_REPOSITORY_COLUMNS}
+    FROM repositories
+    WHERE name > $1 AND deleted IS NULL AND (locks & $2) = 0
+    ORDER BY name
+    LIMIT $3
+"""
+_ID = "SELECT id FROM repositories WHERE name = $1 AND deleted IS NULL"
+_BLOBS = """
+    SELECT digest
+    FROM repository_blobs
+    WHERE repository = (SELECT id FROM repositories WHERE name = $1) AND digest > $2
+    ORDER BY digest
+    LIMIT $3
+"""
+
+_TAGS = """
+    SELECT t.name, m.digest, t.created, t.updated, t.locks
+    FROM tags t JOIN manifests m ON m.id = t.manifest
+"""
+_TAG = f"{_TAGS} WHERE t.repository = $1 AND t.name = $2"
+
+_PUSHED = "COALESCE(m.updated, m.created)"
+_INDEX_TYPES = ", ".join(f"'{media_type}'" for media_type in sorted(INDEXES))
+_MANIFESTS = f"""
+    SELECT m.id, m.digest, m.media_type, m.size, m.created, {_PUSHED}, m.artifact_type,
+           m.config_media_type, m.architecture, m.os, m.image_size, m.pushed_by, m.locks,
+           CASE WHEN m.media_type IN ({_INDEX_TYPES}) THEN m.payload END
+    FROM manifests m
+"""
+_MANIFEST = f"{_MANIFESTS} WHERE m.repository = $1 AND m.digest = $2"
+_TAGS_OF = """
+    SELECT manifest, name FROM tags
+    WHERE manifest = ANY ($1) AND (locks & 4) = 0
+    ORDER BY manifest, name
+"""
+
+_CHANGED = "(locks | CAST(${} AS BIGINT)) & ~CAST(${} AS BIGINT)"
+_CHANGE_REPOSITORY = f"UPDATE repositories SET locks = {_CHANGED.format(2, 3)} WHERE id = $1"
+_CHANGE_TAG = f"""
+    UPDATE tags SET locks = {_CHANGED.format(3, 4)} WHERE repository = $1 AND name = $2
+"""
+_CHANGE_MANIFEST = f"""
+    UPDATE manifests SET locks = {_CHANGED.format(3, 4)} WHERE repository = $1 AND digest = $2
+"""
+
+_LOCKED_TAG = "SELECT name, locks FROM tags WHERE repository = $1 AND (locks & 3) <> 0 LIMIT 1"
+_LOCKED_MANIFEST = """
+    SELECT digest, locks FROM manifests WHERE repository = $1 AND (locks & 3) <> 0 LIMIT 1
+"""
+_EVERY_TAG = "SELECT name FROM tags WHERE repository = $1 ORDER BY name"
+_EVERY_MANIFEST = "SELECT digest FROM manifests WHERE repository = $1 ORDER BY digest"
+_DELETE_MANIFESTS = "DELETE FROM manifests WHERE repository = $1"
+_DELETED = """
+    UPDATE repositories SET manifest_count = 0, tag_count = 0, deleted = $2, locks = 0
+    WHERE id = $1
+"""
+
+
+def _ordered(select: str, time: str, name: str, order: Order, condition: str) -> str:
+    """Return the statement of a page in an order: of $1 behind the time $2 and the name $3.
+
+    Items of one time are in the order of their names. The first comparison is what an index of an
+    expression is found by.
+    """
+    if order is Order.NAME:
+        behind, by = f"{name} > $3 AND CAST($2 AS BIGINT) IS NOT NULL", name
+    else:
+        more, way = (">", "") if order is Order.OLDEST_FIRST else ("<", " DESC")
+        behind = f"{time} {more}= $2 AND ({time}, {name}) {more} ($2, $3)"
+        by = f"{time}{way}, {name}{way}"
+    return f"{select} WHERE {condition} AND {behind} ORDER BY {by} LIMIT $5"
+
+
+TAG_PAGES = {
+    order: _ordered(_TAGS, "t.updated", "t.name", order, "t.repository = $1 AND (t.locks & $4) = 0")
+    for order in Order
+}
+TAG_PAGES_OF_MANIFEST = {
+    order: _ordered(_TAGS, "t.updated", "t.name", order, "t.manifest = $1 AND (t.locks & $4) = 0")
+    for order in Order
+}
+MANIFEST_PAGES = {
+    order: _ordered(
+        _MANIFESTS, _PUSHED, "m.digest", order, "m.repository = $1 AND (m.locks & $4) = 0"
+    )
+    for order in Order
+}
+
+
+class Properties(Noun):
+    """The PropertyStore."""
+
+    async def get_repository(self, repository: RepositoryName) -> RepositoryProperties:
+        """Read the row."""
+        return await _read_repository(self._database, repository)
+
+    async def get_tag(self, repository: RepositoryName, tag: Tag) -> TagProperties:
+        """Read the row."""
+        owner = await self._database.find(_ID, str(repository))
+        return await _read_tag(self._database, owner and owner[0], repository, tag)
+
+    async def get_manifest_properties(
+        self, repository: RepositoryName, digest: Digest
+    ) -> ManifestProperties:
+        """Read the row, and the tags that point to it."""
+        owner = await self._database.find(_ID, str(repository))
+        return await _read_manifest(self._database, owner and owner[0], repository, digest)
+
+    async def change_repository(
+        self, repository: RepositoryName, change: LockChange
+    ) -> RepositoryProperties:
+        """Change the row, and read it again."""
+
+        async def job(transaction: Transaction) -> RepositoryProperties:
+            owner = await _lock(transaction, repository)
+            await transaction.execute(_CHANGE_REPOSITORY, owner, *change)
+            return await _read_repository(transaction, repository)
+
+        return await self._database.write(job)
+
+    async def change_tag(
+        self, repository: RepositoryName, tag: Tag, change: LockChange
+    ) -> TagProperties:
+        """Change the row, and read it again."""
+
+        async def job(transaction: Transaction) -> TagProperties:
+            owner = await _lock(transaction, repository)
+            await transaction.execute(_CHANGE_TAG, owner, str(tag), *change)
+            return await _read_tag(transaction, owner, repository, tag)
+
+        return await self._database.write(job)
+
+    async def change_manifest(
+        self, repository: RepositoryName, digest: Digest, change: LockChange
+    ) -> ManifestProperties:
+        """Change the row, and read it again."""
+
+        async def job(transaction: Transaction) -> ManifestProperties:
+            owner = await _lock(transaction, repository)
+            await transaction.execute(_CHANGE_MANIFEST, owner, str(digest), *change)
+            return await _read_manifest(transaction, owner, repository, digest)
+
+        return await self._database.write(job)
+
+    async def list_repository_properties(
+        self, page: PageRequest, *, hidden: bool = False
+    ) -> Page[RepositoryProperties]:
+        """Read one page."""
+        rows = await self._database.find_all(
+            _REPOSITORIES, before_nul(page.last), _hiding(hidden=hidden), page.limit + 1
+        )
+        return cut([_repository(row) for row in rows], page)
+
+    async def list_tag_properties(
+        self,
+        repository: RepositoryName,
+        page: OrderedPageRequest,
+        digest: Digest | None = None,
+        *,
+        hidden: bool = False,
+    ) -> Page[TagProperties]:
+        """Read one page, by the tags of one manifest if that is what is asked for."""
+        key = await self._id(repository)
+        pages = TAG_PAGES
+        if digest is not None:
+            found = await self._database.find(_MANIFEST, key, str(digest))
+            if found is None:
+                return Page([], more=False)
+            key, pages = found[0], TAG_PAGES_OF_MANIFEST
+        rows = await self._database.find_all(
+            pages[page.order], key, *_behind(page), _hiding(hidden=hidden), page.limit + 1
+        )
+        return cut([_tag(row) for row in rows], page)
+
+    async def list_manifest_properties(
+        self, repository: RepositoryName, page: OrderedPageRequest, *, hidden: bool = False
+    ) -> Page[ManifestProperties]:
+        """Read one page, and the tags that point to its manifests."""
+        key = await self._id(repository)
+        rows = await self._database.find_all(
+            MANIFEST_PAGES[page.order],
+            key,
+            *_behind(page),
+            _hiding(hidden=hidden),
+            page.limit + 1,
+        )
+        return cut(await _with_tags(self._database, rows), page)
+
+    async def delete_repository(self, repository: RepositoryName) -> Deleted:
+        """Delete manifests with their tags and references, and mark the row."""
+
+        async def job(transaction: Transaction) -> Deleted:
+            owner = await _lock(transaction, repository)
+            await _refuse_deleting(transaction, owner, repository)
+            tags = await transaction.find_all(_EVERY_TAG, owner)
+            manifests = await transaction.find_all(_EVERY_MANIFEST, owner)
+            await transaction.execute(_DELETE_MANIFESTS, owner)
+            await transaction.execute(_DELETED, owner, transaction.now)
+            return Deleted([row[0] for row in manifests], [row[0] for row in tags])
+
+        return await self._database.write(job)
+
+    async def list_blobs(self, repository: RepositoryName, page: PageRequest) -> Page[Digest]:
+        """Read one page of links."""
+        rows = await self._database.find_all(
+            _BLOBS, str(repository), before_nul(page.last), page.limit + 1
+        )
+        return cut([Digest(digest) for (digest,) in rows], page)
+
+    async def _id(self, repository: RepositoryName) -> int:
+        row = await self._database.find(_ID, str(repository))
+        if row is None:
+            raise name_unknown(repository)
+        key: int = row[0]
+        return key
+
+
+def _hiding(*, hidden: bool) -> int:
+    """Return the lock of items that a list leaves out."""
+    return 0 if hidden else Lock.LIST.value
+
+
+def _behind(page: OrderedPageRequest) -> tuple[int, str]:
+    return page.after.time, before_nul(page.after.name)
+
+
+async def _lock(transaction: Transaction, repository: RepositoryName) -> int:
+    """Lock the row of a repository that exists; return its id. Raises NameUnknown."""
+    locked = await lock_repository(transaction, str(repository))
+    if locked is None or await transaction.find(_ID, str(repository)) is None:
+        raise name_unknown(repository)
+    return locked.id
+
+
+async def _refuse_deleting(
+    transaction: Transaction, owner: int, repository: RepositoryName
+) -> None:
+    """Raise OperationDisallowed if a lock in a repository forbids deleting."""
+    properties = await _read_repository(transaction, repository)
+    refuse_repository(properties.locks, ON_DELETE, repository)
+    for sql, kind in ((_LOCKED_TAG, "tag"), (_LOCKED_MANIFEST, "manifest")):
+        row = await transaction.find(sql, owner)
+        if row is not None:
+            refuse_locked(row[1], ON_DELETE, f"{kind} {row[0]} of repository {repository}")
+
+
+async def _read_repository(queries: Queries, repository: RepositoryName) -> RepositoryProperties:
+    row = await queries.find(_REPOSITORY, str(repository))
+    if row is None:
+        raise name_unknown(repository)
+    return _repository(row)
+
+
+async def _read_tag(
+    queries: Queries, owner: int | None, repository: RepositoryName, tag: Tag
+) -> TagProperties:
+    row = await queries.find(_TAG, owner, str(tag))
+    if row is None:
+        raise tag_unknown(repository, tag)
+    return _tag(row)
+
+
+async def _read_manifest(
+    queries: Queries, owner: int | None, repository: RepositoryName, digest: Digest
+) -> ManifestProperties:
+    row = await queries.find(_MANIFEST, owner, str(digest))
+    if row is None:
+        raise manifest_unknown(repository, digest)
+    return (await _with_tags(queries, [row]))[0]
+
+
+async def _with_tags(queries: Queries, rows: Sequence[Any]) -> list[ManifestProperties]:
+    """Make the properties of manifests of their rows and of the tags that lists show."""
+    tags: dict[int, list[str]] = {row[0]: [] for row in rows}
+    if rows:
+        for key, name in await queries.find_all(_TAGS_OF, list(tags)):
+            tags[key].append(name)
+    return [_manifest(row, tags[row[0]]) for row in rows]
+
+
+def _repository(row: Any) -> RepositoryProperties:
+    name, created, updated, manifests, tags, locks = row
+    return RepositoryProperties(name, created, updated, manifests, tags, Lock(locks))
+
+
+def _tag(row: Any) -> TagProperties:
+    name, digest, created, updated, locks = row
+    return TagProperties(name, digest, created, updated, Lock(locks))
+
+
+def _manifest(row: Any, tags: list[str]) -> ManifestProperties:
+    return ManifestProperties(
+        digest=row[1],
+        media_type=row[2],
+        size=row[3],
+        created=row[4],
+        updated=row[5],
+        artifact_type=row[6],
+        config_media_type=row[7],
+        architecture=row[8],
+        os=row[9],
+        image_size=row[10],
+        pushed_by=row[11],
+        locks=Lock(row[12]),
+        index=row[13],
+        tags=tuple(tags),
+    )

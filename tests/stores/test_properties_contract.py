@@ -1,0 +1,442 @@
+"""What every metadata store keeps to about properties, locks, and lists in the order of time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    OperationDisallowed,
+    TagUnknown,
+)
+from portside.spec.locks import NOTHING, Lock, LockChange
+from portside.spec.names import RepositoryName, Tag
+from portside.spec.pagination import START, Order, OrderedPageRequest, PageRequest, Position
+from portside.spec.platforms import Platform
+from portside.spec.uploads import UploadId, UploadSession
+from stores.conftest import CheckableStore, Clock
+from stores.test_metadata_contract import add, add_blob, parsed
+from support.content import Content, artifact, image, index
+
+A, B = RepositoryName("a"), RepositoryName("b")
+V1, V2 = Tag("v1"), Tag("v2")
+EVERY = LockChange(unlock=Lock.DELETE | Lock.WRITE | Lock.LIST | Lock.READ)
+FIRST = image(1)
+DIGEST = Digest(FIRST.digest)
+UNKNOWN = Digest.of(b"unknown")
+
+
+async def push(metadata: CheckableStore, content: Content, *tags: str, by: str = "") -> None:
+    """Push content whose blobs are there."""
+    await metadata.put_manifest(
+        A,
+        parsed(content),
+        tags=[Tag(tag) for tag in tags],
+        condition=None,
+        check_children=True,
+        platform=Platform("amd64", "linux"),
+        pushed_by=by,
+    )
+
+
+async def link(metadata: CheckableStore, *contents: Content) -> None:
+    """Link the blobs of contents."""
+    for content in contents:
+        for blob in content.blobs:
+            await add_blob(metadata, A, Digest.of(blob))
+
+
+class TestRepositories:
+    """Counts and times of a repository."""
+
+    async def test_counts(self, metadata: CheckableStore, clock: Clock) -> None:
+        """Counts follow pushes and deletes; a tag that moves is counted once."""
+        with pytest.raises(NameUnknown):
+            await metadata.get_repository(A)
+        await link(metadata, FIRST, image(2))
+        clock.now += 1
+        await push(metadata, FIRST, "v1", "v2")
+        found = await metadata.get_repository(A)
+        assert (found.manifest_count, found.tag_count) == (1, 2)
+        assert (found.created, found.updated) == (clock.now - 1, clock.now)
+        for contents, tags, counts in (
+            (image(2), ("v1", "v3", "v3"), (2, 3)),
+            (image(2), ("v1",), (2, 3)),
+            (FIRST, (), (2, 3)),
+        ):
+            clock.now += 1
+            await push(metadata, contents, *tags)
+            found = await metadata.get_repository(A)
+            assert (found.manifest_count, found.tag_count) == counts
+            assert found.updated == clock.now
+        await metadata.delete_tag(A, Tag("v3"))
+        found = await metadata.get_repository(A)
+        assert (found.manifest_count, found.tag_count) == (2, 2)
+        clock.now += 1
+        await metadata.delete_manifest(A, Digest(image(2).digest))
+        found = await metadata.get_repository(A)
+        assert (found.manifest_count, found.tag_count) == (1, 1)
+        assert found.updated == clock.now
+
+    async def test_list(self, metadata: CheckableStore) -> None:
+        """Repositories are listed in ASCII order; hidden ones where they are asked for."""
+        for name in (B, RepositoryName("a-b"), RepositoryName("a/b"), A):
+            await add(metadata, name, FIRST)
+        await metadata.change_repository(B, LockChange(Lock.LIST))
+        page = await metadata.list_repository_properties(PageRequest(2))
+        assert ([found.name for found in page.items], page.more) == (["a", "a-b"], True)
+        page = await metadata.list_repository_properties(PageRequest(2, "a-b\0"))
+        assert ([found.name for found in page.items], page.more) == (["a/b"], False)
+        page = await metadata.list_repository_properties(PageRequest(9), hidden=True)
+        assert [found.name for found in page.items] == ["a", "a-b", "a/b", "b"]
+
+    async def test_delete(self, metadata: CheckableStore, clock: Clock) -> None:
+        """A deleted repository is unknown, and begins again with the next manifest."""
+        await add(metadata, A, FIRST)
+        await push(metadata, FIRST, "v2")
+        await metadata.change_repository(A, LockChange(Lock.LIST))
+        gone = await metadata.delete_repository(A)
+        assert gone == ([FIRST.digest], ["v1", "v2"])
+        with pytest.raises(NameUnknown):
+            await metadata.get_repository(A)
+        with pytest.raises(NameUnknown):
+            await metadata.delete_repository(A)
+        with pytest.raises(NameUnknown):
+            await metadata.change_repository(A, EVERY)
+        with pytest.raises(NameUnknown):
+            await metadata.list_tags(A, PageRequest(9))
+        with pytest.raises(ManifestUnknown):
+            await metadata.get_manifest(A, DIGEST)
+        assert (await metadata.list_repositories(PageRequest(9))).items == []
+        assert (await metadata.list_repository_properties(PageRequest(9))).items == []
+        clock.now += 5
+        await push(metadata, FIRST, "v1")
+        found = await metadata.get_repository(A)
+        assert (found.created, found.manifest_count, found.tag_count) == (clock.now, 1, 1)
+        assert found.locks == NOTHING
+
+    async def test_blobs(self, metadata: CheckableStore) -> None:
+        """The links of a repository are listed page by page."""
+        blobs = sorted(str(Digest.of(blob)) for blob in FIRST.blobs)
+        await link(metadata, FIRST)
+        page = await metadata.list_blobs(A, PageRequest(2))
+        assert (page.items, page.more) == (blobs[:2], True)
+        page = await metadata.list_blobs(A, PageRequest(2, blobs[1]))
+        assert (page.items, page.more) == (blobs[2:], False)
+        assert (await metadata.list_blobs(B, PageRequest(2))).items == []
+
+
+class TestManifests:
+    """What is known of a manifest."""
+
+    async def test_image(self, metadata: CheckableStore, clock: Clock) -> None:
+        """The config, the platform, the size of the blobs, who pushed it, and when again."""
+        await link(metadata, FIRST)
+        await push(metadata, FIRST, "v2", "v1", by="robot")
+        pushed = clock.now
+        clock.now += 1
+        await push(metadata, FIRST, by="another")
+        found = await metadata.get_manifest_properties(A, DIGEST)
+        assert found.image_size == sum(map(len, FIRST.blobs))
+        assert found.size == len(FIRST.manifest)
+        assert found.config_media_type == "application/vnd.oci.image.config.v1+json"
+        assert (found.architecture, found.os) == ("amd64", "linux")
+        assert (found.pushed_by, found.index) == ("robot", None)
+        assert (found.created, found.updated) == (pushed, pushed + 1)
+        assert found.tags == ("v1", "v2")
+        with pytest.raises(ManifestUnknown):
+            await metadata.get_manifest_properties(A, UNKNOWN)
+        with pytest.raises(ManifestUnknown):
+            await metadata.get_manifest_properties(B, DIGEST)
+
+    async def test_index(self, metadata: CheckableStore) -> None:
+        """An index has the blobs of its manifests, each once, through other indexes too."""
+        shared = Content(FIRST.manifest + b" ", FIRST.media_type, FIRST.blobs)
+        inner = index(FIRST, shared)
+        outer = index(inner, artifact(3))
+        for blob in (*FIRST.blobs, *artifact(3).blobs):
+            await metadata.commit_blob(
+                A, Digest.of(blob), len(blob), session=None, place=lambda: None
+            )
+        for content in (FIRST, shared, artifact(3), inner, outer):
+            await push(metadata, content)
+        found = await metadata.get_manifest_properties(A, Digest(outer.digest))
+        assert found.image_size == sum(map(len, (*FIRST.blobs, *artifact(3).blobs)))
+        assert found.index == outer.manifest
+        assert found.config_media_type is None
+
+    async def test_hidden_tags(self, metadata: CheckableStore) -> None:
+        """A tag that may not be listed is not named by its manifest, but counted."""
+        await add(metadata, A, FIRST)
+        await push(metadata, FIRST, "v2")
+        await metadata.change_tag(A, V1, LockChange(Lock.LIST))
+        assert (await metadata.get_manifest_properties(A, DIGEST)).tags == ("v2",)
+        assert (await metadata.get_repository(A)).tag_count == 2
+
+
+class TestLists:
+    """Lists of tags and manifests, by name and by time."""
+
+    @pytest.mark.parametrize(
+        ("order", "expected"),
+        [
+            (Order.NAME, ["a", "b", "c", "d"]),
+            (Order.OLDEST_FIRST, ["c", "a", "b", "d"]),
+            (Order.NEWEST_FIRST, ["d", "b", "a", "c"]),
+        ],
+    )
+    async def test_tags(
+        self, metadata: CheckableStore, clock: Clock, order: Order, expected: list[str]
+    ) -> None:
+        """Each tag is listed once, those of one time among them, as is one that was deleted."""
+        await link(metadata, FIRST)
+        for tags in ("ab", "c", "ab", "d"):
+            clock.now += tags != "d"
+            await push(metadata, FIRST, *tags)
+        listed: list[str] = []
+        request = OrderedPageRequest(1, order, START[order])
+        while True:
+            page = await metadata.list_tag_properties(A, request)
+            (found,) = page.items
+            listed.append(found.name)
+            if not page.more:
+                break
+            await metadata.delete_tag(A, Tag(found.name))
+            request = request._replace(after=Position(found.updated, found.name))
+        assert listed == expected
+
+    @pytest.mark.parametrize("order", Order)
+    async def test_manifests(self, metadata: CheckableStore, clock: Clock, order: Order) -> None:
+        """A manifest that was pushed again is the newest one; pages hold each one once."""
+        contents = [image(number) for number in range(3)]
+        await link(metadata, *contents)
+        for content in (*contents, contents[0]):
+            clock.now += 1
+            await push(metadata, content)
+        by_time = [contents[number].digest for number in (1, 2, 0)]
+        expected = {
+            Order.NAME: sorted(by_time),
+            Order.OLDEST_FIRST: by_time,
+            Order.NEWEST_FIRST: by_time[::-1],
+        }
+        request = OrderedPageRequest(2, order, START[order])
+        page = await metadata.list_manifest_properties(A, request)
+        assert page.more
+        last = page.items[-1]
+        request = request._replace(after=Position(last.updated, last.digest))
+        rest = await metadata.list_manifest_properties(A, request)
+        assert not rest.more
+        assert [found.digest for found in (*page.items, *rest.items)] == expected[order]
+
+    async def test_tags_of_a_manifest(self, metadata: CheckableStore) -> None:
+        """A list can be limited to the tags of one manifest, of this repository."""
+        await add(metadata, B, FIRST)
+        await link(metadata, FIRST, image(2))
+        await push(metadata, FIRST, "a", "c")
+        await push(metadata, image(2), "b")
+        for order in Order:
+            request = OrderedPageRequest(9, order, START[order])
+            page = await metadata.list_tag_properties(A, request, DIGEST)
+            assert sorted(found.name for found in page.items) == ["a", "c"]
+            page = await metadata.list_tag_properties(A, request, UNKNOWN)
+            assert page.items == []
+
+    async def test_unknown(self, metadata: CheckableStore) -> None:
+        """A repository that does not exist has no lists."""
+        request = OrderedPageRequest(1)
+        with pytest.raises(NameUnknown):
+            await metadata.list_tag_properties(A, request)
+        with pytest.raises(NameUnknown):
+            await metadata.list_tag_properties(A, request, DIGEST)
+        with pytest.raises(NameUnknown):
+            await metadata.list_manifest_properties(A, request)
+
+    async def test_hidden(self, metadata: CheckableStore) -> None:
+        """What may not be listed is left out of every list, and had by name."""
+        subject = parsed(FIRST).digest
+        referrer = artifact(2, subject=FIRST.descriptor)
+        await add(metadata, A, FIRST)
+        await link(metadata, referrer)
+        await push(metadata, referrer, "r")
+        await metadata.change_tag(A, V1, LockChange(Lock.LIST))
+        await metadata.change_manifest(A, Digest(referrer.digest), LockChange(Lock.LIST))
+        request = OrderedPageRequest(9)
+        assert (await metadata.list_tags(A, PageRequest(9))).items == ["r"]
+        tags = await metadata.list_tag_properties(A, request)
+        assert [found.name for found in tags.items] == ["r"]
+        manifests = await metadata.list_manifest_properties(A, request)
+        assert [found.digest for found in manifests.items] == [FIRST.digest]
+        referrers = await metadata.list_referrers(A, subject, None, PageRequest(9), 10_000)
+        assert referrers.items == []
+        assert len((await metadata.list_tag_properties(A, request, hidden=True)).items) == 2
+        assert len((await metadata.list_manifest_properties(A, request, hidden=True)).items) == 2
+        assert (await metadata.get_manifest(A, V1)).digest == FIRST.digest
+        await metadata.change_repository(A, LockChange(Lock.LIST))
+        assert (await metadata.list_repositories(PageRequest(9))).items == []
+        assert (await metadata.get_repository(A)).locks == Lock.LIST
+
+
+def session() -> UploadSession:
+    """Make an upload session."""
+    return UploadSession(UploadId.fresh(), A, Algorithm.SHA256, created=1, updated=1)
+
+
+Lockable = Callable[[CheckableStore, LockChange], Any]
+
+PLACES: dict[str, Lockable] = {
+    "repository": lambda metadata, change: metadata.change_repository(A, change),
+    "tag": lambda metadata, change: metadata.change_tag(A, V1, change),
+    "manifest": lambda metadata, change: metadata.change_manifest(A, DIGEST, change),
+}
+
+OPERATIONS: dict[str, Callable[[CheckableStore], Any]] = {
+    "push": lambda metadata: push(metadata, image(2), "v1"),
+    "push again": lambda metadata: push(metadata, FIRST, "v1"),
+    "push another tag": lambda metadata: push(metadata, image(2), "v2"),
+    "push a new tag": lambda metadata: push(metadata, FIRST, "v3"),
+    "untag": lambda metadata: metadata.delete_tag(A, V1),
+    "untag another": lambda metadata: metadata.delete_tag(A, V2),
+    "delete manifest": lambda metadata: metadata.delete_manifest(A, DIGEST),
+    "delete another manifest": lambda metadata: metadata.delete_manifest(
+        A, Digest(image(2).digest)
+    ),
+    "delete repository": lambda metadata: metadata.delete_repository(A),
+    "delete blob": lambda metadata: metadata.unlink_blob(
+        A, Digest.of(b"free"), remove=lambda: None
+    ),
+    "pull tag": lambda metadata: metadata.get_manifest(A, V1),
+    "pull another tag": lambda metadata: metadata.get_manifest(A, V2),
+    "pull manifest": lambda metadata: metadata.get_manifest(A, DIGEST),
+    "pull blob": lambda metadata: metadata.get_blob_size(A, Digest.of(b"free")),
+    "mount": lambda metadata: metadata.mount_blob(B, Digest.of(b"free"), A, size=4),
+    "start upload": lambda metadata: metadata.open_upload(session()),
+    "push blob": lambda metadata: add_blob(metadata, A, Digest.of(b"free")),
+    "mount here": lambda metadata: metadata.mount_blob(A, Digest.of(b"there"), None, size=4),
+}
+
+PUSHES = ["push", "push again", "push another tag", "push a new tag", "start upload"]
+PUSHES += ["push blob", "mount here"]
+DELETES = [
+    *("untag", "untag another", "delete manifest", "delete another manifest", "delete blob"),
+    "delete repository",
+]
+OF_TAG = ["untag", "delete manifest", "delete repository"]
+
+REFUSED: dict[tuple[str, Lock], list[str]] = {
+    ("repository", Lock.WRITE): [*PUSHES, *DELETES],
+    ("repository", Lock.DELETE): ["delete repository"],
+    ("repository", Lock.READ): [
+        *("pull tag", "pull another tag", "pull manifest", "pull blob", "mount")
+    ],
+    ("repository", Lock.LIST): [],
+    ("tag", Lock.WRITE): ["push", "push again", *OF_TAG],
+    ("tag", Lock.DELETE): OF_TAG,
+    ("tag", Lock.READ): ["pull tag"],
+    ("tag", Lock.LIST): [],
+    ("manifest", Lock.WRITE): ["delete manifest", "delete repository"],
+    ("manifest", Lock.DELETE): ["delete manifest", "delete repository"],
+    ("manifest", Lock.READ): ["pull tag", "pull manifest"],
+    ("manifest", Lock.LIST): [],
+}
+"""What each lock refuses, written down by hand: `v1` points to the manifest, `v2` to another."""
+
+
+class TestLocks:
+    """Every lock with every operation."""
+
+    @pytest.mark.parametrize(("place", "lock"), REFUSED)
+    async def test_refusals(self, metadata: CheckableStore, place: str, lock: Lock) -> None:
+        """A lock refuses what it should and nothing else, and names the object and the flag."""
+        free = {"delete repository"}
+        for operation, run in OPERATIONS.items():
+            await link(metadata, FIRST, image(2))
+            await add_blob(metadata, A, Digest.of(b"free"))
+            await add_blob(metadata, B, Digest.of(b"there"))
+            await push(metadata, FIRST, "v1")
+            await push(metadata, image(2), "v2")
+            await PLACES[place](metadata, LockChange(lock))
+            if operation in REFUSED[place, lock]:
+                before = await metadata.get_repository(A)
+                error = BlobUnknown if operation == "mount" else OperationDisallowed
+                with pytest.raises(error) as refused:
+                    await run(metadata)
+                assert await metadata.get_repository(A) == before
+                if error is OperationDisallowed:
+                    (detail,) = refused.value.details
+                    assert f"{place} " in detail
+                    assert "Enabled is false" in detail
+            else:
+                await run(metadata)
+            if operation not in free or operation in REFUSED[place, lock]:
+                await _unlock(metadata, place)
+                await metadata.delete_repository(A)
+
+    async def test_changes(self, metadata: CheckableStore, clock: Clock) -> None:
+        """A change leaves the other locks, and every time, as they are."""
+        await add(metadata, A, FIRST)
+        before = [
+            await metadata.get_repository(A),
+            await metadata.get_tag(A, V1),
+            await metadata.get_manifest_properties(A, DIGEST),
+        ]
+        clock.now += 1
+        for change, locks in (
+            (LockChange(Lock.WRITE | Lock.READ), Lock.WRITE | Lock.READ),
+            (LockChange(Lock.LIST, Lock.READ), Lock.WRITE | Lock.LIST),
+            (LockChange(), Lock.WRITE | Lock.LIST),
+            (EVERY, NOTHING),
+        ):
+            for place in PLACES.values():
+                assert (await place(metadata, change)).locks == locks
+        assert before == [
+            await metadata.get_repository(A),
+            await metadata.get_tag(A, V1),
+            await metadata.get_manifest_properties(A, DIGEST),
+        ]
+
+    async def test_unknown(self, metadata: CheckableStore) -> None:
+        """What does not exist cannot be locked, nor can what another repository has."""
+        await add(metadata, B, FIRST)
+        for repository in (A, B):
+            with pytest.raises(TagUnknown):
+                await metadata.get_tag(repository, V2)
+        with pytest.raises(NameUnknown):
+            await metadata.change_repository(A, EVERY)
+        with pytest.raises(TagUnknown):
+            await metadata.change_tag(B, V2, EVERY)
+        with pytest.raises(ManifestUnknown):
+            await metadata.change_manifest(B, UNKNOWN, EVERY)
+
+    async def test_lock_stays_with_a_tag(self, metadata: CheckableStore) -> None:
+        """A tag that may not be deleted can move, and stays locked."""
+        await add(metadata, A, FIRST)
+        await link(metadata, image(2))
+        await metadata.change_tag(A, V1, LockChange(Lock.DELETE))
+        await push(metadata, image(2), "v1")
+        assert (await metadata.get_tag(A, V1)).locks == Lock.DELETE
+
+    async def test_another_type(self, metadata: CheckableStore) -> None:
+        """A manifest that is locked keeps its media type."""
+        content = Content(b'{"a": 1}', "application/vnd.a+json")
+        other = Content(content.manifest, "application/vnd.b+json")
+        await push(metadata, content)
+        digest = Digest(content.digest)
+        await metadata.change_manifest(A, digest, LockChange(Lock.WRITE))
+        with pytest.raises(OperationDisallowed):
+            await push(metadata, other)
+        await push(metadata, content)
+        await metadata.change_manifest(A, digest, EVERY)
+        await push(metadata, other)
+
+
+async def _unlock(metadata: CheckableStore, place: str) -> None:
+    """Take the locks of a place away, if it is still there."""
+    with contextlib.suppress(TagUnknown, ManifestUnknown, NameUnknown):
+        await PLACES[place](metadata, EVERY)
