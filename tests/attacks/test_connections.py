@@ -241,6 +241,26 @@ class TestUnread:
             assert_answers(hurried)
             assert time_to_end(connection) < 1.4
 
+    def test_is_not_read_on(self, hurried: RunningRegistry, blob: str) -> None:
+        """Of a blob whose client has gone, no more is read, and others are answered."""
+        request = f"GET {blob} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        before = bytes_read(hurried)
+        with connected(hurried, 20, request) as opened:
+            assert all(wait_for(each, select.POLLIN, GONE) for each in opened)
+        until(lambda: not reads(hurried, blob))
+        # The buffers of the system take a few MB of each.
+        assert bytes_read(hurried) - before < 20 * len(LARGE) // 2
+
+    def test_memory(self, hurried: RunningRegistry, blob: str) -> None:
+        """The more responses wait for their clients, the less is held of each."""
+        before = peak_memory(hurried)
+        streams = b"".join(http2.get(stream, blob) for stream in range(1, 128, 2))
+        first = http2.PREFACE + http2.settings(initial_window_size=0) + streams
+        with connected(hurried, 8, first) as opened:
+            assert all(time_to_end(each) < GONE for each in opened)
+        # 512 of them; with five pieces of 120 KiB held of each, it would be 300 MB and more.
+        assert peak_memory(hurried) - before < 200_000
+
 
 class TestHeaders:
     """The memory that the headers of HTTP/2 take."""
@@ -267,3 +287,20 @@ def peak_memory(registry: RunningRegistry) -> int:
     """Return the most memory that the workers of a registry have had, in KiB."""
     statuses = [Path(f"/proc/{worker}/status").read_text() for worker in registry.workers]
     return sum(int(status.partition("VmHWM:")[2].split()[0]) for status in statuses)
+
+
+def bytes_read(registry: RunningRegistry) -> int:
+    """Return how much the workers of a registry have read so far."""
+    counted = [Path(f"/proc/{worker}/io").read_text() for worker in registry.workers]
+    return sum(int(each.partition("rchar:")[2].split()[0]) for each in counted)
+
+
+def reads(registry: RunningRegistry, blob: str) -> list[str]:
+    """Return the descriptors by which the workers of a registry read a blob."""
+    name = blob.rpartition(":")[2]
+    found = []
+    for worker in registry.workers:
+        for link in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found += [str(link)] if name in str(link.readlink()) else []
+    return found

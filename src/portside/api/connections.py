@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,10 +24,15 @@ class Sending:
         self.since: float | None = None
 
     async def __call__(self, message: Message) -> None:
-        """Send a message."""
+        """Send a message, and let others run.
+
+        Granian drops what is sent to a client that has gone, and does not suspend for it. Without a
+        pause, a blob would be read to its end before the disconnect is seen.
+        """
         self.since = monotonic()
         await self._send(message)
         self.since = None
+        await sleep(0)
 
 
 class Connection:

@@ -27,6 +27,7 @@ from portside.stores.blobs.disk.staging import READ_SIZE, FileStaging
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.holds import Backoff, wait_for_hold
+from portside.stores.blobs.open_reads import OpenReads
 from portside.stores.directories import sync_directory
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
@@ -35,7 +36,7 @@ THREADS = 32
 """Threads for reads and writes that may block; further requests wait for one."""
 
 PIECE = 120 * 1024
-"""Bytes that are read and sent at once.
+"""Bytes that are read and sent at once, while few reads are open.
 
 The C library takes blocks of 128 KiB and more afresh from the system, page by page, and smaller
 ones from what was freed a moment ago and is still in the processor's cache: pieces of this size are
@@ -68,6 +69,7 @@ class DiskBlobs:
         self._layout = Layout(root)
         self._hold_timeout = hold_timeout
         self._hashes = RunningHashes()
+        self._reads = OpenReads(PIECE)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="portside-blobs")
         self._background = BackgroundTasks()
 
@@ -106,14 +108,14 @@ class DiskBlobs:
     async def read(self, digest: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
         """Read in pieces: what the system has in memory at once, and the rest in a thread."""
         loop = asyncio.get_running_loop()
-        with translated("reading a blob"):
+        with translated("reading a blob"), self._reads.another():
             path = self._layout.blob(digest)
             # Not in a thread: no one would close what a cancelled request has opened there.
             descriptor = _open(path, digest)
             try:
                 position = part.start
                 while position < part.stop:
-                    wanted = min(PIECE, part.stop - position)
+                    wanted = min(self._reads.piece, part.stop - position)
                     if _is_in_memory(descriptor, position + wanted - 1):
                         piece = os.pread(descriptor, wanted, position)
                     else:

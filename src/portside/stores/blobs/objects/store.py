@@ -40,6 +40,7 @@ from portside.stores.blobs.objects.layout import (
 from portside.stores.blobs.objects.leases import LIFE, Lease, is_live
 from portside.stores.blobs.objects.placing import Sizes, keep
 from portside.stores.blobs.objects.staging import Means, ObjectStaging, UploadMemory
+from portside.stores.blobs.open_reads import OpenReads
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import NAME as MARK
 from portside.stores.marks import Mark, decode_mark, encode_mark
@@ -55,7 +56,7 @@ THREADS = 8
 PIECE = 256 * 1024
 """Bytes that are read at least at once, and handed on twice of them at most.
 
-A slow reader keeps several of them waiting. Smaller ones cost more of the processor.
+A slow reader keeps several of them waiting; while many reads are open, they are smaller.
 """
 
 BACKOFF = Backoff(0.02, 0.5)
@@ -100,6 +101,7 @@ class ObjectBlobs:
         self._hold_timeout = hold_timeout
         self._lease_life = lease_life
         self._hashes = RunningHashes()
+        self._reads = OpenReads(PIECE)
         self._brief = brief or store
         sizes = sizes or Sizes()
         memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
@@ -130,7 +132,7 @@ class ObjectBlobs:
             if await self.stat(digest) is None:
                 raise _gone(digest)
             return
-        with translated("reading a blob"):
+        with translated("reading a blob"), self._reads.another():
             try:
                 found = await obstore.get_async(
                     self._store, blob_key(digest), options={"range": (part.start, part.stop)}
@@ -138,9 +140,9 @@ class ObjectBlobs:
             except FileNotFoundError as error:
                 raise _gone(digest) from error
             left = part.length
-            async for gathered in found.stream(min_chunk_size=PIECE):
+            async for gathered in found.stream(min_chunk_size=self._reads.piece):
                 left -= len(gathered)
-                for piece in _pieces(gathered):
+                for piece in _pieces(gathered, self._reads.piece):
                     yield piece
         if left:
             raise Unavailable(f"reading a blob: {left} bytes at the end of {digest} did not come")
@@ -279,7 +281,7 @@ class ObjectBlobs:
         """Hash the whole object, in a thread."""
         loop = asyncio.get_running_loop()
         hasher = digest.algorithm.hasher()
-        with translated("reading a blob"):
+        with translated("reading a blob"), self._reads.another():
             try:
                 found = await obstore.get_async(self._store, blob_key(digest))
             except FileNotFoundError:
@@ -356,14 +358,14 @@ class ObjectBlobs:
         return [upload for upload, written in newest.items() if written < before]
 
 
-def _pieces(gathered: bytes) -> Iterator[bytes]:
+def _pieces(gathered: bytes, size: int) -> Iterator[bytes]:
     """Cut what came at once, and was large, into pieces."""
-    if len(gathered) <= 2 * PIECE:
+    if len(gathered) <= 2 * size:
         yield gathered
         return
     view = memoryview(gathered)
-    for start in range(0, len(gathered), PIECE):
-        yield bytes(view[start : start + PIECE])
+    for start in range(0, len(gathered), size):
+        yield bytes(view[start : start + size])
 
 
 def _remove(store: ObjectStore, key: str) -> None:
