@@ -281,7 +281,7 @@ class ObjectBlobs:
         """Hash the whole object, in a thread."""
         loop = asyncio.get_running_loop()
         hasher = digest.algorithm.hasher()
-        with translated("reading a blob"), self._reads.another():
+        with translated("reading a blob"):
             try:
                 found = await obstore.get_async(self._store, blob_key(digest))
             except FileNotFoundError:
