@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from portside.auth.passwords import verify
+from portside.config import Settings
 from support.commands import FAST, Commands
 from support.server import RunningRegistry, running_registry
 
@@ -105,6 +106,21 @@ class TestAdd:
         (line,) = done.stderr.decode().splitlines()
         assert line.startswith("portside: ")
         assert expected in line
+
+    def test_short_password(self, portside: Commands) -> None:
+        """It is refused for new passwords alone; the length is counted in characters."""
+        short, long = portside.write("\u00e9" * 7), portside.data.with_name("long")
+        long.write_text("\u00e9" * 8)
+        portside.do("user", "add", "old", "--password-file", str(short))
+        assert verify("\u00e9" * 7, portside.stored("old").passwords[0].hash, work=4)
+        for command in (("add", "new"), ("passwd", "old")):
+            default = ("--min-password-length", str(Settings().min_password_length))
+            message = portside.refused("user", *command, "--password-file", str(short), *default)
+            assert message == "portside: a password needs at least 8 characters\n"
+            portside.do("user", *command, "--password-file", str(long), *default)
+        with running_registry(portside.data, env=FAST) as registry:
+            for name in ("old", "new"):
+                assert status(registry, name, "\u00e9" * 8) == 200
 
     @pytest.mark.parametrize(
         ("name", "expected"),
@@ -241,3 +257,31 @@ class TestManage:
         with portside.registrar():
             pass
         assert "there is no user named 'eve'" in portside.refused("user", command, "eve")
+
+
+def test_reserve(portside: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the reserve nothing is added; what is there can be changed and removed."""
+    for name in ("alice", "bob"):
+        portside.add_user(name, SECRET)
+    portside.do("scope-map", "create", "pull", "--repository", "a:pull")
+    portside.do("token", "create", "ci", "--scope-map", "pull")
+    monkeypatch.setenv("PORTSIDE_RESERVE_BYTES", str(1 << 50))
+    password = ("--password-file", str(portside.write(SECRET)))
+    for command in (
+        ("user", "add", "eve", *password),
+        ("token", "create", "cd", "--scope-map", "pull"),
+        ("scope-map", "create", "more", "--repository", "a:pull"),
+        ("scope-map", "update", "pull", "--repository", "b:pull"),
+        ("keys", "rotate"),
+    ):
+        assert "the disk is full, but for the reserve" in portside.refused(*command)
+    for allowed in (
+        ("user", "passwd", "alice", *password),
+        ("user", "disable", "alice"),
+        ("user", "remove", "bob"),
+        ("token", "regenerate", "ci", "--password", "1"),
+        ("token", "delete", "ci"),
+        ("scope-map", "update", "pull", "--remove-repository", "a"),
+        ("scope-map", "delete", "pull"),
+    ):
+        portside.do(*allowed)

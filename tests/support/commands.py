@@ -15,7 +15,7 @@ from portside.config import make_settings
 from portside.stores.access import StoredIdentity
 from support.server import run_portside
 
-FAST = {"PORTSIDE_PASSWORD_COST": "4"}
+FAST = {"PORTSIDE_PASSWORD_COST": "4", "PORTSIDE_MIN_PASSWORD_LENGTH": "1"}
 
 
 class Commands:

@@ -41,7 +41,7 @@ def digest_password(password: str) -> str:
     return _DIGEST + hashlib.sha256(password.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def hash_password(password: str, *, cost: int) -> str:
+def hash_password(password: str, *, cost: int, min_length: int = 1) -> str:
     """Return the hash of a password that a person chose; each step of `cost` doubles the work.
 
     Raises PasswordInvalid.
@@ -52,6 +52,8 @@ def hash_password(password: str, *, cost: int) -> str:
         raise PasswordInvalid("the password is not valid UTF-8") from error
     if not encoded:
         raise PasswordInvalid("a password cannot be empty")
+    if len(password) < min_length:
+        raise PasswordInvalid(f"a password needs at least {min_length} characters")
     if len(encoded) > MAX_BYTES:
         raise PasswordInvalid(f"a password can have at most {MAX_BYTES} bytes")
     if b"\0" in encoded:

@@ -104,12 +104,20 @@ class ScopeMapChange(NamedTuple):
 class Registrar:
     """The administration of one registry's identities and scope maps.
 
-    Every method raises RegistrarError. `clock` returns microseconds since 1970.
+    Every method raises RegistrarError. `clock` returns microseconds since 1970. `require_space`
+    raises StorageFull where something more would touch the reserve; changes and removals have room.
     """
 
-    def __init__(self, store: AccessStore, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: AccessStore,
+        *,
+        clock: Callable[[], int],
+        require_space: Callable[[], None] | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._require_space = require_space
 
     async def get(self, name: str, kind: IdentityKind) -> StoredIdentity:
         """Return a user or a token."""
@@ -129,17 +137,22 @@ class Registrar:
         if found is not None:
             raise RegistrarError(f"a {found.kind} named {name} already exists")
 
-    async def add_user(self, name: str, password: str, *, cost: int) -> Registration:
-        """Add a user with a password that a person chose."""
+    async def add_user(
+        self, name: str, password: str, *, cost: int, min_length: int = 1
+    ) -> Registration:
+        """Add a user with a password that a person chose, of at least `min_length` characters."""
         await self.require_free(name)
         now = self._clock()
-        stored = StoredPassword(1, await _hash(password, cost), now)
+        stored = StoredPassword(1, await _hash(password, cost, min_length), now)
         user = StoredIdentity(name, IdentityKind.USER, now, passwords=(stored,))
         return await self._register(user)
 
-    async def change_password(self, name: str, password: str, *, cost: int) -> None:
+    async def change_password(
+        self, name: str, password: str, *, cost: int, min_length: int = 1
+    ) -> None:
         """Replace the password of a user; the old one is rejected at once."""
-        stored = StoredPassword(1, await _hash(password, cost), self._clock())
+        hashed = await _hash(password, cost, min_length)
+        stored = StoredPassword(1, hashed, self._clock())
         await self._change(name, IdentityKind.USER, lambda user: replace(user, passwords=(stored,)))
 
     async def enable_user(self, name: str, *, enabled: bool) -> None:
@@ -210,6 +223,7 @@ class Registrar:
         check_spelling(name)
         _check_description(description)
         scope_map = ScopeMap(name, self._clock(), description, _by_pattern(rules))
+        self._reserve()
         if not await self._store.add_scope_map(scope_map):
             raise RegistrarError(f"a scope map named {name} already exists")
         return scope_map
@@ -221,6 +235,8 @@ class Registrar:
         for pattern in change.without:
             if pattern not in named:
                 raise RegistrarError(f"the scope map {name} has no pattern {pattern[:80]!r}")
+        if change.rules:
+            self._reserve()
         changed = await self._store.change_scope_map(name, change.apply)
         return changed or await self.get_scope_map(name)
 
@@ -234,6 +250,7 @@ class Registrar:
             raise RegistrarError(f"the scope map {name} is used by these tokens: {tokens}")
 
     async def _register(self, identity: StoredIdentity) -> Registration:
+        self._reserve()
         is_first = not (await self._store.access_state()).closed
         if not await self._store.add_identity(identity):
             taken = f"another command has just taken the name {identity.name}"
@@ -247,6 +264,10 @@ class Registrar:
         if changed is None:
             raise _missing(name, kind, await self._store.get_identity(name))
         return changed
+
+    def _reserve(self) -> None:
+        if self._require_space is not None:
+            self._require_space()
 
     def _require_future(self, expires: int | None) -> None:
         if expires is not None and expires <= self._clock():
@@ -326,9 +347,11 @@ def _missing(name: str, kind: IdentityKind, found: StoredIdentity | None) -> Reg
     return RegistrarError(f"{name} is a {found.kind}; see `portside {found.kind} --help`")
 
 
-async def _hash(password: str, cost: int) -> str:
+async def _hash(password: str, cost: int, min_length: int) -> str:
     """Hash in a thread: it takes a quarter of a second."""
     try:
-        return await asyncio.to_thread(partial(hash_password, password, cost=cost))
+        return await asyncio.to_thread(
+            partial(hash_password, password, cost=cost, min_length=min_length)
+        )
     except PasswordInvalid as error:
         raise RegistrarError(str(error)) from error

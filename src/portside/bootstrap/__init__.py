@@ -5,7 +5,13 @@ a command that looks something up would take longer to load it than to run.
 """
 
 from portside.bootstrap.clock import now
-from portside.bootstrap.stores import Stores, connected_stores, open_stores, opened_stores
+from portside.bootstrap.stores import (
+    Stores,
+    connected_stores,
+    open_stores,
+    opened_stores,
+    space_check,
+)
 
 __all__ = [
     "Stores",
@@ -13,4 +19,5 @@ __all__ = [
     "now",
     "open_stores",
     "opened_stores",
+    "space_check",
 ]

@@ -26,7 +26,7 @@ from portside.auth.access_control import AccessControl, AccessTerms
 from portside.auth.access_files import AccessFiles, LastGoodFiles
 from portside.auth.limits import LoginLimits
 from portside.bootstrap.clock import now
-from portside.bootstrap.stores import Stores, open_stores
+from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.config import Redirect, Settings
 from portside.operations.collect import expire_uploads
 from portside.operations.delete import Delete
@@ -37,7 +37,6 @@ from portside.operations.push import Push
 from portside.operations.readiness import Readiness
 from portside.spec.errors import RegistryError
 from portside.stores.blobs.objects.store import ObjectBlobs
-from portside.stores.reserve import Reserve
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +144,7 @@ def _make_gate(settings: Settings, control: AccessControl) -> Gate:
 def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Registry:
     metadata, blobs = stores.metadata, stores.blobs
     body_memory = BodyMemory(settings.body_memory)
-    reserve = Reserve(settings.root, settings.reserve_bytes)
-    require_space = None if settings.database else reserve.require
+    require_space = space_check(settings)
     return Registry(
         pull=Pull(metadata, blobs, _make_redirects(settings, stores)),
         push=Push(

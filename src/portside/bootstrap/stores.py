@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
 from portside.stores.interfaces import InspectableBlobs
 from portside.stores.metadata.store import Metadata
+from portside.stores.reserve import Reserve
 
 
 class Stores(NamedTuple):
@@ -104,6 +105,14 @@ def _open_blobs(settings: Settings) -> DiskBlobs | ObjectBlobs:
         )
     except StorageUrlInvalid as error:
         raise SettingsInvalid(f"storage: {error}") from error
+
+
+def space_check(settings: Settings) -> Callable[[], None] | None:
+    """Return what raises StorageFull where one more row would touch the reserve.
+
+    None for a database that is not on a disk of this machine.
+    """
+    return None if settings.database else Reserve(settings.root, settings.reserve_bytes).require
 
 
 @contextmanager

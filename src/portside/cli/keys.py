@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from portside.bootstrap import now
+from portside.bootstrap import now, space_check
 from portside.cli.options import CommandGroup
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import opened_registry, read_settings, registry_command
@@ -42,7 +42,7 @@ async def list_keys(*, as_json: bool, **given: Any) -> None:
 
 @keys.command("rotate")
 @json_option
-@registry_command("access_token_life", "refresh_token_life")
+@registry_command("access_token_life", "refresh_token_life", "reserve_bytes")
 async def rotate(*, as_json: bool, **given: Any) -> None:
     """Create a new signing key.
 
@@ -54,7 +54,10 @@ async def rotate(*, as_json: bool, **given: Any) -> None:
 
     settings = read_settings(given)
     life = max(settings.access_token_life, settings.refresh_token_life) * 1_000_000
+    require_space = space_check(settings)
     async with opened_registry(settings) as stores:
+        if require_space is not None:
+            require_space()
         key = await rotate_keys(stores.access, now(), token_life=life)
     if as_json:
         show_json(_document(key, signs=True))

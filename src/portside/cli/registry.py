@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from portside.auth.registrar import Registrar
-from portside.bootstrap import Stores, connected_stores, now
+from portside.bootstrap import Stores, connected_stores, now, space_check
 from portside.cli.options import read_cloud_secrets, settings_options
 from portside.config import Settings, SettingsInvalid, make_settings
 from portside.spec.errors import Unavailable
@@ -37,6 +37,9 @@ REGISTRY = (
 )
 """The settings that say where the metadata of a registry is stored."""
 
+ADDITION = (*REGISTRY, "reserve_bytes")
+"""The settings of commands that add to the metadata."""
+
 BLOBS = ("storage", "storage_http")
 """The settings that say where its blobs are stored."""
 
@@ -61,20 +64,20 @@ def registry_command(
 
 
 def registrar_command(
-    command: Callable[..., Coroutine[Any, Any, None]],
+    command: Callable[..., Coroutine[Any, Any, None]], *, settings: tuple[str, ...] = REGISTRY
 ) -> Callable[..., None]:
     """Make a coroutine function a command that gets a registrar as its first argument.
 
-    The registry has to exist.
+    The registry has to exist. `settings` are ADDITION for a command that adds something.
     """
 
     @wraps(command)
     async def run(**given: Any) -> None:
-        settings = read_settings({name: given.pop(name) for name in REGISTRY})
-        async with opened_registrar(settings) as registrar:
+        taken = read_settings({name: given.pop(name) for name in settings})
+        async with opened_registrar(taken) as registrar:
             await command(registrar, **given)
 
-    return registry_command()(run)
+    return registry_command(*settings)(run)
 
 
 async def require_registry(stores: Stores) -> None:
@@ -109,4 +112,4 @@ async def opened_registry(settings: Settings, *, create: bool = False) -> AsyncI
 async def opened_registrar(settings: Settings, *, create: bool = False) -> AsyncIterator[Registrar]:
     """Open the stores for a registrar; see `opened_registry`."""
     async with opened_registry(settings, create=create) as stores:
-        yield Registrar(stores.access, clock=now)
+        yield Registrar(stores.access, clock=now, require_space=space_check(settings))

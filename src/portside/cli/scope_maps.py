@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from portside.cli.output import (
     shown_time,
 )
 from portside.cli.registry import (
+    ADDITION,
     opened_registrar,
     read_settings,
     registrar_command,
@@ -55,7 +57,7 @@ def scope_map() -> None:
 )
 @click.option("--description", default="", help="One line that says what the scope map is for.")
 @json_option
-@registry_command()
+@registry_command("reserve_bytes")
 async def create_scope_map(
     *, name: str, repositories: tuple[str, ...], description: str, as_json: bool, **given: Any
 ) -> None:
@@ -126,7 +128,7 @@ async def show_scope_map(registrar: Registrar, *, name: str, as_json: bool) -> N
     help="Remove a pattern; repeatable.",
 )
 @click.option("--description", help="Replace the description.")
-@registrar_command
+@partial(registrar_command, settings=ADDITION)
 async def update_scope_map(
     registrar: Registrar,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -26,7 +27,7 @@ from portside.cli.output import (
     show_table,
     shown_time,
 )
-from portside.cli.registry import registrar_command
+from portside.cli.registry import ADDITION, registrar_command
 from portside.cli.users import FIRST, status_of
 from portside.stores.access import IdentityKind, StoredIdentity
 
@@ -70,7 +71,7 @@ def token() -> None:
 @click.option("--scope-map", required=True, metavar="MAP", help="Scope map that limits the token.")
 @_expires_option
 @json_option
-@registrar_command
+@partial(registrar_command, settings=ADDITION)
 async def create_token(
     registrar: Registrar, *, name: str, scope_map: str, expires: str | None, as_json: bool
 ) -> None:

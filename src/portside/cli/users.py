@@ -14,6 +14,7 @@ from portside.auth.registrar import Registrar, RegistrarError, Registration, che
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import (
+    ADDITION,
     REGISTRY,
     opened_registrar,
     read_settings,
@@ -25,6 +26,9 @@ from portside.stores.access import IdentityKind, StoredIdentity
 
 LONGEST_LINE = 4096
 """How many bytes of a line are read for a password; no password is as long."""
+
+PASSWORDS = ("password_cost", "min_password_length")
+"""The settings for new passwords."""
 
 FIRST = "This is the first identity: the registry now requires authentication."
 
@@ -59,7 +63,7 @@ def _password_options(command: Command) -> Command:
 @click.argument("name")
 @_password_options
 @json_option
-@settings_options(*REGISTRY, "password_cost")
+@settings_options(*ADDITION, *PASSWORDS)
 def add_user(
     *, name: str, password_stdin: bool, password_file: Path | None, as_json: bool, **given: Any
 ) -> None:
@@ -88,7 +92,7 @@ async def _require_free(settings: Settings, name: str) -> None:
 
 async def _add(settings: Settings, name: str, password: str) -> Registration:
     async with opened_registrar(settings, create=True) as registrar:
-        return await registrar.add_user(name, password, cost=settings.password_cost)
+        return await registrar.add_user(name, password, **_terms(settings))
 
 
 @user.command("list")
@@ -122,7 +126,7 @@ async def remove_user(registrar: Registrar, *, name: str) -> None:
 @user.command("passwd")
 @click.argument("name")
 @_password_options
-@settings_options(*REGISTRY, "password_cost")
+@settings_options(*REGISTRY, *PASSWORDS)
 def change_password(
     *, name: str, password_stdin: bool, password_file: Path | None, **given: Any
 ) -> None:
@@ -144,7 +148,12 @@ async def _require_user(settings: Settings, name: str) -> None:
 
 async def _change_password(settings: Settings, name: str, password: str) -> None:
     async with opened_registrar(settings) as registrar:
-        await registrar.change_password(name, password, cost=settings.password_cost)
+        await registrar.change_password(name, password, **_terms(settings))
+
+
+def _terms(settings: Settings) -> dict[str, int]:
+    """Return what holds for new passwords."""
+    return {"cost": settings.password_cost, "min_length": settings.min_password_length}
 
 
 @user.command("disable")

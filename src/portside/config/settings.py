@@ -155,7 +155,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             Group.STORAGE,
             "Disk space that pushes leave free",
             "Keeps enough space to delete content from a registry whose disk is full: blobs,"
-            " manifests, upload sessions and mounts are refused before.",
+            " manifests, upload sessions, mounts, users, tokens, scope maps and keys are refused"
+            " before.",
             unit="bytes",
             off="`0` reserves nothing.",
             ge=0,
@@ -415,6 +416,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=16,
         ),
     ] = 12
+    min_password_length: Annotated[
+        int,
+        described(
+            Group.LOGINS,
+            "Least length of new passwords of users",
+            "What NIST SP 800-63B requires at the least; for passwords without a second factor, its"
+            " revision 4 asks for 15. There are no rules about kinds of characters. Passwords that"
+            " exist go on working.",
+            unit="characters",
+            off="`1` accepts any password that is not empty.",
+            ge=1,
+            le=72,
+        ),
+    ] = 8
     login_failures: Annotated[
         int,
         described(
