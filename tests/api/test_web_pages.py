@@ -50,6 +50,7 @@ class TestOpenOnLoopback:
             "127.0.0.1",
             "127.9.8.7:5",
             "[::1]:5000",
+            "[::ffff:127.0.0.1]",
             "::",
         ],
     )
@@ -72,6 +73,7 @@ class TestOpenOnLoopback:
             "10.0.0.1:5000",
             "0.0.0.0",
             "[::2]",
+            "[::ffff:10.0.0.1]:5000",
             "[::1",
             "localhost@evil.example",
             "localhost:5000:80",
