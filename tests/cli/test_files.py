@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import io
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
+from portside.files import FileUnreadable, read_first_line, read_secret, read_text
 from support.commands import FAST
 from support.server import run_portside, running_registry
 
@@ -85,6 +87,62 @@ class TestWindows:
         with running_registry(data, "--auth-scheme", "basic", "--workers", "1") as registry:
             answer = httpx.get(f"{registry.url}/v2/", auth=("alice", "correct horse"))
             assert answer.status_code == 200
+
+
+TEXTS = [
+    (b"", ""),
+    (b"a\nb", "a\nb"),
+    (b"a\r\nb\r\n", "a\nb\n"),
+    (b"a\rb", "a\rb"),
+    (codecs.BOM_UTF8 + "\u00e4\n".encode(), "\u00e4\n"),
+    (codecs.BOM_UTF16_LE + "\u00e4\r\n".encode("utf-16-le"), "\u00e4\n"),
+    (codecs.BOM_UTF16_BE + "\u00e4\r\n".encode("utf-16-be"), "\u00e4\n"),
+]
+
+
+@pytest.mark.parametrize(("content", "text"), TEXTS)
+def test_texts(tmp_path: Path, content: bytes, text: str) -> None:
+    """Marks are not part of the text, and every line ends in one way."""
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert read_text(path) == text
+    assert read_secret(path) == text.removesuffix("\n")
+
+
+def test_secrets_keep_their_spaces(tmp_path: Path) -> None:
+    """All but one newline at the end is the secret."""
+    path = tmp_path / "secret"
+    path.write_bytes(b" two words \n\n")
+    assert read_secret(path) == " two words \n"
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r", "\nsecond line\n"])
+def test_first_line(mark: bytes, end: str) -> None:
+    """The first line has none of its end, in any encoding, and is read up to a limit."""
+    encoding = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}.get(
+        mark, "utf-8"
+    )
+    content = mark + f"first {end}".encode(encoding)
+    assert read_first_line(io.BytesIO(content), 100) == "first "
+    assert read_first_line(io.BytesIO(b"first\n"), 3) == "fir"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("none", "No such file"),
+        (".", "Is a directory"),
+        ("a\0b", "null"),
+        ("bytes", "not valid UTF-8"),
+    ],
+)
+def test_unreadable(tmp_path: Path, path: str, reason: str) -> None:
+    """The error names the file and shows none of it."""
+    (tmp_path / "bytes").write_bytes(b"secret \xff")
+    with pytest.raises(FileUnreadable, match=reason) as caught:
+        read_text(tmp_path / path)
+    assert "secret" not in str(caught.value)
 
 
 class TestSecrets:
