@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import pytest
 from portside.spec.digests import Digest
 from portside.spec.errors import ReadOnly
 from portside.spec.names import RepositoryName, Tag
+from portside.stores.access import AccessStore
 from portside.stores.copying import CopiedTable as Table
 from portside.stores.copying import CopyableMetadata, Key, NotItsCopy, Row
 from portside.stores.metadata.copies import STATEMENTS, Copies
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.statements import rewritten
 from stores.conftest import CheckableStore, Clock, Shelf
+from stores.test_access_contract import ALICE, KEY, PULL
 from stores.test_metadata_contract import add, add_blob, parsed
 from stores.test_read_only_contract import fill
 from support.content import image, index
@@ -49,13 +51,19 @@ ROWS: dict[str, list[Row]] = {
             *("a", "sha256:m", "type/a", 2, None, "type/b", 13),
             *(4, 14, "robot", "type/c", "arm64", "linux", 300),
             *(b"{}", b"{}"),
-        )
+        ),
+        (
+            *("a/b", "sha256:m", "type/c", 3, "sha256:s", None, 16),
+            *(0, 17, None, None, None, None, 0),
+            *(b"{ }", b"[]"),
+        ),
     ],
     "manifest_references": [
         ("a", "sha256:m", "blob", BLOB, 1, 0),
         ("a", "sha256:m", "manifest", "sha256:0", 0, 1),
+        ("a/b", "sha256:m", "blob", BLOB, 0, 0),
     ],
-    "tags": [("a", "v1", "sha256:m", 14, 15, 8)],
+    "tags": [("a", "v1", "sha256:m", 14, 15, 8), ("a/b", "v1", "sha256:m", 17, 18, 0)],
 }
 
 
@@ -135,11 +143,16 @@ async def test_what_is_written_is_read(shelf: Shelf) -> None:
             assert await all_rows(metadata, table) == light(table, ROWS[table.name])
     assert await all_rows(metadata, TABLES[0]) == [(1, 1)]
     manifests = BY_NAME["manifests"]
-    keys = [("a", "sha256:m"), ("a", "sha256:none")]
+    keys = [("a", "sha256:m"), ("a", "sha256:none"), ("a/b", "sha256:m")]
     assert await metadata.read_whole(manifests, keys) == ROWS["manifests"]
     changed = ("a", "v1", "sha256:m", 14, 99, 8)
     await put(metadata, BY_NAME["tags"], [changed])
-    assert await all_rows(metadata, BY_NAME["tags"]) == [changed]
+    assert await all_rows(metadata, BY_NAME["tags"]) == [changed, ROWS["tags"][1]]
+    for table in map(BY_NAME.__getitem__, ("tags", "manifest_references", "manifests")):
+        await metadata.drop_rows(SOURCE, table, [table.key_of(ROWS[table.name][-1])])
+        assert [row[0] for row in await all_rows(metadata, table)] == ["a"] * (
+            len(ROWS[table.name]) - 1
+        )
 
 
 async def test_rows_are_dropped(shelf: Shelf) -> None:
@@ -221,14 +234,45 @@ async def test_only_a_copy_is_written_to(shelf: Shelf) -> None:
     assert not (await metadata.registry_state()).read_only
 
 
+HELD: dict[str, Callable[[CheckableStore, AccessStore], Awaitable[object]]] = {
+    "a blob": lambda metadata, _: add_blob(metadata, A, Digest.of(b"")),
+    "a user": lambda _, access: access.add_identity(ALICE),
+    "a scope map": lambda _, access: access.add_scope_map(PULL),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+async def test_a_registry_is_no_target(shelf: Shelf, held: str) -> None:
+    """Whatever a target holds keeps it from becoming a copy, but for the key of its first start."""
+    metadata, access = shelf.metadata(), shelf.access()
+    await access.add_key(KEY)
+    await HELD[held](metadata, access)
+    before = [await all_rows(metadata, table) for table in TABLES]
+    with pytest.raises(NotItsCopy):
+        await metadata.begin_copy(SOURCE)
+    assert not (await metadata.registry_state()).read_only
+    assert [await all_rows(metadata, table) for table in TABLES] == before
+
+
+async def test_a_key_is_no_registry(shelf: Shelf) -> None:
+    """A registry that was started and never used can become a copy, and then stays one."""
+    metadata = shelf.metadata()
+    await shelf.access().add_key(KEY)
+    for _ in range(2):
+        await metadata.begin_copy(SOURCE)
+        state = await metadata.registry_state()
+        assert (state.copy_of, state.read_only) == (SOURCE, True)
+
+
 async def test_a_copy_stays_as_it_is(shelf: Shelf) -> None:
     """Nobody else changes a copy, until somebody takes it for a registry of its own."""
     metadata = shelf.metadata()
     await write_all(metadata)
     state = await shelf.metadata().registry_state()
     assert (state.copy_of, state.read_only) == (SOURCE, True)
-    with pytest.raises(ReadOnly):
-        await add_blob(shelf.metadata(), A, Digest.of(b""))
+    for writer in (metadata, shelf.metadata()):
+        with pytest.raises(ReadOnly):
+            await add_blob(writer, A, Digest.of(b""))
     await metadata.set_read_only(read_only=False)
     await add_blob(shelf.metadata(), A, Digest.of(b""))
     assert (await metadata.registry_state()).copy_of is None

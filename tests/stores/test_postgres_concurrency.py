@@ -407,3 +407,30 @@ class TestBlobsOfNobody:
             await nodes[0].unlink_blob(A, BLOB, remove=pytest.fail)
         with pytest.raises(ManifestUnknown):
             await nodes[0].delete_manifest(A, BLOB)
+
+
+class TestSessions:
+    """What one transaction sees and holds, beside others."""
+
+    async def test_a_snapshot_is_one_state(self, shelf: PostgresShelf) -> None:
+        """What is committed between two reads of a snapshot is not seen in it."""
+        database, other = shelf.open(), shelf.open()
+        count = "SELECT count(*) FROM repositories"
+        async with database.snapshot() as queries:
+            assert await queries.find_all(count) == [(0,)]
+            await other.execute("INSERT INTO repositories (name, created) VALUES ('a', 1)")
+            assert await queries.find(count) == (0,)
+        assert await database.find(count) == (1,)
+
+    async def test_old_failures_that_another_node_forgets(self, shelf: PostgresShelf) -> None:
+        """A failed login does not wait for the node that removes the same rows."""
+        access, database = shelf.access(), shelf.open()
+        await access.add_failure("here", "alice", forget_before=0)
+
+        async def job(transaction: Transaction) -> None:
+            await transaction.execute("DELETE FROM login_failures")
+            async with asyncio.timeout(5):
+                await access.add_failure("here", "bob", forget_before=2**60)
+
+        await database.write(job)
+        assert await access.count_failures("here", None, 0) == 1
