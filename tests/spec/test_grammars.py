@@ -173,6 +173,8 @@ class TestRanges:
             ("bytes=9-5", None),
             ("bytes=-0", None),
             ("bytes=100-", None),
+            ("bytes=99999999999999999999-", None),
+            ("bytes=99999999999999999999-99999999999999999999", None),
             ("bytes=100-200,300-400", None),
             ("bytes=0-4,x", []),
             ("bytes=-", []),

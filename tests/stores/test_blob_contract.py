@@ -46,6 +46,20 @@ class TestUploads:
         digest = await finish(blobs, upload, 8, SHA256)
         assert digest == Digest.of(b"kept too")
 
+    @pytest.mark.parametrize("size", [3_000_000, 12_000_000])
+    async def test_in_one_request(self, blobs: InspectableBlobs, size: int) -> None:
+        """All that came is hashed, by whichever algorithm the digest names in the end."""
+        content = make_blob(size, "one request")
+        async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+            await staging.resume(0, SHA256)
+            for start in range(0, size, 700_000):
+                await staging.write(content[start : start + 700_000])
+            for algorithm in (Algorithm.SHA512, SHA256):
+                digest = await staging.finish(algorithm)
+                assert digest == Digest.of(content, algorithm)
+            await asyncio.to_thread(await staging.place(digest))
+        assert await read_part(blobs, digest, ByteRange(0, size)) == content
+
     async def test_another_process(self, make_blobs: Callable[[], InspectableBlobs]) -> None:
         """A store that did not receive the first bytes hashes them again."""
         blobs, other = make_blobs(), make_blobs()

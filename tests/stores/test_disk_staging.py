@@ -16,6 +16,7 @@ from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.blobs.disk.store import DiskBlobs
+from portside.stores.interfaces import OrphanedFile
 from support.blobs import finish, listed, read_part, stage
 
 SHA256 = Algorithm.SHA256
@@ -184,3 +185,25 @@ async def test_what_is_linked_frees_nothing(blobs: DiskBlobs, tmp_path: Path) ->
     os.link(kept, beside)
     assert await blobs.drop_orphaned_files(2**62) == [0]
     assert not beside.exists()
+
+
+async def test_what_has_no_place(blobs: DiskBlobs, tmp_path: Path) -> None:
+    """A file is orphaned while it is there and is neither a blob at its key nor an upload."""
+    upload = UploadId.fresh()
+    await stage(blobs, upload, 0, b"content", keep=True)
+    async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
+        await staging.resume(0, SHA256)
+        await staging.write(b"content")
+        digest = await staging.finish(SHA256)
+        await asyncio.to_thread(await staging.place(digest))
+    known = tmp_path / "blobs" / "sha256" / digest.encoded[:2] / digest.encoded
+    elsewhere = known.with_name("0" * 64)
+    misplaced = tmp_path / "blobs" / "sha512" / "00" / digest.encoded
+    misplaced.parent.mkdir()
+    for path in (elsewhere, misplaced):
+        path.write_bytes(b"content")
+    expected = {str(elsewhere), str(misplaced)}
+    assert {file.path for file in await listed(blobs.orphaned_files())} == expected
+    for path in (known, elsewhere, misplaced, tmp_path / "uploads" / upload, tmp_path / "none"):
+        is_orphaned = await blobs.is_orphaned(OrphanedFile(str(path), ""))
+        assert is_orphaned is (str(path) in expected)

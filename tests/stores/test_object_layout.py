@@ -174,6 +174,7 @@ class TestRunningHashes:
         hasher = Algorithm.SHA256.hasher()
         hasher.update(b"four")
         hashes.keep(UPLOAD, 4, Algorithm.SHA256, hasher)
+        hashes.keep(UPLOAD, 6, Algorithm.SHA512, Algorithm.SHA512.hasher())
         for _ in range(2):
             found = hashes.at(UPLOAD, 4, Algorithm.SHA256)
             assert found is not None
@@ -188,6 +189,7 @@ class TestRunningHashes:
         assert hashes.at(UploadId("1" * 32), 4, Algorithm.SHA256) is None
         hashes.forget(UPLOAD)
         assert hashes.at(UPLOAD, 4, Algorithm.SHA256) is None
+        assert hashes.at(UPLOAD, 6, Algorithm.SHA512) is None
         empty = hashes.at(UPLOAD, 0, Algorithm.SHA512)
         assert empty is not None
         assert Digest.finish(Algorithm.SHA512, empty) == Digest.of(b"", Algorithm.SHA512)

@@ -24,6 +24,8 @@ from stores.test_metadata_contract import add, add_blob, parsed
 from support.content import Content, artifact, image, index
 
 A, B, THIRD = RepositoryName("a"), RepositoryName("b"), RepositoryName("m/third")
+NOBODY = [RepositoryName("0"), RepositoryName("aa"), THIRD]
+"""Names of no repository, before, between and behind those of some."""
 IMAGE = image("shared")
 CHILD = image("child")
 LISTING = index(CHILD)
@@ -112,6 +114,30 @@ async def test_what_another_one_has(
     assert await look(metadata, mine) == Sight(["v1"], set(), set(), [])
     assert await metadata.list_linking(BLOB, 10) == [other]
     assert await look(metadata, other) == before
+
+
+@pytest.mark.parametrize("name", NOBODY)
+async def test_no_repository(metadata: CheckableStore, name: RepositoryName) -> None:
+    """Nothing is in a repository that is not there, and asking for it makes none."""
+    for repository in (A, B):
+        await fill(metadata, repository)
+    for request in (
+        lambda: metadata.get_manifest(name, Tag("image")),
+        lambda: metadata.get_manifest(name, Digest(IMAGE.digest)),
+        lambda: metadata.delete_manifest(name, Digest(IMAGE.digest)),
+        lambda: metadata.delete_tag(name, Tag("image")),
+    ):
+        with pytest.raises(ManifestUnknown):
+            await request()
+    with pytest.raises(BlobUnknown):
+        await metadata.get_blob_size(name, BLOB)
+    with pytest.raises(BlobUnknown):
+        await metadata.unlink_blob(name, BLOB, remove=pytest.fail)
+    page = await metadata.list_referrers(name, Digest(IMAGE.digest), None, ALL, LARGE)
+    assert page == ([], False)
+    with pytest.raises(NameUnknown):
+        await metadata.list_tags(name, ALL)
+    assert (await metadata.list_repositories(ALL)).items == [A, B]
 
 
 @both_ways
