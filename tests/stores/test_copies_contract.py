@@ -54,7 +54,7 @@ ROWS: dict[str, list[Row]] = {
         ),
         (
             *("a/b", "sha256:m", "type/c", 3, "sha256:s", None, 16),
-            *(0, 17, None, None, None, None, 0),
+            *(0, 17, "", None, None, None, None),
             *(b"{ }", b"[]"),
         ),
     ],
@@ -272,9 +272,9 @@ async def test_a_copy_stays_as_it_is(shelf: Shelf) -> None:
     assert (state.copy_of, state.read_only) == (SOURCE, True)
     for writer in (metadata, shelf.metadata()):
         with pytest.raises(ReadOnly):
-            await add_blob(writer, A, Digest.of(b""))
+            await add_blob(writer, B, Digest.of(b""))
     await metadata.set_read_only(read_only=False)
-    await add_blob(shelf.metadata(), A, Digest.of(b""))
+    await add_blob(shelf.metadata(), B, Digest.of(b""))
     assert (await metadata.registry_state()).copy_of is None
 
 
