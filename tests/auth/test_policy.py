@@ -428,3 +428,14 @@ class TestGranting:
         for name in (*NAMES, "zzz"):
             if any(grants.cover(action, name) for action in REPOSITORY_ACTIONS):
                 assert isinstance(claim, list)
+
+
+@pytest.mark.parametrize("allows", [True, False])
+@pytest.mark.parametrize("kind", IdentityKind)
+def test_whom_a_rule_for_every_user_concerns(kind: IdentityKind, *, allows: bool) -> None:
+    """Such a rule allows something to users alone, and denies it to all but anonymous clients."""
+    rule = Rule("rule", Subjects.USERS, "", RepositoryPattern("*"), ALL, allows)
+    identity = Identity("" if kind is IdentityKind.ANONYMOUS else "x", kind)
+    users = {IdentityKind.USER}
+    denied = users | {IdentityKind.TOKEN, IdentityKind.FOREIGN}
+    assert rule.concerns(identity) is (kind in (users if allows else denied))
