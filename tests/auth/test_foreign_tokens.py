@@ -271,6 +271,7 @@ class TestTokens:
             (2048, {"use": "sig", "key_ops": ["verify"], "alg": "RS256"}, True),
             (1024, {}, False),
             (2048, {"use": "enc"}, False),
+            (2048, {"use": "other"}, False),
             (2048, {"key_ops": ["encrypt"]}, False),
             (2048, {"alg": "RS512"}, False),
         ],
