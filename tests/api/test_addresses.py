@@ -15,6 +15,7 @@ from portside.api.addresses import Addresses
 PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
 BEHIND = Addresses(public_url="", proxies=PROXIES)
 DIRECT = Addresses(public_url="", proxies=())
+AT_SOCKET = Addresses(public_url="", proxies=PROXIES, on_socket=True)
 
 
 def request(client: str | None = "192.0.2.1", scheme: str = "http", **headers: str) -> Any:
@@ -133,9 +134,39 @@ class TestSource:
         scope["headers"].append((b"x-forwarded-for", b"198.51.100.7"))
         assert BEHIND.client(scope) == "198.51.100.7"
 
-    def test_no_address(self) -> None:
-        """A client without an address, at a socket of the file system, is one source."""
-        assert BEHIND.client(request(None, x_forwarded_for="198.51.100.7")) == ""
+    @pytest.mark.parametrize("nearest", [None, ""])
+    def test_no_address(self, nearest: str | None) -> None:
+        """A client without an address is one source, and no proxy."""
+        scope = request(nearest, x_forwarded_for="198.51.100.7", x_forwarded_proto="https")
+        assert BEHIND.client(scope) == ""
+        assert BEHIND.base_url(scope) == "http://127.0.0.1:5000"
+
+    @pytest.mark.parametrize(
+        ("forwarded", "expected"),
+        [
+            ("", ""),
+            ("198.51.100.7", "198.51.100.7"),
+            ("203.0.113.9, 198.51.100.7", "198.51.100.7"),
+            ("203.0.113.9, 198.51.100.7, 10.2.2.2", "198.51.100.7"),
+            ("203.0.113.9, unix:", ""),
+            ("203.0.113.9, ,", "203.0.113.9"),
+        ],
+    )
+    def test_socket(self, forwarded: str, expected: str) -> None:
+        """At a socket in the file system, what connects is a trusted proxy."""
+        assert AT_SOCKET.client(request("", x_forwarded_for=forwarded)) == expected
+
+    def test_unnamed_hop(self) -> None:
+        """A hop without an address gains no trust, and no hop before it does."""
+        scope = request("", forwarded='for=203.0.113.9;host=evil.example, for="";host=a.example')
+        assert AT_SOCKET.base_url(scope) == "http://a.example"
+        assert AT_SOCKET.client(scope) == ""
+
+    def test_no_socket(self) -> None:
+        """An address at a socket is not believed."""
+        scope = request("192.0.2.1", x_forwarded_for="198.51.100.7", x_forwarded_proto="https")
+        assert AT_SOCKET.client(scope) == "192.0.2.1"
+        assert AT_SOCKET.base_url(scope).startswith("http:")
 
 
 class TestBaseUrl:

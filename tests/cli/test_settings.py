@@ -15,8 +15,9 @@ import os
 import select
 import signal
 import socket
+import stat
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from portside.api.cors import Cors
 from portside.bootstrap.application import make_app
 from portside.bootstrap.preparing import prepare
 from portside.cli.descriptors import Descriptors
+from portside.cli.listeners import listen
 from portside.cli.server import FIELD_OVERHEAD, _make_server
 from portside.cli.workers import ShutdownPipe, connection_limits
 from portside.config import Setting, SettingsInvalid, list_settings, make_settings
@@ -40,7 +42,7 @@ class Built:
     """What `portside serve` makes of settings."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.settings = make_settings(given)
+        self.settings = make_settings({"listen": "127.0.0.1:0", **given})
         self.layers: list[type] = []
         served: Any = make_app(self.settings, on_start=lambda: None, on_loopback=True)
         while not isinstance(served, RegistryApp):
@@ -62,7 +64,15 @@ class Built:
     def server(self) -> Any:
         """The HTTP server, which does not run yet."""
         descriptors = Descriptors(self.settings.backlog)
-        return _make_server(self.settings, ShutdownPipe(), descriptors, *self.settings.address)
+        with closing(listen(self.settings)) as listener:
+            return _make_server(self.settings, ShutdownPipe(), descriptors, listener)
+
+    @property
+    def socket_mode(self) -> int:
+        """The file mode of the socket that it listens on."""
+        with closing(listen(self.settings)):
+            assert isinstance(self.settings.address, Path)
+            return stat.S_IMODE(self.settings.address.stat().st_mode)
 
 
 class Arrival(NamedTuple):
@@ -124,7 +134,12 @@ ARRIVALS = {
         7.5, lambda it: it.database.terms.statement_timeout, 7.5, POSTGRES
     ),
     "listen": Arrival(
-        "127.0.0.2:77", lambda it: (it.server.bind_addr, it.server.bind_port), ("127.0.0.2", 77)
+        "127.0.0.2:0",
+        lambda it: (it.server.bind_addr, it.server.bind_port > 0),
+        ("127.0.0.2", True),
+    ),
+    "socket_mode": Arrival(
+        "0602", lambda it: it.socket_mode, 0o602, {"listen": "unix:portside.sock"}
     ),
     "public_url": Arrival(
         "https://r.example", lambda it: it.gate.addresses._public_url, "https://r.example"

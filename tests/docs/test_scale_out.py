@@ -18,7 +18,7 @@ import yaml
 from portside.auth.access_files import parse_access_file
 from portside.cli.commands import commands
 from portside.cli.registry import read_settings
-from portside.config import Settings, list_settings, make_settings
+from portside.config import HostPort, Settings, list_settings, make_settings
 from portside.spec.endpoints import ENDPOINTS
 from support.spoken import check_command, spoken_commands
 
@@ -60,6 +60,12 @@ def settings_of(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return read_settings(commands.commands["serve"].make_context("serve", []).params)
+
+
+def port_of(settings: Settings) -> int:
+    """Return the TCP port that a node listens on."""
+    assert isinstance(settings.address, HostPort)
+    return settings.address.port
 
 
 class TestWords:
@@ -143,7 +149,7 @@ class TestDockerfile:
         text = IMAGE.read_text("utf-8")
         environment = dict(re.findall(r"(PORTSIDE_\w+)=(\S+)", text))
         settings = settings_of(environment, monkeypatch)
-        assert re.findall(r"^EXPOSE (\d+)$", text, re.MULTILINE) == [str(settings.address[1])]
+        assert re.findall(r"^EXPOSE (\d+)$", text, re.MULTILINE) == [str(port_of(settings))]
         assert re.findall(r"^USER (\d+):\d+$", text, re.MULTILINE) == ["10001"]
         (entry,), (command,) = (
             json.loads(re.findall(rf"^{word} (.+)$", text, re.MULTILINE)[0])
@@ -186,7 +192,7 @@ class TestCompose:
         settings = settings_of(nodes[0]["environment"], monkeypatch)
         servers = re.findall(r"^\s*server ([0-9.]+:\d+)", read("nginx.conf"), re.MULTILINE)
         at = [node["networks"]["default"]["ipv4_address"] for node in nodes]
-        assert servers == [f"{address}:{settings.address[1]}" for address in at]
+        assert servers == [f"{address}:{port_of(settings)}" for address in at]
         balancer = services["nginx"]["networks"]["default"]["ipv4_address"]
         assert settings.trusted_proxies == (balancer,)
         inside = {volume.split(":")[1] for volume in services["nginx"]["volumes"]}
@@ -200,7 +206,7 @@ class TestCompose:
             (url,) = re.findall(
                 r'"http://127\.0\.0\.1:(\d+)(/\w+)"', node["healthcheck"]["test"][-1]
             )
-            assert url == (str(settings.address[1]), "/readyz")
+            assert url == (str(port_of(settings)), "/readyz")
         assert "/readyz" in PATHS
 
     def test_files_and_services(self, services: dict[str, Any]) -> None:
@@ -275,7 +281,7 @@ class TestKubernetes:
         """Everything leads to the port where a node listens, and asks for paths that there are."""
         (container,) = pod["containers"]
         (port,) = container["ports"]
-        assert port["containerPort"] == settings.address[1]
+        assert port["containerPort"] == port_of(settings)
         (service,) = find(objects, "Service")["spec"]["ports"]
         assert service["targetPort"] == port["name"]
         (rule,) = find(objects, "Ingress")["spec"]["rules"]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-READY = re.compile(r"Portside listens on (https?)://(\S+):(\d+)")
+READY = re.compile(r"Portside listens on (?:(https?)://(\S+):(\d+)|unix:(.+))")
 LIMIT_LINE = re.compile(r"^.* RLIMIT_NOFILE: .*\n", re.MULTILINE)
 """What every start writes to the log: the limit of open files."""
 
@@ -27,7 +27,10 @@ def without_limit(log: str) -> str:
 
 
 class RunningRegistry:
-    """A registry that serves; `url` is where, `data` is its directory."""
+    """A registry that serves; `url` is where, `data` is its directory.
+
+    `socket` is the path of its socket if it has one, and the URL is then what its clients send.
+    """
 
     def __init__(self, process: subprocess.Popen[str], data: Path, log: Path, banner: str) -> None:
         found = READY.search(banner)
@@ -36,8 +39,10 @@ class RunningRegistry:
         self.data = data
         self.banner = banner
         self._log = log
-        self.scheme, self.host, port = found.groups()
-        self.port = int(port)
+        scheme, host, port, self.socket = found.groups()
+        self.scheme = scheme or "http"
+        self.host = host or "localhost"
+        self.port = int(port or 80)
 
     @property
     def address(self) -> str:
@@ -124,13 +129,13 @@ def start_registry(
 
 
 def _read_banner(process: subprocess.Popen[str]) -> str:
-    """Read the three lines that end with the one to try, or what there is by the deadline."""
+    """Read three lines, or what there is by the deadline."""
     assert process.stdout is not None
     deadline = time.monotonic() + START_DEADLINE
     banner = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while b"/app:1\n" not in banner and selector.select(deadline - time.monotonic()):
+        while banner.count(b"\n") < 3 and selector.select(deadline - time.monotonic()):
             piece = os.read(process.stdout.fileno(), 4096)
             if not piece:
                 break

@@ -79,7 +79,7 @@ def _event(scope: Scope, moment: datetime, status: int, size: int, seconds: floa
         "status": status,
         "bytes": size,
         "seconds": round(seconds, 6),
-        "client": client[0] if client else None,
+        "client": (client[0] or None) if client else None,
         "agent": agents[0].decode("latin-1") if agents else None,
     }
     return msgspec.json.encode(event).decode("utf-8")

@@ -21,14 +21,18 @@ _SCHEMES = frozenset({"http", "https"})
 class Addresses:
     """Finds the addresses of a request.
 
-    `proxies` are the networks whose forwarding headers are trusted. `public_url` is how clients
-    reach the registry; if it is empty, what the nearest proxies and the Host header of each request
-    say.
+    `proxies` are the networks whose forwarding headers are trusted. `on_socket` says that the
+    server listens on a socket in the file system, where only a trusted proxy can connect.
+    `public_url` is how clients reach the registry; if it is empty, what the nearest proxies and the
+    Host header of each request say.
     """
 
-    def __init__(self, *, public_url: str, proxies: Iterable[Network]) -> None:
+    def __init__(
+        self, *, public_url: str, proxies: Iterable[Network], on_socket: bool = False
+    ) -> None:
         self._public_url = public_url.rstrip("/")
         self._proxies = tuple(proxies)
+        self._on_socket = on_socket
 
     def client(self, scope: Scope) -> str:
         """Return the client address: the last one that is not a trusted proxy's.
@@ -47,7 +51,7 @@ class Addresses:
         A proxy vouches for the hop that it adds, and so for the address that it was called from; if
         that is another trusted proxy, this one vouches for the hop before.
         """
-        if not self._proxies or not self._is_proxy(_nearest(scope)):
+        if not self._is_called_by_proxy(scope):
             return []
         found = []
         for hop in read_hops(scope):
@@ -55,6 +59,11 @@ class Addresses:
             if not self._is_proxy(hop.address):
                 break
         return found
+
+    def _is_called_by_proxy(self, scope: Scope) -> bool:
+        if self._on_socket:
+            return not _nearest(scope)
+        return bool(self._proxies) and self._is_proxy(_nearest(scope))
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -78,7 +87,15 @@ class Addresses:
         scheme = next(schemes, scope.get("scheme", "http"))
         forwarded = (hop.host for hop in farthest_first)
         host = next(filter(_HOST.fullmatch, (*forwarded, _header(scope, b"host"))), "")
-        return f"{scheme}://{host or _authority(scope)}"
+        return f"{scheme}://{host or self._authority(scope)}"
+
+    def _authority(self, scope: Scope) -> str:
+        """Return the address of the server, for a request that does not name a host."""
+        if self._on_socket:
+            return "localhost"
+        host, port = scope.get("server") or ("127.0.0.1", None)
+        written = f"[{host}]" if ":" in host else host
+        return f"{written}:{port}" if port else written
 
 
 def _is_address(text: str) -> bool:
@@ -90,7 +107,7 @@ def _is_address(text: str) -> bool:
 
 
 def _nearest(scope: Scope) -> str:
-    """Return the address that the connection comes from; empty for a socket of the file system."""
+    """Return the address that the connection comes from; empty for a socket in the file system."""
     client = scope.get("client")
     return client[0] if client else ""
 
@@ -109,9 +126,3 @@ def _holder(address: str) -> str:
 
 def _header(scope: Scope, name: bytes) -> str:
     return b",".join(value for key, value in scope["headers"] if key == name).decode("latin-1")
-
-
-def _authority(scope: Scope) -> str:
-    host, port = scope.get("server") or ("127.0.0.1", None)
-    written = f"[{host}]" if ":" in host else host
-    return f"{written}:{port}" if port else written

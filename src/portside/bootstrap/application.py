@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -133,7 +134,9 @@ def _make_gate(settings: Settings, control: AccessControl) -> Gate:
     return Gate(
         control=control,
         addresses=Addresses(
-            public_url=settings.public_url, proxies=map(ip_network, settings.trusted_proxies)
+            public_url=settings.public_url,
+            proxies=map(ip_network, settings.trusted_proxies),
+            on_socket=isinstance(settings.address, Path),
         ),
         scheme=settings.scheme,
         service=settings.service,

@@ -1,18 +1,15 @@
-"""Serve: lock the data directory, bind the port, start the workers, and shut down in order."""
+"""Serve: lock the data directory, hold the address, start the workers, and shut down in order."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import multiprocessing
 import os
 import signal
-import socket
 import ssl
 import threading
 import time
+from contextlib import ExitStack, closing
 from functools import partial
-from ipaddress import ip_address
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,8 @@ from portside.bootstrap.preparing import prepare
 from portside.cli.certificates import check_certificate, is_self_signed
 from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
+from portside.cli.listeners import Listener, listen
+from portside.cli.locks import lock
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
 from portside.cli.workers import ShutdownPipe, Supervisor, load_worker, start_logging
@@ -36,9 +35,6 @@ from portside.config import Settings
 from portside.stores.directories import create_directory
 
 LOCK = "portside.lock"
-
-LOCK_TIMEOUT = 1.0
-"""Seconds to wait for the lock: the workers of a registry that was killed may still hold it."""
 
 START_TIMEOUT = 30.0
 """Seconds to wait for the workers; the log says why they did not start."""
@@ -71,27 +67,32 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; raises ServerError and RegistryError."""
     exit_on_signal()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    host, port = settings.address
     if settings.tls_certificate:
         check_certificate(settings.tls_certificate, settings.tls_key)
-    held = None
-    if not (settings.database or settings.root.exists()):
-        # A start that is refused creates nothing.
-        held = _bind_port(host, port)
-        if not (settings.open or settings.requires_credentials):
-            _require_access_control(settings, host)
-    lock = _lock_data(settings.root) if not settings.database else None
-    # The workers of a registry that was killed have the port for as long as the lock.
-    held = held or _bind_port(host, port)
-    is_closed = prepare(settings)
-    if not is_closed:
-        _require_access_control(settings, host)
-    address, port = held.getsockname()[:2]
+    with ExitStack() as held:
+        listener = None
+        if not (settings.database or settings.root.exists()):
+            # A start that is refused creates nothing.
+            listener = held.enter_context(closing(listen(settings)))
+            if not (settings.open or settings.requires_credentials):
+                _require_access_control(settings, listener)
+        if not settings.database:
+            held.callback(os.close, _lock_data(settings.root))
+        # The workers of a registry that was killed have the port for as long as the lock.
+        listener = listener or held.enter_context(closing(listen(settings)))
+        is_closed = prepare(settings)
+        if not is_closed:
+            _require_access_control(settings, listener)
+        _serve(settings, listener, is_closed=is_closed)
+
+
+def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
+    """Serve at an address that this process holds, until SIGTERM or Ctrl-C."""
     # The workers inherit the lock and the pipe.
     multiprocessing.set_start_method("fork", force=True)
     shutdown_pipe = ShutdownPipe()
     descriptors = Descriptors(settings.backlog)
-    server = _make_server(settings, shutdown_pipe, descriptors, address, port)
+    server = _make_server(settings, shutdown_pipe, descriptors, listener)
     descriptors.raise_limit()
     start_logging()
     descriptors.report(settings.max_connections)
@@ -102,13 +103,12 @@ def serve(settings: Settings) -> None:
         started,
         shutdown_pipe,
         descriptors,
-        port=port,
-        on_loopback=_is_loopback(host),
+        listener,
         last_good=LastGoodFiles.make(),
     )
     announcer = threading.Thread(
         target=_announce,
-        args=(settings, started, host, port),
+        args=(settings, started, listener),
         kwargs={"is_closed": is_closed},
         daemon=True,
     )
@@ -120,48 +120,35 @@ def serve(settings: Settings) -> None:
         for number in SHUTDOWN_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         shutdown_pipe.close()
-        held.close()
-        if lock is not None:
-            os.close(lock)
 
 
-def _require_access_control(settings: Settings, host: str) -> None:
+def _require_access_control(settings: Settings, listener: Listener) -> None:
     """Refuse to serve other machines without access control, unless `--open` asks for it."""
     if settings.open:
         click.echo(
             "Access control is off: everyone who can reach this address can push, pull and delete",
             err=True,
         )
-    elif not _is_loopback(host):
+    elif not listener.is_local:
         exposed = (
-            f"{host} can be reached from other machines, and access control is off; add a user"
+            f"{listener} can be reached from other machines, and access control is off; add a user"
             " (portside user add NAME), set --htpasswd, --access or --anonymous, or pass --open"
         )
         raise ServerError(exposed)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        found = socket.getaddrinfo(host, None)
-        return all(ip_address(entry[4][0]).is_loopback for entry in found)
-    except (OSError, ValueError):
-        return False
 
 
 def _make_server(
     settings: Settings,
     shutdown_pipe: ShutdownPipe,
     descriptors: Descriptors,
-    address: str,
-    port: int,
+    listener: Listener,
 ) -> AbstractServer[Any]:
     certificate, key = settings.tls_certificate, settings.tls_key
     try:
         return Supervisor(
             shutdown_pipe,
             settings.shutdown_timeout,
-            address=address,
-            port=port,
+            listener,
             interface=Interfaces.ASGI,
             workers=settings.workers,
             http=HTTPModes.auto,
@@ -200,92 +187,42 @@ def _lock_data(root: Path) -> int:
     except OSError as error:
         unusable = f"cannot use the data directory {root}: {error.strerror}"
         raise ServerError(unusable) from error
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                used = (
-                    f"the data directory {root} is in use by another Portside; if it was killed,"
-                    " its workers exit within its --shutdown-timeout"
-                )
-                raise ServerError(used) from error
-            time.sleep(0.05)
-        else:
-            return descriptor
-
-
-def _bind_port(host: str, port: int) -> socket.socket:
-    """Reserve the port until the workers listen on it; raises ServerError if it is in use.
-
-    The workers share the port by SO_REUSEPORT, and would silently share it with any other server of
-    the same user. The first socket does not share, so that it finds out.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-            address = probe.getsockname()
-        held = socket.socket(family)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
-    except OSError as error:
-        raise ServerError(_explain_port(error, host, port)) from error
-    except UnicodeError as error:
-        raise ServerError(f"cannot listen on {host}:{port}: {host} is not a host name") from error
-    return held
-
-
-def _explain_port(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"{host}:{port} is in use; choose another port with --listen"
-    if error.errno == errno.EACCES:
-        return f"no permission to listen on {host}:{port}; choose a port above 1023 with --listen"
-    return f"cannot listen on {host}:{port}: {error.strerror or error}"
+    used = (
+        f"the data directory {root} is in use by another Portside; if it was killed, its workers"
+        " exit within its --shutdown-timeout"
+    )
+    lock(descriptor, used)
+    return descriptor
 
 
 def _announce(
-    settings: Settings,
-    started: Semaphore,
-    host: str,
-    port: int,
-    *,
-    is_closed: bool,
+    settings: Settings, started: Semaphore, listener: Listener, *, is_closed: bool
 ) -> None:
     """Print the banner as soon as every worker has started and a connection is accepted."""
     for _ in range(settings.workers):
         started.acquire()
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         try:
-            socket.create_connection((reachable, port), timeout=1).close()
+            listener.connect()
         except OSError:
             time.sleep(0.01)
             continue
         try:
-            click.echo(_banner(settings, host, port, reachable, is_closed=is_closed))
+            click.echo(_banner(settings, listener, is_closed=is_closed))
         except (OSError, ValueError):
             # The reader is gone, as in `portside serve | head -1`; the registry serves anyway.
             drop_output()
         return
 
 
-def _banner(settings: Settings, host: str, port: int, reachable: str, *, is_closed: bool) -> str:
+def _banner(settings: Settings, listener: Listener, *, is_closed: bool) -> str:
     certificate = settings.tls_certificate
     scheme = "https" if certificate else "http"
-    is_trusted = certificate and not is_self_signed(certificate)
-    verify = "" if is_trusted else "--tls-verify=false "
-    shown = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
-    login = f"podman login {verify}{shown} && " if is_closed else ""
-    bound = f"[{host}]" if ":" in host else host
+    is_trusted = bool(certificate) and not is_self_signed(certificate)
     lines = (
-        f"Portside listens on {scheme}://{bound}:{port}",
+        f"Portside listens on {listener.url(scheme)}",
         f"Data is in {settings.place}",
-        f"Try: {login}podman push {verify}IMAGE {shown}/library/app:1",
+        f"Try: {listener.suggestion(scheme, is_trusted=is_trusted, is_closed=is_closed)}",
     )
     return "\n".join(map(escape_controls, lines))

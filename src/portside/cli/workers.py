@@ -20,6 +20,7 @@ from multiprocessing import connection
 from multiprocessing.synchronize import Semaphore
 from typing import Any
 
+from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.mp import MPServer
 from starlette.types import ASGIApp
 
@@ -31,6 +32,7 @@ from portside.bootstrap.application import make_app
 from portside.cli.connections import Limits as ConnectionLimits
 from portside.cli.connections import Watcher
 from portside.cli.descriptors import Descriptors
+from portside.cli.listeners import Listener
 from portside.cli.signals import SHUTDOWN_SIGNALS
 from portside.config import Settings
 
@@ -92,11 +94,31 @@ class PolledEvent:
 class Supervisor(MPServer):
     """The server of the first process: starts the workers, and replaces those that fail."""
 
-    def __init__(self, shutdown_pipe: ShutdownPipe, timeout: float, **options: Any) -> None:
-        super().__init__("portside", **options)
+    def __init__(
+        self, shutdown_pipe: ShutdownPipe, timeout: float, listener: Listener, **options: Any
+    ) -> None:
+        self._listener = listener
+        super().__init__("portside", **listener.options, **options)
         self._shutdown_pipe = shutdown_pipe
         self._timeout = timeout
         self.main_loop_interrupt = PolledEvent()  # type: ignore[assignment]
+
+    def _init_shared_socket(self) -> None:
+        """Use the socket that the first process listens on, if there is one.
+
+        Granian would create it without a lock of its directory, and remove whatever has taken its
+        place by the end.
+        """
+        inherited = self._listener.inherited
+        if inherited is None:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call]
+            return
+        self._sso = None
+        self._shd = SocketHolder(  # type: ignore[assignment]
+            fd=inherited.fileno(),  # type: ignore[call-arg]
+            uds=True,
+            backlog=self.backlog,
+        )
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
         """Ignore SIGHUP: nothing requires a restart of the workers."""
@@ -109,6 +131,7 @@ class Supervisor(MPServer):
         """
         for worker in self.wrks:
             worker.interrupt_by_parent = True
+        self._listener.withdraw()
         self._shutdown_pipe.close()
         deadline = time.monotonic() + self._timeout + KILL_DELAY
         running: dict[Any, Any] = {worker.inner.sentinel: worker for worker in self.wrks}
@@ -136,9 +159,8 @@ def load_worker(
     started: Semaphore,
     shutdown_pipe: ShutdownPipe,
     descriptors: Descriptors,
+    listener: Listener,
     *,
-    port: int,
-    on_loopback: bool,
     last_good: LastGoodFiles,
 ) -> ASGIApp:
     """Make the application in the process of a worker."""
@@ -148,12 +170,19 @@ def load_worker(
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
-    connections = Connections(
-        make_app(settings, on_start=worker.serving, on_loopback=on_loopback, last_good=last_good)
+    app = make_app(
+        settings,
+        on_start=worker.serving,
+        on_loopback=listener.on_loopback,
+        last_good=last_good,
     )
+    if listener.port is None:
+        # The system tells too little about connections that are not TCP.
+        return app
+    connections = Connections(app)
     limits = connection_limits(settings, descriptors)
     proxies = tuple(map(ip_network, settings.trusted_proxies))
-    Watcher(connections, port, limits, proxies, descriptors).start()
+    Watcher(connections, listener.port, limits, proxies, descriptors).start()
     return connections
 
 

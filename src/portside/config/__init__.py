@@ -4,12 +4,13 @@ The command line, the environment and the TOML file are three spellings of the s
 `--page-limit`, `PORTSIDE_PAGE_LIMIT` and `page-limit = …`.
 """
 
-from portside.config.addresses import SettingsInvalid
+from portside.config.addresses import HostPort, SettingsInvalid
 from portside.config.listing import Setting, check_values, list_settings, make_settings
 from portside.config.settings import Group, Redirect, Settings
 
 __all__ = [
     "Group",
+    "HostPort",
     "Redirect",
     "Setting",
     "Settings",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 # RFC 3986, section 3.2.2: brackets separate the colons of an address from the one before the port.
@@ -27,6 +30,11 @@ _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::[1-9][0-9]{0,4})?"
 )
 
+_UNIX = "unix:"
+
+SOCKET_PATH_BYTES = 107
+"""The longest path of a socket; Linux keeps 108 bytes for it and the NUL after it (unix(7))."""
+
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 
@@ -34,13 +42,48 @@ class SettingsInvalid(Exception):
     """A setting has an invalid value; the message is for the person who set it."""
 
 
-def parse_address(listen: str) -> tuple[str, int]:
-    """Return the host and the port of HOST:PORT; raises SettingsInvalid."""
+class HostPort(NamedTuple):
+    """A TCP port of a host, which is a name or an address without brackets."""
+
+    host: str
+    port: int
+
+
+def parse_address(listen: str) -> HostPort | Path:
+    """Return the host and the port of HOST:PORT, or the path of a socket in the file system.
+
+    The path is absolute. Raises SettingsInvalid.
+    """
     written = _ADDRESS.fullmatch(listen)
+    if written is None and listen.startswith(_UNIX):
+        return _parse_socket(listen)
     if written is None or int(written["port"]) > 65535 or not _is_host(written):  # noqa: PLR2004
-        shape = "listen must be HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000"
+        shape = "listen must be HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000, or unix:/PATH"
         raise SettingsInvalid(f"{shape}, not {shortened(listen)}")
-    return written["host"] or written["address"], int(written["port"])
+    return HostPort(written["host"] or written["address"], int(written["port"]))
+
+
+def _parse_socket(listen: str) -> Path:
+    """Return the path of unix:PATH or unix:///PATH as an absolute path; raises SettingsInvalid."""
+    text = listen.removeprefix(_UNIX)
+    if text.startswith("//"):
+        text = text.removeprefix("//")
+        if not text.startswith("/"):
+            shape = "listen must be unix:/PATH or unix:///PATH for a socket in the file system"
+            raise SettingsInvalid(f"{shape}, not {shortened(listen)}")
+    if not text or text.startswith("@"):
+        shape = "listen must be unix: and the path of a socket in the file system"
+        raise SettingsInvalid(f"{shape}, not {shortened(listen)}")
+    try:
+        path = Path(text).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        # The user does not exist, or the working directory was removed.
+        raise SettingsInvalid(f"listen cannot be {shortened(listen)}: {error}") from error
+    size = len(os.fsencode(path))
+    if size > SOCKET_PATH_BYTES:
+        long = f"the path of a socket can have {SOCKET_PATH_BYTES} bytes, and this one has {size}"
+        raise SettingsInvalid(f"listen cannot be {shortened(listen)}: {long}")
+    return path
 
 
 def without_password(database: str) -> str:

@@ -16,10 +16,11 @@ from portside.config.addresses import (
     check_url,
     shortened,
 )
-from portside.config.settings import SERVICE_NAME, Group, Settings
+from portside.config.settings import FILE_MODE, SERVICE_NAME, Group, Settings
 
 PATTERNS = {
     SERVICE_NAME: 'a name of 1 to 255 printable ASCII characters other than " and \\',
+    FILE_MODE: 'a file mode in octal, such as "660"',
 }
 """What each pattern accepts, in words."""
 

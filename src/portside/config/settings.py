@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from portside.config.addresses import SettingsInvalid, parse_address, without_password
+from portside.config.addresses import HostPort, SettingsInvalid, parse_address, without_password
 from portside.spec.dialects import AuthScheme, Dialect
 
 Part = TypeVar("Part")
@@ -32,6 +32,9 @@ LARGEST = 2**63 - 1
 # RFC 9110, section 5.6.4: what a quoted string can contain without an escape, but for tabs and
 # bytes that are not ASCII. \Z and not $, which would accept a line feed at the end.
 SERVICE_NAME = r"\A[ !#-\[\]-~]{1,255}\Z"
+
+# As chmod(1) takes it, without the bits that mean nothing for a socket.
+FILE_MODE = r"\A0?[0-7]{3}\Z"
 
 ROOM = 1 << 30
 """Bytes; the most memory that one request can be allowed to take."""
@@ -213,10 +216,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             Group.NETWORK,
             "Address to listen on",
             "The default accepts connections from this machine only. Port 0 picks a free port. IPv6"
-            " addresses are written in brackets: `[::1]:5000`.",
+            " addresses are written in brackets: `[::1]:5000`. `unix:/run/portside/portside.sock`"
+            " is a socket in the file system, for a proxy on this machine: whoever can connect to"
+            " it is a trusted proxy. Limits for each connection do not apply to it.",
             unit="HOST:PORT",
         ),
     ] = "127.0.0.1:5000"
+    socket_mode: Annotated[
+        str,
+        described(
+            Group.NETWORK,
+            "File mode of the socket of `--listen unix:`",
+            "Clients need write access to connect. The default allows the user that runs Portside"
+            " and its group. The umask does not apply.",
+            unit="octal number",
+            pattern=FILE_MODE,
+        ),
+    ] = "660"
     tls_certificate: Annotated[
         str,
         described(
@@ -855,8 +871,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return without_password(self.database)
 
     @property
-    def address(self) -> tuple[str, int]:
-        """The host and port of `listen`; raises SettingsInvalid."""
+    def address(self) -> HostPort | Path:
+        """The port or the path of the socket in `listen`; raises SettingsInvalid."""
         return parse_address(self.listen)
 
     @property

@@ -1,0 +1,285 @@
+"""What the server listens on: a TCP port, or a socket in the file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from portside.cli.errors import ServerError
+from portside.cli.locks import LOCK_TIMEOUT, PAUSE, lock
+from portside.config import HostPort, Settings
+
+
+class Listener(ABC):
+    """An address that this process holds; the workers accept connections on it."""
+
+    on_loopback = False
+    """Whether web pages in a browser of this machine can reach it."""
+
+    is_local = False
+    """Whether other machines cannot reach it."""
+
+    port: int | None = None
+    """The TCP port, if it is one."""
+
+    inherited: socket.socket | None = None
+    """The socket that the workers inherit, if they do not open sockets of their own."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the HTTP server needs to know, to open sockets here."""
+        return {}
+
+    @abstractmethod
+    def url(self, scheme: str) -> str:
+        """Return where the registry listens, for people."""
+
+    @abstractmethod
+    def suggestion(self, scheme: str, *, is_trusted: bool, is_closed: bool) -> str:
+        """Return a command to try.
+
+        `is_trusted` says that clients trust the certificate, `is_closed` that they have to log in.
+        """
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Connect once, to see that a connection is accepted; raises OSError."""
+
+    @abstractmethod
+    def withdraw(self) -> None:
+        """Let no further client find the address, while requests are answered."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what this process holds; further calls do nothing."""
+
+
+def listen(settings: Settings) -> Listener:
+    """Hold the address in the settings; raises ServerError if it cannot be used."""
+    address = settings.address
+    if isinstance(address, Path):
+        return SocketListener(address, int(settings.socket_mode, 8), settings.backlog)
+    return PortListener(address)
+
+
+class PortListener(Listener):
+    """A TCP port, reserved until the workers listen on it.
+
+    The workers share the port by SO_REUSEPORT, and would silently share it with any other server of
+    the same user. The first socket does not share, so that it finds out.
+    """
+
+    def __init__(self, address: HostPort) -> None:
+        host, port = address
+        self.host = host
+        try:
+            family, _, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(found)
+                probe.listen()
+                found = probe.getsockname()
+            self._held = socket.socket(family)
+            self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._held.bind(found)
+        except OSError as error:
+            raise ServerError(_explain_port(error, host, port)) from error
+        except UnicodeError as error:
+            unknown = f"cannot listen on {host}:{port}: {host} is not a host name"
+            raise ServerError(unknown) from error
+        self._address, self.port = self._held.getsockname()[:2]
+        self._reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        self.is_local = self.on_loopback = _is_loopback(host)
+
+    def __str__(self) -> str:
+        return self.host
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The address and the port; each worker opens a socket of its own there."""
+        return {"address": self._address, "port": self.port}
+
+    def url(self, scheme: str) -> str:
+        """Return the URL with the host as it was set."""
+        return f"{scheme}://{_bracketed(self.host)}:{self.port}"
+
+    def suggestion(self, scheme: str, *, is_trusted: bool, is_closed: bool) -> str:
+        """Return how to push an image."""
+        del scheme
+        verify = "" if is_trusted else "--tls-verify=false "
+        shown = f"{_bracketed(self._reachable)}:{self.port}"
+        login = f"podman login {verify}{shown} && " if is_closed else ""
+        return f"{login}podman push {verify}IMAGE {shown}/library/app:1"
+
+    def connect(self) -> None:
+        """Connect to the port; raises OSError."""
+        socket.create_connection((self._reachable, self.port), timeout=1).close()
+
+    def withdraw(self) -> None:
+        """Do nothing: the workers close their sockets as soon as they are to end."""
+
+    def close(self) -> None:
+        """Release the port."""
+        self._held.close()
+
+
+class SocketListener(Listener):
+    """A socket in the file system, which this process listens on and the workers inherit.
+
+    What is at the path is looked at, replaced and removed under a lock of its directory, so that
+    two registries that start or stop at the same time do not remove each other's socket.
+    """
+
+    is_local = True
+
+    def __init__(self, path: Path, mode: int, backlog: int) -> None:
+        self.path = path
+        self.inherited = self._held = socket.socket(socket.AF_UNIX)
+        try:
+            deadline = time.monotonic() + LOCK_TIMEOUT
+            while not self._take(mode, backlog):
+                if time.monotonic() > deadline:
+                    raise ServerError(
+                        f"{self} is in use; choose another path with --listen. If a registry there"
+                        " was killed, its workers exit within its --shutdown-timeout"
+                    )
+                time.sleep(PAUSE)
+        except OSError as error:
+            self._held.close()
+            raise ServerError(self._explain(error)) from error
+        except ServerError:
+            self._held.close()
+            raise
+        self._held.settimeout(0)
+        self._owner = os.getpid()
+        self._is_withdrawn = False
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+    def url(self, scheme: str) -> str:
+        """Return the address as it is set."""
+        del scheme
+        return str(self)
+
+    def suggestion(self, scheme: str, *, is_trusted: bool, is_closed: bool) -> str:
+        """Return how to see that the registry answers: podman cannot use the socket."""
+        del is_closed
+        insecure = "--insecure " if scheme == "https" and not is_trusted else ""
+        return f"curl {insecure}--unix-socket {shlex.quote(str(self.path))} {scheme}://localhost/"
+
+    def connect(self) -> None:
+        """Connect to the socket; raises OSError."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(0)
+            client.connect(os.fsencode(self.path))
+
+    def withdraw(self) -> None:
+        """Remove the socket from its directory, unless another one has taken its place.
+
+        While this process holds the socket, no other file has the same inode.
+        """
+        if self._is_withdrawn or os.getpid() != self._owner:
+            return
+        self._is_withdrawn = True
+        with suppress(OSError, ServerError), _locked(self.path.parent):
+            if self._identify() == self._identity:
+                self.path.unlink()
+
+    def close(self) -> None:
+        """Remove the socket from its directory, and close it."""
+        self.withdraw()
+        self._held.close()
+
+    def _take(self, mode: int, backlog: int) -> bool:
+        """Listen at the path, unless another process does; raises OSError and ServerError."""
+        with _locked(self.path.parent):
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_socket()):
+                other = f"{self.path} exists and is not a socket; choose another path with --listen"
+                raise ServerError(other)
+            if self._is_in_use():
+                return False
+            self.path.unlink(missing_ok=True)
+            self._bind(mode)
+            self._identity = self._identify()
+            # From here on, another start finds out that the socket is in use.
+            self._held.listen(backlog)
+        return True
+
+    def _is_in_use(self) -> bool:
+        """Whether a process listens at the path; raises OSError if that cannot be found out."""
+        try:
+            self.connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except BlockingIOError:
+            # More connections wait for the process than it allows.
+            return True
+        return True
+
+    def _identify(self) -> tuple[int, int]:
+        """Return what identifies the file at the path; raises OSError."""
+        found = self.path.lstat()
+        return found.st_dev, found.st_ino
+
+    def _bind(self, mode: int) -> None:
+        """Create the socket with its mode, whatever the umask of this process is."""
+        before = os.umask(0o777 & ~mode)
+        try:
+            self._held.bind(os.fsencode(self.path))
+        finally:
+            os.umask(before)
+
+    def _explain(self, error: OSError) -> str:
+        folder = self.path.parent
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return f"cannot listen on {self}: there is no directory {folder}"
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            return f"no permission to listen on {self}; choose another path with --listen"
+        if error.errno == errno.EPROTOTYPE:
+            return f"{self} is in use by another kind of socket; choose another path with --listen"
+        return f"cannot listen on {self}: {error.strerror or error}"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a directory for the length of a block; raises OSError and ServerError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock(descriptor, f"the directory {folder} is locked by another process")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, None)
+        addresses = [ip_address(entry[4][0]) for entry in found]
+    except (OSError, ValueError):
+        return False
+    mapped = (getattr(address, "ipv4_mapped", None) or address for address in addresses)
+    return all(address.is_loopback for address in mapped)
+
+
+def _explain_port(error: OSError, host: str, port: int) -> str:
+    shown = f"{_bracketed(host)}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{shown} is in use; choose another port with --listen"
+    if error.errno == errno.EACCES:
+        return f"no permission to listen on {shown}; choose a port above 1023 with --listen"
+    return f"cannot listen on {shown}: {error.strerror or error}"
