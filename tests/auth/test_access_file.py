@@ -100,6 +100,8 @@ class TestWhatItSays:
 MISTAKES = [
     ("not toml", "is not valid TOML"),
     ("[[access]]\n[[access", "is not valid TOML"),
+    (f"acces = {'[' * 5000}", "is not valid TOML"),
+    (f"acces = {'1' * 5000}", "is not valid TOML"),
     ("acces = []", "acces"),
     (ACCESS + "action = 1", "[[access]] 1"),
     (ACCESS + "groups = 5", "groups"),

@@ -78,11 +78,14 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
     Raises FileInvalid.
     """
     try:
-        document = msgspec.convert(tomllib.loads(text), _File)
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # A number of 5000 digits raises ValueError, too, and lists in lists RecursionError.
+        raise FileInvalid(f"{name} is not valid TOML: {error}") from error
+    try:
+        document = msgspec.convert(tables, _File)
         rules = tuple(_rules(document, name))
         check_issuers(document.issuer, place=f"{name}, [[issuer]]")
-    except tomllib.TOMLDecodeError as error:
-        raise FileInvalid(f"{name} is not valid TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise FileInvalid(f"{name}{_problem(str(error))}") from error
     except IssuerInvalid as error:
