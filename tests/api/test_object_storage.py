@@ -77,6 +77,14 @@ class TestRedirects:
         assert answer.headers["docker-content-digest"] == digest_of(content)
         assert httpx.get(answer.headers["location"]).content == content
 
+    @pytest.mark.parametrize("size", [100, 9_000_000])
+    def test_no_browser_runs_content(self, served: Served, repository: str, size: int) -> None:
+        """The store names a type that browsers neither show nor guess at, however it was put."""
+        content = b"<html><script>alert(1)</script>" + make_blob(size, repository)
+        found = served.client.get(served.push(repository, content), follow_redirects=True)
+        assert found.content == content
+        assert found.headers["content-type"] == "application/octet-stream"
+
     def test_a_pull_asks_the_store_nothing(self, served: Served, repository: str) -> None:
         """To be sent on costs no request to the store, and a push of a small blob costs one."""
         served.way.forget()
@@ -227,7 +235,9 @@ class TestAzure:
             assert pushed.status_code == 201, pushed.text
             answer = httpx.get(f"{url}/{digest_of(content)}")
             assert answer.status_code == 307
-            assert httpx.get(answer.headers["location"]).content == content
+            found = httpx.get(answer.headers["location"])
+            assert found.content == content
+            assert found.headers["content-type"] == "application/octet-stream"
             assert httpx.delete(f"{url}/{digest_of(content)}").status_code == 202
             assert httpx.get(answer.headers["location"]).status_code == 404
 

@@ -19,6 +19,8 @@ from urllib.parse import SplitResult, urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from portside.spec.media_types import OCTET_STREAM
+
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -132,6 +134,8 @@ def _client(patience: Patience, *, is_plain: bool) -> ClientConfig:
         "read_timeout": timedelta(seconds=patience.silence),
         "timeout": timedelta(seconds=patience.whole),
         "user_agent": "portside",
+        # Clients fetch blobs by signed URLs, and a store may guess at a type that it was not told.
+        "default_content_type": OCTET_STREAM,
         "allow_http": is_plain,
     }
 
