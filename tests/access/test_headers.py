@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
+
 import httpx
+import jwt
 import pytest
 
 from access.test_secrecy import bearer
@@ -30,6 +34,20 @@ class TestTokens:
         ):
             assert answer.status_code == 200, answer.text
             assert answer.headers["Cache-Control"] == "no-store"
+
+    def test_life(self, nobody: httpx.Client) -> None:
+        """Clients learn when a token ends from the answer, which says what the token says."""
+        before = int(time.time())
+        for answer in (
+            nobody.get("/oauth2/token", auth=ALICE.pair),
+            nobody.post("/oauth2/token", data=FORM),
+        ):
+            document = answer.json()
+            claims = jwt.decode(document["access_token"], options={"verify_signature": False})
+            assert document["expires_in"] == claims["exp"] - claims["iat"]
+            issued = datetime.fromisoformat(document["issued_at"]).timestamp()
+            assert before <= issued <= time.time()
+            assert abs(issued - claims["iat"]) <= 1
 
     def test_keys_are_cached(self, nobody: httpx.Client) -> None:
         """What verifies tokens may be kept for a while, and no longer: keys are rotated."""

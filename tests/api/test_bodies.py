@@ -8,9 +8,11 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
+from portside.api.body_memory import FREE_BYTES, BodyMemory, Taken
 from portside.api.connections import CONNECTION, Connection
 from portside.api.requests import Body
 from portside.api.responses import StreamResponse
+from portside.spec.errors import TooManyRequests
 
 
 async def test_body_that_waits() -> None:
@@ -54,3 +56,25 @@ async def test_client_that_goes(gone_at: int) -> None:
         await StreamResponse(200, [], content)(scope, receive, send)
     assert closed == [True]
     assert (connection.sending, connection.waits_since()) == (set(), None)
+
+
+def test_memory() -> None:
+    """Forms have a quarter, what is refused takes nothing, and all of it comes back."""
+    whole = BodyMemory(400_000)
+    forms = whole.forms()
+    bodies = [Taken(whole), Taken(forms), Taken(forms)]
+    for _ in range(2):
+        bodies[0].grow_to(FREE_BYTES + 310_000)
+        with pytest.raises(TooManyRequests):
+            bodies[1].grow_to(FREE_BYTES + 90_001)
+        bodies[1].grow_to(FREE_BYTES + 50_000)
+        bodies[1].grow_to(FREE_BYTES + 90_000)
+        bodies[2].grow_to(FREE_BYTES)
+        with pytest.raises(TooManyRequests):
+            bodies[2].grow_to(FREE_BYTES + 1)
+        bodies[0].give_back()
+        with pytest.raises(TooManyRequests):
+            bodies[2].grow_to(FREE_BYTES + 10_001)
+        bodies[2].grow_to(FREE_BYTES + 10_000)
+        for body in bodies:
+            body.give_back()
