@@ -80,6 +80,15 @@ class TestErrorsOf2017:
         """400 is not listed for tags, and becomes 404."""
         assert_error(acr_client.get("/v2/Bad/tags/list"), 404, "NAME_INVALID")
 
+    def test_refused_before_any_endpoint(self, acr_client: httpx.Client) -> None:
+        """A host and a page are refused as in the other dialect: no endpoint was reached."""
+        for headers, status in (
+            ({"Host": "evil.example"}, 421),
+            ({"Origin": "https://evil.example"}, 403),
+        ):
+            for path in ("/v2/", "/v2/a/tags/list", "/nothing"):
+                assert acr_client.get(path, headers=headers).status_code == status
+
     def test_chunk_out_of_order(self, acr_client: httpx.Client, repository: str) -> None:
         """416 is listed for PATCH and stays; for PUT it becomes 400."""
         location = open_upload(acr_client, repository)

@@ -13,7 +13,7 @@ import pytest
 
 from support.content import OCI_MANIFEST, artifact, digest_of, image, index, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
-from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob
+from support.wire import OCTETS, assert_error, connect, exchange, open_upload, push, push_blob
 
 
 class TestHead:
@@ -222,6 +222,16 @@ class TestHeads:
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         assert b'"code":"UNSUPPORTED"' in answer
         assert httpx.get(f"{registry.url}{target}").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [("/healthz", 200), ("/readyz", 200), ("/", 200), ("/v2/", 400), ("/v2/_catalog", 400)],
+    )
+    def test_no_host(self, registry: RunningRegistry, path: str, status: int) -> None:
+        """Probes of load balancers may have no Host; clients of the API must."""
+        head = f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n"
+        answer = exchange(registry.host, registry.port, head.encode())
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
 
     def test_chunk_of_a_whole_blob(self, client: httpx.Client, repository: str) -> None:
         """A blob in one request cannot start in its middle."""

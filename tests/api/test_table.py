@@ -122,3 +122,13 @@ def test_required_parameters(dialect: Dialect) -> None:
         if parameter["required"]
     }
     assert required == {("finish_upload", "digest")}
+
+
+def test_described_statuses() -> None:
+    """Answers that are neither the usual success nor an error are described as well."""
+    paths = describe(Dialect.OCI)["paths"]
+    for path, other in (
+        ("/v2/{name}/blobs/{digest}", {"206", "304", "307"}),
+        ("/v2/{name}/manifests/{reference}", {"304"}),
+    ):
+        assert set(paths[path]["get"]["responses"]) >= {"200", *other}
