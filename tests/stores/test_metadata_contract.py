@@ -248,6 +248,20 @@ class TestManifests:
             with pytest.raises(BlobInUse):
                 await metadata.unlink_blob(A, Digest.of(blob), remove=pytest.fail)
 
+    async def test_blob_pushed_after_its_index(self, metadata: MetadataStore) -> None:
+        """It belongs to the index, unless what the index lists has become a manifest too."""
+        child = image(1, layers=0)
+        sparse = parsed(index(child))
+        await metadata.put_manifest(A, sparse, tags=[], condition=None, check_children=False)
+        digest = Digest(child.digest)
+        await add_blob(metadata, A, digest)
+        removed: list[bool] = []
+        with pytest.raises(BlobInUse):
+            await metadata.unlink_blob(A, digest, remove=lambda: removed.append(True))
+        await add(metadata, A, child)
+        await metadata.unlink_blob(A, digest, remove=lambda: removed.append(True))
+        assert removed
+
     async def test_a_type_that_is_corrected(self, metadata: CheckableStore) -> None:
         """References are those of the new media type, and none of the old one's are left."""
         manifest = parsed(index(image(1), artifactType="a/b", annotations={"key": "value"}))

@@ -40,11 +40,16 @@ _LINKING = """
     LIMIT $2
 """
 _DELETE = "DELETE FROM blobs WHERE digest = $1"
+# A sparse index may list a blob that is pushed after it, as what it was then taken for: a manifest.
 _NEEDED_BY = """
     SELECT m.digest
     FROM manifest_references f
     JOIN manifests m ON m.id = f.manifest
-    WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'blob' AND NOT f.weak
+    WHERE f.repository = $1 AND f.digest = $2 AND NOT f.weak AND (
+        f.kind = 'blob' OR NOT EXISTS (
+            SELECT 1 FROM manifests c WHERE c.repository = f.repository AND c.digest = f.digest
+        )
+    )
     LIMIT 1
 """
 _KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
