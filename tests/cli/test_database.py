@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 
+from support.content import image
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
+from support.wire import push
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The digest of no bytes."""
 
-STEPS = 6
+STEPS = 7
 """Steps of the schema."""
 
 
@@ -50,6 +54,29 @@ def execute(url: str, sql: str) -> None:
 
 class TestMigrate:
     """`portside migrate`."""
+
+    def test_manifests_of_an_older_version(self, data: Path) -> None:
+        """Their properties are recorded beside the server, which says that they are not yet."""
+        count = 250
+        with running_registry(data, "--workers", "1") as registry:
+            with httpx.Client(base_url=registry.url) as client:
+                for number in range(count):
+                    push(client, "library/app", image(number, layers=0))
+            forget = "UPDATE manifests SET image_size = NULL, architecture = NULL"
+            with closing(sqlite3.connect(data / "portside.db")) as connection:
+                connection.execute(forget)
+                connection.commit()
+            code, printed, errors = run_portside("migrate", "--data", str(data))
+            assert (code, errors) == (0, "")
+            assert printed.splitlines()[1:] == [f"Properties of {count} manifests recorded."]
+            with closing(sqlite3.connect(data / "portside.db")) as connection:
+                found = connection.execute("SELECT DISTINCT architecture FROM manifests")
+                assert found.fetchall() == [("amd64",)]
+                connection.execute(forget)
+                connection.commit()
+        with running_registry(data, "--workers", "1") as registry:
+            pass
+        assert "run `portside migrate`" in registry.log
 
     def test_a_second_time_changes_nothing(self, url: str) -> None:
         code, printed, errors = run_portside("migrate", "--database", url)

@@ -18,7 +18,7 @@ from support.homes import Home
 from support.server import run_portside, running_registry
 from support.wire import connect, open_upload, push, push_blob, put_manifest
 
-LAYERS = image("checked")
+LAYERS = image("checked", annotations={"com.example.of": digest_of(b"named")})
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a lost reference": (
         lambda store: sql(store, "DELETE FROM manifest_references"),
         "recorded references",
+    ),
+    "a lost weak reference": (
+        lambda store: sql(store, "DELETE FROM manifest_references WHERE weak"),
+        "recorded references",
+    ),
+    "a wrong number of manifests": (
+        lambda store: sql(store, "UPDATE repositories SET manifest_count = 7"),
+        "has 2 manifests, but 7 are recorded",
+    ),
+    "a wrong number of tags": (
+        lambda store: sql(store, "UPDATE repositories SET tag_count = 7"),
+        "has 1 tags, but 7 are recorded",
     ),
     "another artifact type": (
         lambda store: sql(store, "UPDATE manifests SET artifact_type = 'a/b'"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from portside.spec.digests import Digest
 from portside.spec.errors import DigestInvalid, ManifestInvalid
-from portside.spec.manifests import ManifestReference, ReferenceKind, parse_manifest
+from portside.spec.manifests import ManifestReference, ReferenceKind, parse_manifest, read_manifest
 from support.content import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -62,6 +62,40 @@ def test_any_bytes(payload: bytes) -> None:
     """Bytes that are no JSON object are refused."""
     with pytest.raises(ManifestInvalid):
         parse_manifest(b"[" + payload, content_type=OCI_MANIFEST)
+
+
+def test_weak_references() -> None:
+    """A digest that is the whole of a string anywhere is one; a part of a string is none."""
+    names = [digest_of(b"%d" % number) for number in range(6)]
+    document: dict[str, Any] = {
+        "annotations": {"base": names[0], "text": f"see {names[1]}", "json": json.dumps(names[2])},
+        "history": [{"deep": [names[3], names[3]]}],
+        names[4]: 1,
+        "short": names[5][:-1],
+        "subject": {"mediaType": "a/b", "digest": names[5], "size": 1},
+    }
+    content = image(1, **document)
+    for media_type in (OCI_MANIFEST, "application/vnd.example+json"):
+        payload = content.manifest.replace(OCI_MANIFEST.encode(), media_type.encode())
+        references = parse_manifest(payload, content_type=media_type).references
+        weak = {item.digest for item in references if item.is_weak}
+        blobs = {digest_of(blob) for blob in content.blobs}
+        expected = {names[0], names[3], names[4], names[5]}
+        assert weak == (expected if media_type == OCI_MANIFEST else expected | blobs)
+        assert not any(item.required for item in references if item.is_weak)
+        assert {item.digest for item in references} == expected | blobs
+
+
+def test_too_many_weak_references() -> None:
+    """A pushed manifest names a limited number of digests; a stored one is read all the same."""
+    names = [digest_of(b"%d" % number) for number in range(10_001)]
+    payload = json.dumps({"names": names[:-1]}).encode()
+    assert len(parse_manifest(payload, content_type="application/json").references) == 10_000
+    payload = json.dumps({"names": names}).encode()
+    with pytest.raises(ManifestInvalid, match="more than 10000 digests"):
+        parse_manifest(payload, content_type="application/json")
+    read = read_manifest(payload, media_type="application/json", expected=Digest.of(payload))
+    assert len(read.references) == 10_001
 
 
 def test_references_of_an_image() -> None:
@@ -184,9 +218,11 @@ def test_what_is_read_of_each_type(media_type: str) -> None:
         expected |= {(kind, LINKED, False), (kind, FOREIGN, False)}
     if "config" in DOCUMENTS[media_type]:
         expected.add((BLOBS, MANIFEST, True))
-    found = [(item.kind, item.digest, item.required) for item in manifest.references]
+    named = [item for item in manifest.references if not item.is_weak]
+    found = [(item.kind, item.digest, item.required) for item in named]
     assert len(found) == len(expected)
     assert set(found) == expected
+    assert [item.digest for item in manifest.references if item.is_weak] == [SUBJECT]
     if is_schema_1:
         assert (manifest.subject, manifest.artifact_type, manifest.annotations) == (None, None, {})
     else:

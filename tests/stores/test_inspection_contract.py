@@ -5,7 +5,12 @@ from __future__ import annotations
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.uploads import UploadId, UploadSession
-from portside.stores.inspection import BlobRecord, ReferenceRecord, UploadRecord
+from portside.stores.inspection import (
+    BlobRecord,
+    ReferenceRecord,
+    RepositoryRecord,
+    UploadRecord,
+)
 from stores.conftest import Clock, Shelf
 from stores.test_metadata_contract import add, parsed
 from support.blobs import listed
@@ -32,7 +37,7 @@ async def test_everything_is_told(shelf: Shelf, clock: Clock) -> None:
     await metadata.advance_upload(session.at(5), origin=0)
     blobs = sorted(str(Digest.of(blob)) for blob in content.blobs)
     assert await listed(metadata.integrity_problems()) == []
-    assert await listed(metadata.repository_names()) == ["a"]
+    assert await listed(metadata.repository_records()) == [RepositoryRecord("a", 2, 2, 2, 2)]
     assert sorted(await listed(metadata.tag_names())) == [("a", "all"), ("a", "v1")]
     assert await listed(metadata.blob_records()) == [BlobRecord(digest, 4) for digest in blobs]
     assert await metadata.blob_record(blobs[0]) == BlobRecord(blobs[0], 4)

@@ -6,21 +6,26 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobUnknown,
+    ManifestInvalid,
     ManifestUnknown,
     NameUnknown,
     OperationDisallowed,
     TagUnknown,
 )
 from portside.spec.locks import NOTHING, Lock, LockChange
+from portside.spec.manifests import read_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import START, Order, OrderedPageRequest, PageRequest, Position
 from portside.spec.platforms import Platform
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.inspection import ReferenceRecord
+from portside.stores.metadata.engine import Database
 from stores.conftest import CheckableStore, Clock
 from stores.test_metadata_contract import add, add_blob, parsed
 from support.content import Content, artifact, image, index
@@ -179,6 +184,95 @@ class TestManifests:
         await metadata.change_tag(A, V1, LockChange(Lock.LIST))
         assert (await metadata.get_manifest_properties(A, DIGEST)).tags == ("v2",)
         assert (await metadata.get_repository(A)).tag_count == 2
+
+
+class TestWeakReferences:
+    """Digests that a manifest names outside of the fields that it needs."""
+
+    async def test_kept(self, metadata: CheckableStore) -> None:
+        """They are recorded, need not be there, and do not keep a person from deleting."""
+        named = Digest.of(b"named")
+        content = image(1, annotations={"com.example.of": str(named)})
+        await link(metadata, content)
+        await add_blob(metadata, A, named)
+        await push(metadata, content)
+        (record,) = [found async for found in metadata.manifest_records()]
+        weak = [reference for reference in record.references if reference.weak]
+        assert weak == [
+            ReferenceRecord("blob", str(named), required=False, present=True, weak=True)
+        ]
+        removed: list[bool] = []
+        await metadata.unlink_blob(A, named, remove=lambda: removed.append(True))
+        assert removed == [True]
+
+    async def test_another_type(self, metadata: CheckableStore) -> None:
+        """A media type under which what the manifest needs is only named is refused."""
+        content = image(1)
+        await link(metadata, content)
+        await push(metadata, content)
+        manifest = parsed(content)
+        weak = [
+            msgspec.structs.replace(item, required=False, is_weak=True)
+            for item in manifest.references
+        ]
+        with pytest.raises(ManifestInvalid):
+            await metadata.put_manifest(
+                A,
+                msgspec.structs.replace(
+                    manifest, media_type="application/json", references=tuple(weak)
+                ),
+                tags=[],
+                condition=None,
+                check_children=True,
+            )
+
+
+class TestOlderManifests:
+    """Manifests that an older version received, without their properties."""
+
+    async def test_are_described(self, metadata: CheckableStore) -> None:
+        """Each once, and what was deleted in between is passed over."""
+        named = Digest.of(b"named")
+        content = image(1, annotations={"com.example.of": str(named)})
+        await link(metadata, content, image(2))
+        for pushed in (content, image(2)):
+            await push(metadata, pushed)
+        before = await metadata.get_manifest_properties(A, Digest(content.digest))
+        assert await metadata.list_undescribed(9) == []
+        await make_older(metadata)
+        found = {item.digest: item for item in await metadata.list_undescribed(9)}
+        assert found.keys() == {content.digest, image(2).digest}
+        unknown = await metadata.get_manifest_properties(A, Digest(content.digest))
+        assert (unknown.image_size, unknown.architecture) == (None, None)
+        await metadata.delete_manifest(A, Digest(image(2).digest))
+        for item in found.values():
+            manifest = read_manifest(
+                item.payload, media_type=item.media_type, expected=Digest(item.digest)
+            )
+            await metadata.describe_manifest(item, manifest, Platform("amd64", "linux"))
+        assert await metadata.list_undescribed(9) == []
+        assert await metadata.get_manifest_properties(A, Digest(content.digest)) == before
+        (record,) = [found async for found in metadata.manifest_records()]
+        assert [item.digest for item in record.references if item.weak] == [named]
+
+    async def test_unreadable(self, metadata: CheckableStore) -> None:
+        """What cannot be read is not read again and again."""
+        await add(metadata, A, FIRST)
+        await make_older(metadata)
+        (found,) = await metadata.list_undescribed(1)
+        await metadata.describe_manifest(found, None, Platform())
+        assert await metadata.list_undescribed(1) == []
+        assert (await metadata.get_manifest_properties(A, DIGEST)).image_size == 0
+
+
+async def make_older(metadata: CheckableStore) -> None:
+    """Take from every manifest what an older version did not record."""
+    database: Database = metadata._database  # type: ignore[attr-defined]  # noqa: SLF001  # no older version is at hand
+    await database.execute("DELETE FROM manifest_references WHERE weak")
+    await database.execute(
+        "UPDATE manifests SET image_size = NULL, architecture = NULL, os = NULL,"
+        " config_media_type = NULL"
+    )
 
 
 class TestLists:

@@ -57,6 +57,11 @@ async def _prepare(settings: Settings) -> bool:
         if not settings.open:
             make_rules(settings)
         await _probe(stores)
+        if await stores.metadata.list_undescribed(1):
+            log.warning(
+                "lists lack the properties of content that an older version received;"
+                " run `portside migrate` to record them, beside the server"
+            )
         return not settings.open and await _prepare_access(settings, stores)
 
 

@@ -26,6 +26,7 @@ from portside.cli.registry import (
 from portside.config import SettingsInvalid
 from portside.operations.check import Tally, check
 from portside.operations.collect import Collected, collect_orphaned
+from portside.operations.describe import describe_manifests
 from portside.spec.errors import RegistryError, Unavailable
 from portside.stores.directories import create_directory
 
@@ -83,11 +84,13 @@ def serve_command(**given: Any) -> None:
 
 
 @commands.command("migrate")
-@registry_command()
+@registry_command(*BLOBS)
 async def migrate_command(**given: Any) -> None:
     """Create the database, or upgrade its schema.
 
-    Several nodes can run this at once. A database that is up to date does not change.
+    What a new version records of content is then filled in for the content that is there. The
+    registry can serve meanwhile, and the command can be interrupted and run again. Several nodes
+    can run it at once. A database that is up to date does not change.
     """
     settings = read_settings(given)
     async with connected_stores(settings) as stores:
@@ -95,9 +98,21 @@ async def migrate_command(**given: Any) -> None:
             create_directory(settings.root)
         is_new = not await stores.engine.database.is_made()
         taken = await stores.engine.database.migrate()
-    is_changed = "was created" if is_new else "was upgraded"
-    state = is_changed if taken else "is up to date"
-    click.echo(f"{stores.engine.name} {state}; migrations applied: {taken}.")
+        is_changed = "was created" if is_new else "was upgraded"
+        state = is_changed if taken else "is up to date"
+        click.echo(f"{stores.engine.name} {state}; migrations applied: {taken}.")
+        described = await _describe(stores)
+    if described:
+        click.echo(f"Properties of {counted(described, 'manifest')} recorded.")
+
+
+async def _describe(stores: Stores) -> int:
+    """Record the properties of manifests, whose configs are in the blob store."""
+    if not await stores.metadata.list_undescribed(1):
+        return 0
+    await stores.require_storage()
+    pages = [done async for done in describe_manifests(stores.metadata, stores.blobs)]
+    return pages[-1]
 
 
 @commands.command("check")

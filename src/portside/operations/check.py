@@ -62,7 +62,7 @@ async def check(
         yield problem
     for problems, what in (
         (metadata.integrity_problems(), "the database"),
-        (_check_names(metadata), "names"),
+        (_check_repositories(metadata), "names"),
         (_check_manifests(metadata, tally), "manifests"),
         (_check_blobs(metadata, blobs, tally, sound), "blobs"),
         (_find_orphaned_blobs(metadata, blobs), "stored blobs"),
@@ -113,10 +113,16 @@ def _explain(error: RegistryError) -> str:
     return "; ".join(error.details)
 
 
-async def _check_names(metadata: InspectableMetadata) -> AsyncIterator[str]:
-    async for repository in metadata.repository_names():
-        if not _is_valid(RepositoryName.parse, repository):
-            yield f"invalid repository name {repository!r}"
+async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[str]:
+    async for record in metadata.repository_records():
+        if not _is_valid(RepositoryName.parse, record.name):
+            yield f"invalid repository name {record.name!r}"
+        for kind, recorded, found in (
+            ("manifests", record.manifest_count, record.manifests),
+            ("tags", record.tag_count, record.tags),
+        ):
+            if recorded != found:
+                yield f"repository {record.name} records {recorded} {kind}, but has {found}"
     async for repository, tag in metadata.tag_names():
         if not _is_valid(Tag.parse, tag):
             yield f"invalid tag name {tag!r} in repository {repository!r}"
@@ -171,9 +177,13 @@ def _compare(record: ManifestRecord, read: Manifest) -> Iterator[str]:
 
 def _matches(record: ManifestRecord, read: Manifest) -> bool:
     """Whether the recorded references are those of the payload; a child may be of either kind."""
-    recorded = {(reference.kind, reference.digest) for reference in record.references}
-    children = {str(item.digest) for item in read.references if item.is_child}
-    others = {(str(item.kind), str(item.digest)) for item in read.references if not item.is_child}
+    weak = {reference.digest for reference in record.references if reference.weak}
+    if record.described and weak != {item.digest for item in read.references if item.is_weak}:
+        return False
+    named = [item for item in read.references if not item.is_weak]
+    recorded = {(item.kind, item.digest) for item in record.references if not item.weak}
+    children = {str(item.digest) for item in named if item.is_child}
+    others = {(str(item.kind), str(item.digest)) for item in named if not item.is_child}
     of_children = {(kind, digest) for kind, digest in recorded if digest in children}
     return recorded - of_children <= others <= recorded and children == {
         digest for _, digest in of_children

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections import Counter
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
@@ -40,9 +42,12 @@ class ManifestReference(msgspec.Struct, frozen=True, order=True):
     """One digest that a manifest refers to.
 
     A reference that is not `required` may be missing from the registry: a layer that is kept
-    elsewhere. A weak one is a digest anywhere else in the document. What an index lists is read as
-    a manifest; the store keeps it as a blob where the repository has it as one ("An encountered
-    mediaType that is unknown to the implementation MUST NOT generate an error").
+    elsewhere. A weak one is a digest anywhere else in the document, in an annotation or a field of
+    an unknown type: what it names is not deleted by itself, whether it is a blob or a manifest.
+
+    What an index lists is read as a manifest; the store keeps it as a blob where the repository has
+    it as one ("An encountered mediaType that is unknown to the implementation MUST NOT generate an
+    error").
     """
 
     kind: ReferenceKind
@@ -146,6 +151,8 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_SCHEMA_1, ("schemaVersion", "fsLayers")),
 }
 
+_QUOTED_DIGEST = re.compile(rb'"(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})"')
+
 _KIND_OF = {
     "config": "an image",
     "layers": "an image",
@@ -187,7 +194,11 @@ def parse_manifest(
         _check_names(payload, document.media_type)
         _check_kind(document.fields, document.media_type)
         _check_required(document)
-    return _described(document, payload, digest)
+    manifest = _described(document, payload, digest)
+    if len(manifest.references) > MAX_REFERENCES:
+        many = f"it names more than {MAX_REFERENCES} digests, which are all that is accepted"
+        raise ManifestInvalid(many)
+    return manifest
 
 
 def read_manifest(payload: bytes, *, media_type: str, expected: Digest) -> Manifest:
@@ -249,7 +260,7 @@ def _described(document: _Decoded, payload: bytes, digest: Digest) -> Manifest:
         media_type=document.media_type,
         digest=digest,
         payload=payload,
-        references=_merged(_references(read)),
+        references=_with_weak(_merged(_references(read)), payload),
         subject=_digest(read.subject.digest) if read.subject else None,
         artifact_type=_artifact_type(document.media_type, read),
         annotations=read.annotations or {},
@@ -424,6 +435,26 @@ def _merged(references: Iterator[ManifestReference]) -> tuple[ManifestReference,
         many = f"it refers to {len(required)} digests; at most {MAX_REFERENCES} are accepted"
         raise ManifestInvalid(many)
     return tuple(sorted(ManifestReference(*key, needed) for key, needed in required.items()))
+
+
+def _with_weak(
+    references: tuple[ManifestReference, ...], payload: bytes
+) -> tuple[ManifestReference, ...]:
+    """Add the digests that are the whole of some other string in the document.
+
+    There is one more than MAX_REFERENCES at most.
+    """
+    found = sorted({match.decode("ascii") for match in _QUOTED_DIGEST.findall(payload)})
+    if len(found) == len(references):
+        return references
+    known = {reference.digest for reference in references}
+    weak = (
+        ManifestReference(ReferenceKind.BLOB, Digest(digest), required=False, is_weak=True)
+        for digest in found
+        if digest not in known
+    )
+    room = MAX_REFERENCES + 1 - len(references)
+    return (*references, *islice(weak, room))
 
 
 def _references(document: _Document) -> Iterator[ManifestReference]:

@@ -33,13 +33,15 @@ class ReferenceRecord(msgspec.Struct, frozen=True):
     digest: str
     required: bool
     present: bool
+    weak: bool = False
 
 
 class ManifestRecord(msgspec.Struct, frozen=True):
     """A manifest and its references, all read from one snapshot.
 
     `size` is the recorded number of bytes; `annotations` is None if the recorded ones cannot be
-    decoded.
+    decoded. One that is not `described` was received by an older version: neither its properties
+    nor its weak references are recorded yet.
     """
 
     repository: str
@@ -51,6 +53,17 @@ class ManifestRecord(msgspec.Struct, frozen=True):
     artifact_type: str | None
     annotations: dict[str, str] | None
     references: tuple[ReferenceRecord, ...]
+    described: bool = True
+
+
+class RepositoryRecord(msgspec.Struct, frozen=True):
+    """A repository: how many manifests and tags are recorded, and how many there are."""
+
+    name: str
+    manifest_count: int
+    manifests: int
+    tag_count: int
+    tags: int
 
 
 class UploadRecord(msgspec.Struct, frozen=True):
@@ -68,8 +81,8 @@ class InspectableMetadata(Protocol):
         """Find what the engine's own checks and the references between rows show to be wrong."""
         ...
 
-    def repository_names(self) -> AsyncIterator[str]:
-        """Read the name of every repository."""
+    def repository_records(self) -> AsyncIterator[RepositoryRecord]:
+        """Read every repository."""
         ...
 
     def tag_names(self) -> AsyncIterator[tuple[str, str]]:

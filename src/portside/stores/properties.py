@@ -11,8 +11,10 @@ import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.locks import Lock, LockChange
+from portside.spec.manifests import Manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import OrderedPageRequest, Page, PageRequest
+from portside.spec.platforms import Platform
 
 
 class RepositoryProperties(msgspec.Struct, frozen=True):
@@ -60,6 +62,18 @@ class ManifestProperties(msgspec.Struct, frozen=True):
     locks: Lock
     index: bytes | None
     tags: tuple[str, ...]
+
+
+class UndescribedManifest(msgspec.Struct, frozen=True):
+    """A manifest that an older version received, whose properties are not recorded yet.
+
+    `key` tells it from others in this database.
+    """
+
+    key: int
+    digest: str
+    media_type: str
+    payload: bytes
 
 
 class Deleted(NamedTuple):
@@ -135,6 +149,19 @@ class PropertyStore(Protocol):
         """Delete all manifests and tags of a repository, or nothing.
 
         Raises NameUnknown, and OperationDisallowed if anything in it may not be deleted.
+        """
+        ...
+
+    async def list_undescribed(self, limit: int) -> list[UndescribedManifest]:
+        """List at most `limit` manifests whose properties are not recorded yet."""
+        ...
+
+    async def describe_manifest(
+        self, found: UndescribedManifest, manifest: Manifest | None, platform: Platform
+    ) -> None:
+        """Record the properties and the weak references of a manifest that is still there.
+
+        `manifest` is None if the payload cannot be read: nothing is known of it then.
         """
         ...
 

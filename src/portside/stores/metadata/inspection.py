@@ -13,14 +13,28 @@ from typing import Any
 import msgspec
 
 from portside.spec.digests import Digest
-from portside.stores.inspection import BlobRecord, ManifestRecord, ReferenceRecord, UploadRecord
+from portside.stores.inspection import (
+    BlobRecord,
+    ManifestRecord,
+    ReferenceRecord,
+    RepositoryRecord,
+    UploadRecord,
+)
 from portside.stores.metadata.engine import Noun
 
 PAGE = 1000
 """Rows that are read at once."""
 
 # Each query of pages starts with the columns of its key.
-_REPOSITORIES = "SELECT id, name FROM repositories WHERE id > $1 ORDER BY id LIMIT $2"
+_REPOSITORIES = """
+    SELECT r.id, r.name, r.manifest_count,
+           (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id),
+           r.tag_count, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id)
+    FROM repositories r
+    WHERE r.id > $1
+    ORDER BY r.id
+    LIMIT $2
+"""
 _TAGS = """
     SELECT t.repository, t.name, r.name
     FROM tags t JOIN repositories r ON r.id = t.repository
@@ -39,7 +53,7 @@ _UNLINKED = """
 _MANIFESTS = "SELECT id FROM manifests WHERE id > $1 ORDER BY id LIMIT $2"
 _MANIFEST = """
     SELECT r.name, m.digest, m.media_type, m.payload, m.size, m.subject, m.artifact_type,
-           m.annotations
+           m.annotations, m.image_size IS NOT NULL
     FROM manifests m JOIN repositories r ON r.id = m.repository
     WHERE m.id = $1
 """
@@ -52,7 +66,7 @@ _REFERENCES = """
         ELSE EXISTS (
             SELECT 1 FROM manifests c WHERE c.repository = f.repository AND c.digest = f.digest
         )
-        END
+        END, f.weak
     FROM manifest_references f
     WHERE f.manifest = $1
     ORDER BY f.kind, f.digest
@@ -83,10 +97,10 @@ class Inspection(Noun):
         async for (digest,) in self._pages(_UNLINKED, ""):
             yield f"blob {digest} has no link from any repository"
 
-    async def repository_names(self) -> AsyncIterator[str]:
-        """Read every repository."""
-        async for _, name in self._pages(_REPOSITORIES, -1):
-            yield name
+    async def repository_records(self) -> AsyncIterator[RepositoryRecord]:
+        """Read every repository, each with its counts in one query."""
+        async for _, *row in self._pages(_REPOSITORIES, -1):
+            yield RepositoryRecord(*row)
 
     async def tag_names(self) -> AsyncIterator[tuple[str, str]]:
         """Read every tag."""
@@ -128,7 +142,7 @@ class Inspection(Noun):
 
 
 def _manifest(row: Iterable[Any], references: Iterable[Any]) -> ManifestRecord:
-    name, digest, media_type, payload, size, subject, kind, annotations = row
+    name, digest, media_type, payload, size, subject, kind, annotations, described = row
     return ManifestRecord(
         repository=name,
         digest=digest,
@@ -139,9 +153,10 @@ def _manifest(row: Iterable[Any], references: Iterable[Any]) -> ManifestRecord:
         artifact_type=kind,
         annotations=_decoded(annotations),
         references=tuple(
-            ReferenceRecord(of, child, bool(required), bool(present))
-            for of, child, required, present in references
+            ReferenceRecord(of, child, bool(required), bool(present), bool(weak))
+            for of, child, required, present, weak in references
         ),
+        described=bool(described),
     )
 
 

@@ -79,7 +79,7 @@ _IMAGE_SIZE = """
         JOIN blobs b ON b.digest = f.digest
     ) AS every
 """
-_REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = $1"
+_REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = $1 AND NOT weak"
 _CHANGE_TYPE = """
     UPDATE manifests
     SET media_type = $1, subject = $2, artifact_type = $3, annotations = $4, updated = $5,
@@ -158,7 +158,7 @@ class Manifests(Noun):
                 transaction, owner, tags or [manifest.digest], known, condition
             )
             references = await _resolve(transaction, owner, manifest, check_children=check_children)
-            described = await _describe(transaction, owner, manifest, platform)
+            described = await describe(transaction, owner, manifest, platform)
             key, is_new = await _store(
                 transaction, locked, manifest, references, described, pushed_by
             )
@@ -248,7 +248,7 @@ def _refuse_pull(
     refuse_locked(of_tag, Lock.READ, f"tag {reference} of repository {repository}")
 
 
-class _Described(NamedTuple):
+class Described(NamedTuple):
     """The columns that lists show, and that are read outside of the manifest itself."""
 
     config_media_type: str | None
@@ -257,16 +257,17 @@ class _Described(NamedTuple):
     image_size: int
 
 
-async def _describe(
+async def describe(
     transaction: Transaction, owner: int, manifest: Manifest, platform: Platform
-) -> _Described:
+) -> Described:
+    """Return what lists show of a manifest whose content is in the repository with that id."""
     config = manifest.config.media_type if manifest.config is not None else None
     size = manifest.image_size
     if size is None:
         listed = [str(item.digest) for item in manifest.references if item.is_child]
-        blobs = [str(item.digest) for item in manifest.references]
+        blobs = [str(item.digest) for item in manifest.references if not item.is_weak]
         size = require_row(await transaction.find(_IMAGE_SIZE, owner, listed, blobs))[0]
-    return _Described(config, *platform, size)
+    return Described(config, *platform, size)
 
 
 async def _require_condition(
@@ -300,9 +301,11 @@ async def _resolve(
 
     Raises ManifestBlobUnknown if the manifest needs what the repository does not have.
     """
-    if not manifest.references:
-        return []
-    every = [str(item.digest) for item in manifest.references]
+    weak = [item for item in manifest.references if item.is_weak]
+    named = [item for item in manifest.references if not item.is_weak]
+    if not named:
+        return weak
+    every = [str(item.digest) for item in named]
     children = [str(item.digest) for item in manifest.references if item.is_child]
     if children:
         rows = await transaction.find_all(_PRESENT, owner, every, children)
@@ -311,7 +314,7 @@ async def _resolve(
     present = {(kind, digest) for kind, digest in rows}
     resolved: dict[tuple[str, Digest], bool] = {}
     missing: list[ManifestReference] = []
-    for item in manifest.references:
+    for item in named:
         kinds = ReferenceKind if item.is_child else (item.kind,)
         found = [kind for kind in kinds if (kind, str(item.digest)) in present]
         needed = item.required and (check_children or not item.is_child)
@@ -323,8 +326,11 @@ async def _resolve(
     if missing:
         raise references_missing(missing)
     return [
-        ManifestReference(ReferenceKind(kind), digest, needed)
-        for (kind, digest), needed in resolved.items()
+        *(
+            ManifestReference(ReferenceKind(kind), digest, needed)
+            for (kind, digest), needed in resolved.items()
+        ),
+        *weak,
     ]
 
 
@@ -333,7 +339,7 @@ async def _store(
     locked: LockedRow,
     manifest: Manifest,
     references: list[ManifestReference],
-    described: _Described,
+    described: Described,
     pushed_by: str,
 ) -> tuple[int, bool]:
     """Store the manifest if it is new; the same bytes with another type take the new type.
@@ -369,7 +375,11 @@ async def _store(
             return key, False
         refuse_locked(locks, Lock.WRITE, f"manifest {manifest.digest}")
         known = await transaction.find_all(_REFERS_TO, key)
-        kept = {(str(item.kind), str(item.digest)) for item in (*references, *manifest.references)}
+        kept = {
+            (str(item.kind), str(item.digest))
+            for item in (*references, *manifest.references)
+            if not item.is_weak
+        }
         _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
         await transaction.execute(
             _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from portside.stores.metadata.blobs import BlobLinks
 from portside.stores.metadata.copies import Copies
+from portside.stores.metadata.descriptions import Descriptions
 from portside.stores.metadata.discovery import Discovery
 from portside.stores.metadata.identities import Identities
 from portside.stores.metadata.inspection import Inspection
@@ -17,7 +18,15 @@ from portside.stores.metadata.uploads import Uploads
 
 
 class Metadata(
-    Manifests, Discovery, Properties, BlobLinks, Uploads, Inspection, ReadOnlyMode, Copies
+    Manifests,
+    Discovery,
+    Properties,
+    Descriptions,
+    BlobLinks,
+    Uploads,
+    Inspection,
+    ReadOnlyMode,
+    Copies,
 ):
     """Everything about the content, with all abilities of a MetadataStore."""
 
