@@ -109,6 +109,34 @@ class TestFullDisk:
             assert client.get("/readyz").status_code == 200
         assert_sound(small_disk / "data")
 
+    def test_deletes_have_room(self, small_disk: Path) -> None:
+        """Manifests fill the disk up to the reserve, others all of it; deletes still succeed."""
+        with (
+            running_registry(small_disk / "data", "--reserve-bytes", str(4 * MIB)) as registry,
+            connect(registry.url, timeout=30) as client,
+        ):
+            push(client, "a", image("kept"), "v1")
+            (small_disk / "other").write_bytes(bytes(8 * MIB))
+            tags = []
+            for number in range(300):
+                content = image("kept", annotations={"n": f"{number}" + "x" * 200_000})
+                answer = put_manifest(client, "a", content, f"t{number}")
+                if answer.status_code != 201:
+                    break
+                tags.append((f"t{number}", content.digest))
+            assert_error(answer, 507, "UNAVAILABLE")
+            location = "/v2/a/blobs/uploads/"
+            assert_error(client.post(location), 507, "UNAVAILABLE")
+            with (small_disk / "filler").open("wb") as file:
+                file.write(bytes(shutil.disk_usage(small_disk).free))
+            for reference in (reference for pair in tags for reference in pair):
+                assert client.delete(f"/v2/a/manifests/{reference}").status_code == 202
+            assert client.get("/v2/a/manifests/v1").status_code == 200
+            (small_disk / "filler").unlink()
+            (small_disk / "other").unlink()
+            push(client, "a", image("after"), "v2")
+        assert_sound(small_disk / "data")
+
     def test_start(self, small_disk: Path) -> None:
         """A start on a full disk ends in one line."""
         (small_disk / "filler").write_bytes(b"")

@@ -272,6 +272,7 @@ REFUSED: list[tuple[str, str | None, dict[str, Any]]] = [
     ("wrong shape", OCI_MANIFEST, {**IMAGE, "layers": [described(BLOB, size=2**63)]}),
     ("wrong shape", OCI_MANIFEST, {**IMAGE, "annotations": {"key": 1}}),
     ("255 are allowed", OCI_MANIFEST, {**IMAGE, "artifactType": "a/" + "b" * 254}),
+    ("invalid artifact type", OCI_MANIFEST, {**IMAGE, "artifactType": "a/b\r\nX: y"}),
     ("not one of manifests", "text/x+json", IMAGE),
     ("invalid media type", "application", IMAGE),
 ]

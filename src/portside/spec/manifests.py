@@ -372,6 +372,8 @@ def _check_required(decoded: _Decoded) -> None:
         if not media_types.is_media_type(descriptor.media_type):
             shown = descriptor.media_type[:140]
             raise ManifestInvalid(f"invalid media type {shown!r} of {descriptor.digest[:140]}")
+    if document.artifact_type and not document.artifact_type.isprintable():
+        raise ManifestInvalid(f"invalid artifact type {document.artifact_type[:140]!r}")
 
 
 def _descriptors(document: _Document) -> Iterator[_Descriptor]:
