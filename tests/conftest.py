@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.azure import CONTAINER, Azure, running_azure
 from support.homes import DISK, KINDS, ON_S3, Home
@@ -21,12 +22,16 @@ from support.wire import connect
 
 
 def pytest_configure() -> None:
-    """Keep bytecode on disk, whatever the environment says.
+    """Keep bytecode on disk, whatever the environment says, and give examples the time they take.
 
-    Hundreds of processes are started here, and each would compile all of Portside anew.
+    Hundreds of processes are started here, and each would compile all of Portside anew. How long an
+    example takes says more about the machine than about the code.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("patient", patient)
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
