@@ -19,11 +19,25 @@ UPLOADS = "/v2/team/new/blobs/uploads/"
 PULL = "repository:team/app:pull"
 PUSH = "repository:team/app:pull,push"
 DELETE = "repository:team/app:delete"
+READ = "repository:team/app:metadata_read"
+WRITE = "repository:team/app:metadata_write"
 
 # Written by hand: a row of the endpoint table that asks for the wrong scope must be noticed.
 REQUESTS: list[tuple[str, str, str | None]] = [
     ("GET", "/v2/", None),
+    ("GET", "/v2/_oci/ext/discover", None),
     ("GET", "/v2/_catalog", "registry:catalog:*"),
+    ("GET", "/acr/v1/_catalog", "registry:catalog:*"),
+    ("GET", "/acr/v1/team/app", READ),
+    ("PATCH", "/acr/v1/team/app", WRITE),
+    ("DELETE", "/acr/v1/team/app", DELETE),
+    ("GET", "/acr/v1/team%2Fapp/_tags", READ),
+    ("GET", "/acr/v1/team/app/_tags/v1", READ),
+    ("PATCH", "/acr/v1/team/app/_tags/v1", WRITE),
+    ("DELETE", "/acr/v1/team/app/_tags/v1", DELETE),
+    ("GET", "/acr/v1/team/app/_manifests", READ),
+    ("GET", f"/acr/v1/team/app/_manifests/{IMAGE.digest}", READ),
+    ("PATCH", f"/acr/v1/team/app/_manifests/{IMAGE.digest.replace(':', '%3A')}", WRITE),
     ("GET", f"/v2/team/app/blobs/{BLOB}", PULL),
     ("HEAD", f"/v2/team/app/blobs/{BLOB}", PUSH),
     ("GET", "/v2/team/app/manifests/v1", PULL),
@@ -110,13 +124,13 @@ def test_scope(nobody: httpx.Client, authorization: str | None) -> None:
 def test_every_endpoint_is_here() -> None:
     """No endpoint that asks for credentials is missing above."""
     asking = [row for row in ENDPOINTS if row.action is not None]
-    assert len({(row.method, row.path) for row in asking}) == 16
+    assert len({(row.method, row.path) for row in asking}) == 28
 
 
 def test_another_repository(nobody: httpx.Client) -> None:
     """A token for something else is challenged for the same scope as no token."""
     headers = token(nobody, ALICE.pair, "repository:other/app:pull,push,delete")
-    for method, target, scope in REQUESTS[1:]:
+    for method, target, scope in REQUESTS[2:]:
         answer = nobody.request(method, target, headers=headers)
         assert challenged_scope(answer) == scope, (method, target)
         assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]

@@ -42,7 +42,7 @@ from support.server import running_registry
 from support.wire import connect
 
 ASKING = [endpoint for endpoint in ENDPOINTS if endpoint.action is not None]
-"""The endpoints that ask who the caller is: those under `/v2`."""
+"""The endpoints that ask who the caller is: those under `/v2` and `/acr/v1`."""
 
 REPOSITORY = "team/app"
 PASSWORD = "a-password-of-the-matrix"  # noqa: S105
@@ -66,6 +66,18 @@ VARIABLES: dict[str, dict[str, str]] = {
     "list_tags": {},
     "list_referrers": {"digest": DIGEST},
     "list_repositories": {},
+    "list_extensions": {},
+    "list_acr_repositories": {},
+    "get_repository": {},
+    "change_repository": {},
+    "delete_repository": {},
+    "list_tag_properties": {},
+    "get_tag": {"tag": "absent"},
+    "change_tag": {"tag": "absent"},
+    "delete_tag": {"tag": "absent"},
+    "list_manifest_properties": {},
+    "get_manifest_properties": {"digest": DIGEST},
+    "change_manifest": {"digest": DIGEST},
 }
 """The variables in the path of each operation; none of them exists."""
 
@@ -87,6 +99,18 @@ ACTIONS = {
     "list_tags": "pull",
     "list_referrers": "pull",
     "list_repositories": "catalog",
+    "list_extensions": "none",
+    "list_acr_repositories": "catalog",
+    "get_repository": "metadata_read",
+    "change_repository": "metadata_write",
+    "delete_repository": "delete",
+    "list_tag_properties": "metadata_read",
+    "get_tag": "metadata_read",
+    "change_tag": "metadata_write",
+    "delete_tag": "delete",
+    "list_manifest_properties": "metadata_read",
+    "get_manifest_properties": "metadata_read",
+    "change_manifest": "metadata_write",
 }
 """What each operation needs, written down here so that a slip in the table of endpoints is seen."""
 

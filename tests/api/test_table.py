@@ -5,21 +5,23 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 import pytest
 
+from portside import acr
 from portside.api import operator
-from portside.api.app import NOUNS
+from portside.api.app import NOUNS as OF_API
 from portside.api.openapi import describe
 from portside.api.token_server import TokenServer
 from portside.spec.actions import Action
 from portside.spec.dialects import Dialect
 from portside.spec.endpoints import ENDPOINTS, Endpoint
 
-API = Path(inspect.getfile(operator)).parent
-VERBS = {"pull", "push", "mount", "delete", "discover", "readiness"}
-WITHOUT_OPERATION = {"ping", "root", "healthz", "openapi"}
+NOUNS = (*OF_API, *acr.NOUNS)
+EDGE = [Path(inspect.getfile(module)).parent for module in (operator, acr)]
+VERBS = {"pull", "push", "mount", "delete", "discover", "readiness", "properties"}
+WITHOUT_OPERATION = {"ping", "root", "healthz", "openapi", "list_extensions"}
 """Handlers of what is known without a store."""
 
 ROWS = pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: f"{row.method} {row.path}")
@@ -28,7 +30,8 @@ ROWS = pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: f"{row.method} 
 def handlers() -> dict[str, list[FunctionType]]:
     """List the public handlers of every noun by their names."""
     found: dict[str, list[FunctionType]] = {}
-    for noun in (*NOUNS, TokenServer):
+    nouns: list[ModuleType | type] = [*NOUNS, TokenServer]
+    for noun in nouns:
         module = noun.__module__ if isinstance(noun, type) else noun.__name__
         for name, member in vars(noun).items():
             is_own = isinstance(member, FunctionType) and member.__module__ == module
@@ -50,7 +53,7 @@ def test_a_handler_has_a_row() -> None:
 
 @ROWS
 def test_a_row_has_an_operation(row: Endpoint) -> None:
-    """What an endpoint under /v2 does is done by a verb of `operations`."""
+    """What an endpoint does is done by a verb of `operations`, or reads and changes properties."""
     if row.operation in WITHOUT_OPERATION or row.id == "token":
         return
     (handler,) = handlers()[row.operation]
@@ -68,7 +71,7 @@ def test_a_row_has_an_operation(row: Endpoint) -> None:
 def test_errors_become_responses_in_one_place() -> None:
     """Handlers catch nothing, and one function answers errors."""
     calls = 0
-    for path in API.glob("*.py"):
+    for path in (path for folder in EDGE for path in folder.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             is_handling = isinstance(node, ast.ExceptHandler)
             assert not (
@@ -103,8 +106,8 @@ def test_operation_ids() -> None:
 
 @ROWS
 def test_who_is_asked(row: Endpoint) -> None:
-    """Everything under /v2 asks, and nothing else; a challenge to push names pull as well."""
-    assert (row.action is not None) == row.path.startswith("/v2/")
+    """Everything under /v2 and /acr/v1 asks, and nothing else; a challenge to push names pull."""
+    assert (row.action is not None) == row.path.startswith(("/v2/", "/acr/v1/"))
     if row.action is Action.PUSH:
         assert row.challenge == (Action.PULL, Action.PUSH)
     assert row.action in row.challenge or not row.challenge

@@ -209,7 +209,7 @@ class TestLadder:
             ("stores/blobs/disk/store", "import portside.operations.push"),
             ("operations/push", "import portside.auth.policy"),
             ("api/blobs", "import portside.config"),
-            ("acr/app", "import portside.api.blobs"),
+            ("api/blobs", "import portside.acr.tags"),
             ("attic/rest", "import re"),
         ],
     )

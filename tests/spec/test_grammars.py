@@ -276,13 +276,13 @@ class TestRoutes:
     @given(names, st.sampled_from([route for route in ROUTES.by_path if "{name}" in route]))
     def test_any_name(self, name: str, template: str) -> None:
         """Every endpoint is found in a repository of any name, with its variables."""
-        variables = {"reference": "v1", "digest": "sha256:0", "session": "0" * 32}
+        variables = {"reference": "v1", "digest": "sha256:0", "session": "0" * 32, "tag": "_tags"}
         path = template.format(name=name, **variables)
         found = ROUTES.match(path)
         assert found is not None
         assert (found.route.path, found.name) == (template, name)
-        last = template.rpartition("/")[2]
-        assert found.last == (variables[last.strip("{}")] if last.startswith("{") else "")
+        last = template.rpartition("/")[2].strip("{}")
+        assert found.last == variables.get(last, "")
 
     def test_methods(self) -> None:
         """What has a GET has a HEAD, which may be a row of its own."""
@@ -303,6 +303,17 @@ class TestRoutes:
             ("/v2/tags/list/tags/list", "/v2/{name}/tags/list", "tags/list", ""),
             ("/v2/a/manifests/list", "/v2/{name}/manifests/{reference}", "a", "list"),
             ("/v2/_catalog", "/v2/_catalog", "", ""),
+            ("/v2/_oci/ext/discover", "/v2/_oci/ext/discover", "", ""),
+            ("/acr/v1/_catalog", "/acr/v1/_catalog", "", ""),
+            ("/acr/v1/a", "/acr/v1/{name}", "a", ""),
+            ("/acr/v1/a/tags/list", "/acr/v1/{name}", "a/tags/list", ""),
+            ("/acr/v1/a/blobs/b", "/acr/v1/{name}", "a/blobs/b", ""),
+            ("/acr/v1/blobs/_tags", "/acr/v1/{name}/_tags", "blobs", ""),
+            ("/acr/v1/a/manifests/_tags", "/acr/v1/{name}/_tags", "a/manifests", ""),
+            ("/acr/v1/a/_tags/_tags", "/acr/v1/{name}/_tags/{tag}", "a", "_tags"),
+            ("/acr/v1/a/_tags/_manifests", "/acr/v1/{name}/_tags/{tag}", "a", "_manifests"),
+            ("/acr/v1/a/_manifests/x", "/acr/v1/{name}/_manifests/{digest}", "a", "x"),
+            ("/acr/v1/a/_tags/b/c", "/acr/v1/{name}", "a/_tags/b/c", ""),
         ],
     )
     def test_examples(self, path: str, template: str, name: str, last: str) -> None:
@@ -323,6 +334,13 @@ class TestRoutes:
             "/v3/a/tags/list",
             "/a/tags/list",
             "/v2/_catalog/",
+            "/v2/a/_tags",
+            "/v2/a/_tags/v1",
+            "/acr/v1",
+            "/acr/v1/",
+            "/acr/v1/a/",
+            "/acr/v1/a/_tags/",
+            "/acr/v2/a",
             "/healthz/",
         ],
     )
@@ -330,15 +348,16 @@ class TestRoutes:
         """A path that no row describes has none."""
         assert ROUTES.match(path) is None
 
-    @given(st.text(st.sampled_from("v2/abTUagslimnfetrod_cp:"), max_size=40))
+    @given(st.text(st.sampled_from("v12/abTUagslimnfetrod_cp:"), max_size=40))
     def test_any_text(self, text: str) -> None:
         """Any path is matched or not, and what is matched has a method."""
         found = ROUTES.match(f"/{text}")
         assert found is None or found.route.methods
 
     def test_ids_are_those_of_the_specification(self) -> None:
-        """The rows under /v2 bear the ids of the distribution-spec, but for the catalog."""
-        ids = {row.id for row in ENDPOINTS if row.path.startswith("/v2")} - {"catalog"}
+        """The rows under /v2 bear the ids of the distribution-spec, but for its extensions."""
+        extensions = {"catalog", "extension"}
+        ids = {row.id for row in ENDPOINTS if row.path.startswith("/v2")} - extensions
         assert ids <= {f"end-{number}" for number in range(1, 15)}
 
 

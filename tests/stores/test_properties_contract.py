@@ -501,12 +501,12 @@ class TestLocks:
         for repository in (A, B):
             with pytest.raises(TagUnknown):
                 await metadata.get_tag(repository, V2)
+            with pytest.raises(TagUnknown):
+                await metadata.change_tag(repository, V2, EVERY)
+            with pytest.raises(ManifestUnknown):
+                await metadata.change_manifest(repository, UNKNOWN, EVERY)
         with pytest.raises(NameUnknown):
             await metadata.change_repository(A, EVERY)
-        with pytest.raises(TagUnknown):
-            await metadata.change_tag(B, V2, EVERY)
-        with pytest.raises(ManifestUnknown):
-            await metadata.change_manifest(B, UNKNOWN, EVERY)
 
     async def test_lock_stays_with_a_tag(self, metadata: CheckableStore) -> None:
         """A tag that may not be deleted can move, and stays locked."""

@@ -97,6 +97,10 @@ class Addresses:
         written = f"[{host}]" if ":" in host else host
         return f"{written}:{port}" if port else written
 
+    def authority(self, scope: Scope) -> str:
+        """Return the host, and the port if there is one, by which the client knows the registry."""
+        return self.base_url(scope).partition("://")[2].partition("/")[0]
+
 
 def _is_address(text: str) -> bool:
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import ModuleType
 from typing import Any
 
 from starlette.responses import Response
@@ -35,7 +36,11 @@ from portside.spec.routes import Match, Routes
 Handler = Callable[[Request], Awaitable[Response]]
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
-NOUNS = (blobs, discovery, manifests, operator, uploads)
+NOUNS: tuple[ModuleType, ...] = (blobs, discovery, manifests, operator, uploads)
+"""The modules with the handlers of `/v2`, and of operators."""
+
+ASKING = ("/v2", "/acr/v1")
+"""The starts of the paths that ask who the caller is."""
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +48,25 @@ log = logging.getLogger(__name__)
 class RegistryApp:
     """The application of one registry; `lifespan` is entered at its start and left at its end.
 
+    `nouns` are the modules with the handlers of endpoints.
+
     `web_pages` refuses the requests of web pages while the registry is open to everybody.
     """
 
     def __init__(
-        self, registry: Registry, *, lifespan: Lifespan, web_pages: WebPages | None = None
+        self,
+        registry: Registry,
+        *,
+        lifespan: Lifespan,
+        nouns: Sequence[ModuleType],
+        web_pages: WebPages | None = None,
     ) -> None:
         self._registry = registry
         self._web_pages = web_pages
         self._limits = registry.limits
         self._served = {
             endpoint: (handler, endpoint.success(registry.dialect))
-            for endpoint, handler in find_handlers(registry).items()
+            for endpoint, handler in find_handlers(registry, nouns).items()
         }
         self._disabled = {
             endpoint
@@ -76,7 +88,7 @@ class RegistryApp:
         response: Response | ClosingResponse
         try:
             # Probes of load balancers may send no Host.
-            check_headers(scope, self._limits, needs_host=path.startswith("/v2"))
+            check_headers(scope, self._limits, needs_host=path.startswith(ASKING))
             if self._web_pages is not None:
                 refusal = self._web_pages.refusal(scope)
                 if refusal is not None and await self._registry.is_open():
@@ -121,8 +133,9 @@ class RegistryApp:
     ) -> Response | ClosingResponse:
         method = scope["method"]
         methods = found.route.methods if found else {}
+        request = uuid.uuid4().hex
         if error.is_private:
-            error = _concealed(error, method, scope["path"], cause)
+            error = _concealed(error, request, method, scope["path"], cause)
         elif isinstance(error, BodyIncomplete):
             log.info("%s %s: %s", method, scope["path"], error)
         response = error_response(
@@ -131,6 +144,7 @@ class RegistryApp:
             dialect=self._registry.dialect,
             allowed=[other for other in self._allowed(methods) if other != method],
             is_head=method == "HEAD",
+            correlation=request if found and found.route.path.startswith("/acr/") else None,
         )
         is_silent = isinstance(error, BodyTimeout)
         if not is_silent and await body.drain_little():
@@ -141,24 +155,23 @@ class RegistryApp:
 
 
 def _concealed(
-    error: RegistryError, method: str, path: str, cause: Exception | None
+    error: RegistryError, request: str, method: str, path: str, cause: Exception | None
 ) -> RegistryError:
     """Log an error, and return it without its details: only operators may read those.
 
-    The id of the request, which only an error needs, leads from the response to the log.
+    The id of the request leads from the response to the log.
     """
-    request = uuid.uuid4().hex
     log.error("request %s: %s %s: %s", request, method, path, error, exc_info=cause)
     again = "; try again later" if isinstance(error, Unavailable) else ""
     return type(error)(f"the log of the registry has the cause (request {request}){again}")
 
 
-def find_handlers(registry: Registry) -> dict[Endpoint, Handler]:
+def find_handlers(registry: Registry, modules: Sequence[ModuleType]) -> dict[Endpoint, Handler]:
     """Return the handler of each row: the function of the name in its column `operation`.
 
     A registry that is open to everybody has no token server, and so none of its endpoints.
     """
-    nouns: list[Any] = [*NOUNS]
+    nouns: list[Any] = [*modules]
     if registry.gate is not None:
         nouns.append(TokenServer(registry.gate))
     named = {name: getattr(noun, name) for noun in nouns for name in dir(noun)}

@@ -55,6 +55,7 @@ EXPOSED = (
     "Range",
     "Retry-After",
     "WWW-Authenticate",
+    "X-Ms-Correlation-Request-Id",
 )
 """Headers that the registry sends, and that pages see only if they are listed."""
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from portside.api.requests import Request
 from portside.api.responses import API_VERSION, PreparedResponse, json_response, next_link
-from portside.spec.endpoints import Index, Repositories, Tags
+from portside.spec.endpoints import Extension, Extensions, Index, Repositories, Tags
 from portside.spec.media_types import JSON, OCI_INDEX
 from portside.spec.pagination import PageRequest
 from portside.spec.patterns import EVERY_NAME
@@ -22,6 +22,30 @@ async def ping(request: Request) -> Response:
     """Confirm that this is a registry."""
     del request
     return _PING
+
+
+_EXTENSIONS = Extensions(
+    [
+        Extension(
+            "_oci",
+            "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md",
+            "Lists the extensions of the registry.",
+            ["/v2/_oci/ext/discover"],
+        ),
+        Extension(
+            "_catalog",
+            "https://distribution.github.io/distribution/spec/api/#catalog",
+            "Lists the repositories of the registry.",
+            ["/v2/_catalog"],
+        ),
+    ]
+)
+
+
+async def list_extensions(request: Request) -> Response:
+    """List what is offered under `/v2` beyond the endpoints of the distribution-spec."""
+    del request
+    return json_response(200, _EXTENSIONS)
 
 
 async def list_tags(request: Request) -> Response:

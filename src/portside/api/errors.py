@@ -20,11 +20,13 @@ def error_response(
     dialect: Dialect,
     allowed: Sequence[str],
     is_head: bool,
+    correlation: str | None = None,
 ) -> PreparedResponse:
     """Return the response of an error ("Error Codes").
 
     `endpoint` is None for a request that reached none. `allowed` lists the other methods of the
-    path, which a 405 names (RFC 9110, section 15.5.6).
+    path, which a 405 names (RFC 9110, section 15.5.6). `correlation` is the id that ACR's clients
+    print.
     """
     status = endpoint.failure(error.status, dialect) if endpoint else error.status
     body = error_body(error)
@@ -32,6 +34,7 @@ def error_response(
         content_type=JSON,
         content_length=str(len(body)),
         allow=", ".join(allowed) if status == errors.Unsupported.status else None,
+        x_ms_correlation_request_id=correlation,
         **_explaining_headers(error, status),
     )
     return PreparedResponse(status, fields, b"" if is_head else body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portside.api.addresses import Addresses
 from portside.api.auth import Gate
 from portside.api.body_memory import BodyMemory
 from portside.operations.delete import Delete
@@ -13,6 +14,7 @@ from portside.operations.pull import Pull
 from portside.operations.push import Push
 from portside.operations.readiness import Readiness
 from portside.spec.dialects import Dialect
+from portside.stores.properties import PropertyStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,9 @@ class Registry:
     mount: Mount
     delete: Delete
     discover: Discover
+    properties: PropertyStore
     readiness: Readiness
+    addresses: Addresses
     limits: Limits
     body_memory: BodyMemory
     form_memory: BodyMemory

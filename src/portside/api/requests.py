@@ -20,6 +20,7 @@ from portside.spec.conditions import TagCondition, allows_range
 from portside.spec.digests import Digest
 from portside.spec.endpoints import MOUNT, Endpoint
 from portside.spec.errors import (
+    AttributesInvalid,
     BodyIncomplete,
     BodyTimeout,
     ContentEncodingUnsupported,
@@ -34,6 +35,7 @@ from portside.spec.errors import (
     RegistryError,
     SizeInvalid,
     TagInvalid,
+    TagUnknown,
     TooManyFields,
     TooManyTags,
     TransferEncodingUnsupported,
@@ -328,6 +330,27 @@ class Request:
         except TagInvalid as error:
             raise ManifestUnknown(*error.details) from error
 
+    @property
+    def known_tag(self) -> Tag:
+        """The tag to look up; raises TagUnknown if it cannot be one."""
+        try:
+            return Tag.parse(self._last)
+        except TagInvalid as error:
+            raise TagUnknown(*error.details) from error
+
+    @property
+    def known_digest(self) -> Digest:
+        """The digest of a manifest to look up; raises ManifestUnknown if it cannot be one."""
+        try:
+            return Digest.parse(self._last)
+        except DigestInvalid as error:
+            raise ManifestUnknown(*error.details) from error
+
+    @property
+    def host(self) -> str:
+        """The host, with its port, by which the client knows the registry."""
+        return self.registry.addresses.authority(self._scope)
+
     def header(self, name: bytes) -> str | None:
         """Return a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
         if self._headers is None:
@@ -439,6 +462,16 @@ class Request:
         limits, memory = self.registry.limits, self.registry.form_memory
         most = limits.max_form_bytes
         too_large = FormTooLarge(f"a form may have at most {most} bytes")
+        return await self.body.read(most, limits.form_timeout, too_large, memory)
+
+    async def attributes_payload(self) -> bytes:
+        """Return the body of a change of attributes.
+
+        Raises AttributesInvalid, TooManyRequests, BodyTimeout and BodyIncomplete.
+        """
+        limits, memory = self.registry.limits, self.registry.form_memory
+        most = limits.max_form_bytes
+        too_large = AttributesInvalid(f"the body may have at most {most} bytes")
         return await self.body.read(most, limits.form_timeout, too_large, memory)
 
     def _content_length(self) -> int | None:

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
+from portside import acr
 from portside.api.access_log import AccessLog
 from portside.api.addresses import Addresses
-from portside.api.app import RegistryApp
+from portside.api.app import NOUNS, RegistryApp
 from portside.api.auth import Gate
 from portside.api.body_memory import BodyMemory
 from portside.api.cors import Cors
@@ -59,8 +60,13 @@ def make_app(
     """
     stores = open_stores(settings)
     control = make_access_control(settings, stores, last_good)
-    gate = _make_gate(settings, control) if control is not None else None
-    registry = _make_registry(settings, stores, gate)
+    addresses = Addresses(
+        public_url=settings.public_url,
+        proxies=map(ip_network, settings.trusted_proxies),
+        on_socket=isinstance(settings.address, Path),
+    )
+    gate = _make_gate(settings, control, addresses) if control is not None else None
+    registry = _make_registry(settings, stores, addresses, gate)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -80,7 +86,8 @@ def make_app(
             stores.close()
 
     web_pages = _make_web_pages(settings) if on_loopback else None
-    served = RegistryApp(registry, lifespan=lifespan, web_pages=web_pages)
+    nouns = (*NOUNS, *acr.NOUNS)
+    served = RegistryApp(registry, lifespan=lifespan, nouns=nouns, web_pages=web_pages)
     app: ASGIApp = served
     if settings.cors_origins:
         app = Cors(app, origins=settings.cors_origins, methods=served.methods)
@@ -130,21 +137,19 @@ def _make_web_pages(settings: Settings) -> WebPages:
     return WebPages(hosts=hosts, origins=settings.cors_origins)
 
 
-def _make_gate(settings: Settings, control: AccessControl) -> Gate:
+def _make_gate(settings: Settings, control: AccessControl, addresses: Addresses) -> Gate:
     return Gate(
         control=control,
-        addresses=Addresses(
-            public_url=settings.public_url,
-            proxies=map(ip_network, settings.trusted_proxies),
-            on_socket=isinstance(settings.address, Path),
-        ),
+        addresses=addresses,
         scheme=settings.scheme,
         service=settings.service,
         realm=settings.token_realm,
     )
 
 
-def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Registry:
+def _make_registry(
+    settings: Settings, stores: Stores, addresses: Addresses, gate: Gate | None
+) -> Registry:
     metadata, blobs = stores.metadata, stores.blobs
     body_memory = BodyMemory(settings.body_memory)
     require_space = space_check(settings)
@@ -162,9 +167,11 @@ def _make_registry(settings: Settings, stores: Stores, gate: Gate | None) -> Reg
         mount=Mount(metadata, blobs, require_space=require_space),
         delete=Delete(metadata, blobs, allowed=settings.delete),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
+        properties=metadata,
         readiness=Readiness(
             metadata, blobs, probe_interval=settings.probe_interval, clock=time.monotonic
         ),
+        addresses=addresses,
         limits=settings.select(Limits),
         body_memory=body_memory,
         form_memory=body_memory.forms(),

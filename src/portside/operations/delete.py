@@ -6,8 +6,15 @@ from contextlib import suppress
 
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobInUse, BlobUnknown, DeleteDisabled, OperationDisallowed
-from portside.spec.names import Reference, RepositoryName
+from portside.spec.errors import (
+    BlobInUse,
+    BlobUnknown,
+    DeleteDisabled,
+    ManifestUnknown,
+    OperationDisallowed,
+    TagUnknown,
+)
+from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.interfaces import BlobStore, MetadataStore
 from portside.stores.properties import Deleted
@@ -40,6 +47,13 @@ class Delete:
             await self._metadata.delete_manifest(repository, reference, condition)
         else:
             await self._metadata.delete_tag(repository, reference, condition)
+
+    async def tag(self, repository: RepositoryName, tag: Tag) -> None:
+        """Delete a tag; raises DeleteDisabled, TagUnknown and OperationDisallowed."""
+        try:
+            await self.manifest(repository, tag)
+        except ManifestUnknown as error:
+            raise TagUnknown(f"repository {repository} has no tag {tag}") from error
 
     async def repository(self, repository: RepositoryName) -> Deleted:
         """Delete all manifests and tags of a repository, and the links to its blobs.

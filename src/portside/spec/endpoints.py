@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from portside.spec import errors, media_types
+from portside.spec import acr, errors, media_types
 from portside.spec.actions import Action
 from portside.spec.dialects import Dialect
 from portside.spec.errors import RegistryError
@@ -50,6 +50,11 @@ VARIABLES: tuple[PathVariable, ...] = (
         {"type": "string", "pattern": r"^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$"},
     ),
     PathVariable(
+        "tag",
+        "a tag",
+        {"type": "string", "maxLength": 128, "pattern": r"^[a-zA-Z0-9_][a-zA-Z0-9._-]*$"},
+    ),
+    PathVariable(
         "session",
         "id of an upload session",
         {"type": "string", "pattern": r"^[a-f0-9]{32}$"},
@@ -78,6 +83,10 @@ FROM = QueryParameter("from", "repository that holds the blob to mount")
 TAG = QueryParameter("tag", "tag to point at the manifest; may be repeated", repeated=True)
 N = QueryParameter("n", "maximum number of results, zero or more")
 LAST = QueryParameter("last", "list the entries after this one")
+ORDER_BY = QueryParameter(
+    "orderby", "order of the results: `timeasc`, `timedesc`, or by name (`none`, the default)"
+)
+OF_MANIFEST = QueryParameter("digest", "list only the tags of this manifest")
 ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this artifact type")
 
 
@@ -116,6 +125,24 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
     manifests: list[dict[str, Any]]
 
 
+class Extension(msgspec.Struct, frozen=True):
+    """An extension of the distribution-spec that the registry offers ("_oci Extension Endpoints").
+
+    `url` leads to its documentation.
+    """
+
+    name: str
+    url: str
+    description: str
+    endpoints: list[str]
+
+
+class Extensions(msgspec.Struct, frozen=True):
+    """The extensions that the registry offers."""
+
+    extensions: list[Extension]
+
+
 class Links(msgspec.Struct, frozen=True):
     """Paths of this registry: the API, and its description."""
 
@@ -150,6 +177,7 @@ class Content:
 
 _OCTETS = Content(media_types.OCTET_STREAM)
 _OBJECT = Content(media_types.JSON, dict)
+_CHANGE = Content(media_types.JSON, acr.AttributesChange)
 
 _HEAD = (
     errors.HeadersTooLarge,
@@ -170,7 +198,7 @@ ERRORS_OF_ALL: tuple[type[RegistryError], ...] = (
     errors.Unknown,
     errors.Unavailable,
 )
-"""The errors of every endpoint under `/v2`."""
+"""The errors of every endpoint under `/v2` and `/acr/v1`."""
 
 _WRITES = (errors.StorageFull,)
 _BODY = (errors.BodyTimeout, errors.BodyIncomplete, errors.ContentEncodingUnsupported)
@@ -187,6 +215,9 @@ _FIND_MANIFEST = (
     errors.OperationDisallowed,
 )
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
+_PAGES = (errors.PaginationNumberInvalid, errors.ParameterInvalid, errors.NameUnknown)
+_ATTRIBUTES = (errors.AttributesInvalid, *_BODY, *_WRITES)
+_DELETE = (errors.DeleteDisabled, errors.OperationDisallowed, *_WRITES)
 
 
 _TOKENS = (
@@ -242,7 +273,7 @@ class Endpoint:
 
     @property
     def every_error(self) -> tuple[type[RegistryError], ...]:
-        """The endpoint's own errors and, under `/v2`, those of all endpoints there."""
+        """The endpoint's own errors, and those of all that ask who the caller is."""
         return (*self.errors, *(_HEAD if self.action is None else ERRORS_OF_ALL))
 
     def success(self, dialect: Dialect) -> int:
@@ -512,6 +543,132 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=(errors.PaginationNumberInvalid,),
     ),
     Endpoint(
+        "extension",
+        "GET",
+        "/v2/_oci/ext/discover",
+        "list_extensions",
+        Action.NONE,
+        "List the extensions of the distribution-spec that the registry offers.",
+        result=Content(media_types.JSON, Extensions),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/_catalog",
+        "list_acr_repositories",
+        Action.CATALOG,
+        "List the repositories that hold a manifest, in ASCII order.",
+        query=(N, LAST),
+        result=Content(media_types.JSON, Repositories),
+        errors=(errors.PaginationNumberInvalid,),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/{name}",
+        "get_repository",
+        Action.METADATA_READ,
+        "Get the properties of a repository.",
+        result=Content(media_types.JSON, acr.RepositoryAttributes),
+        errors=(errors.NameUnknown,),
+    ),
+    Endpoint(
+        "acr",
+        "PATCH",
+        "/acr/v1/{name}",
+        "change_repository",
+        Action.METADATA_WRITE,
+        "Lock or unlock a repository.",
+        body=_CHANGE,
+        result=Content(media_types.JSON, acr.RepositoryAttributes),
+        errors=(errors.NameUnknown, *_ATTRIBUTES),
+    ),
+    Endpoint(
+        "acr",
+        "DELETE",
+        "/acr/v1/{name}",
+        "delete_repository",
+        Action.DELETE,
+        "Delete a repository with all its manifests and tags.",
+        status=202,
+        result=Content(media_types.JSON, acr.DeletedRepository),
+        errors=(errors.NameUnknown, *_DELETE),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/{name}/_tags",
+        "list_tag_properties",
+        Action.METADATA_READ,
+        "List the tags of a repository with their properties.",
+        query=(N, LAST, ORDER_BY, OF_MANIFEST),
+        result=Content(media_types.JSON, acr.TagList),
+        errors=(*_PAGES, errors.DigestInvalid),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/{name}/_tags/{tag}",
+        "get_tag",
+        Action.METADATA_READ,
+        "Get the properties of a tag.",
+        result=Content(media_types.JSON, acr.TagAttributes),
+        errors=(errors.TagUnknown,),
+    ),
+    Endpoint(
+        "acr",
+        "PATCH",
+        "/acr/v1/{name}/_tags/{tag}",
+        "change_tag",
+        Action.METADATA_WRITE,
+        "Lock or unlock a tag.",
+        body=_CHANGE,
+        result=Content(media_types.JSON, acr.TagAttributes),
+        errors=(errors.TagUnknown, *_ATTRIBUTES),
+    ),
+    Endpoint(
+        "acr",
+        "DELETE",
+        "/acr/v1/{name}/_tags/{tag}",
+        "delete_tag",
+        Action.DELETE,
+        "Delete a tag; its manifest stays.",
+        status=202,
+        errors=(errors.TagUnknown, *_DELETE),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/{name}/_manifests",
+        "list_manifest_properties",
+        Action.METADATA_READ,
+        "List the manifests of a repository with their properties.",
+        query=(N, LAST, ORDER_BY),
+        result=Content(media_types.JSON, acr.ManifestList),
+        errors=_PAGES,
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/{name}/_manifests/{digest}",
+        "get_manifest_properties",
+        Action.METADATA_READ,
+        "Get the properties of a manifest.",
+        result=Content(media_types.JSON, acr.ManifestAttributes),
+        errors=(errors.ManifestUnknown,),
+    ),
+    Endpoint(
+        "acr",
+        "PATCH",
+        "/acr/v1/{name}/_manifests/{digest}",
+        "change_manifest",
+        Action.METADATA_WRITE,
+        "Lock or unlock a manifest.",
+        body=_CHANGE,
+        result=Content(media_types.JSON, acr.ManifestAttributes),
+        errors=(errors.ManifestUnknown, *_ATTRIBUTES),
+    ),
+    Endpoint(
         "root",
         "GET",
         "/",
@@ -609,4 +766,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=(errors.EndpointUnknown, errors.Unavailable),
     ),
 )
-"""Every endpoint: those of the registry, under `/v2`; of operators; of the token server."""
+"""Every endpoint: those of the registry, under `/v2`; of ACR's own API, under `/acr/v1`; of
+operators; of the token server."""

@@ -27,7 +27,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      |    +-- EndpointUnknown, MethodNotAllowed
      |    +-- HeadersTooLarge, HostInvalid, HostNotServed
      |    +-- ContentEncodingUnsupported, TransferEncodingUnsupported
-     |    +-- GrantTypeUnsupported
+     |    +-- GrantTypeUnsupported, ParameterInvalid, AttributesInvalid
      +-- Unauthorized, Denied, CrossSiteRefused, TooManyRequests
      +-- Unavailable
      |    +-- StorageFull, ReadOnly, NotReady
@@ -351,6 +351,20 @@ class GrantTypeUnsupported(Unsupported):
 
     status = 400
     message = "the grant type is not supported"
+
+
+class ParameterInvalid(Unsupported):
+    """A query parameter has a value that the endpoint does not know."""
+
+    status = 400
+    message = "invalid query parameter"
+
+
+class AttributesInvalid(Unsupported):
+    """A PATCH of `/acr/v1` does not hold attributes that can be changed."""
+
+    status = 400
+    message = "invalid changeable attributes"
 
 
 class Unauthorized(RegistryError):

@@ -1,4 +1,4 @@
-"""Pages of a list: the parameters `n` and `last`, and where the next page starts."""
+"""Pages of a list: the parameters `n`, `last` and `orderby`, and where the next page starts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import enum
 import re
 from typing import Generic, NamedTuple, TypeVar
 
-from portside.spec.errors import PaginationNumberInvalid
+from portside.spec.errors import PaginationNumberInvalid, ParameterInvalid
 
 Item = TypeVar("Item")
 
 _NUMBER = re.compile(r"(?a:\d+)")
+
+_POSITION = re.compile(r"(?as:(\d{1,18})&(.*))")
 
 _MAX_DIGITS = 18
 """A number of more digits is more than any limit, and is not converted."""
@@ -40,6 +42,10 @@ class Position(NamedTuple):
     time: int
     name: str
 
+    def __str__(self) -> str:
+        """Write the position as `last` holds it in an order of time."""
+        return f"{self.time}&{self.name}"
+
 
 START = {
     Order.NAME: Position(0, ""),
@@ -64,15 +70,51 @@ class Page(NamedTuple, Generic[Item]):
     more: bool
 
 
-def parse_page(n: str | None, last: str | None, *, limit: int) -> PageRequest:
+ORDERS = {
+    "": Order.NAME,
+    "none": Order.NAME,
+    "timeasc": Order.OLDEST_FIRST,
+    "timedesc": Order.NEWEST_FIRST,
+}
+"""The values of ACR's parameter `orderby`."""
+
+
+def parse_ordered_page(
+    n: str | None, last: str | None, orderby: str | None, *, limit: int, default: int
+) -> OrderedPageRequest:
+    """Read `n`, `last` and `orderby` of ACR's lists.
+
+    In an order of time, `last` is what the Link to a next page says: a position.
+
+    Raises PaginationNumberInvalid and ParameterInvalid.
+    """
+    order = ORDERS.get(orderby or "")
+    if order is None:
+        known = ", ".join(filter(None, ORDERS))
+        raise ParameterInvalid(f"unknown orderby {(orderby or '')[:40]!r}: use {known}")
+    page = parse_page(n, last, limit=limit, default=default)
+    if not page.last:
+        return OrderedPageRequest(page.limit, order, START[order])
+    if order is Order.NAME:
+        return OrderedPageRequest(page.limit, order, Position(0, page.last))
+    found = _POSITION.fullmatch(page.last)
+    if found is None:
+        what = "in an order of time, last must be taken from the Link to the next page"
+        raise ParameterInvalid(f"{page.last[:140]!r}: {what}")
+    return OrderedPageRequest(page.limit, order, Position(int(found[1]), found[2]))
+
+
+def parse_page(
+    n: str | None, last: str | None, *, limit: int, default: int | None = None
+) -> PageRequest:
     """Read `n` and `last` ("Listing Tags", end-8b).
 
-    Without `n`, and for an `n` above it, a page has `limit` items.
+    For an `n` above it, a page has `limit` items; without `n` it has `default`, if there is one.
 
     Raises PaginationNumberInvalid.
     """
     if n is None:
-        return PageRequest(limit, last or "")
+        return PageRequest(limit if default is None else min(default, limit), last or "")
     if _NUMBER.fullmatch(n) is None:
         shape = f"n must be a whole number of zero or more, not {n[:40]!r}"
         raise PaginationNumberInvalid(shape)

@@ -1,8 +1,9 @@
 """Routes: from a path to its endpoints.
 
 Repository names may contain slashes, and words such as `blobs` or `manifests` as components, so
-paths are matched from the right: the last two or three segments determine the endpoint, and
-everything between `/v2/` and them is the name.
+paths are matched from the right: the last segments determine the endpoint, and everything between
+`/v2/` or `/acr/v1/` and them is the name. No component of a name begins with an underscore, so
+`_tags` and `_manifests` are never part of one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import NamedTuple
 
 from portside.spec.endpoints import Endpoint
 
-_PREFIX = "/v2/"
-_NAME = "/v2/{name}/"
+_NAME = "{name}"
 
 
 class Route(NamedTuple):
@@ -31,12 +31,26 @@ class Match(NamedTuple):
     last: str
 
 
-class _Suffix(NamedTuple):
-    """The end of a path: its literal segments, and whether a variable follows them."""
+class _Pattern(NamedTuple):
+    """A path that holds a name: what is before it, and the literal segments behind it.
 
+    `has_variable` says whether a variable follows those.
+    """
+
+    prefix: str
     literals: str
     has_variable: bool
     route: Route
+
+    def match(self, path: str, head: str, last: str) -> Match | None:
+        """Match a path; `head` is all of it but for the `last` segment."""
+        named, variable = (head, last) if self.has_variable else (path, "")
+        if not named.endswith(self.literals):
+            return None
+        named = named.removesuffix(self.literals)
+        if not named.startswith(self.prefix):
+            return None
+        return Match(self.route, named[len(self.prefix) :], variable)
 
 
 class Routes:
@@ -57,20 +71,23 @@ class Routes:
             for path, route in self.by_path.items()
             if "{" not in path
         }
-        self._suffixes = _suffixes(self.by_path)
+        patterns = [_pattern(route) for path, route in self.by_path.items() if _NAME in path]
+        self._by_segment, self._others = _indexed(patterns)
 
     def match(self, path: str) -> Match | None:
         """Return the match of a decoded path, or None if it has no route."""
         head, _, last = path.rpartition("/")
         if not last:
             return self._match_slashed(head)
-        for literals, has_variable, route in self._suffixes.get(head[head.rfind("/") + 1 :], ()):
-            if has_variable:
-                if head.endswith(literals):
-                    return _named(route, head[: -len(literals)], last)
-            elif path.endswith(literals):
-                return _named(route, path[: -len(literals)], "")
-        return self._fixed.get(path)
+        for pattern in self._by_segment.get(head[head.rfind("/") + 1 :], ()):
+            found = pattern.match(path, head, last)
+            if found is not None:
+                return found
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed
+        matches = (pattern.match(path, head, last) for pattern in self._others)
+        return next(filter(None, matches), None)
 
     def _match_slashed(self, head: str) -> Match | None:
         """Match a path that ends in a slash: only those that the specification writes so."""
@@ -80,23 +97,26 @@ class Routes:
         return found if found is not None and found.route.path.endswith("/") else None
 
 
-def _suffixes(routes: dict[str, Route]) -> dict[str, list[_Suffix]]:
-    """Index the routes of repositories by the segment before the last one."""
-    index: dict[str, list[_Suffix]] = {}
-    for path, route in routes.items():
-        if not path.startswith(_NAME):
-            continue
-        segments = path[len(_NAME) :].rstrip("/").split("/")
-        has_variable = segments[-1].startswith("{")
-        literals = "/".join(segments[:-1] if has_variable else segments)
-        suffix = _Suffix(f"/{literals}", has_variable, route)
-        index.setdefault(segments[-2], []).append(suffix)
-    for suffixes in index.values():
-        suffixes.sort(key=lambda suffix: suffix.has_variable)
-    return index
+def _pattern(route: Route) -> _Pattern:
+    prefix, _, behind = route.path.partition(_NAME)
+    literals, _, variable = behind.rstrip("/").partition("/{")
+    return _Pattern(prefix, literals, bool(variable), route)
 
 
-def _named(route: Route, prefix: str, last: str) -> Match | None:
-    if not prefix.startswith(_PREFIX):
-        return None
-    return Match(route, prefix[len(_PREFIX) :], last)
+def _indexed(patterns: list[_Pattern]) -> tuple[dict[str, list[_Pattern]], list[_Pattern]]:
+    """Index patterns by the segment before the last one; return those where it may be a name's too.
+
+    Of two that match a path, the one that leaves less to the name is first.
+    """
+    by_segment: dict[str, list[_Pattern]] = {}
+    others = []
+    for pattern in patterns:
+        segments = pattern.literals.split("/")[1:]
+        known = segments if pattern.has_variable else segments[:-1]
+        if known:
+            by_segment.setdefault(known[-1], []).append(pattern)
+        else:
+            others.append(pattern)
+    for found in (*by_segment.values(), others):
+        found.sort(key=lambda pattern: (pattern.has_variable, -len(pattern.literals)))
+    return by_segment, others

@@ -159,7 +159,7 @@ class Properties(Noun):
         """Change the row, and read it again."""
 
         async def job(transaction: Transaction) -> TagProperties:
-            owner = await _lock(transaction, repository)
+            owner = await _lock_known(transaction, repository)
             await transaction.execute(_CHANGE_TAG, owner, str(tag), *change)
             return await _read_tag(transaction, owner, repository, tag)
 
@@ -171,7 +171,7 @@ class Properties(Noun):
         """Change the row, and read it again."""
 
         async def job(transaction: Transaction) -> ManifestProperties:
-            owner = await _lock(transaction, repository)
+            owner = await _lock_known(transaction, repository)
             await transaction.execute(_CHANGE_MANIFEST, owner, str(digest), *change)
             return await _read_manifest(transaction, owner, repository, digest)
 
@@ -259,12 +259,20 @@ def _behind(page: OrderedPageRequest) -> tuple[int, str]:
     return page.after.time, before_nul(page.after.name)
 
 
-async def _lock(transaction: Transaction, repository: RepositoryName) -> int:
-    """Lock the row of a repository that exists; return its id. Raises NameUnknown."""
+async def _lock_known(transaction: Transaction, repository: RepositoryName) -> int | None:
+    """Lock the row of a repository; return its id, or None if the repository is unknown."""
     locked = await lock_repository(transaction, str(repository))
     if locked is None or await transaction.find(_ID, str(repository)) is None:
-        raise name_unknown(repository)
+        return None
     return locked.id
+
+
+async def _lock(transaction: Transaction, repository: RepositoryName) -> int:
+    """Lock the row of a repository; return its id. Raises NameUnknown."""
+    owner = await _lock_known(transaction, repository)
+    if owner is None:
+        raise name_unknown(repository)
+    return owner
 
 
 async def _refuse_deleting(

@@ -1,0 +1,199 @@
+"""The documents of ACR's own API, under `/acr/v1`.
+
+Names and shapes are those of ACR's description ("Azure Container Registry", 2021-07-01), and of
+what its SDKs read. Times are RFC 3339 with seven digits and `Z`, as ACR writes them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from portside.spec.errors import AttributesInvalid
+from portside.spec.locks import NOTHING, Lock, LockChange
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class ChangeableAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """What may be done with an object, whoever asks; false is a lock."""
+
+    delete_enabled: bool
+    write_enabled: bool
+    read_enabled: bool
+    list_enabled: bool
+
+
+class AttributesChange(
+    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True
+):
+    """The attributes that a PATCH changes; the others stay as they are."""
+
+    delete_enabled: bool | UnsetType = UNSET
+    write_enabled: bool | UnsetType = UNSET
+    read_enabled: bool | UnsetType = UNSET
+    list_enabled: bool | UnsetType = UNSET
+
+
+class RepositoryAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """A repository."""
+
+    registry: str
+    image_name: str
+    created_time: Time
+    last_update_time: Time
+    manifest_count: int
+    tag_count: int
+    changeable_attributes: ChangeableAttributes
+
+
+class DeletedRepository(msgspec.Struct, frozen=True, rename="camel"):
+    """What was deleted with a repository."""
+
+    manifests_deleted: list[str]
+    tags_deleted: list[str]
+
+
+class TagAttributesBase(msgspec.Struct, frozen=True, rename="camel"):
+    """A tag; `signed` is about Docker Content Trust, which is not offered."""
+
+    name: str
+    digest: str
+    created_time: Time
+    last_update_time: Time
+    changeable_attributes: ChangeableAttributes
+    signed: bool = False
+
+
+class TagAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """A tag, and where it is."""
+
+    registry: str
+    image_name: str
+    tag: TagAttributesBase
+
+
+class TagList(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of tags; None if there are none, which is what ACR's clients look for."""
+
+    registry: str
+    image_name: str
+    tags: list[TagAttributesBase] | None
+
+
+class ReferenceAttributes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A manifest that an index lists, and what it runs on."""
+
+    digest: str
+    architecture: str | UnsetType = UNSET
+    os: str | UnsetType = UNSET
+
+
+class ManifestAttributesBase(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A manifest; `image_size` is in bytes."""
+
+    digest: str
+    image_size: int
+    created_time: Time
+    last_update_time: Time
+    media_type: str
+    changeable_attributes: ChangeableAttributes
+    architecture: str | UnsetType = UNSET
+    os: str | UnsetType = UNSET
+    config_media_type: str | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    references: list[ReferenceAttributes] | UnsetType = UNSET
+
+
+class ManifestAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """A manifest, and where it is."""
+
+    registry: str
+    image_name: str
+    manifest: ManifestAttributesBase
+
+
+class ManifestList(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of manifests; None if there are none, as in a list of tags."""
+
+    registry: str
+    image_name: str
+    manifests: list[ManifestAttributesBase] | None
+
+
+def attributes_of(locks: Lock) -> ChangeableAttributes:
+    """Return locks as attributes."""
+    return ChangeableAttributes(
+        delete_enabled=not locks & Lock.DELETE,
+        write_enabled=not locks & Lock.WRITE,
+        read_enabled=not locks & Lock.READ,
+        list_enabled=not locks & Lock.LIST,
+    )
+
+
+_decode_change = msgspec.json.Decoder(AttributesChange).decode
+
+
+def parse_change(body: bytes) -> LockChange:
+    """Read the body of a PATCH, all of it or nothing.
+
+    An empty body is refused: a client that lost it would take its object for locked.
+
+    Raises AttributesInvalid.
+    """
+    if not body:
+        raise AttributesInvalid("the body is empty; to change nothing, send {}")
+    try:
+        change = _decode_change(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        shape = (
+            "expected a JSON object with some of deleteEnabled, writeEnabled, readEnabled and"
+            f" listEnabled, each true or false: {error}"
+        )
+        raise AttributesInvalid(shape[:600]) from error
+    wanted = {
+        Lock.DELETE: change.delete_enabled,
+        Lock.WRITE: change.write_enabled,
+        Lock.READ: change.read_enabled,
+        Lock.LIST: change.list_enabled,
+    }
+    lock = unlock = NOTHING
+    for one, enabled in wanted.items():
+        if enabled is True:
+            unlock |= one
+        elif enabled is False:
+            lock |= one
+    return LockChange(lock, unlock)
+
+
+class _Listed(msgspec.Struct):
+    digest: str
+    platform: Any = None
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Listed]
+
+
+_decode_index = msgspec.json.Decoder(_Index).decode
+
+
+def references_of(index: bytes) -> list[ReferenceAttributes]:
+    """Read what an index lists, in its order; nothing of one that cannot be read."""
+    try:
+        listed = _decode_index(index).manifests
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    return [
+        ReferenceAttributes(
+            item.digest, _word(item.platform, "architecture"), _word(item.platform, "os")
+        )
+        for item in listed
+    ]
+
+
+def _word(platform: Any, name: str) -> str | UnsetType:
+    word = platform.get(name) if isinstance(platform, dict) else None
+    return word if isinstance(word, str) and word else UNSET
