@@ -26,6 +26,7 @@ from support.server import (
     start_registry,
     without_limit,
 )
+from support.waiting import until
 from support.wire import OCTETS, assert_error, connect, push
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -168,7 +169,7 @@ class TestRequests:
                 f"Try: curl --unix-socket {path} http://localhost/",
             ]
             assert client.get("/v2/", headers={"Host": "registry.example"}).status_code == 200
-            assert '"client":null' in registry.log
+            until(lambda: '"client":null' in registry.log)
 
     def test_tls(self, data: Path, tmp_path: Path) -> None:
         """The command to try works as it is printed, with TLS and a path of any characters."""

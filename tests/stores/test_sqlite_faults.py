@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,24 @@ class TestFile:
         with pytest.raises(Unavailable, match=r"portside.db: .*; it is not there"):
             await database.execute(NAMES)
         assert not database.file.exists()
+
+    async def test_a_power_cut_before_there_is_a_log(self, tmp_path: Path, clock: Clock) -> None:
+        """A first start that was cut off leaves a journal; the next start undoes it and goes on."""
+        source, cut = tmp_path / "source.db", tmp_path / "cut"
+        cut.mkdir()
+        with closing(sqlite3.connect(source, isolation_level=None)) as connection:
+            connection.execute("PRAGMA cache_size = 1")
+            connection.execute("CREATE TABLE early (content)")
+            connection.execute("INSERT INTO early VALUES (zeroblob(100000))")
+            connection.execute("BEGIN")
+            connection.execute("UPDATE early SET content = randomblob(100000)")
+            connection.execute("CREATE TABLE late (content)")
+            for end in ("", "-journal"):
+                shutil.copy(f"{source}{end}", cut / f"portside.db{end}")
+        with closing(SqliteDatabase(cut, clock=clock)) as database:
+            assert not await database.is_made()
+            await database.migrate()
+            assert await database.find("SELECT content = zeroblob(100000) FROM early") == (1,)
 
     async def test_garbage(self, database: SqliteDatabase) -> None:
         """The file is named, and what to do."""

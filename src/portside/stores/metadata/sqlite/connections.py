@@ -31,6 +31,9 @@ _USING = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
+_HALF_DONE = {sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY}
+"""A reader found a transaction that has to be undone, and must not."""
+
 _READ_HEAD = "PRAGMA user_version"
 """Makes SQLite read the first page, which opening the file does not."""
 
@@ -46,13 +49,18 @@ def connect(file: Path, *, create: bool = False) -> sqlite3.Connection:
 def connect_read_only(file: Path) -> sqlite3.Connection:
     """Open the file so that nothing is changed, also where nothing can be.
 
-    Readers share an index of SQLite's log, which they make if it is missing. Where that cannot be,
-    nobody can write either, and the file is all there is, unless a log was left there. Raises
-    sqlite3.Error, and Unavailable if such a log cannot be read.
+    What a power cut left half done is undone first, as any program would that opens the file to
+    write: before it has a log, it has a journal, which readers cannot undo. Readers share an index
+    of SQLite's log, which they make if it is missing. Where that cannot be, nobody can write
+    either, and the file is all there is, unless a log was left there. Raises sqlite3.Error, and
+    Unavailable if such a log cannot be read.
     """
     try:
         return _opened(file, "mode=ro", (_READ_HEAD, _CACHE))
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in _HALF_DONE and os.access(file, os.W_OK):
+            _opened(file, "mode=rw", (_READ_HEAD,)).close()
+            return _opened(file, "mode=ro", (_READ_HEAD, _CACHE))
         if not file.is_file() or os.access(file.parent, os.W_OK):
             raise
         if _has_log(file):
