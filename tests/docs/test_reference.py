@@ -125,7 +125,7 @@ def test_commands() -> None:
             yield from paths(member, f"{path} {name}")
 
     text = "\n".join(rows("commands.md"))
-    documented = re.findall(r"^\| `(portside(?: [a-z-]+)+)[ A-Z]*`", text, re.MULTILINE)
+    documented = re.findall(r"^\| `(portside(?: [a-z-]+)+)[ A-Z:@]*`", text, re.MULTILINE)
     assert sorted(documented) == sorted(paths(commands, "portside"))
 
 

@@ -177,6 +177,24 @@ class TestManifests:
         assert found.index == outer.manifest
         assert found.config_media_type is None
 
+    async def test_describe(self, metadata: CheckableStore) -> None:
+        """Manifests are read together, those of this repository, without their tags."""
+        await add(metadata, B, image(3))
+        await link(metadata, FIRST, image(2))
+        await push(metadata, FIRST, "v1", by="alice")
+        await push(metadata, image(2))
+        wanted = [DIGEST, UNKNOWN, Digest(image(2).digest), Digest(image(3).digest), DIGEST]
+        found = await metadata.describe_manifests(A, wanted)
+        expected = [
+            msgspec.structs.replace(await metadata.get_manifest_properties(A, digest), tags=())
+            for digest in (DIGEST, wanted[2])
+        ]
+        assert sorted(found, key=lambda one: one.digest) == sorted(
+            expected, key=lambda one: one.digest
+        )
+        assert await metadata.describe_manifests(A, []) == []
+        assert await metadata.describe_manifests(RepositoryName("c"), wanted) == []
+
     async def test_hidden_tags(self, metadata: CheckableStore) -> None:
         """A tag that may not be listed is not named by its manifest, but counted."""
         await add(metadata, A, FIRST)

@@ -41,8 +41,11 @@ GROUPS = {
     "access": "access",
     "copy-store": "copying",
     "keys": "keys",
+    "manifest": "manifests",
     "read-only": "copying",
+    "repository": "repositories",
     "scope-map": "scope_maps",
+    "tag": "tags",
     "token": "tokens",
     "user": "users",
 }

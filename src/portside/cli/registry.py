@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from typing import Any
 
@@ -13,6 +13,7 @@ from portside.bootstrap import Stores, connected_stores, now, space_check
 from portside.cli.options import read_cloud_secrets, settings_options
 from portside.config import Settings, SettingsInvalid, make_settings
 from portside.spec.errors import Unavailable
+from portside.stores.interfaces import MetadataStore
 
 
 def read_settings(given: dict[str, Any]) -> Settings:
@@ -70,12 +71,27 @@ def registrar_command(
 
     The registry has to exist. `settings` are ADDITION for a command that adds something.
     """
+    return _opening_command(command, settings, opened_registrar)
 
+
+def metadata_command(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a coroutine function a command that gets a metadata store as its first argument.
+
+    The registry has to exist.
+    """
+    return _opening_command(command, REGISTRY, opened_metadata)
+
+
+def _opening_command(
+    command: Callable[..., Coroutine[Any, Any, None]],
+    settings: tuple[str, ...],
+    opened: Callable[[Settings], AbstractAsyncContextManager[Any]],
+) -> Callable[..., None]:
     @wraps(command)
     async def run(**given: Any) -> None:
         taken = read_settings({name: given.pop(name) for name in settings})
-        async with opened_registrar(taken) as registrar:
-            await command(registrar, **given)
+        async with opened(taken) as first:
+            await command(first, **given)
 
     return registry_command(*settings)(run)
 
@@ -113,3 +129,10 @@ async def opened_registrar(settings: Settings, *, create: bool = False) -> Async
     """Open the stores for a registrar; see `opened_registry`."""
     async with opened_registry(settings, create=create) as stores:
         yield Registrar(stores.access, clock=now, require_space=space_check(settings))
+
+
+@asynccontextmanager
+async def opened_metadata(settings: Settings) -> AsyncIterator[MetadataStore]:
+    """Open what is known of the content; see `opened_registry`."""
+    async with opened_registry(settings) as stores:
+        yield stores.metadata

@@ -497,7 +497,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.CONTENT,
             "Allow clients to delete",
-            "Otherwise, every DELETE of content is answered with 405.",
+            "Otherwise, every DELETE of content is answered with 405. The commands of Portside"
+            " can still delete.",
         ),
     ] = True
     sparse_indexes: Annotated[

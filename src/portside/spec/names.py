@@ -7,7 +7,7 @@ store, to compare and to print; `parse` is the only way to make one.
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import NamedTuple, Self
 
 from portside.spec.digests import Digest
 from portside.spec.errors import NameInvalid, TagInvalid
@@ -78,3 +78,36 @@ def parse_reference(text: str) -> Reference:
     Raises DigestInvalid or TagInvalid.
     """
     return Digest.parse(text) if ":" in text else Tag.parse(text)
+
+
+class QualifiedReference(NamedTuple):
+    """A repository and, in it, a tag, a digest or both: `REPOSITORY[:TAG][@DIGEST]`."""
+
+    repository: RepositoryName
+    tag: Tag | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse what people write, such as `library/app:1.2.3`.
+
+        Raises NameInvalid, TagInvalid and DigestInvalid.
+        """
+        named, at, digest = text.partition("@")
+        path, slash, last = named.rpartition("/")
+        component, colon, tag = last.partition(":")
+        if ":" in path:
+            host = f"invalid repository name {named[:280]!r}: leave out the host of the registry"
+            raise NameInvalid(host)
+        if ":" in tag:
+            raise TagInvalid(f"invalid tag {tag[:140]!r}: write '@' before a digest")
+        return cls(
+            RepositoryName.parse(f"{path}{slash}{component}"),
+            Tag.parse(tag) if colon else None,
+            Digest.parse(digest) if at else None,
+        )
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.repository}{tag}{digest}"

@@ -1,4 +1,7 @@
-"""Platforms: what an image runs on, as its config says ("OCI Image Configuration")."""
+"""Platforms: what an image runs on, as its config or its index says.
+
+"OCI Image Configuration" and "OCI Image Index Specification" of the image-spec.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,15 @@ class Platform(NamedTuple):
     architecture: str | None = None
     os: str | None = None
 
+    def __str__(self) -> str:
+        """Return it as clients write it, such as `linux/amd64`; empty if nothing is known."""
+        return "/".join(word for word in (self.os, self.architecture) if word)
+
 
 UNKNOWN_PLATFORM = Platform()
+
+_UNKNOWN = "unknown"
+"""The architecture and the os of what is not an image, such as an attestation of BuildKit."""
 
 
 class _Config(msgspec.Struct):
@@ -25,7 +35,16 @@ class _Config(msgspec.Struct):
     os: str | None = None
 
 
+class _Entry(msgspec.Struct):
+    platform: _Config | None = None
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Entry]
+
+
 _decode = msgspec.json.Decoder(_Config).decode
+_decode_index = msgspec.json.Decoder(_Index).decode
 
 
 def parse_config(config: bytes) -> Platform:
@@ -35,6 +54,18 @@ def parse_config(config: bytes) -> Platform:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return UNKNOWN_PLATFORM
     return Platform(_word(read.architecture), _word(read.os))
+
+
+def parse_index_platforms(index: bytes) -> list[Platform]:
+    """Read the platforms of an index, each once, in its order; none if it cannot be read."""
+    try:
+        entries = _decode_index(index).manifests
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    read = [entry.platform for entry in entries if entry.platform is not None]
+    found = [Platform(_word(one.architecture), _word(one.os)) for one in read]
+    nothing = {UNKNOWN_PLATFORM, Platform(_UNKNOWN, _UNKNOWN)}
+    return [platform for platform in dict.fromkeys(found) if platform not in nothing]
 
 
 def _word(text: str | None) -> str | None:

@@ -5,6 +5,7 @@ Times are microseconds since 1970.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -143,6 +144,12 @@ class PropertyStore(Protocol):
         self, repository: RepositoryName, page: OrderedPageRequest, *, hidden: bool = False
     ) -> Page[ManifestProperties]:
         """List manifests; raises NameUnknown."""
+        ...
+
+    async def describe_manifests(
+        self, repository: RepositoryName, digests: Sequence[Digest]
+    ) -> list[ManifestProperties]:
+        """Read the properties of those manifests that exist, but for their tags, in any order."""
         ...
 
     async def delete_repository(self, repository: RepositoryName) -> Deleted:

@@ -63,6 +63,7 @@ _MANIFESTS = f"""
     FROM manifests m
 """
 _MANIFEST = f"{_MANIFESTS} WHERE m.repository = $1 AND m.digest = $2"
+_SOME_MANIFESTS = f"{_MANIFESTS} WHERE m.repository = $1 AND m.digest = ANY ($2)"
 _TAGS_OF = """
     SELECT manifest, name FROM tags
     WHERE manifest = ANY ($1) AND (locks & 4) = 0
@@ -220,6 +221,17 @@ class Properties(Noun):
             page.limit + 1,
         )
         return cut(await _with_tags(self._database, rows), page)
+
+    async def describe_manifests(
+        self, repository: RepositoryName, digests: Sequence[Digest]
+    ) -> list[ManifestProperties]:
+        """Read the rows."""
+        owner = await self._database.find(_ID, str(repository))
+        if owner is None:
+            return []
+        names = sorted({str(digest) for digest in digests})
+        rows = await self._database.find_all(_SOME_MANIFESTS, owner[0], names)
+        return [_manifest(row, []) for row in rows]
 
     async def delete_repository(self, repository: RepositoryName) -> Deleted:
         """Delete manifests with their tags and references, and mark the row."""

@@ -61,7 +61,8 @@ def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
     """Raise OperationDisallowed if one of the `forbidding` locks is set on what is named."""
     found = [name for lock, name in ATTRIBUTES.items() if locks & lock & forbidding]
     if found:
-        raise OperationDisallowed(f"{what} is locked: {' and '.join(found)} is false")
+        verb = "is" if len(found) == 1 else "are"
+        raise OperationDisallowed(f"{what} is locked: {' and '.join(found)} {verb} false")
 
 
 def manifest_in_use(digest: Digest, index: str) -> ManifestInUse:
