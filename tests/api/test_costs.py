@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from servers.counts import Counting, Counts
-from support.content import digest_of, image, make_blob
+from support.content import digest_of, image, index, make_blob
 from support.postgres import Server
 from support.s3 import BUCKET, S3, running_s3
 from support.server import running_registry
@@ -149,3 +149,60 @@ class TestPushes:
         """It is put where it stays."""
         cost = node.cost(lambda: node.push(repository, b"a small blob"), 201)
         assert cost.requests == Counter(PUT=1)
+
+
+IMAGE = image("costs")
+TAG_PATH, MANIFEST_PATH = "/_tags/v1", f"/_manifests/{IMAGE.digest}"
+
+
+class TestProperties:
+    """ACR's own API."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def filled(node: Node) -> str:
+        """Push an image under several tags, and an index of it."""
+        for blob in IMAGE.blobs:
+            assert node.push("costs/app", blob).status_code == 201
+        for content, tags in ((IMAGE, ["v1", "v2", "v3"]), (index(IMAGE), ["all"])):
+            put = node.client.put(
+                f"/v2/costs/app/manifests/{content.digest}",
+                params={"tag": tags},
+                content=content.manifest,
+                headers={"Content-Type": content.media_type},
+            )
+            assert put.status_code == 201
+        return "/acr/v1/costs/app"
+
+    @pytest.mark.parametrize(
+        ("place", "queries"),
+        [
+            ("", 1),
+            (TAG_PATH, 2),
+            (MANIFEST_PATH, 3),
+            (f"/_manifests/{index(IMAGE).digest}", 4),
+            ("/_tags", 2),
+            ("/_tags?n=1&orderby=timedesc", 2),
+            (f"/_tags?digest={IMAGE.digest}", 3),
+            ("/_manifests?orderby=timeasc", 4),
+        ],
+    )
+    def test_reads(self, node: Node, filled: str, place: str, queries: int) -> None:
+        """The repository, what is asked for, its tags, and payloads only of indexes."""
+        cost = node.cost(lambda: node.client.get(filled + place), 200)
+        assert (cost.queries, cost.frames) == (queries, 0), cost.statements
+        assert cost.requests == Counter()
+
+    def test_the_catalog(self, node: Node, filled: str) -> None:
+        """One query."""
+        assert filled
+        cost = node.cost(lambda: node.client.get("/acr/v1/_catalog"), 200)
+        assert (cost.queries, cost.frames) == (1, 0), cost.statements
+
+    @pytest.mark.parametrize(("place", "queries"), [("", 4), (TAG_PATH, 4), (MANIFEST_PATH, 5)])
+    def test_changes(self, node: Node, filled: str, place: str, queries: int) -> None:
+        """A transaction that locks the repository, changes a row, and reads it again."""
+        path = filled + place
+        cost = node.cost(lambda: node.client.patch(path, json={"readEnabled": True}), 200)
+        assert (cost.queries, cost.frames) == (queries, 2), cost.statements
+        assert cost.requests == Counter()

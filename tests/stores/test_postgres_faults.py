@@ -20,6 +20,12 @@ from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, T
 from portside.stores.metadata.identities import SLOWEST
 from portside.stores.metadata.postgres.database import LEASE, PostgresDatabase, Terms
 from portside.stores.metadata.postgres.faults import translate
+from portside.stores.metadata.properties import (
+    MANIFEST_PAGES,
+    TAG_PAGES,
+    TAG_PAGES_OF_MANIFEST,
+)
+from portside.stores.metadata.properties import REPOSITORIES as PROPERTIES_OF_REPOSITORIES
 from portside.stores.metadata.schema.versions import NEWEST, SchemaTooNew, SchemaTooOld
 from portside.stores.metadata.store import Access, Metadata
 from stores.conftest import Clock, PostgresShelf
@@ -419,6 +425,12 @@ class TestPrice:
             (NAMED, (["a", "b"], 9)),
             (REFERRERS, ("a", "", None, "", 9)),
             (SLOWEST, ()),
+            (PROPERTIES_OF_REPOSITORIES, ("", 4, 9)),
+            *(
+                (sql, (1, 5, "a", 4, 9))
+                for pages in (TAG_PAGES, TAG_PAGES_OF_MANIFEST, MANIFEST_PAGES)
+                for sql in pages.values()
+            ),
         ]
         for sql, parameters in lists:
             async with database.connected() as connection, connection.transaction():

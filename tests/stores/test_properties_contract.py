@@ -347,6 +347,36 @@ class TestLists:
         assert not rest.more
         assert [found.digest for found in (*page.items, *rest.items)] == expected[order]
 
+    async def test_many_tags(self, metadata: CheckableStore) -> None:
+        """A manifest names the first of its many tags; one with few is not affected."""
+        await link(metadata, FIRST, image(2))
+        names = [f"t{number:04}" for number in range(1003)]
+        await push(metadata, FIRST, *names)
+        await push(metadata, image(2), "z")
+        await metadata.change_tag(A, Tag("t0000"), LockChange(Lock.LIST))
+        page = await metadata.list_manifest_properties(A, OrderedPageRequest(9))
+        found = {item.digest: item.tags for item in page.items}
+        assert found == {FIRST.digest: tuple(names[1:1001]), image(2).digest: ("z",)}
+
+    async def test_large_indexes(self, metadata: CheckableStore, clock: Clock) -> None:
+        """A page holds as many large indexes as fit into memory, and at least one."""
+        sizes = {"a": 1_500_000, "b": 1_500_000, "c": 1_500_000, "d": 4_500_000}
+        indexes = [index(annotations={name: "x" * size}) for name, size in sizes.items()]
+        for content in indexes:
+            clock.now += 1
+            await push(metadata, content)
+        order = Order.OLDEST_FIRST
+        request = OrderedPageRequest(9, order, START[order])
+        pages: list[list[bytes | None]] = []
+        more = True
+        while more:
+            page = await metadata.list_manifest_properties(A, request)
+            pages.append([found.index for found in page.items])
+            more, last = page.more, page.items[-1]
+            request = request._replace(after=Position(last.updated, last.digest))
+        payloads = [content.manifest for content in indexes]
+        assert pages == [payloads[:2], payloads[2:3], payloads[3:]]
+
     async def test_tags_of_a_manifest(self, metadata: CheckableStore) -> None:
         """A list can be limited to the tags of one manifest, of this repository."""
         await add(metadata, B, FIRST)

@@ -15,10 +15,25 @@ import pytest
 
 from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
 from portside.stores.metadata.identities import SLOWEST
+from portside.stores.metadata.properties import (
+    MANIFEST_PAGES,
+    TAG_PAGES,
+    TAG_PAGES_OF_MANIFEST,
+    TAGS_OF,
+)
+from portside.stores.metadata.properties import REPOSITORIES as PROPERTIES_OF_REPOSITORIES
 from portside.stores.metadata.schema.versions import SchemaTooNew
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.statements import rewritten
 from stores.conftest import Clock
+
+PROPERTIES = (
+    *TAG_PAGES.values(),
+    *TAG_PAGES_OF_MANIFEST.values(),
+    *MANIFEST_PAGES.values(),
+    TAGS_OF,
+    PROPERTIES_OF_REPOSITORIES,
+)
 
 NAMES = "SELECT name FROM repositories"
 
@@ -31,7 +46,15 @@ def dump(file: Path) -> list[str]:
 
 NOUNS = (
     *("access_state", "blobs", "copies", "discovery", "identities", "inspection", "login_failures"),
-    *("manifests", "read_only", "repositories", "scope_maps", "signing_keys", "uploads"),
+    *(
+        "manifests",
+        "properties",
+        "read_only",
+        "repositories",
+        "scope_maps",
+        "signing_keys",
+        "uploads",
+    ),
     "sqlite.transactions",
 )
 """The modules that hold statements."""
@@ -45,7 +68,7 @@ def every_statement() -> Iterator[tuple[str, str]]:
             is_statement = isinstance(value, str) and re.match(
                 r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", value
             )
-            if is_statement and name != "_COLUMNS":
+            if is_statement and not name.endswith("_COLUMNS"):
                 yield f"{noun}.{name}", value
 
 
@@ -73,7 +96,7 @@ class TestSchema:
         """No list reads a whole table, and none sorts."""
         await SqliteDatabase(tmp_path, clock=clock).migrate()
         with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
-            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS):
+            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS, *PROPERTIES):
                 count = len(set(re.findall(r"\$\d+", sql)))
                 rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * count)
                 plan = " ".join(row[3] for row in rows)

@@ -46,7 +46,7 @@ class ManifestProperties(msgspec.Struct, frozen=True):
     counted once, and for an index those of its manifests. It is None where `portside migrate` has
     not looked yet at a manifest that an older version received. `architecture` and `os` are those
     of an image's config. `index` is the payload of an index, None for other manifests. `tags` are
-    those that lists show. `pushed_by` is empty for anonymous clients.
+    the first of those that lists show, 1000 at most. `pushed_by` is empty for anonymous clients.
     """
 
     digest: str
@@ -143,7 +143,10 @@ class PropertyStore(Protocol):
     async def list_manifest_properties(
         self, repository: RepositoryName, page: OrderedPageRequest, *, hidden: bool = False
     ) -> Page[ManifestProperties]:
-        """List manifests; raises NameUnknown."""
+        """List manifests; raises NameUnknown.
+
+        A page may have fewer than the limit, if its indexes are large.
+        """
         ...
 
     async def describe_manifests(

@@ -32,7 +32,7 @@ _REPOSITORY_COLUMNS = "name, created, updated, manifest_count, tag_count, locks"
 _REPOSITORY = f"""
     SELECT {_REPOSITORY_COLUMNS} FROM repositories WHERE name = $1 AND deleted IS NULL
 """
-_REPOSITORIES = f"""
+REPOSITORIES = f"""
     SELECT {_REPOSITORY_COLUMNS}
     FROM repositories
     WHERE name > $1 AND deleted IS NULL AND (locks & $2) = 0
@@ -48,27 +48,43 @@ _BLOBS = """
     LIMIT $3
 """
 
-_TAGS = """
+_TAG_COLUMNS = """
     SELECT t.name, m.digest, t.created, t.updated, t.locks
     FROM tags t JOIN manifests m ON m.id = t.manifest
 """
-_TAG = f"{_TAGS} WHERE t.repository = $1 AND t.name = $2"
+_TAG = f"{_TAG_COLUMNS} WHERE t.repository = $1 AND t.name = $2"
 
 _PUSHED = "COALESCE(m.updated, m.created)"
-_INDEX_TYPES = ", ".join(f"'{media_type}'" for media_type in sorted(INDEXES))
-_MANIFESTS = f"""
+_MANIFEST_COLUMNS = f"""
     SELECT m.id, m.digest, m.media_type, m.size, m.created, {_PUSHED}, m.artifact_type,
-           m.config_media_type, m.architecture, m.os, m.image_size, m.pushed_by, m.locks,
-           CASE WHEN m.media_type IN ({_INDEX_TYPES}) THEN m.payload END
+           m.config_media_type, m.architecture, m.os, m.image_size, m.pushed_by, m.locks
     FROM manifests m
 """
-_MANIFEST = f"{_MANIFESTS} WHERE m.repository = $1 AND m.digest = $2"
-_SOME_MANIFESTS = f"{_MANIFESTS} WHERE m.repository = $1 AND m.digest = ANY ($2)"
-_TAGS_OF = """
-    SELECT manifest, name FROM tags
-    WHERE manifest = ANY ($1) AND (locks & 4) = 0
-    ORDER BY manifest, name
+_MANIFEST = f"{_MANIFEST_COLUMNS} WHERE m.repository = $1 AND m.digest = $2"
+_SOME_MANIFESTS = f"{_MANIFEST_COLUMNS} WHERE m.repository = $1 AND m.digest = ANY ($2)"
+_PAYLOADS = "SELECT id, payload FROM manifests WHERE id = ANY ($1)"
+
+MAX_NAMED_TAGS = 1000
+"""Tags that the properties of a manifest name: its first, as many as ACR's largest page has."""
+
+# No tag is greater than a tilde.
+TAGS_OF = f"""
+    SELECT m.id, t.name
+    FROM manifests m JOIN tags t ON t.manifest = m.id
+    WHERE m.id = ANY ($1) AND (t.locks & 4) = 0 AND t.name < COALESCE(
+        (
+            SELECT s.name FROM tags s
+            WHERE s.manifest = m.id AND (s.locks & 4) = 0
+            ORDER BY s.name
+            LIMIT 1 OFFSET {MAX_NAMED_TAGS}
+        ),
+        '~'
+    )
+    ORDER BY m.id, t.name
 """
+
+MAX_INDEX_BYTES = 4 * 1024 * 1024
+"""Bytes of indexes that a page of manifests holds, unless a single one is larger."""
 
 _CHANGED = "(locks | CAST(${} AS BIGINT)) & ~CAST(${} AS BIGINT)"
 _CHANGE_REPOSITORY = f"UPDATE repositories SET locks = {_CHANGED.format(2, 3)} WHERE id = $1"
@@ -108,16 +124,20 @@ def _ordered(select: str, time: str, name: str, order: Order, condition: str) ->
 
 
 TAG_PAGES = {
-    order: _ordered(_TAGS, "t.updated", "t.name", order, "t.repository = $1 AND (t.locks & $4) = 0")
+    order: _ordered(
+        _TAG_COLUMNS, "t.updated", "t.name", order, "t.repository = $1 AND (t.locks & $4) = 0"
+    )
     for order in Order
 }
 TAG_PAGES_OF_MANIFEST = {
-    order: _ordered(_TAGS, "t.updated", "t.name", order, "t.manifest = $1 AND (t.locks & $4) = 0")
+    order: _ordered(
+        _TAG_COLUMNS, "t.updated", "t.name", order, "t.manifest = $1 AND (t.locks & $4) = 0"
+    )
     for order in Order
 }
 MANIFEST_PAGES = {
     order: _ordered(
-        _MANIFESTS, _PUSHED, "m.digest", order, "m.repository = $1 AND (m.locks & $4) = 0"
+        _MANIFEST_COLUMNS, _PUSHED, "m.digest", order, "m.repository = $1 AND (m.locks & $4) = 0"
     )
     for order in Order
 }
@@ -183,7 +203,7 @@ class Properties(Noun):
     ) -> Page[RepositoryProperties]:
         """Read one page."""
         rows = await self._database.find_all(
-            _REPOSITORIES, before_nul(page.last), _hiding(hidden=hidden), page.limit + 1
+            REPOSITORIES, before_nul(page.last), _hiding(hidden=hidden), page.limit + 1
         )
         return cut([_repository(row) for row in rows], page)
 
@@ -220,7 +240,10 @@ class Properties(Noun):
             _hiding(hidden=hidden),
             page.limit + 1,
         )
-        return cut(await _with_tags(self._database, rows), page)
+        found = cut(rows, page)
+        fitting = _fitting(found.items)
+        manifests = await _complete(self._database, fitting)
+        return Page(manifests, more=found.more or len(fitting) < len(found.items))
 
     async def describe_manifests(
         self, repository: RepositoryName, digests: Sequence[Digest]
@@ -231,7 +254,8 @@ class Properties(Noun):
             return []
         names = sorted({str(digest) for digest in digests})
         rows = await self._database.find_all(_SOME_MANIFESTS, owner[0], names)
-        return [_manifest(row, []) for row in rows]
+        payloads = await _read_indexes(self._database, rows)
+        return [_manifest(row, [], payloads.get(row[0])) for row in rows]
 
     async def delete_repository(self, repository: RepositoryName) -> Deleted:
         """Delete manifests with their tags and references, and mark the row."""
@@ -321,16 +345,37 @@ async def _read_manifest(
     row = await queries.find(_MANIFEST, owner, str(digest))
     if row is None:
         raise manifest_unknown(repository, digest)
-    return (await _with_tags(queries, [row]))[0]
+    return (await _complete(queries, [row]))[0]
 
 
-async def _with_tags(queries: Queries, rows: Sequence[Any]) -> list[ManifestProperties]:
-    """Make the properties of manifests of their rows and of the tags that lists show."""
+def _is_index(row: Any) -> bool:
+    return row[2] in INDEXES
+
+
+def _fitting(rows: list[Any]) -> list[Any]:
+    """Return the first rows, as many as fit into memory together with the indexes among them."""
+    room = MAX_INDEX_BYTES
+    for number, row in enumerate(rows):
+        room -= row[3] if _is_index(row) else 0
+        if room < 0 and number:
+            return rows[:number]
+    return rows
+
+
+async def _complete(queries: Queries, rows: Sequence[Any]) -> list[ManifestProperties]:
+    """Make the properties of manifests of their rows, their tags, and the payloads of indexes."""
     tags: dict[int, list[str]] = {row[0]: [] for row in rows}
     if rows:
-        for key, name in await queries.find_all(_TAGS_OF, list(tags)):
+        for key, name in await queries.find_all(TAGS_OF, list(tags)):
             tags[key].append(name)
-    return [_manifest(row, tags[row[0]]) for row in rows]
+    payloads = await _read_indexes(queries, rows)
+    return [_manifest(row, tags[row[0]], payloads.get(row[0])) for row in rows]
+
+
+async def _read_indexes(queries: Queries, rows: Sequence[Any]) -> dict[int, bytes]:
+    """Read the payloads of the indexes among some manifests, by the ids of their rows."""
+    indexes = [row[0] for row in rows if _is_index(row)]
+    return dict(await queries.find_all(_PAYLOADS, indexes)) if indexes else {}
 
 
 def _repository(row: Any) -> RepositoryProperties:
@@ -343,7 +388,7 @@ def _tag(row: Any) -> TagProperties:
     return TagProperties(name, digest, created, updated, Lock(locks))
 
 
-def _manifest(row: Any, tags: list[str]) -> ManifestProperties:
+def _manifest(row: Any, tags: list[str], index: bytes | None) -> ManifestProperties:
     return ManifestProperties(
         digest=row[1],
         media_type=row[2],
@@ -357,6 +402,6 @@ def _manifest(row: Any, tags: list[str]) -> ManifestProperties:
         image_size=row[10],
         pushed_by=row[11],
         locks=Lock(row[12]),
-        index=row[13],
+        index=index,
         tags=tuple(tags),
     )

@@ -304,6 +304,9 @@ _PROPERTIES: Step = (
     """,
     AddColumn("tags", _LOCKS),
     "CREATE INDEX tags_by_time ON tags (repository, updated, name)",
+    "DROP INDEX tags_by_manifest",
+    "CREATE INDEX tags_by_manifest ON tags (manifest, name)",
+    "CREATE INDEX tags_by_manifest_and_time ON tags (manifest, updated, name)",
     AddColumn("manifests", _LOCKS),
     # When the same manifest was pushed again.
     AddColumn("manifests", Column("updated", Type.INTEGER, null=True)),
