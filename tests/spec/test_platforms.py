@@ -24,7 +24,13 @@ class TestIndex:
 
     def test_platforms(self) -> None:
         """Each is named once, in the order of the index; attestations and others are not."""
-        entries = [entry("arm64"), entry("unknown", "unknown"), {}, entry("amd64"), entry("arm64")]
+        entries = [
+            entry("arm64"),
+            entry("unknown", "unknown"),
+            {"digest": ""},
+            entry("amd64"),
+            entry("arm64"),
+        ]
         found = parse_index_platforms(index(*entries, entry("amd64", "windows")))
         assert [str(platform) for platform in found] == [
             "linux/arm64",
@@ -34,12 +40,13 @@ class TestIndex:
 
     def test_words(self) -> None:
         """A word that cannot be shown is left out."""
-        found = parse_index_platforms(index(entry("\x1b[31m"), entry("x" * 101, "a\nb")))
+        bad = [entry("\x1b[31m"), entry("x" * 101, "a\nb"), entry(5), {"digest": "", "platform": 5}]
+        found = parse_index_platforms(index(*bad))
         assert found == [Platform(None, "linux")]
         assert str(found[0]) == "linux"
 
     @pytest.mark.parametrize(
-        "payload", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, index(entry(5)), index(5)]
+        "payload", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, index(5), index({"digest": 5})]
     )
     def test_unreadable(self, payload: bytes) -> None:
         """Nothing is known of what cannot be read."""

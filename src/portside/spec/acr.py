@@ -6,13 +6,14 @@ what its SDKs read. Times are RFC 3339 with seven digits and `Z`, as ACR writes 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from portside.spec.errors import AttributesInvalid
 from portside.spec.locks import NOTHING, Lock, LockChange
+from portside.spec.platforms import parse_index
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
@@ -168,32 +169,9 @@ def parse_change(body: bytes) -> LockChange:
     return LockChange(lock, unlock)
 
 
-class _Listed(msgspec.Struct):
-    digest: str
-    platform: Any = None
-
-
-class _Index(msgspec.Struct):
-    manifests: list[_Listed]
-
-
-_decode_index = msgspec.json.Decoder(_Index).decode
-
-
 def references_of(index: bytes) -> list[ReferenceAttributes]:
     """Read what an index lists, in its order; nothing of one that cannot be read."""
-    try:
-        listed = _decode_index(index).manifests
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
     return [
-        ReferenceAttributes(
-            item.digest, _word(item.platform, "architecture"), _word(item.platform, "os")
-        )
-        for item in listed
+        ReferenceAttributes(digest, platform.architecture or UNSET, platform.os or UNSET)
+        for digest, platform in parse_index(index)
     ]
-
-
-def _word(platform: Any, name: str) -> str | UnsetType:
-    word = platform.get(name) if isinstance(platform, dict) else None
-    return word if isinstance(word, str) and word else UNSET

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,12 +35,20 @@ class _Config(msgspec.Struct):
     os: str | None = None
 
 
-class _Entry(msgspec.Struct):
-    platform: _Config | None = None
+class IndexEntry(NamedTuple):
+    """A manifest that an index lists, and what it runs on."""
+
+    digest: str
+    platform: Platform
+
+
+class _Listed(msgspec.Struct):
+    digest: str
+    platform: Any = None
 
 
 class _Index(msgspec.Struct):
-    manifests: list[_Entry]
+    manifests: list[_Listed]
 
 
 _decode = msgspec.json.Decoder(_Config).decode
@@ -56,18 +64,30 @@ def parse_config(config: bytes) -> Platform:
     return Platform(_word(read.architecture), _word(read.os))
 
 
-def parse_index_platforms(index: bytes) -> list[Platform]:
-    """Read the platforms of an index, each once, in its order; none if it cannot be read."""
+def parse_index(index: bytes) -> list[IndexEntry]:
+    """Read what an index lists, in its order; nothing of one that cannot be read."""
     try:
-        entries = _decode_index(index).manifests
+        listed = _decode_index(index).manifests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    read = [entry.platform for entry in entries if entry.platform is not None]
-    found = [Platform(_word(one.architecture), _word(one.os)) for one in read]
+    return [IndexEntry(item.digest, _platform(item.platform)) for item in listed]
+
+
+def parse_index_platforms(index: bytes) -> list[Platform]:
+    """Read the platforms of an index, each once, in its order; none if it cannot be read."""
     nothing = {UNKNOWN_PLATFORM, Platform(_UNKNOWN, _UNKNOWN)}
-    return [platform for platform in dict.fromkeys(found) if platform not in nothing]
+    found = dict.fromkeys(entry.platform for entry in parse_index(index))
+    return [platform for platform in found if platform not in nothing]
 
 
-def _word(text: str | None) -> str | None:
+def _platform(found: Any) -> Platform:
+    """Read the platform of a descriptor, whatever stands there."""
+    fields = found if isinstance(found, dict) else {}
+    return Platform(_word(fields.get("architecture")), _word(fields.get("os")))
+
+
+def _word(found: Any) -> str | None:
     """Return a text that can be stored and shown, or None."""
-    return text if text and len(text) <= MAX_WORD and text.isprintable() else None
+    if not isinstance(found, str) or not found or len(found) > MAX_WORD:
+        return None
+    return found if found.isprintable() else None
