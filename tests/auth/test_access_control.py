@@ -421,6 +421,17 @@ class TestRefreshTokens:
             payload = jwt.decode(token, options={"verify_signature": False})
             assert payload["exp"] == end
 
+    async def test_an_end_that_is_set_later(
+        self, worker: Worker, store: Access, clock: Clock
+    ) -> None:
+        """Tokens from before end with the identity, and so does what is made from them."""
+        caller = await worker.basic()
+        refresh, access = await worker.refresh_token(caller), await worker.access_token(caller)
+        end = clock() // SECOND + 20
+        await change_alice(store, expires=end * SECOND)
+        for found in (await worker.exchange(refresh), await worker.bearer(access)):
+            assert found.expires == end
+
     async def test_expired(self, worker: Worker, clock: Clock) -> None:
         """Tokens of long ago are refused."""
         caller = await worker.basic()

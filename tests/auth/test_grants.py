@@ -13,7 +13,7 @@ from portside.auth.tokens.times import explain_times
 from portside.spec.actions import ALL, Action
 from portside.spec.errors import TooManyRequests
 from portside.spec.patterns import RepositoryPattern
-from portside.spec.scopes import CATALOG_SCOPE
+from portside.spec.scopes import CATALOG_SCOPE, REPOSITORY, Scope
 from portside.stores.access import IdentityKind
 from portside.stores.metadata.store import Access
 
@@ -59,6 +59,18 @@ def test_catalog_of_a_claim(entry: object, expected: bool) -> None:  # a table
 def test_catalog(caller: Caller, expected: bool) -> None:  # a table
     """The catalog is granted to those whose credentials do not exclude it."""
     assert grant(EVERYTHING, caller, [CATALOG_SCOPE]).catalog is expected
+
+
+def test_scopes_of_one_repository_add_up() -> None:
+    """Clients may ask for each action by a scope of its own, in any order."""
+    asked = [
+        Scope(REPOSITORY, name, frozenset({action}))
+        for action in (Action.PULL, Action.PUSH)
+        for name in ("a", "b")
+    ]
+    both = frozenset({Action.PULL, Action.PUSH})
+    found = grant(EVERYTHING, Caller(ALICE), [CATALOG_SCOPE, *asked])
+    assert found == Grants({"a": both, "b": both}, catalog=True)
 
 
 async def test_failures_are_counted_exactly(store: Access, clock: Clock) -> None:

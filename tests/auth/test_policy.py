@@ -271,6 +271,15 @@ class TestDecisions:
         assert any(part.start <= name < part.stop for part in shown) is seen
         assert all(before.stop < after.start for before, after in itertools.pairwise(shown))
 
+    @pytest.mark.parametrize("action", REPOSITORY_ACTIONS)
+    def test_sight_of_a_token(self, action: Action) -> None:
+        """A token is shown what its scope map lets it read, where no rule names it."""
+        found = ScopeRule(RepositoryPattern("team/*"), frozenset({action}))
+        robot = Identity("robot", IdentityKind.TOKEN, scope_map=scope_map([found]))
+        reads = action in (Action.PULL, Action.METADATA_READ)
+        shown = Policy([]).shown_to(robot)
+        assert shown == ((found.pattern.names,) if reads else ())
+
     @given(rule_lists)
     def test_admits_anonymous(self, found: list[Rule]) -> None:
         """A policy that does not know the anonymous allows them nothing."""

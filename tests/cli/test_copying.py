@@ -91,13 +91,16 @@ def test_damage(source: Path, tmp_path: Path) -> None:
 
 
 def test_same_storage(source: Path, tmp_path: Path) -> None:
-    """Blobs are not copied onto themselves."""
-    there = configuration(
-        tmp_path / "there.toml", data=f"{source}/.", database="postgresql://db.example/portside"
-    )
-    code, _, errors = run_portside("copy-store", "--data", str(source), "--to", str(there))
-    assert code == 1
-    assert "source and target keep their blobs in" in errors
+    """Blobs are not copied onto themselves, by whatever path they are named."""
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    for path in (f"{source}/.", link):
+        there = configuration(
+            tmp_path / "there.toml", data=path, database="postgresql://db.example/portside"
+        )
+        code, _, errors = run_portside("copy-store", "--data", str(source), "--to", str(there))
+        assert code == 1
+        assert "source and target keep their blobs in" in errors
 
 
 def test_read_only(source: Path, tmp_path: Path) -> None:

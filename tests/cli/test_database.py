@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
+from portside.config import make_settings
 from support.content import image
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
@@ -148,6 +149,21 @@ def test_an_address_that_is_none(url: str) -> None:
     line = fail("migrate", "--database", url)
     assert line.startswith("portside: database must be postgresql://USER@HOST/NAME")
     assert "hid" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://eve:hidden@127.0.0.1/x", "postgresql://127.0.0.1/x"),
+        ("postgresql://eve:hid@den@127.0.0.1/x", "postgresql://127.0.0.1/x"),
+        ("postgresql://eve:hid%40den@one:1,two:2/x", "postgresql://one:1,two:2/x"),
+        ("postgresql://eve@[::1]:5432/x?password=hidden", "postgresql://[::1]:5432/x"),
+        ("postgres:///x?host=/run/hid&password=hidden", "postgres:///x"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    """Neither the password is shown nor a part of it, wherever it is."""
+    assert make_settings({"database": url}).shown_database == shown
 
 
 def test_identities(url: str, tmp_path: Path) -> None:

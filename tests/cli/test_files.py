@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
+from portside.cli.options import read_cloud_secrets
 from portside.files import FileUnreadable, read_first_line, read_secret, read_text
 from support.commands import FAST
 from support.server import run_portside, running_registry
@@ -195,6 +197,30 @@ class TestSecrets:
         path.write_text(self.URL)
         message = self.refused({file: str(path), variable: self.URL})
         assert f"{variable} and {file} are both set" in message
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AZURE_CLIENT_SECRET",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "PGPASSWORD",
+    ],
+)
+def test_secrets_of_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Each variable gets what its file holds, once; a second look finds nothing to do."""
+    path = tmp_path / "secret"
+    path.write_text("hunter2\n")
+    monkeypatch.setenv(variable, "")
+    monkeypatch.setenv(f"{variable}_FILE", str(path))
+    for _ in range(2):
+        read_cloud_secrets()
+        assert os.environ[variable] == "hunter2"
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "é", "", "a\n", "a" * 256])

@@ -400,7 +400,7 @@ class TestMistakes:
         ("options", "expected"),
         [
             (("--listen", "5000"), "listen must be HOST:PORT"),
-            (("--listen", "127.0.0.1:99999"), "listen must be HOST:PORT"),
+            (("--listen", "127.0.0.1:65536"), "listen must be HOST:PORT"),
             (("--listen", "no.such.host.invalid:0"), "cannot listen on no.such.host.invalid:0"),
             (("--listen", "192.0.2.1:5000"), "cannot listen on 192.0.2.1:5000"),
             (("--workers", "0"), "workers must be a whole number from 1 to 256, not '0'"),
@@ -490,7 +490,7 @@ class TestMistakes:
             ('public-url = "https://a.example/\\r\\nX: 1"', "public-url must be a URL such as"),
             ('public-url = "https://"', "public-url must be a URL such as"),
             ('public-url = "https://[::1"', "public-url must be a URL such as"),
-            ('public-url = "https://a.example:99999"', "public-url must be a URL such as"),
+            ('public-url = "https://a.example:65536"', "public-url must be a URL such as"),
             ('public-url = "https://\u00e4.example"', "public-url must be a URL such as"),
             ('public-url = "https://user@a.example"', "public-url must be a URL such as"),
             ('public-url = "https://a.example?b"', "public-url must be a URL such as"),
@@ -519,6 +519,20 @@ class TestMistakes:
     def test_urls(self, name: str, url: str) -> None:
         """A URL that clients can use is accepted."""
         assert getattr(make_settings({name: url}), name) == url
+
+    @pytest.mark.parametrize(
+        ("listen", "expected"),
+        [
+            ("127.0.0.1:65535", ("127.0.0.1", 65535)),
+            ("[::1]:0", ("::1", 0)),
+            (f"{'a.' * 126}a:1", (f"{'a.' * 126}a", 1)),
+            (f"unix:/{'a' * 106}", Path(f"/{'a' * 106}")),
+            ("unix:///run/a.sock", Path("/run/a.sock")),
+        ],
+    )
+    def test_addresses(self, listen: str, expected: tuple[str, int] | Path) -> None:
+        """The greatest port, the longest name and the longest path are accepted."""
+        assert make_settings({"listen": listen}).address == expected
 
     def test_environment(self, data: Path) -> None:
         """A mistake in the environment is named."""

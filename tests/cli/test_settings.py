@@ -262,6 +262,29 @@ def test_arrives(setting: Setting, build: Callable[[dict[str, Any]], Built]) -> 
     assert arrival.look(build(dict(arrival.beside))) != arrival.expected
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "is_closed"),
+    [
+        ("anonymous", ["public/*:pull"], True),
+        ("htpasswd", "empty", True),
+        ("access", "empty", True),
+        ("service", "other", False),
+    ],
+)
+def test_what_closes_a_registry(
+    build: Callable[[dict[str, Any]], Built],
+    tmp_path: Path,
+    name: str,
+    value: Any,
+    is_closed: bool,  # a column of the table
+) -> None:
+    """Each setting that says who may do what is enforced, even before there is an identity."""
+    (tmp_path / "empty").touch()
+    built = build({name: value})
+    assert prepare(built.settings) is is_closed
+    assert snapshot(built).closed is is_closed
+
+
 def test_storage_http(
     build: Callable[[dict[str, Any]], Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:

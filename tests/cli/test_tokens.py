@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from portside.cli.tokens import parse_expiry
 from support.commands import FAST, Commands
 from support.server import RunningRegistry, running_registry
 
+FIRST = "This is the first identity: the registry now requires authentication.\n"
 PULL = "team/*:content/read,metadata/read"
 
 
@@ -128,9 +130,13 @@ class TestScopeMaps:
 class TestTokens:
     """`portside token`."""
 
-    def test_passwords_are_shown_once(self, portside: Commands) -> None:
-        """When they are made, and by no other command; the store has only digests."""
-        printed = portside.do("token", "create", "ci", "--scope-map", "pull")
+    def test_passwords_are_shown_once(
+        self, portside: Commands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When they are made, whole, and by no other command; the store has only digests."""
+        monkeypatch.setenv("COLUMNS", "30")
+        code, printed, errors = portside.run("token", "create", "ci", "--scope-map", "pull")
+        assert (code, errors) == (0, FIRST)
         assert "shown only once" in printed
         made = re.findall(r"^password[12] +(\S{43})$", printed, re.MULTILINE)
         assert len(set(made)) == 2
@@ -221,6 +227,7 @@ class TestTokens:
             (("regenerate", "ci", "--password", "1"), "there is no token named 'ci'"),
             (("update", "ci", "--status", "enabled"), "there is no token named 'ci'"),
             (("update", "ci", "--scope-map", "none"), "there is no scope map named 'none'"),
+            (("update", "ci", "--expires", "2001-01-01"), "a later time"),
             (("update", "ci"), "nothing to change; use --scope-map"),
             (("update", "ci", "--expires", "1d", "--no-expiry"), "use either --expires or"),
         ],
@@ -255,9 +262,18 @@ class TestExpiry:
             ("2027-01-31T12:00:00+02:00", "2027-01-31T10:00:00Z"),
         ],
     )
-    def test_times(self, text: str, expected: str) -> None:
-        """Lengths from now, and moments, in UTC unless they say otherwise."""
-        assert iso_time(parse_expiry(text, self.SINCE)) == expected
+    @pytest.mark.parametrize("zone", ["UTC", "XXX-9"])
+    def test_times(
+        self, monkeypatch: pytest.MonkeyPatch, zone: str, text: str, expected: str
+    ) -> None:
+        """Lengths from now, and moments, in UTC unless they say otherwise, wherever this is."""
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            assert iso_time(parse_expiry(text, self.SINCE)) == expected
+        finally:
+            monkeypatch.undo()
+            time.tzset()
 
     @pytest.mark.parametrize(
         "text",
