@@ -370,12 +370,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LOGINS,
             "Lifetime of an access token",
-            "Clients expect at least 60 seconds.",
+            "Clients expect at least 60 seconds. With 300 or less, the `acr` command requests a new"
+            " one before each of its requests.",
             unit="seconds",
             ge=60,
             le=DAY,
         ),
-    ] = 300
+    ] = 3600
     refresh_token_life: Annotated[
         int,
         described(

@@ -1,8 +1,9 @@
 """This registry's own tokens: access tokens for requests, refresh tokens for access tokens.
 
 Both are JWTs (RFC 7519) with the claims of Docker's token authentication. Their content is plain
-ASCII without `>`, `?` and `~`: Microsoft's client decodes the payload with the standard alphabet of
-base64, which differs from the URL-safe one for these characters only.
+ASCII without `>`, `?` and `~`: ACR's clients decode the payload with the standard alphabet of
+base64, which differs from the URL-safe one for these characters only. The claim `exp` is the first:
+the SDK for Java reads the payload to the end of the first object in it.
 """
 
 from __future__ import annotations
@@ -80,15 +81,15 @@ class TokenFactory:
         self, identity: Identity, grant_type: str, now: int, expires: int, **claims: Any
     ) -> str:
         payload = {
+            "exp": expires,
+            "iat": now,
+            "nbf": now,
             "iss": ISSUER,
             "aud": self._audience,
             "sub": _plain(identity.name),
             "kind": str(identity.kind),
             "groups": sorted(_plain(group) for group in identity.groups),
             "stamp": identity.stamp,
-            "iat": now,
-            "nbf": now,
-            "exp": expires,
             "jti": secrets.token_hex(16),
             "grant_type": grant_type,
             "version": "1.0",
