@@ -332,7 +332,10 @@ class TestExtensions:
 
 def test_nothing_is_deleted_where_all_is_kept(data: Path) -> None:
     """With --no-delete, neither tags nor repositories go, and Allow says so."""
-    with running_registry(data, "--no-delete") as registry, connect(registry.url) as client:
+    with (
+        running_registry(data, "--no-delete") as registry,
+        connect(registry.url, auth=("any", "credentials")) as client,
+    ):
         push(client, "a", image(1), "v1")
         for path in ("/acr/v1/a", "/acr/v1/a/_tags/v1"):
             answer = client.delete(path)

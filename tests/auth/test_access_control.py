@@ -54,6 +54,7 @@ ROBOT = BasicCredentials("robot", MADE)
 GRANTS = Grants({"team/app": frozenset({Action.PULL})})
 CI_RING = KeyRing([make_key(1)])
 TERMS = AccessTerms(
+    open=False,
     required=False,
     audience="registry.example",
     work=4,

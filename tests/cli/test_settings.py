@@ -151,7 +151,7 @@ ARRIVALS = {
     "allowed_hosts": Arrival(
         ["r.example"], lambda it: "r.example" in it.served._web_pages._hosts, True
     ),
-    "open": Arrival(True, lambda it: it.gate, None),
+    "open": Arrival(True, lambda it: it.gate.control.terms.open, True),
     "anonymous": Arrival(
         ["public/*:pull"],
         lambda it: any("--anonymous public/*:pull" in rule for rule in rules(it)),

@@ -167,12 +167,7 @@ def _concealed(
 
 
 def find_handlers(registry: Registry, modules: Sequence[ModuleType]) -> dict[Endpoint, Handler]:
-    """Return the handler of each row: the function of the name in its column `operation`.
-
-    A registry that is open to everybody has no token server, and so none of its endpoints.
-    """
-    nouns: list[Any] = [*modules]
-    if registry.gate is not None:
-        nouns.append(TokenServer(registry.gate))
+    """Return the handler of each row: the function of the name in its column `operation`."""
+    nouns: list[Any] = [*modules, TokenServer(registry.gate)]
     named = {name: getattr(noun, name) for noun in nouns for name in dir(noun)}
     return {row: named[row.operation] for row in ENDPOINTS if row.operation in named}

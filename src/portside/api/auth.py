@@ -25,6 +25,8 @@ from portside.spec.scopes import CATALOG_SCOPE, Scope
 
 TOKEN_PATH = "/oauth2/token"  # noqa: S105  # a path, and public
 
+LOG_IN = "log in, or request an anonymous token"
+
 Wanted = Callable[[], tuple[Scope, ...]]
 """Returns the scopes that a request needs; called only for a challenge."""
 
@@ -43,12 +45,18 @@ class Gate:
     realm: str
 
     async def admit(
-        self, scope: AsgiScope, authorization: str | None, wanted: Wanted
+        self,
+        scope: AsgiScope,
+        authorization: str | None,
+        wanted: Wanted,
+        *,
+        retries_denied: bool = False,
     ) -> Permit | None:
         """Return who makes a request; None while the registry is open to everybody.
 
         `authorization` is the header of that name. Every challenge names the scopes of `wanted`, so
-        that a client that then requests the token and repeats the request succeeds.
+        that a client that then requests the token and repeats the request succeeds. A client that
+        `retries_denied` gets a challenge also where another token cannot help.
 
         Raises Unauthorized and TooManyRequests.
         """
@@ -56,7 +64,12 @@ class Gate:
         if not snapshot.closed:
             return None
         caller = await self._identify(snapshot, scope, authorization, wanted)
-        return Permit(self, snapshot, caller, scope, wanted)
+        return Permit(self, snapshot, caller, scope, wanted, retries_denied=retries_denied)
+
+    @property
+    def challenges_first(self) -> bool:
+        """Whether a challenge leads to a token, which every client can request."""
+        return self.scheme is not AuthScheme.BASIC
 
     async def identifies(self, scope: AsgiScope, authorization: str | None) -> bool:
         """Whether a caller is known by name, or everybody may do everything.
@@ -106,16 +119,24 @@ class Gate:
 class Permit:
     """The caller of one request, and what the policy allows it."""
 
-    __slots__ = ("_caller", "_gate", "_scope", "_snapshot", "_wanted")
+    __slots__ = ("_caller", "_gate", "_retries_denied", "_scope", "_snapshot", "_wanted")
 
     def __init__(
-        self, gate: Gate, snapshot: Snapshot, caller: Caller, scope: AsgiScope, wanted: Wanted
+        self,
+        gate: Gate,
+        snapshot: Snapshot,
+        caller: Caller,
+        scope: AsgiScope,
+        wanted: Wanted,
+        *,
+        retries_denied: bool,
     ) -> None:
         self._gate = gate
         self._snapshot = snapshot
         self._caller = caller
         self._scope = scope
         self._wanted = wanted
+        self._retries_denied = retries_denied
 
     @property
     def is_anonymous(self) -> bool:
@@ -138,7 +159,7 @@ class Permit:
         A client that gets a 200 without credentials never sends any later, where they are needed.
         """
         if self._sent_nothing:
-            raise Unauthorized(self._challenge(), "log in, or request an anonymous token")
+            raise Unauthorized(self._challenge(), LOG_IN)
 
     def check_catalog(self) -> None:
         """Require what listing repositories takes; raises Unauthorized."""
@@ -161,6 +182,8 @@ class Permit:
             lacking = f"the token does not allow {action} in repository {repository}"
             raise Unauthorized(self._challenge("insufficient_scope"), lacking)
         denied = f"{identity.name} is not allowed to {action} in repository {repository}"
+        if self._retries_denied:
+            raise Unauthorized(self._challenge("insufficient_scope"), denied)
         raise Denied(self._challenge(), denied)
 
     def may_pull(self, repository: str) -> bool:

@@ -105,7 +105,7 @@ def _operation(endpoint: Endpoint, dialect: Dialect, schemas: Schemas) -> JsonOb
         ]
     if endpoint.body is not None:
         operation["requestBody"] = {
-            "required": False,
+            "required": endpoint.needs_body,
             "content": _content(endpoint.body, schemas),
         }
     return operation

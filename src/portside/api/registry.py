@@ -38,7 +38,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """One registry, as the HTTP edge sees it; without a gate it is open to everybody."""
+    """One registry, as the HTTP edge sees it."""
 
     pull: Pull
     push: Push
@@ -52,8 +52,8 @@ class Registry:
     body_memory: BodyMemory
     form_memory: BodyMemory
     dialect: Dialect
-    gate: Gate | None
+    gate: Gate
 
     async def is_open(self) -> bool:
         """Whether everybody may do everything now; raises Unavailable."""
-        return self.gate is None or not (await self.gate.control.snapshot()).closed
+        return not (await self.gate.control.snapshot()).closed

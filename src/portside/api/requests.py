@@ -10,7 +10,7 @@ from contextlib import aclosing
 from starlette.types import Receive
 from starlette.types import Scope as AsgiScope
 
-from portside.api.auth import Permit
+from portside.api.auth import LOG_IN, Gate, Permit
 from portside.api.body_memory import BodyMemory, Taken
 from portside.api.queries import Fields, FieldsExceeded
 from portside.api.registry import Limits, Registry
@@ -39,6 +39,7 @@ from portside.spec.errors import (
     TooManyFields,
     TooManyTags,
     TransferEncodingUnsupported,
+    Unauthorized,
 )
 from portside.spec.mounts import MountRequest
 from portside.spec.names import Reference, RepositoryName, Tag, parse_reference
@@ -49,6 +50,9 @@ from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 from portside.spec.uploads import UploadId
 
 _MAX_LENGTH_DIGITS = 19
+
+AZURE_AGENT = "azsdk-"
+"""What the User-Agent of each of Azure's SDKs holds, after the application's id if it has one."""
 
 _PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
@@ -252,15 +256,21 @@ class Request:
     async def authorise(self) -> None:
         """Raise unless the caller may do what the row of the table asks for.
 
-        Nothing in the stores is read before, so the response reveals nothing about them.
+        Nothing in the stores is read before, so the response reveals nothing about them. A client
+        that waits for a challenge gets one even if everybody may do this.
 
         Raises NameInvalid, Unauthorized, Denied and TooManyRequests.
         """
         gate, action = self.registry.gate, self.endpoint.action
-        if gate is None or action is None:
+        if action is None:
             return
         authorization = self.header(b"authorization")
-        self.permit = permit = await gate.admit(self._scope, authorization, self._wanted)
+        is_of_acr = self._is_of_acr()
+        if authorization is None and (is_of_acr or self._withholds_body()):
+            self._challenge_first(gate)
+        self.permit = permit = await gate.admit(
+            self._scope, authorization, self._wanted, retries_denied=is_of_acr
+        )
         if permit is None:
             return
         match action:
@@ -270,6 +280,41 @@ class Request:
                 permit.check_catalog()
             case _:
                 permit.check(action, self.repository)
+
+    def _is_of_acr(self) -> bool:
+        """Whether the request is for ACR's own API, or of one of Azure's SDKs."""
+        if self.endpoint.is_of_acr:
+            return True
+        agent = self.header(b"user-agent")
+        return agent is not None and AZURE_AGENT in agent
+
+    def _withholds_body(self) -> bool:
+        """Whether a body is missing that the request cannot do without.
+
+        The SDK for Go sends none before it was challenged, and may hide its name.
+        """
+        endpoint = self.endpoint
+        if endpoint.body is None:
+            return False
+        if not (endpoint.needs_body or self.header(b"content-range") is not None):
+            return False
+        length = self.header(b"content-length")
+        if length is not None:
+            return length == "0"
+        is_http_1 = self._scope["http_version"].startswith("1")
+        return is_http_1 and self.header(b"transfer-encoding") is None
+
+    def _challenge_first(self, gate: Gate) -> None:
+        """Raise Unauthorized, or NameInvalid, as a challenge has to name a scope.
+
+        Basic credentials are sent at once by clients that have any.
+        """
+        if not gate.challenges_first:
+            return
+        wanted = self._wanted()
+        if not wanted and self.endpoint.action is not Action.NONE:
+            RepositoryName.parse(self._name)
+        raise Unauthorized(gate.challenge(self._scope, wanted), LOG_IN)
 
     def _wanted(self) -> tuple[Scope, ...]:
         """Return the scopes that a token for this request must have.
@@ -294,7 +339,7 @@ class Request:
     async def is_identified(self) -> bool:
         """Whether the caller is known, or needs not be; for endpoints that ask for nothing."""
         gate = self.registry.gate
-        return gate is None or await gate.identifies(self._scope, self.header(b"authorization"))
+        return await gate.identifies(self._scope, self.header(b"authorization"))
 
     @property
     def fields(self) -> Fields:

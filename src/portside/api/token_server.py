@@ -1,4 +1,8 @@
-"""The token server: Docker's token authentication, and ACR's two steps (`/oauth2`)."""
+"""The token server: Docker's token authentication, and ACR's two steps (`/oauth2`).
+
+ACR's clients ask it for a token whoever may do what, so it serves on an open registry as well. Any
+credential is accepted there, and makes its bearer anonymous.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class TokenServer:
         `docker login` stores a refresh token in the place of the password, where clients that know
         only passwords do not find it.
         """
-        snapshot = await self._open()
+        snapshot = await self._snapshot()
         fields = request.fields
         caller = await self._from_header(snapshot, request)
         is_asked = fields.first("offline_token").lower() in ("true", "1")
@@ -47,7 +51,7 @@ class TokenServer:
 
     async def post_token(self, request: Request) -> Response:
         """Issue an access token for a password or a refresh token ("oauth.md", RFC 6749)."""
-        snapshot = await self._open()
+        snapshot = await self._snapshot()
         fields = await _form(request)
         match fields.first("grant_type"):
             case "password":
@@ -66,7 +70,7 @@ class TokenServer:
         The parameter `access_token` (or `refresh_token`) holds a token of a trusted issuer, a
         refresh token, or NAME:PASSWORD.
         """
-        snapshot = await self._open()
+        snapshot = await self._snapshot()
         fields = await _form(request)
         kind = fields.first("grant_type")
         if kind not in ("access_token", "access_token_refresh_token", "refresh_token"):
@@ -85,16 +89,18 @@ class TokenServer:
         """Publish the keys that verify access tokens (RFC 7517)."""
         del request
         snapshot = await self._gate.control.snapshot()
-        return json_response(200, snapshot.keys.jwks, cache_control="max-age=300")
+        return json_response(200, snapshot.jwks, cache_control="max-age=300")
 
-    async def _open(self) -> Snapshot:
+    async def _snapshot(self) -> Snapshot:
         """Return the snapshot; raises EndpointUnknown if challenges do not lead here."""
-        snapshot = await self._gate.control.snapshot()
-        if not snapshot.closed or self._gate.scheme is AuthScheme.BASIC:
+        if self._gate.scheme is AuthScheme.BASIC:
             raise EndpointUnknown("this registry issues no tokens")
-        return snapshot
+        return await self._gate.control.snapshot()
 
     async def _from_header(self, snapshot: Snapshot, request: Request) -> Caller:
+        """Read the Authorization header, which an open registry does not look at."""
+        if not snapshot.closed:
+            return NOBODY
         try:
             given = parse_authorization(request.header(b"authorization"))
         except CredentialsMalformed as error:

@@ -9,20 +9,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 from portside.auth.access_files import AccessFiles
 from portside.auth.credentials import BasicCredentials
 from portside.auth.directory import Directory
-from portside.auth.grants import Caller, Grants
+from portside.auth.grants import NOBODY, Caller, Grants
 from portside.auth.identities import TOKEN_USER
 from portside.auth.issuers import Issuer
 from portside.auth.limits import LoginLimits
 from portside.auth.login_queue import LoginQueue
 from portside.auth.passwords import highest_cost
-from portside.auth.policy import Policy
+from portside.auth.policy import OPEN_POLICY, Policy
 from portside.auth.tokens.foreign import TrustedIssuers
-from portside.auth.tokens.keys import KeyRing, load_keys
+from portside.auth.tokens.keys import KeyRing, load_keys, make_key
 from portside.auth.tokens.own import ISSUER, TokenClaims, TokenFactory, TokenInvalid, claimed_issuer
 from portside.spec.actions import Action
 from portside.stores.access import AccessStore, IdentityKind
@@ -49,12 +50,13 @@ class CredentialsInvalid(Exception):
 class AccessTerms:
     """How credentials are accepted, and for how many seconds.
 
-    `required` enforces access control even if the store has no identities. `work` is the least
-    cost of the slow hash that a failed login takes. `login_refresh_tokens` answers `docker login`
-    with a refresh token; `login_queue` logins may wait for a slow hash.
-    `clock_skew` is by how much the clocks of issuers may differ.
+    `open` turns access control off, whatever the store and the files say. `required` enforces it
+    even if the store has no identities. `work` is the least cost of the slow hash that a failed
+    login takes. `login_refresh_tokens` answers `docker login` with a refresh token; `login_queue`
+    logins may wait for a slow hash. `clock_skew` is by how much the clocks of issuers may differ.
     """
 
+    open: bool
     required: bool
     audience: str
     work: int
@@ -69,6 +71,8 @@ class AccessTerms:
 class Snapshot:
     """All that decides about requests, at one version; `closed` is whether it is enforced.
 
+    `jwks` is the published key set (RFC 7517, section 5).
+
     Verified credentials and decisions are remembered here, and forgotten with the snapshot: when an
     identity, a scope map, a key or a file has changed, the next request makes a new one.
     """
@@ -80,7 +84,7 @@ class Snapshot:
         closed: bool,
         policy: Policy,
         directory: Directory,
-        keys: KeyRing,
+        jwks: dict[str, Any],
         tokens: TokenFactory,
         work: int,
     ) -> None:
@@ -88,7 +92,7 @@ class Snapshot:
         self.closed = closed
         self.policy = policy
         self.directory = directory
-        self.keys = keys
+        self.jwks = jwks
         self.tokens = tokens
         self.work = work
         self._remembered: dict[bytes, tuple[Caller, float]] = {}
@@ -139,6 +143,7 @@ class AccessControl:
         self._verifying: dict[_Question, asyncio.Future[Caller]] = {}
         self._secret = secrets.token_bytes(32)
         self._snapshot: Snapshot | None = None
+        self._open_tokens = self._factory(KeyRing([make_key(clock())]))
         self._issuers: tuple[Issuer, ...] = ()
         self._trusted = TrustedIssuers(self._issuers, self._pool, skew=terms.clock_skew)
 
@@ -147,7 +152,13 @@ class AccessControl:
         self._pool.shutdown(cancel_futures=True)
 
     async def snapshot(self) -> Snapshot:
-        """Return the current snapshot; costs next to nothing if nothing has changed."""
+        """Return the current snapshot; costs next to nothing if nothing has changed.
+
+        An open registry issues tokens as well, for clients that cannot do without. It signs them
+        with a key that only this process has, so that they are invalid once access control is on.
+        """
+        if self.terms.open:
+            return self._always_open
         state = await self._store.access_state()
         version = (state.version, *self._files.version)
         known = self._snapshot
@@ -157,13 +168,14 @@ class AccessControl:
         version = (state.version, *rules.version)
         keys = await load_keys(self._store, self.clock())
         slowest = await self._store.slowest_hash()
+        closed = self.terms.required or state.closed
         self._snapshot = Snapshot(
             version,
-            closed=self.terms.required or state.closed,
-            policy=rules.policy,
+            closed=closed,
+            policy=rules.policy if closed else OPEN_POLICY,
             directory=Directory(self._store, rules.htpasswd, rules.groups, self.clock),
-            keys=keys,
-            tokens=TokenFactory(keys, audience=self.terms.audience, skew=self.terms.clock_skew),
+            jwks=keys.jwks,
+            tokens=self._factory(keys) if closed else self._open_tokens,
             work=max(
                 self.terms.work,
                 rules.htpasswd.cost if rules.htpasswd else 0,
@@ -175,15 +187,34 @@ class AccessControl:
             self._issuers = rules.issuers
         return self._snapshot
 
+    def _factory(self, keys: KeyRing) -> TokenFactory:
+        return TokenFactory(keys, audience=self.terms.audience, skew=self.terms.clock_skew)
+
+    @cached_property
+    def _always_open(self) -> Snapshot:
+        """The snapshot of a registry whose settings turn access control off."""
+        return Snapshot(
+            (0, 0, 0),
+            closed=False,
+            policy=OPEN_POLICY,
+            directory=Directory(self._store, None, {}, self.clock),
+            jwks={"keys": []},
+            tokens=self._open_tokens,
+            work=self.terms.work,
+        )
+
     async def authenticate_basic(
         self, snapshot: Snapshot, given: BasicCredentials, address: str
     ) -> Caller:
         """Return whose name and password these are; `address` is the client's.
 
-        A verified pair is remembered for a while; an unknown one takes a slow hash.
+        A verified pair is remembered for a while; an unknown one takes a slow hash. While the
+        registry is open, every pair is accepted, and is anonymous.
 
         Raises CredentialsInvalid and TooManyRequests.
         """
+        if not snapshot.closed:
+            return NOBODY
         # The address is part of the key: an address whose attempts are refused must not learn that
         # a password is right because another address has used it.
         key = self._key("basic", address, given.name, given.password)
@@ -279,8 +310,10 @@ class AccessControl:
     async def exchange(self, snapshot: Snapshot, token: str) -> Caller:
         """Return whose refresh token, or token of a trusted issuer, this is.
 
-        Raises TokenInvalid.
+        While the registry is open, every text is accepted, and is anonymous. Raises TokenInvalid.
         """
+        if not snapshot.closed:
+            return NOBODY
         issuer = claimed_issuer(token)
         if issuer != ISSUER:
             return await self._trusted.read(token, issuer)

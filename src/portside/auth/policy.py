@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from portside.auth.identities import Identity
-from portside.spec.actions import Action, Actions, ordered
+from portside.spec.actions import ALL, Action, Actions, ordered
 from portside.spec.patterns import NameRange, RepositoryPattern
 from portside.stores.access import IdentityKind
 
@@ -194,3 +194,9 @@ def scope_map_rules(identity: Identity) -> tuple[Rule, ...]:
         Rule(source, Subjects.IDENTITY, identity.name, rule.pattern, rule.actions)
         for rule in scope_map.rules
     )
+
+
+OPEN_POLICY = Policy(
+    [Rule("the open registry", Subjects.EVERYONE, "", RepositoryPattern("*"), ALL)]
+)
+"""The policy of a registry without access control."""

@@ -65,7 +65,7 @@ def make_app(
         proxies=map(ip_network, settings.trusted_proxies),
         on_socket=isinstance(settings.address, Path),
     )
-    gate = _make_gate(settings, control, addresses) if control is not None else None
+    gate = _make_gate(settings, control, addresses)
     registry = _make_registry(settings, stores, addresses, gate)
 
     @asynccontextmanager
@@ -80,8 +80,7 @@ def make_app(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            if control is not None:
-                control.close()
+            control.close()
             await stores.engine.database.disconnect()
             stores.close()
 
@@ -106,14 +105,13 @@ def make_rules(settings: Settings, last_good: LastGoodFiles | None = None) -> Ac
 
 def make_access_control(
     settings: Settings, stores: Stores, last_good: LastGoodFiles | None = None
-) -> AccessControl | None:
-    """Return what authorizes requests; None if the setting `open` turns access control off.
+) -> AccessControl:
+    """Return what authorizes requests.
 
-    Raises FileInvalid.
+    The setting `open` turns access control off, and then no file is read. Raises FileInvalid.
     """
-    if settings.open:
-        return None
     terms = AccessTerms(
+        open=settings.open,
         required=settings.requires_credentials,
         audience=settings.service,
         work=settings.password_cost,
@@ -127,7 +125,10 @@ def make_access_control(
     limits = LoginLimits(
         stores.access, failures=settings.login_failures, window=settings.login_window, clock=now
     )
-    files = make_rules(settings, last_good)
+    if settings.open:
+        files = AccessFiles(anonymous=(), access_file="", htpasswd="")
+    else:
+        files = make_rules(settings, last_good)
     return AccessControl(stores.access, files=files, terms=terms, limits=limits, clock=now)
 
 
@@ -148,7 +149,7 @@ def _make_gate(settings: Settings, control: AccessControl, addresses: Addresses)
 
 
 def _make_registry(
-    settings: Settings, stores: Stores, addresses: Addresses, gate: Gate | None
+    settings: Settings, stores: Stores, addresses: Addresses, gate: Gate
 ) -> Registry:
     metadata, blobs = stores.metadata, stores.blobs
     body_memory = BodyMemory(settings.body_memory)

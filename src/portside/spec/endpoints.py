@@ -251,8 +251,8 @@ class Endpoint:
     statuses that the 2017 description lists, or is None if it does not know the endpoint.
 
     `action` is None if the endpoint asks for no credentials. `challenge` lists the actions that a
-    challenge names; empty, it is the action alone. `body` is what a request may carry, `result`
-    what a success does.
+    challenge names; empty, it is the action alone. `body` is what a request may carry, or must if
+    `needs_body`; `result` is what a success carries.
     """
 
     id: str
@@ -267,9 +267,15 @@ class Endpoint:
     challenge: tuple[Action, ...] = ()
     query: tuple[QueryParameter, ...] = ()
     body: Content | None = None
+    needs_body: bool = False
     result: Content | None = None
     errors: tuple[type[RegistryError], ...] = ()
     described: frozenset[int] | None = None
+
+    @property
+    def is_of_acr(self) -> bool:
+        """Whether the endpoint is part of ACR's own API, whose clients wait for a challenge."""
+        return self.path.startswith("/acr/")
 
     @property
     def every_error(self) -> tuple[type[RegistryError], ...]:
@@ -434,6 +440,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         challenge=_TO_PUSH,
         query=(TAG,),
         body=Content(media_types.OCI_MANIFEST),
+        needs_body=True,
         errors=(
             errors.DigestInvalid,
             errors.TagInvalid,
