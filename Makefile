@@ -15,7 +15,7 @@ help:
 	@echo "make run         serve on 127.0.0.1:5000, data in ./data"
 	@echo "make install     install $(BIN)/portside, nothing else"
 	@echo "make test        run every test, with real clients"
-	@echo "make go-clients  build helm and cosign with Go, for their tests"
+	@echo "make go-clients  build helm, cosign and libtrust with Go, for their tests"
 	@echo "make check       lint, types, import directions"
 	@echo "make reference   write the tables of docs/reference/settings.md"
 	@echo "make bench       measure side by side with Debian's docker-registry"
@@ -32,13 +32,16 @@ test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE)
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # The tests of these clients are skipped until they are built, which takes minutes and needs Go.
-go-clients: $(BIN)/helm $(BIN)/cosign
+go-clients: $(BIN)/helm $(BIN)/cosign $(BIN)/libtrust
 
 $(BIN)/helm:
 	GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
 
 $(BIN)/cosign:
 	GOBIN=$(CURDIR)/$(BIN) go install github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN)
+
+$(BIN)/libtrust: tests/clients/libtrust/main.go
+	cd tests/clients/libtrust && GOBIN=$(CURDIR)/$(BIN) go install .
 
 check: $(VENV)/.linted-with
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from servers.counts import Counting, Counts
 from support.content import digest_of, image, index, make_blob
 from support.postgres import Server
 from support.s3 import BUCKET, S3, running_s3
+from support.schema1 import SIGNED, built
 from support.server import running_registry
 from support.wire import connect
 
@@ -95,6 +96,18 @@ class TestPulls:
             cost = node.cost(lambda: node.client.request(method, f"{path}/{reference}"), 200)  # noqa: B023
             assert (cost.queries, cost.frames) == (1, 0), cost.statements
             assert cost.requests == Counter()
+
+    def test_a_manifest_of_schema_1(self, node: Node, repository: str) -> None:
+        """Two queries, for the manifest and for its config, which is read once."""
+        content = built(repository)
+        for blob in content.blobs:
+            assert node.push(repository, blob).status_code == 201
+        kind = {"Content-Type": content.media_type}
+        path = f"/v2/{repository}/manifests/v1"
+        assert node.client.put(path, content=content.manifest, headers=kind).status_code == 201
+        cost = node.cost(lambda: node.client.get(path, headers={"Accept": SIGNED}), 200)
+        assert (cost.queries, cost.frames) == (2, 0), cost.statements
+        assert cost.requests == Counter(GET=1)
 
     def test_a_blob(self, node: Node, repository: str) -> None:
         """One query and one signature, for which nothing is asked."""

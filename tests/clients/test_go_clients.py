@@ -1,10 +1,11 @@
-"""helm and cosign push, pull, sign and verify, where `make go-clients` has built them.
+"""helm, cosign and libtrust push, pull, sign and verify, where `make go-clients` has built them.
 
 Building them takes longer than all other tests together, so `make test` does not.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import httpx
 import pytest
 
 from clients.conftest import Run
-from support.content import image
+from support.content import digest_of, image, index
+from support.schema1 import SIGNED
+from support.schema1 import built as built_image
 from support.server import RunningRegistry
 from support.wire import connect, push
 
@@ -72,3 +75,19 @@ def test_cosign(
     else:
         check = ("--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry")
         assert content.digest in run(*cosign, "verify", *check, name)
+
+
+@pytest.mark.parametrize("is_index", [False, True])
+def test_libtrust(registry: RunningRegistry, repository: str, *, is_index: bool) -> None:
+    """Docker's own library verifies a manifest of schema 1; its payload has the digest sent."""
+    libtrust = built("libtrust")
+    content = built_image(repository)
+    with connect(registry.url) as client:
+        push(client, repository, index(content) if is_index else content, "1")
+        asking = {"Accept": SIGNED}
+        got = client.get(f"/v2/{repository}/manifests/1", headers=asking)
+    done = subprocess.run([libtrust], input=got.content, capture_output=True, check=True)
+    assert digest_of(done.stdout) == got.headers["Docker-Content-Digest"]
+    forged = got.content.replace(b'"tag": "1"', b'"tag": "2"')
+    assert forged != got.content
+    assert subprocess.run([libtrust], input=forged, capture_output=True, check=False).returncode

@@ -9,16 +9,31 @@ from portside.api.responses import (
     API_VERSION,
     AS_DECLARED,
     FORBID_ALL,
+    Headers,
     PreparedResponse,
     manifest_location,
     no_content,
 )
+from portside.spec.names import Tag
+
+_VARYING: Headers = [(b"vary", b"accept")]
+_FIXED: Headers = []
 
 
 async def get_manifest(request: Request) -> Response:
-    """Send the exact bytes that were pushed, whatever the Accept header says."""
+    """Send the exact bytes that were pushed, or what a tag points at as schema 1.
+
+    Only that differs with Accept: what a digest names is always sent as it is.
+    """
     repository, reference = request.repository, request.known_reference
     manifest = await request.registry.pull.manifest(repository, reference)
+    etag, varying = b'"%b"', _FIXED
+    if isinstance(reference, Tag):
+        varying = _VARYING
+        if request.wants_schema_1(manifest.media_type):
+            manifest = await request.registry.convert.to_schema_1(repository, reference, manifest)
+            # Each signature is another one: the same document, but not the same bytes.
+            etag = b'W/"%b"'
     request.check_match(manifest.digest)
     digest = manifest.digest.encode("ascii")
     fields = [
@@ -28,7 +43,8 @@ async def get_manifest(request: Request) -> Response:
         (b"content-type", manifest.media_type.encode("latin-1", "replace")),
         (b"content-length", b"%d" % len(manifest.payload)),
         (b"docker-content-digest", digest),
-        (b"etag", b'"%b"' % digest),
+        (b"etag", etag % digest),
+        *varying,
     ]
     if request.is_not_modified(manifest.digest):
         return PreparedResponse(304, fields[:3] + fields[5:])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from portside.api.addresses import Addresses
 from portside.api.auth import Gate
 from portside.api.body_memory import BodyMemory
+from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
 from portside.operations.mount import Mount
@@ -41,6 +42,7 @@ class Registry:
     """One registry, as the HTTP edge sees it."""
 
     pull: Pull
+    convert: Convert
     push: Push
     mount: Mount
     delete: Delete

@@ -46,6 +46,7 @@ from portside.spec.names import Reference, RepositoryName, Tag, parse_reference
 from portside.spec.pagination import PageRequest, parse_page
 from portside.spec.ranges import ByteRange, parse_chunk, parse_range
 from portside.spec.routes import Match
+from portside.spec.schema1 import is_wanted
 from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 from portside.spec.uploads import UploadId
 
@@ -438,6 +439,11 @@ class Request:
         """Whether the client already has this content, by If-None-Match."""
         header = self.header(b"if-none-match")
         return header is not None and not TagCondition.parse(None, header).holds(digest)
+
+    def wants_schema_1(self, media_type: str) -> bool:
+        """Whether a manifest of this type is to be converted, by Accept and the dialect."""
+        by_default = self.registry.dialect.prefers_schema_1
+        return is_wanted(self.header(b"accept"), media_type, by_default=by_default)
 
     def tag_condition(self) -> TagCondition | None:
         """Return the condition on the reference of a push or a delete, or None."""

@@ -27,10 +27,12 @@ from portside.api.web_pages import WebPages
 from portside.auth.access_control import AccessControl, AccessTerms
 from portside.auth.access_files import AccessFiles, LastGoodFiles
 from portside.auth.limits import LoginLimits
+from portside.auth.signing import DocumentSigner
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.config import Redirect, Settings
 from portside.operations.collect import expire_uploads
+from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
 from portside.operations.mount import Mount
@@ -156,6 +158,9 @@ def _make_registry(
     require_space = space_check(settings)
     return Registry(
         pull=Pull(metadata, blobs, _make_redirects(settings, stores)),
+        convert=Convert(
+            metadata, blobs, sign=DocumentSigner(now).sign, max_bytes=settings.max_manifest_bytes
+        ),
         push=Push(
             metadata,
             blobs,

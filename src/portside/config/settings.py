@@ -490,7 +490,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             Group.CONTENT,
             "API to imitate",
             "`oci` is what current clients expect. `acr-2017` returns the status codes of the 2017"
-            " description of Azure Container Registry, for clients generated from it.",
+            " description of Azure Container Registry, for clients generated from it, and sends a"
+            " tag as schema 1 unless `Accept` names the manifest's own media type.",
         ),
     ] = Dialect.OCI
     delete: Annotated[

@@ -9,6 +9,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown
 from portside.spec.names import Reference, RepositoryName
 from portside.spec.ranges import ByteRange
+from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.stores.interfaces import BlobStore, MetadataStore, StoredManifest
 
 Reader = Callable[[Digest, ByteRange], AsyncGenerator[bytes, None]]
@@ -53,13 +54,21 @@ class Pull:
 
         Raises BlobUnknown.
         """
-        size = await self._metadata.get_blob_size(repository, digest)
+        size = await self.blob_size(repository, digest)
         await self._require_whole(digest, size)
         return size
 
     async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
-        """Return the size in bytes of a blob that the repository links; raises BlobUnknown."""
-        return await self._metadata.get_blob_size(repository, digest)
+        """Return the size in bytes of a blob that the repository links; raises BlobUnknown.
+
+        Every repository has the empty layer, which manifests that were converted refer to.
+        """
+        try:
+            return await self._metadata.get_blob_size(repository, digest)
+        except BlobUnknown:
+            if digest != EMPTY_LAYER_DIGEST:
+                raise
+            return len(EMPTY_LAYER)
 
     async def open_blob(self, digest: Digest, size: int, *, parts: int) -> SignedUrl | Reader:
         """Return where a client can read a blob of that size, or how to read it here.
@@ -69,6 +78,8 @@ class Pull:
 
         Raises BlobUnknown if the store does not hold the blob whole.
         """
+        if digest == EMPTY_LAYER_DIGEST:
+            return _read_empty_layer
         redirects = self._redirects
         if redirects is not None and size > redirects.above and parts <= 1:
             url = await self._blobs.sign(digest, redirects.life)
@@ -78,9 +89,15 @@ class Pull:
         return self._blobs.read
 
     async def _require_whole(self, digest: Digest, size: int) -> None:
+        if digest == EMPTY_LAYER_DIGEST:
+            return
         if await self._blobs.stat(digest) != size:
             lost = (
                 f"the bytes of {digest} are damaged or missing in this registry; push the blob"
                 " again"
             )
             raise BlobUnknown(lost)
+
+
+async def _read_empty_layer(_: Digest, part: ByteRange) -> AsyncGenerator[bytes, None]:
+    yield EMPTY_LAYER[part.start : part.stop]

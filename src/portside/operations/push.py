@@ -15,6 +15,7 @@ from portside.spec.conditions import TagCondition
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobTooLarge,
+    BlobUnknown,
     BlobUploadUnknown,
     BodyIncomplete,
     BodyTimeout,
@@ -27,6 +28,7 @@ from portside.spec.errors import (
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.ranges import ByteRange
+from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import BlobStore, MetadataStore, Staging
 
@@ -103,6 +105,8 @@ class Push:
         )
         if self._require_space is not None:
             self._require_space()
+        if any(known.digest == EMPTY_LAYER_DIGEST for known in manifest.references):
+            await self._link_empty_layer(repository)
         await self._metadata.put_manifest(
             repository,
             manifest,
@@ -113,6 +117,13 @@ class Push:
             pushed_by=pushed_by,
         )
         return manifest
+
+    async def _link_empty_layer(self, repository: RepositoryName) -> None:
+        """Store the empty layer, which a client may have found without pushing it."""
+        try:
+            await self._metadata.get_blob_size(repository, EMPTY_LAYER_DIGEST)
+        except BlobUnknown:
+            await self.blob(repository, EMPTY_LAYER_DIGEST, Chunk(_empty_layer()))
 
     async def open_upload(
         self, repository: RepositoryName, algorithm: Algorithm, *, owner: str = ""
@@ -282,3 +293,7 @@ class Push:
         """Discard staged bytes; if that fails, they are removed when they are stale."""
         with suppress(Unavailable):
             await self._blobs.discard(upload)
+
+
+async def _empty_layer() -> AsyncIterator[bytes]:
+    yield EMPTY_LAYER

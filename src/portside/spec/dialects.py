@@ -15,6 +15,11 @@ class Dialect(enum.StrEnum):
     OCI = "oci"
     ACR_2017 = "acr-2017"
 
+    @property
+    def prefers_schema_1(self) -> bool:
+        """Whether images are sent as the `Layers` of 2017 unless Accept names their own type."""
+        return self is Dialect.ACR_2017
+
 
 class AuthScheme(enum.StrEnum):
     """What a challenge names.

@@ -211,6 +211,7 @@ _FIND_BLOB = (
 _FIND_MANIFEST = (
     errors.DigestInvalid,
     errors.ManifestUnknown,
+    errors.ManifestNotConvertible,
     errors.PreconditionFailed,
     errors.OperationDisallowed,
 )

@@ -11,7 +11,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      |    +-- TooManyTags
      +-- ManifestUnknown, ManifestBlobUnknown
      +-- ManifestInvalid
-     |    +-- ManifestTooLarge
+     |    +-- ManifestTooLarge, ManifestNotConvertible
      +-- BlobUnknown
      +-- BlobUploadUnknown
      +-- BlobUploadInvalid
@@ -133,6 +133,12 @@ class ManifestTooLarge(ManifestInvalid):
 
     status = 413
     message = "manifest is larger than the registry accepts"
+
+
+class ManifestNotConvertible(ManifestInvalid):
+    """A client asked for schema 1, which cannot express the manifest; distribution's answer."""
+
+    message = "manifest cannot be converted to schema 1; accept its own media type to get it"
 
 
 class ManifestBlobUnknown(RegistryError):
