@@ -37,7 +37,7 @@ IMPORTED_AS = {"pyjwt": "jwt"}
 # because the id of an upload is drawn and not computed.
 GRAMMAR_MAY_IMPORT = {
     "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib",
-    "json", "msgspec", "portside", "re", "secrets", "typing",
+    "itertools", "json", "msgspec", "portside", "re", "secrets", "typing",
 }  # fmt: skip
 
 # Other packages see stores by their interfaces; operations that verify a store look into it.
