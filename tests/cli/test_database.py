@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
+from portside.bootstrap import connected_stores
 from portside.config import make_settings
 from support.content import image
 from support.postgres import Server
@@ -178,6 +179,28 @@ def test_identities(url: str, tmp_path: Path) -> None:
     _, printed, _ = run_portside("user", "list", *where)
     assert "alice" in printed
     assert not (tmp_path / "data").exists()
+
+
+def test_no_connection_stays(url: str) -> None:
+    """What used the stores, such as the first process of a server, gives its connections back."""
+    count = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+    """
+
+    async def use() -> None:
+        async with connected_stores(make_settings({"database": url})) as stores:
+            await stores.engine.prepare()
+        connection = await asyncpg.connect(url)
+        try:
+            async with asyncio.timeout(10):
+                while await connection.fetchval(count):
+                    pass
+        finally:
+            await connection.close()
+        stores.close()
+
+    asyncio.run(use())
 
 
 def test_check_and_collect(url: str, data: Path) -> None:

@@ -440,6 +440,8 @@ class TestMistakes:
             (("--upload-expiry", str(2**63 - 1)), "from 1 to 315360000"),
             (("--data", ""), "data must be the path of a directory; it is empty"),
             (("--data", "~no-such-user/data"), "data cannot be '~no-such-user/data'"),
+            (("--access", "absent.toml"), "cannot read absent.toml"),
+            (("--htpasswd", "absent"), "cannot read absent"),
             (("--config", "absent.toml"), "cannot read absent.toml"),
             (("--config", "/"), "cannot read /: Is a directory"),
         ],

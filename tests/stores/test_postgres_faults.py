@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -17,6 +18,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
+from portside.stores.metadata.engine import Transaction
 from portside.stores.metadata.identities import SLOWEST
 from portside.stores.metadata.postgres.database import LEASE, PostgresDatabase, Terms
 from portside.stores.metadata.postgres.faults import translate
@@ -245,6 +247,18 @@ class TestAway:
         with pytest.raises(Unavailable, match="in time"):
             await database.find("SELECT pg_sleep(5)")
         assert await database.find("SELECT 1") is not None
+        await database.disconnect()
+
+    async def test_a_failure_that_nobody_sees(self, shelf: PostgresShelf, clock: Clock) -> None:
+        """A transaction that the server undid was not committed, whatever the job made of it."""
+
+        async def forgive(transaction: Transaction) -> None:
+            with suppress(asyncpg.PostgresError):
+                await transaction.execute("SELECT 1 / 0")
+
+        database = PostgresDatabase(shelf.terms, clock=clock)
+        with pytest.raises(Unavailable, match="undid a transaction"):
+            await database.write(forgive)
         await database.disconnect()
 
 

@@ -121,7 +121,7 @@ def find_chain(chunks: Iterable[Chunk], offset: int) -> list[Chunk] | None:
     while position != offset:
         if position not in following:
             return None
-        chain.append(following[position])
+        chain.append(following.pop(position))
         position = chain[-1].stop
     return chain
 
