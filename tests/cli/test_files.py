@@ -166,6 +166,9 @@ class TestSecrets:
         for end in (b"", b"\n", b"\r\n"):
             path.write_bytes(codecs.BOM_UTF8 + self.URL.encode() + end)
             assert "127.0.0.1" in self.refused({"PORTSIDE_DATABASE_FILE": str(path)})
+        path.write_text("postgresql://eve:hunter2#@127.0.0.1/x")
+        message = self.refused({"PORTSIDE_DATABASE_FILE": str(path)})
+        assert message.startswith("portside: PORTSIDE_DATABASE_FILE: database must be")
 
     def test_storage(self, tmp_path: Path) -> None:
         """A key of an object store is given to the client of the store."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from portside.auth.registrar import parse_scope_rules
 from portside.cli.output import iso_time
@@ -117,6 +118,7 @@ class TestScopeMaps:
             (("create", "x", "--repository", "x:*", "--description", "a\nb"), "must be one line"),
             (("show", "none"), "there is no scope map named 'none'"),
             (("update", "none", "--description", ""), "there is no scope map named 'none'"),
+            (("update", "pull", "--description", "a\nb"), "must be one line"),
             (("update", "pull"), "nothing to change; use --repository"),
             (("update", "pull", "--remove-repository", "x"), "pull has no pattern 'x'"),
             (("delete", "none"), "there is no scope map named 'none'"),
@@ -169,6 +171,12 @@ class TestTokens:
         assert second == shown
         assert re.search(r"^a +pull +disabled +never ", portside.do("token", "list"), re.MULTILINE)
         assert re.search(rf"^expires +{end}$", portside.do("token", "show", "ci"), re.MULTILINE)
+        portside.change("ci", lambda token: replace(token, expires=token.created))
+        for arguments, status in (
+            (("list",), r"^ci +pull +expired "),
+            (("show", "ci"), r"expired$"),
+        ):
+            assert re.search(status, portside.do("token", *arguments), re.MULTILINE)
 
     def test_takes_effect_at_once(self, portside: Commands) -> None:
         """Each change holds for the next request of a registry that runs."""

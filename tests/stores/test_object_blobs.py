@@ -391,8 +391,10 @@ class TestBlobs:
     async def test_a_probe_that_crashed_goes(self, node: Node, object_store: ObjectStore) -> None:
         """When it is old."""
         obstore.put(object_store, "probes/0123456789abcdef", b"portside")
-        assert await node().drop_orphaned_files(0) == []
-        assert await node().drop_orphaned_files(2**60) == [8]
+        modified = obstore.head(object_store, "probes/0123456789abcdef")["last_modified"]
+        written = int(modified.timestamp() * 1_000_000)
+        assert await node().drop_orphaned_files(written) == []
+        assert await node().drop_orphaned_files(written + 1) == [8]
         assert keys(object_store, "probes") == []
 
     async def test_an_upload_with_a_lease_alone_is_stale(
