@@ -106,11 +106,9 @@ def grant(policy: Policy, caller: Caller, asked: Iterable[Scope]) -> Grants:
 def _allowed(policy: Policy, identity: Identity, scope: Scope) -> Actions:
     """Return the actions of a scope that the policy allows.
 
-    For every repository, those are the ones that it allows in some repository: `acr` requests no
-    other scope. The policy still decides about each request.
+    For every repository, those are the ones that rules for the pattern `*` allow: no narrower
+    pattern matches the text `*`. Narrower rules still decide about each request.
     """
-    if scope.name == EVERY_REPOSITORY:
-        return scope.actions & policy.allowed_somewhere(identity)
     if not _names_repository(scope.name):
         return NOTHING
     return frozenset(a for a in scope.actions if policy.allows(identity, a, scope.name))

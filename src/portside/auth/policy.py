@@ -141,12 +141,6 @@ class Policy:
             return Decision(allowed=False, rule=None)
         return Decision(matching[0].allows, matching[0], tuple(matching[1:]))
 
-    def allowed_somewhere(self, identity: Identity) -> Actions:
-        """Return the actions that a rule allows an identity, in whatever repository."""
-        rules = (*self.rules, *scope_map_rules(identity))
-        allowing = (rule.actions for rule in rules if rule.allows and rule.concerns(identity))
-        return frozenset().union(*allowing)
-
     def shown_to(self, identity: Identity) -> tuple[NameRange, ...]:
         """Return the names that an identity may know of, as ranges in order that do not touch."""
         found = self._shown.get(identity)
