@@ -72,10 +72,13 @@ class TokenFactory:
     ) -> str:
         """Return a token that replaces the credentials of an identity; times are in seconds.
 
-        It allows no more than they do: `grants` is their limit, if they have one.
+        It allows no more than they do: `grants` is their limit, if they have one. With the claim
+        `aad_identity`, `acr` requests a token for each repository in place of one for all of them,
+        as it does where ACR assigns roles by repository.
         """
-        limit = {} if grants is None else {"access": grants.claim()}
-        return self._sign(identity, REFRESH, now, expires, **limit)
+        limit: dict[str, Any] = {} if grants is None else {"access": grants.claim()}
+        by_repository = {} if identity.is_anonymous else {"aad_identity": _plain(identity.name)}
+        return self._sign(identity, REFRESH, now, expires, **by_repository, **limit)
 
     def _sign(
         self, identity: Identity, grant_type: str, now: int, expires: int, **claims: Any
