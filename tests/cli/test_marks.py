@@ -94,6 +94,16 @@ def test_blobs_of_one_machine(url: str, data: Path, command: str) -> None:
     assert not (data / "registry.json").exists()
 
 
+def test_none_is_copied_from_another_place(served: Path, url: str, tmp_path: Path) -> None:
+    """A copy would lack every blob, and the target would be made for it in vain."""
+    there, target = tmp_path / "there", tmp_path / "target.toml"
+    target.write_text(f'data = "{there}"\n')
+    source = ("--data", str(served.with_name("elsewhere")), "--database", url)
+    message = fail("copy-store", *source, "--to", str(target))
+    assert "is not where this registry keeps its blobs" in message
+    assert not there.exists()
+
+
 def test_the_mark_can_be_put_back(served: Path, url: str) -> None:
     """The line of the refusal says what has to be in it."""
     mark = served / "registry.json"
