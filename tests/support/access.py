@@ -78,6 +78,16 @@ PULLER = Login("puller", "the puller's password", "content/read,metadata/read")
 PUSHER = Login("pusher", "the pusher's password", "content/read,content/write")
 """A token that may pull and push, below `team/`."""
 
+KEEPER = Login(
+    "keeper",
+    "the keeper's password",
+    "content/read,content/write,content/delete,metadata/read,metadata/write",
+)
+"""A token that may do everything, below `team/`."""
+
+SWEEPER = Login("sweeper", "the sweeper's password", "content/read,content/delete,metadata/read")
+"""A token that may list and delete, but not lock or unlock, below `team/`."""
+
 
 def seed_access(data: Path) -> None:
     """Store all of the above in a data directory, which is created if it is missing."""
@@ -96,7 +106,7 @@ def guarded_registry(data: Path, *options: str) -> Iterator[RunningRegistry]:
 
 
 async def _seed(access: AccessStore) -> None:
-    for login in (ALICE, VICTIM, FORMER, PULLER, PUSHER):
+    for login in (ALICE, VICTIM, FORMER, PULLER, PUSHER, KEEPER, SWEEPER):
         if login.actions:
             await _add_token(access, login)
         else:
