@@ -229,7 +229,7 @@ class TestPurge:
         tag = f"/acr/v1/{repository}/_tags/v1"
         client.patch(tag, json={"deleteEnabled": False, "writeEnabled": False})
         detail = assert_error(client.delete(tag), 405, "REGISTRY_DISALLOWED_OPERATION")
-        assert "deleteEnabled and writeEnabled is false" in detail
+        assert "deleteEnabled and writeEnabled are false" in detail
 
     def test_children(self, client: httpx.Client, repository: str) -> None:
         """Locking an index locks nothing that it lists; the index itself needs that anyway."""

@@ -11,6 +11,9 @@ from support.content import Content, digest_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
+ANYBODY = {"Authorization": "Bearer any"}
+"""Credentials that an open registry accepts, as it does all; `/acr/v1` takes no request without."""
+
 CERTIFICATES = httpx.create_ssl_context()
 """The certificates that clients trust. All clients share them, as reading them takes long."""
 
