@@ -194,13 +194,31 @@ class TestCatalog:
 class TestQueries:
     """n, orderby and digest."""
 
-    @pytest.mark.usefixtures("contents")
+    @pytest.mark.one_home
     def test_sizes(self, client: httpx.Client, repository: str) -> None:
         """A page has at most 1000 entries, and 100 if nobody asks for another number."""
-        for query, limit in (("", 100), ("?n=1001", 1000), (f"?n={'9' * 30}", 1000)):
-            for kind in ("_tags", "_manifests"):
-                answer = client.get(f"/acr/v1/{repository}/{kind}{query}")
-                assert answer.status_code == 200, (limit, answer.text)
+        content = image(repository)
+        push(client, repository, content)
+        names = [f"t{number:04}" for number in range(1020)]
+        for start in range(0, len(names), 60):
+            answer = client.put(
+                f"/v2/{repository}/manifests/{content.digest}",
+                params={"tag": names[start : start + 60]},
+                content=content.manifest,
+                headers={"Content-Type": content.media_type},
+            )
+            assert answer.status_code == 201
+        for query, limit in (
+            ("", 100),
+            ("n=1000", 1000),
+            ("n=1001", 1000),
+            (f"n={'9' * 30}", 1000),
+        ):
+            answer = client.get(f"/acr/v1/{repository}/_tags?{query}")
+            assert len(answer.json()["tags"]) == limit
+            assert f"&n={limit}&" in answer.headers["Link"]
+        manifest = client.get(f"/acr/v1/{repository}/_manifests/{content.digest}").json()
+        assert manifest["manifest"]["tags"] == names[:1000]
         answer = client.get(f"/acr/v1/{repository}/_tags?n=0")
         assert (answer.json()["tags"], "Link" in answer.headers) == (None, False)
 
