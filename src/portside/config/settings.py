@@ -701,7 +701,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LIMITS,
             "Largest form accepted by the token server",
-            "A form holds a token or two, and some scopes.",
+            "A form holds a token or two, and some scopes. A change of attributes under /acr/v1"
+            " counts as a form.",
             unit="bytes",
             ge=1024,
             le=ROOM,
