@@ -5,16 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Azurite, Microsoft's emulator of Azure Storage, is installed from npm; Node.js is installed from PyPI.
 AZURITE := 3.37.0
+# Microsoft's SDKs for ACR that tests drive: Go's and Java's name their versions in go.mod and pom.xml.
+SDKS := tests/clients/sdks
+SDK_JAVASCRIPT := 1.1.2
 HELM := v3.16.4
 COSIGN := v2.6.5
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help run install test go-clients check bench reference format clean
+.PHONY: help run install test sdks go-clients check bench reference format clean
 
 help:
 	@echo "make run         serve on 127.0.0.1:5000, data in ./data"
 	@echo "make install     install $(BIN)/portside, nothing else"
 	@echo "make test        run every test, with real clients"
+	@echo "make sdks        install and build Microsoft's SDKs for ACR, for their tests"
 	@echo "make go-clients  build helm, cosign and libtrust with Go, for their tests"
 	@echo "make check       lint, types, import directions"
 	@echo "make reference   write the tables of docs/reference/settings.md"
@@ -26,10 +30,29 @@ run: install
 install: $(VENV)/.installed
 
 # With CI=true, tests fail instead of being skipped if a server that they need is missing.
-test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE)
+test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE) sdks
 	scripts/need skopeo podman buildah 'docker-cli|docker.io:docker' strace docker-registry nginx \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The tests of Go's and Java's are skipped on machines without those languages.
+sdks: $(VENV)/.sdk-javascript-$(SDK_JAVASCRIPT) \
+		$(if $(shell command -v go),$(BIN)/sdk-flow) $(if $(shell command -v mvn),$(VENV)/.sdk-java)
+
+$(BIN)/sdk-flow: $(wildcard $(SDKS)/go/*) | $(VENV)/bin/python
+	go build -C $(SDKS)/go -o $(CURDIR)/$@ .
+
+$(VENV)/.sdk-java: $(wildcard $(SDKS)/java/*) | $(VENV)/bin/python
+	mvn --quiet --batch-mode --file $(SDKS)/java dependency:copy-dependencies \
+		-DoutputDirectory=$(CURDIR)/$(VENV)/sdk-java
+	javac -cp '$(VENV)/sdk-java/*' -d $(VENV)/sdk-java $(SDKS)/java/Flow.java
+	@touch $@
+
+$(VENV)/.sdk-javascript-$(SDK_JAVASCRIPT): | $(VENV)/.tested-with
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix $(VENV)/sdk-javascript --no-save \
+		--ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error \
+		@azure/container-registry@$(SDK_JAVASCRIPT)
+	@touch $@
 
 # The tests of these clients are skipped until they are built, which takes minutes and needs Go.
 go-clients: $(BIN)/helm $(BIN)/cosign $(BIN)/libtrust

@@ -158,6 +158,53 @@ def test_pull_only(azure: Azure, repository: str) -> None:
         assert b"".join(puller.download_blob(name, digest)) == content
 
 
+def test_read_only_properties(azure: Azure, repository: str) -> None:
+    """A token that may read properties lists and shows; it changes and deletes nothing."""
+    name = f"team/{repository}"
+    config, document = manifest(repository)
+    with azure.client(PUSHER.text) as pusher, azure.client(PULLER.text) as puller:
+        pusher.upload_blob(name, io.BytesIO(config))
+        digest = pusher.set_manifest(name, document, tag="v1", media_type=OCI_MANIFEST)
+        for denied in (
+            lambda: puller.update_repository_properties(name, can_write=False),
+            lambda: puller.update_tag_properties(name, "v1", can_delete=False),
+            lambda: puller.update_manifest_properties(name, digest, can_read=False),
+            lambda: puller.delete_tag(name, "v1"),
+            lambda: puller.delete_manifest(name, digest),
+            lambda: puller.delete_repository(name),
+            lambda: pusher.get_repository_properties(name),
+            lambda: list(pusher.list_tag_properties(name)),
+        ):
+            with pytest.raises(ClientAuthenticationError):
+                denied()
+        assert name in list(puller.list_repository_names(results_per_page=1))
+        assert [tag.name for tag in puller.list_tag_properties(name)] == ["v1"]
+        shown = puller.get_manifest_properties(name, "v1")
+        assert (shown.digest, shown.can_read) == (digest, True)
+        assert puller.get_repository_properties(name).can_write is True
+
+
+def test_anonymous_properties(
+    azure: Azure, alice: ContainerRegistryClient, repository: str
+) -> None:
+    """The anonymous client, who may only pull, is refused properties of what it may pull."""
+    public = f"public/{repository}"
+    config, document = manifest(repository)
+    alice.upload_blob(public, io.BytesIO(config))
+    alice.set_manifest(public, document, tag="v1", media_type=OCI_MANIFEST)
+    with azure.client() as nobody:
+        assert nobody.get_manifest(public, "v1").manifest == document
+        for refused in (
+            lambda: nobody.get_repository_properties(public),
+            lambda: list(nobody.list_tag_properties(public)),
+            lambda: nobody.update_tag_properties(public, "v1", can_write=False),
+            lambda: nobody.delete_repository(public),
+        ):
+            with pytest.raises(ClientAuthenticationError):
+                refused()
+    assert alice.get_tag_properties(public, "v1").can_write is True
+
+
 @pytest.mark.parametrize("token", [f"{VICTIM.name}:a wrong password", "a.b.c", "nothing"])
 def test_wrong_credential(azure: Azure, repository: str, token: str) -> None:
     """Credentials that are not the registry's are not exchanged."""
