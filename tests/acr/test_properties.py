@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +14,7 @@ import pytest
 
 from support.content import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, artifact, digest_of, image, index
 from support.server import RunningRegistry, running_registry
-from support.wire import assert_error, connect, push
+from support.wire import assert_error, connect, push, put_manifest
 
 JSON = "application/json; charset=utf-8"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}0Z")
@@ -223,6 +225,34 @@ class TestManifest:
             *[{"digest": child.digest}] * 5,
             {"digest": child.digest, "os": "wasi"},
         ]
+
+    @pytest.mark.every_home
+    @pytest.mark.parametrize("wrong", [1, 10_000, 2**40])
+    def test_wrong_size_of_config(self, client: httpx.Client, repository: str, wrong: int) -> None:
+        """The config is read as it is, whatever size the manifest says."""
+        content = image((repository, wrong))
+        document = json.loads(content.manifest)
+        document["config"]["size"] = wrong
+        changed = replace(content, manifest=json.dumps(document).encode())
+        push(client, repository, changed, "v1")
+        found = get(client, f"{repository}/_manifests/{changed.digest}")["manifest"]
+        assert (found["architecture"], found["os"]) == ("amd64", "linux")
+
+    @pytest.mark.parametrize("size", [1, 10_000])
+    def test_config_of_another_repository(
+        self, client: httpx.Client, repository: str, size: int
+    ) -> None:
+        """No size makes a difference between a blob of others and one that nobody has."""
+        content = image(repository)
+        push(client, f"{repository}/secret", content)
+        for seed in (repository, f"{repository} that nobody has"):
+            document = json.loads(image(seed, layers=0).manifest)
+            document["config"]["size"] = size
+            payload = json.dumps(document).encode()
+            alone = replace(content, manifest=payload)
+            assert_error(
+                put_manifest(client, repository, alone, "v1"), 400, "MANIFEST_BLOB_UNKNOWN"
+            )
 
     def test_artifact(self, client: httpx.Client, repository: str) -> None:
         """A manifest that is not an image has no architecture."""

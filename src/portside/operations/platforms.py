@@ -16,13 +16,17 @@ MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 
 async def read_platform(blobs: BlobStore, config: Config | None) -> Platform:
-    """Return what an image's config says; nothing is known of other configs and of large ones."""
+    """Return what an image's config says; nothing is known of other configs and of large ones.
+
+    The size is the blob's own: the manifest may say another one.
+    """
     if config is None or config.media_type not in IMAGE_CONFIGS:
         return UNKNOWN_PLATFORM
-    if not 0 < config.size <= MAX_CONFIG_BYTES:
+    size = await blobs.stat(config.digest)
+    if size is None or not 0 < size <= MAX_CONFIG_BYTES:
         return UNKNOWN_PLATFORM
     try:
-        async with aclosing(blobs.read(config.digest, ByteRange(0, config.size))) as pieces:
+        async with aclosing(blobs.read(config.digest, ByteRange(0, size))) as pieces:
             return parse_config(b"".join([piece async for piece in pieces]))
     except BlobUnknown:
         return UNKNOWN_PLATFORM
