@@ -8,10 +8,11 @@ import os
 import pty
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
@@ -519,14 +520,19 @@ class TestOutput:
     """What reaches a terminal, and when."""
 
     def test_hostile(self, portside: CommandsInside) -> None:
-        """What clients sent is escaped in tables and in JSON."""
-        content = image(1, artifactType=f"a/{HOSTILE}")
+        """What clients sent, and an older version stored, is escaped in tables and in JSON."""
+        content = image(1, artifactType="a/b")
 
         async def add_hostile() -> None:
             async with opened_side(portside.data) as side:
                 await describe(side, content, "bad", by=HOSTILE)
 
         asyncio.run(add_hostile())
+        with closing(sqlite3.connect(portside.data / "portside.db")) as connection, connection:
+            connection.execute(
+                "UPDATE manifests SET artifact_type = ? WHERE artifact_type = 'a/b'",
+                (f"a/{HOSTILE}",),
+            )
         for command in (
             ("tag", "list", "team/app"),
             ("tag", "show", "team/app:bad"),
