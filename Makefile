@@ -35,18 +35,18 @@ test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE) sdks
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-# The tests of Go's and Java's are skipped on machines without those languages.
+# The tests of Go's and Java's are skipped on machines that lack those languages, or their packages.
 sdks: $(VENV)/.sdk-javascript-$(SDK_JAVASCRIPT) \
 		$(if $(shell command -v go),$(BIN)/sdk-flow) $(if $(shell command -v mvn),$(VENV)/.sdk-java)
 
 $(BIN)/sdk-flow: $(wildcard $(SDKS)/go/*) | $(VENV)/bin/python
-	go build -C $(SDKS)/go -o $(CURDIR)/$@ .
+	go build -C $(SDKS)/go -o $(CURDIR)/$@ . || echo "The SDK of Go cannot be built here."
 
 $(VENV)/.sdk-java: $(wildcard $(SDKS)/java/*) | $(VENV)/bin/python
 	mvn --quiet --batch-mode --file $(SDKS)/java dependency:copy-dependencies \
-		-DoutputDirectory=$(CURDIR)/$(VENV)/sdk-java
-	javac -cp '$(VENV)/sdk-java/*' -d $(VENV)/sdk-java $(SDKS)/java/Flow.java
-	@touch $@
+		-DoutputDirectory=$(CURDIR)/$(VENV)/sdk-java \
+		&& javac -cp '$(VENV)/sdk-java/*' -d $(VENV)/sdk-java $(SDKS)/java/Flow.java \
+		&& touch $@ || echo "The SDK of Java cannot be built here."
 
 $(VENV)/.sdk-javascript-$(SDK_JAVASCRIPT): | $(VENV)/.tested-with
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix $(VENV)/sdk-javascript --no-save \
