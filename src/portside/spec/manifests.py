@@ -62,11 +62,10 @@ class ManifestReference(msgspec.Struct, frozen=True, order=True):
 
 
 class Config(NamedTuple):
-    """The config that an image refers to; `size` is in bytes, as the manifest says."""
+    """The config that an image refers to."""
 
     media_type: str
     digest: Digest
-    size: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -272,7 +271,7 @@ def _described(document: _Decoded, payload: bytes, digest: Digest) -> Manifest:
 def _config(descriptor: _Descriptor | None) -> Config | None:
     if descriptor is None:
         return None
-    return Config(descriptor.media_type, _digest(descriptor.digest), descriptor.size)
+    return Config(descriptor.media_type, _digest(descriptor.digest))
 
 
 def _image_size(media_type: str, document: _Document) -> int | None:
