@@ -327,12 +327,14 @@ class TestChanges:
             b'{"deleteEnabled":false,"writeEnabled":0}',
             b'{"deleteEnabled":false,"writeEnabled":"false"}',
             b'{"deleteEnabled":false,"delete_enabled":true}',
+            b'{"deleteEnabled":false,"deleteEnabled":true}',
+            b'{"deleteEnabled":true,"delete\\u0045nabled":false}',
             b'{"deleteEnabled":false}{}',
             b'{"deleteEnabled":false,"\xff":true}',
             b'{"deleteEnabled":' + b"[" * 100_000,
             b'{"deleteEnabled":false}' + b" " * 300_000,
         ],
-        ids=range(14),
+        ids=range(16),
     )
     def test_absurd_bodies(
         self, client: httpx.Client, changing: str, place: str, body: bytes

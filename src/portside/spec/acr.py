@@ -160,6 +160,9 @@ def parse_change(body: bytes) -> LockChange:
         Lock.READ: change.read_enabled,
         Lock.LIST: change.list_enabled,
     }
+    # Every member is one of these attributes, and no value has a colon.
+    if body.count(b":") != sum(enabled is not UNSET for enabled in wanted.values()):
+        raise AttributesInvalid("an attribute is there twice")
     lock = unlock = NOTHING
     for one, enabled in wanted.items():
         if enabled is True:
