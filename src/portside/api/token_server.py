@@ -1,6 +1,6 @@
 """The token server: Docker's token authentication, and ACR's two steps (`/oauth2`).
 
-ACR's clients ask it for a token whoever may do what, so it serves on an open registry as well. Any
+ACR's clients request a token before anything else, so it serves on an open registry as well. Any
 credential is accepted there, and makes its bearer anonymous.
 """
 

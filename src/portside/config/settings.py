@@ -217,8 +217,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Address to listen on",
             "The default accepts connections from this machine only. Port 0 picks a free port. IPv6"
             " addresses are written in brackets: `[::1]:5000`. `unix:/run/portside/portside.sock`"
-            " is a socket in the file system, for a proxy on this machine: whoever can connect to"
-            " it is a trusted proxy. Limits for each connection do not apply to it.",
+            " is a socket in the file system, for a proxy on this machine: every process that can"
+            " connect to it is a trusted proxy. Limits for each connection do not apply to it.",
             unit="HOST:PORT",
         ),
     ] = "127.0.0.1:5000"
