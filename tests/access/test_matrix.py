@@ -7,8 +7,6 @@ endpoints is tested as soon as it has a request here, and the suite fails until 
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,33 +19,28 @@ import pytest
 
 from portside.auth.grants import Grants
 from portside.auth.identities import ANONYMOUS, Identity
-from portside.auth.passwords import digest_password
 from portside.auth.tokens.keys import KeyRing, make_key
 from portside.auth.tokens.own import TokenFactory
-from portside.bootstrap import now, opened_stores
-from portside.bootstrap.preparing import prepare
 from portside.config import Settings
-from portside.spec.actions import ALL, Action, Actions
+from portside.spec.actions import ALL, Actions
 from portside.spec.dialects import AuthScheme
 from portside.spec.endpoints import ENDPOINTS, Endpoint
-from portside.spec.patterns import RepositoryPattern
-from portside.stores.access import (
-    IdentityKind,
-    ScopeMap,
-    ScopeRule,
-    StoredIdentity,
-    StoredPassword,
+from portside.stores.access import IdentityKind
+from support.identities import (
+    ASKING,
+    NOTHING,
+    PASSWORD,
+    REPOSITORY,
+    STORED,
+    Who,
+    basic,
+    is_allowed,
+    seed_identities,
 )
 from support.server import running_registry
 from support.wire import connect
 
-ASKING = [endpoint for endpoint in ENDPOINTS if endpoint.action is not None]
-"""The endpoints that ask who the caller is: those under `/v2` and `/acr/v1`."""
-
-REPOSITORY = "team/app"
-PASSWORD = "a-password-of-the-matrix"  # noqa: S105
 DIGEST = f"sha256:{'a' * 64}"
-NOTHING: Actions = frozenset()
 
 VARIABLES: dict[str, dict[str, str]] = {
     "ping": {},
@@ -119,56 +112,6 @@ TOKEN_SERVER = {"get_token", "post_token", "post_exchange", "get_keys"}
 
 
 @dataclass(frozen=True)
-class Who:
-    """An identity that is stored: what it may do in the repository, and whether it can log in."""
-
-    name: str
-    actions: Actions
-    enabled: bool = True
-    expired: bool = False
-    pattern: str = REPOSITORY
-
-    @property
-    def may_log_in(self) -> bool:
-        return self.enabled and not self.expired
-
-    @property
-    def allowed(self) -> Actions:
-        return self.actions if self.pattern == REPOSITORY and self.may_log_in else NOTHING
-
-
-STORED = (
-    Who("pulls", frozenset({Action.PULL})),
-    Who("pushes", frozenset({Action.PUSH})),
-    Who("deletes", frozenset({Action.DELETE})),
-    Who("metadata", frozenset({Action.METADATA_READ, Action.METADATA_WRITE})),
-    Who("all", ALL),
-    Who("elsewhere", ALL, pattern="team/application"),
-    Who("disabled", ALL, enabled=False),
-    Who("expired", ALL, expired=True),
-)
-
-
-async def seed(settings: Settings) -> KeyRing:
-    """Keep the identities, each with a scope map of its own; returns the keys of the registry."""
-    with opened_stores(settings) as stores:
-        for who in STORED:
-            rules = (ScopeRule(RepositoryPattern(who.pattern), who.actions),)
-            await stores.access.add_scope_map(ScopeMap(who.name, now(), rules=rules))
-            identity = StoredIdentity(
-                who.name,
-                IdentityKind.TOKEN,
-                now(),
-                enabled=who.enabled,
-                expires=now() - 1 if who.expired else None,
-                scope_map=who.name,
-                passwords=(StoredPassword(1, digest_password(PASSWORD), now()),),
-            )
-            assert await stores.access.add_identity(identity)
-        return KeyRing(await stores.access.list_keys())
-
-
-@dataclass(frozen=True)
 class Closed:
     """A registry with access control, and the keys that it signs with."""
 
@@ -211,8 +154,7 @@ def closed(
     """Serve the identities under each scheme."""
     data: Path = tmp_path_factory.mktemp("closed") / "data"
     settings = Settings(data=str(data))
-    prepare(settings)
-    keys = asyncio.run(seed(settings))
+    keys = seed_identities(settings)
     options = ("--auth-scheme", str(request.param), "--login-failures", "0")
     with (
         running_registry(data, *options, env={"PORTSIDE_PASSWORD_COST": "4"}) as registry,
@@ -238,16 +180,6 @@ def send(client: httpx.Client, endpoint: Endpoint, authorization: str | None) ->
     path = endpoint.path.format(name=REPOSITORY, **VARIABLES[endpoint.operation])
     headers = {"Authorization": authorization} if authorization else {}
     return client.request(endpoint.method, path, headers=headers)
-
-
-def basic(name: str, password: str = PASSWORD) -> str:
-    """Write Basic credentials."""
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
-
-
-def is_allowed(endpoint: Endpoint, actions: Actions) -> bool:
-    """Judge as the policy does: any identity may ping, and list what it may see."""
-    return endpoint.action in (Action.NONE, Action.CATALOG) or endpoint.action in actions
 
 
 def check(

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import pytest
 
+from portside.config import Settings
 from portside.stores.marks import NAME
 from support.checks import find_problems
 from support.content import Content, digest_of, image, make_blob
@@ -198,7 +199,7 @@ def assert_survived(
     shutil.rmtree(to, ignore_errors=True)
     life.recording.image(moment, survives).write_to(to)
     known = deepcopy(life.known[life.recording.answers_before(moment)])
-    with serve_inside(to / "new" / "data") as client:
+    with serve_inside(Settings(data=str(to / "new" / "data"))) as client:
         for ledger in known.repositories.values():
             assert ledger.differences(client) == []
         for location, content in known.uploads.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,9 +17,8 @@ from portside.config import Settings
 
 
 @contextmanager
-def serve_inside(data: Path) -> Iterator[httpx.Client]:
-    """Serve a directory to one client for the length of a block."""
-    settings = Settings(data=str(data))
+def serve_inside(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve to one client for the length of a block."""
     prepare(settings)
     with start_blocking_portal() as portal:
         app = portal.call(_make, settings)
