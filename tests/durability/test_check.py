@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from shutil import copytree
 
 import pytest
 
-from support.checks import find_problems
+from support.checks import find_problems, read_check
 from support.content import OCI_LAYER, Content, descriptor, digest_of, image, index
 from support.homes import Home
 from support.server import run_portside, running_registry
@@ -43,7 +44,12 @@ def store(made: Path, data: Path) -> Path:
 
 def blob(store: Path, content: Content = LAYERS) -> Path:
     """Return the file of a layer."""
-    encoded = digest_of(content.blobs[1]).removeprefix("sha256:")
+    return blob_file(store, content.blobs[1])
+
+
+def blob_file(store: Path, content: bytes) -> Path:
+    """Return the file of a blob."""
+    encoded = digest_of(content).removeprefix("sha256:")
     return store / "blobs" / "sha256" / encoded[:2] / encoded
 
 
@@ -80,18 +86,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped byte": (lambda store: flip(blob(store)), "is damaged"),
     "a short blob": (lambda store: blob(store).write_bytes(b"short"), "but should have"),
     "a lost blob": (lambda store: blob(store).unlink(), "is missing"),
-    "an orphaned blob": (
-        lambda store: blob(store).with_name(blob(store).name[:2] + "0" * 62).touch(),
-        "orphaned blob",
-    ),
-    "an orphaned file": (lambda store: (store / "blobs" / "notes").touch(), "orphaned file"),
     "a misplaced blob": (
         lambda store: blob(store).rename(store / "blobs" / "sha256" / blob(store).name),
-        "orphaned file",
-    ),
-    "an orphaned upload": (
-        lambda store: (store / "uploads" / ("0" * 32)).touch(),
-        "orphaned upload",
+        "is missing",
     ),
     "a lost upload": (lambda store: upload(store).unlink(), "should hold 5"),
     "a changed manifest": (
@@ -164,6 +161,23 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "uploads is missing: ",
     ),
     "an unreadable blob": (lambda store: make_unreadable(blob(store)), "cannot be read: "),
+    "a dangling tag": (lambda store: sql(store, "UPDATE tags SET manifest = 99"), "of tags"),
+    "a broken database": (
+        lambda store: sql(store, "DELETE FROM repositories"),
+        "does not exist",
+    ),
+}
+
+ORPHANED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an orphaned blob": (
+        lambda store: blob(store).with_name(blob(store).name[:2] + "0" * 62).touch(),
+        "orphaned blob",
+    ),
+    "an orphaned file": (lambda store: (store / "blobs" / "notes").touch(), "orphaned file"),
+    "an orphaned upload": (
+        lambda store: (store / "uploads" / ("0" * 32)).touch(),
+        "orphaned upload",
+    ),
     "a copy": (lambda store: (store / "uploads" / f"{ID}.copy").touch(), "by `portside collect`"),
     "a name of a moment": (
         lambda store: (store / "uploads" / f"{ID}.placing").touch(),
@@ -172,11 +186,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a probe": (
         lambda store: (store / "blobs" / "sha512" / ".probe-1").touch(),
         "by `portside collect`",
-    ),
-    "a dangling tag": (lambda store: sql(store, "UPDATE tags SET manifest = 99"), "of tags"),
-    "a broken database": (
-        lambda store: sql(store, "DELETE FROM repositories"),
-        "does not exist",
     ),
 }
 
@@ -194,10 +203,17 @@ def test_damage(store: Path, kind: str) -> None:
     """Each damage is a line, and the exit code is 1."""
     damage, expected = DAMAGE[kind]
     damage(store)
-    code, printed, errors = run_portside("check", "--data", str(store))
-    assert (code, errors) == (1, "")
-    assert expected in printed
-    assert printed.splitlines()[-1].split()[1] in {"problem", "problems"}
+    assert any(expected in line for line in read_check(Home(store)).problems)
+
+
+@pytest.mark.parametrize("kind", ORPHANED)
+def test_what_a_crash_leaves(store: Path, kind: str) -> None:
+    """What is orphaned is a line, and no damage: the exit code is 0."""
+    leave, expected = ORPHANED[kind]
+    leave(store)
+    found = read_check(Home(store))
+    assert found.problems == []
+    assert [expected in line for line in found.orphaned] == [True]
 
 
 def test_all_damage_at_once(store: Path) -> None:
@@ -218,6 +234,60 @@ def test_all_damage_at_once(store: Path) -> None:
     ):
         assert part in printed
     assert "should hold 5" in printed
+
+
+def test_images_are_named(store: Path) -> None:
+    """Damage names the images that need it, through indexes, by tag or else by digest."""
+    lost = blob(store)
+    with running_registry(store, "--workers", "1") as registry, connect(registry.url) as client:
+        put_manifest(client, "library/app", LAYERS, "single")
+        push(client, "team/tool", LAYERS)
+        push_blob(client, "team/unused", LAYERS.blobs[1])
+        push_blob(client, "team/unused", b"needed by nothing")
+    lost.unlink()
+    blob_file(store, b"needed by nothing").unlink()
+    needed = f"library/app:single, library/app:v1 and team/tool@{LAYERS.digest}"
+    assert set(read_check(Home(store)).problems) == {
+        f"blob sha256:{lost.name} is missing; needed by {needed}",
+        f"blob {digest_of(b'needed by nothing')} is missing; no image needs it",
+    }
+
+
+def test_many_images(store: Path) -> None:
+    """Ten images are named, and of the others only the number is given."""
+    with running_registry(store, "--workers", "1") as registry, connect(registry.url) as client:
+        for number in range(20, 35):
+            put_manifest(client, "library/app", LAYERS, f"v{number}")
+    blob(store).unlink()
+    (problem,) = read_check(Home(store)).problems
+    assert problem.endswith("library/app:v27, library/app:v28 and 6 more")
+    assert problem.count("library/app:") == 10
+
+
+def test_as_json(store: Path) -> None:
+    """The document says of each finding whether it is damage, and which images need it."""
+    blob(store).unlink()
+    (store / "uploads" / ID).touch()
+    code, printed, errors = run_portside("check", "--json", "--data", str(store))
+    assert (code, errors) == (1, "")
+    damage, orphaned = json.loads(printed)["findings"]
+    assert damage == {
+        "kind": "blob",
+        "is_damage": True,
+        "problem": f"blob {digest_of(LAYERS.blobs[1])} is missing",
+        "repository": None,
+        "digest": digest_of(LAYERS.blobs[1]),
+        "images": ["library/app:v1"],
+        "image_count": 1,
+    }
+    assert (orphaned["kind"], orphaned["is_damage"], orphaned["images"]) == ("orphaned", False, [])
+    document = json.loads(printed)
+    assert {name: document[name] for name in ("problems", "orphaned", "manifests", "blobs")} == {
+        "problems": 1,
+        "orphaned": 1,
+        "manifests": 2,
+        "blobs": 3,
+    }
 
 
 def test_indexes_of_blobs(data: Path) -> None:
@@ -269,10 +339,10 @@ def test_an_upload_in_use_is_not_orphaned(store: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         (store / "uploads" / f"{ID}.placing").touch()
         assert run_portside("check", "--data", str(store))[0] == 0
-    code, printed, _ = run_portside("check", "--data", str(store))
-    assert code == 1
-    assert f"orphaned upload: {ID}" in printed
-    assert f"{ID}.placing;" in printed
+    found = read_check(Home(store))
+    assert found.problems == []
+    assert any(f"orphaned upload: {ID}" in line for line in found.orphaned)
+    assert any(f"{ID}.placing;" in line for line in found.orphaned)
 
 
 def test_a_broken_database(store: Path) -> None:

@@ -91,7 +91,8 @@ def problems(data: Path) -> list[str]:
 
     async def run() -> list[str]:
         async with connected_stores(make_settings({"data": str(data)}), read_only=True) as stores:
-            return await listed(check(stores.metadata, stores.blobs, Tally(), pause=0.5))
+            found = await listed(check(stores.metadata, stores.blobs, Tally(), pause=0.5))
+            return [finding.text for finding in found]
 
     return asyncio.run(run())
 
@@ -117,7 +118,7 @@ def test_damage_is_found_under_load(data: Path) -> None:
         (data / "blobs" / "sha256" / lost[7:9] / lost[7:]).unlink()
         with load(registry):
             for _ in range(3):
-                assert problems(data) == [f"blob {lost} is missing"]
+                assert problems(data) == [f"blob {lost} is missing; needed by kept:v1"]
 
 
 async def test_the_log_does_not_grow(data: Path) -> None:

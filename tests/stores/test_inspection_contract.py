@@ -7,12 +7,13 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.inspection import (
     BlobRecord,
+    ImageNames,
     ReferenceRecord,
     RepositoryRecord,
     UploadRecord,
 )
 from stores.conftest import Clock, Shelf
-from stores.test_metadata_contract import add, parsed
+from stores.test_metadata_contract import add, add_blob, parsed
 from support.blobs import listed
 from support.content import image, index
 
@@ -67,12 +68,36 @@ async def test_blobs_without_links(shelf: Shelf) -> None:
     await add(metadata, A, content)
     await add(metadata, B, content)
     await shelf.execute("DELETE FROM repository_blobs WHERE repository = 1")
-    assert await listed(metadata.integrity_problems()) == []
+    assert await listed(metadata.unlinked_blobs()) == []
     await shelf.execute("DELETE FROM repository_blobs")
-    assert await listed(metadata.integrity_problems()) == [
-        f"blob {digest} has no link from any repository"
-        for digest in sorted(str(Digest.of(blob)) for blob in content.blobs)
-    ]
+    assert await listed(metadata.unlinked_blobs()) == sorted(
+        str(Digest.of(blob)) for blob in content.blobs
+    )
+
+
+async def test_images_of_a_blob(shelf: Shelf) -> None:
+    """Images are named by tags, their own and those of indexes, or by an outermost digest."""
+    metadata = shelf.metadata()
+    content = image(1)
+    inner = index(content)
+    outer = index(inner)
+    tags_of = {(A, content.digest): ["1", "2"], (A, outer.digest): ["all"]}
+    for repository in (A, B):
+        for blob in content.blobs:
+            await add_blob(metadata, repository, Digest.of(blob))
+        for each in (content, inner, outer):
+            named = [Tag(tag) for tag in tags_of.get((repository, each.digest), [])]
+            await metadata.put_manifest(
+                repository, parsed(each), tags=named, condition=None, check_children=True
+            )
+    every = ("a:1", "a:2", "a:all", f"b@{outer.digest}")
+    needed = str(Digest.of(content.blobs[0]))
+    assert await metadata.images_with_blob(needed, 10) == ImageNames(every, 4)
+    assert await metadata.images_with_blob(needed, 2) == ImageNames(every[:2], 4)
+    assert await metadata.images_with_manifest("a", inner.digest, 9) == ImageNames(("a:all",), 1)
+    assert await metadata.images_with_manifest("c", inner.digest, 9) == ImageNames((), 0)
+    await add(metadata, A, image(2, annotations={"key": needed}))
+    assert await metadata.images_with_blob(needed, 10) == ImageNames(every, 4)
 
 
 async def test_what_another_repository_has(shelf: Shelf) -> None:

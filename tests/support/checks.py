@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from support.homes import Home
 
-SUMMARY = re.compile(r"(?P<count>No|\d+) problems? in \d+ manifests?, .*")
+SUMMARY = re.compile(
+    r"(?P<count>No|\d+) problems? in \d+ manifests?, .* upload sessions?\."
+    r"(?: (?P<orphaned>\d+) orphaned items?: harmless\.)?"
+)
 """The last line that `portside check` prints: it comes only if everything was looked at."""
 
 
-def find_problems(home: Home) -> list[str]:
-    """Return the problems that `portside check` names, one a line.
+class Found(NamedTuple):
+    """The lines of a check: what is damaged, and what is orphaned."""
 
-    The exit status, the number in the summary and the lines have to say the same, so a check that
+    problems: list[str]
+    orphaned: list[str]
+
+
+def read_check(home: Home, *options: str) -> Found:
+    """Return the lines that `portside check` prints.
+
+    The exit status, the numbers in the summary and the lines have to say the same, so a check that
     ended early or printed nothing is not taken for a sound store.
     """
-    code, printed, errors = home.run("check")
+    code, printed, errors = home.run("check", *options)
     assert errors == "", printed
     assert printed, f"`portside check` printed nothing, and exited with {code}"
-    *problems, last = printed.splitlines()
+    *lines, last = printed.splitlines()
+    orphaned = [line for line in lines if line.startswith("orphaned ")]
+    problems = [line for line in lines if line not in orphaned]
     summary = SUMMARY.fullmatch(last)
     assert summary is not None, printed
     assert summary["count"] == (str(len(problems)) if problems else "No"), printed
+    assert summary["orphaned"] == (str(len(orphaned)) if orphaned else None), printed
     assert code == (1 if problems else 0), printed
-    return problems
+    return Found(problems, orphaned)
+
+
+def find_problems(home: Home) -> list[str]:
+    """Return every line of a check: damage, and what is orphaned."""
+    found = read_check(home)
+    return [*found.problems, *found.orphaned]
 
 
 def assert_sound(data: Path, *, crashed: bool = False) -> None:

@@ -105,7 +105,8 @@ async def unequal(source: RegistryStores, target: RegistryStores) -> list[object
 
 async def problems(side: RegistryStores) -> list[str]:
     """Check all of a registry."""
-    return await listed(check(side.metadata, side.blobs, CheckTally(), pause=0.1))
+    found = await listed(check(side.metadata, side.blobs, CheckTally(), pause=0.1))
+    return [finding.text for finding in found]
 
 
 async def _main(source: str, target: str, url: str) -> None:

@@ -21,17 +21,13 @@ from portside.cli.registry import (
     BLOBS,
     read_settings,
     registry_command,
-    require_registry,
+    require_this_version,
 )
 from portside.config import SettingsInvalid
-from portside.operations.check import Tally, check
 from portside.operations.collect import Collected, collect_orphaned
 from portside.operations.describe import describe_manifests
 from portside.spec.errors import RegistryError, Unavailable
 from portside.stores.directories import create_directory
-
-ORPHANED_PAUSE = 0.5
-"""Seconds after which a file that a registry had no use for any more is gone."""
 
 ORPHANED_AGE = 3600
 """Seconds after which a file that nobody has locked is what a crash left."""
@@ -39,6 +35,7 @@ ORPHANED_AGE = 3600
 
 GROUPS = {
     "access": "access",
+    "check": "checking",
     "copy-store": "copying",
     "keys": "keys",
     "manifest": "manifests",
@@ -118,31 +115,6 @@ async def _describe(stores: Stores) -> int:
     return pages[-1]
 
 
-@commands.command("check")
-@registry_command(*BLOBS)
-async def check_command(**given: Any) -> None:
-    """Verify everything that is stored.
-
-    Every blob is read to its end. Nothing is changed. The exit code is 1 if something is wrong.
-    """
-    tally = Tally()
-    problems = 0
-    async with connected_stores(read_settings(given), read_only=True) as stores:
-        await _require_this_version(stores)
-        async for problem in check(stores.metadata, stores.blobs, tally, pause=ORPHANED_PAUSE):
-            problems += 1
-            click.echo(problem)
-    seen = (
-        f"{counted(tally.manifests, 'manifest')}, {counted(tally.blobs, 'blob')}"
-        f" ({counted(tally.bytes, 'byte')}), {counted(tally.uploads, 'upload session')}"
-    )
-    click.echo(
-        f"{counted(problems, 'problem')} in {seen}" if problems else f"No problem in {seen}."
-    )
-    if problems:
-        sys.exit(1)
-
-
 @commands.command("collect")
 @registry_command(*BLOBS)
 async def collect_command(**given: Any) -> None:
@@ -151,7 +123,7 @@ async def collect_command(**given: Any) -> None:
     The registry can be running.
     """
     async with connected_stores(read_settings(given)) as stores:
-        await _require_this_version(stores)
+        await require_this_version(stores)
         collected = await _collect(stores)
     click.echo(f"{counted(collected.bytes, 'byte')} freed.")
     if collected.kept:
@@ -162,17 +134,6 @@ async def collect_command(**given: Any) -> None:
 async def _collect(stores: Stores) -> Collected:
     await stores.metadata.probe()
     return await collect_orphaned(stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000)
-
-
-async def _require_this_version(stores: Stores) -> None:
-    """Refuse stores that are not those of one registry and of this very version.
-
-    Raises Unavailable, SchemaTooNew and SchemaTooOld.
-    """
-    await stores.require_database()
-    await require_registry(stores)
-    await stores.engine.database.require_newest()
-    await stores.require_storage()
 
 
 def main() -> NoReturn:

@@ -106,6 +106,17 @@ async def require_registry(stores: Stores) -> None:
         raise Unavailable(nothing)
 
 
+async def require_this_version(stores: Stores) -> None:
+    """Refuse stores that are not those of one registry and of this very version.
+
+    Raises Unavailable, SchemaTooNew and SchemaTooOld.
+    """
+    await stores.require_database()
+    await require_registry(stores)
+    await stores.engine.database.require_newest()
+    await stores.require_storage()
+
+
 @asynccontextmanager
 async def opened_registry(settings: Settings, *, create: bool = False) -> AsyncIterator[Stores]:
     """Open the stores of a registry for the duration of a block, with a current schema.

@@ -4,6 +4,8 @@ A check only reads, and a registry may run beside it. Whatever looks wrong is lo
 before it is reported: a blob while no request can change it, a manifest in one snapshot, an
 orphaned file at the end of the check, when the request that made it would be done with it. What
 cannot be read is reported, and the check goes on with what comes after it.
+
+What a crash leaves is found as well, but is no damage: nothing that was acknowledged is concerned.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator
 from typing import TypeVar
 
+from portside.operations.findings import Finding, Kind
 from portside.spec.digests import Digest
 from portside.spec.errors import RegistryError
 from portside.spec.manifests import Manifest, read_manifest
@@ -21,6 +24,9 @@ from portside.stores.inspection import BlobRecord, InspectableMetadata, Manifest
 from portside.stores.interfaces import InspectableBlobs, OrphanedFile
 
 Item = TypeVar("Item")
+
+NAMED = 10
+"""Images that are named for each finding; of more, the number is given."""
 
 LOOKS = 5
 """Attempts to look at a blob that is removed and pushed again while it is read."""
@@ -43,40 +49,43 @@ async def check(
     *,
     pause: float,
     sound: Container[Digest] = frozenset(),
-) -> AsyncIterator[str]:
-    """Yield a line for each thing that is wrong; count what was seen in `tally`.
+) -> AsyncIterator[Finding]:
+    """Yield what is wrong, and then what is orphaned; count what was seen in `tally`.
 
     `pause` is the time, in seconds, in which a running registry removes what it has finished with.
     Blobs in `sound` were read to their end before, and are not read again.
     """
     for directory in await blobs.missing_directories():
-        yield f"directory {directory} is missing: restore it, or start the registry to create it"
-    unclear: list[str] = []
+        advice = "restore it, or start the registry to create it"
+        yield Finding(Kind.STORE, f"directory {directory} is missing: {advice}")
+    unclear: list[Finding] = []
     loose = [
         upload
         async for upload, _ in _as_far(blobs.staged_uploads(), "uploads", unclear)
         if not await _is_session(metadata, upload, unclear)
     ]
     orphaned = [file async for file in _as_far(blobs.orphaned_files(), "files", unclear)]
-    for problem in unclear:
-        yield problem
-    for problems, what in (
-        (metadata.integrity_problems(), "the database"),
+    for finding in unclear:
+        yield finding
+    for findings, what in (
+        (_check_database(metadata), "the database"),
         (_check_repositories(metadata), "names"),
         (_check_manifests(metadata, tally), "manifests"),
         (_check_blobs(metadata, blobs, tally, sound), "blobs"),
-        (_find_orphaned_blobs(metadata, blobs), "stored blobs"),
         (_check_uploads(metadata, blobs, tally), "upload sessions"),
+        (_find_orphaned_blobs(metadata, blobs), "stored blobs"),
     ):
-        async for problem in _guarded(problems, what):
-            yield problem
-    if [problem async for problem in _name_orphaned(metadata, blobs, loose, orphaned)]:
+        async for finding in _guarded(findings, what):
+            yield finding
+    if [finding async for finding in _name_orphaned(metadata, blobs, loose, orphaned)]:
         await asyncio.sleep(pause)
-        async for problem in _name_orphaned(metadata, blobs, loose, orphaned):
-            yield problem
+        async for finding in _name_orphaned(metadata, blobs, loose, orphaned):
+            yield finding
 
 
-async def _is_session(metadata: InspectableMetadata, upload: UploadId, unclear: list[str]) -> bool:
+async def _is_session(
+    metadata: InspectableMetadata, upload: UploadId, unclear: list[Finding]
+) -> bool:
     """Look up a session; one that cannot be looked up is not reported as missing."""
     try:
         return await metadata.upload_record(upload) is not None
@@ -85,7 +94,9 @@ async def _is_session(metadata: InspectableMetadata, upload: UploadId, unclear: 
         return True
 
 
-async def _as_far(items: AsyncIterator[Item], what: str, unclear: list[str]) -> AsyncIterator[Item]:
+async def _as_far(
+    items: AsyncIterator[Item], what: str, unclear: list[Finding]
+) -> AsyncIterator[Item]:
     """Yield items up to the first that cannot be read, and note why."""
     try:
         async for item in items:
@@ -94,38 +105,47 @@ async def _as_far(items: AsyncIterator[Item], what: str, unclear: list[str]) -> 
         _note(unclear, what, error)
 
 
-async def _guarded(problems: AsyncIterator[str], what: str) -> AsyncIterator[str]:
-    """Yield problems up to the first that cannot be read, and then why."""
-    unclear: list[str] = []
-    async for problem in _as_far(problems, what, unclear):
-        yield problem
-    for line in unclear:
-        yield line
+async def _guarded(findings: AsyncIterator[Finding], what: str) -> AsyncIterator[Finding]:
+    """Yield findings up to the first that cannot be read, and then why."""
+    unclear: list[Finding] = []
+    async for finding in _as_far(findings, what, unclear):
+        yield finding
+    for finding in unclear:
+        yield finding
 
 
-def _note(unclear: list[str], what: str, error: RegistryError) -> None:
-    line = f"{what} cannot be read to the end: {_explain(error)}"
-    if line not in unclear:
-        unclear.append(line)
+def _note(unclear: list[Finding], what: str, error: RegistryError) -> None:
+    found = Finding(Kind.STORE, f"{what} cannot be read to the end: {_explain(error)}")
+    if found not in unclear:
+        unclear.append(found)
 
 
 def _explain(error: RegistryError) -> str:
     return "; ".join(error.details)
 
 
-async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[str]:
+async def _check_database(metadata: InspectableMetadata) -> AsyncIterator[Finding]:
+    async for problem in metadata.integrity_problems():
+        yield Finding(Kind.RECORD, problem)
+    async for digest in metadata.unlinked_blobs():
+        yield Finding(Kind.RECORD, f"blob {digest} has no link from any repository", digest)
+
+
+async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[Finding]:
     async for record in metadata.repository_records():
         if not _is_valid(RepositoryName.parse, record.name):
-            yield f"invalid repository name {record.name!r}"
+            yield Finding(Kind.RECORD, f"invalid repository name {record.name!r}")
         for kind, recorded, found in (
             ("manifests", record.manifest_count, record.manifests),
             ("tags", record.tag_count, record.tags),
         ):
             if recorded != found:
-                yield f"repository {record.name} records {recorded} {kind}, but has {found}"
+                wrong = f"repository {record.name} records {recorded} {kind}, but has {found}"
+                yield Finding(Kind.RECORD, wrong, repository=record.name)
     async for repository, tag in metadata.tag_names():
         if not _is_valid(Tag.parse, tag):
-            yield f"invalid tag name {tag!r} in repository {repository!r}"
+            wrong = f"invalid tag name {tag!r} in repository {repository!r}"
+            yield Finding(Kind.RECORD, wrong, repository=repository)
 
 
 def _is_valid(parse: Callable[[str], object], text: str) -> bool:
@@ -136,28 +156,38 @@ def _is_valid(parse: Callable[[str], object], text: str) -> bool:
     return True
 
 
-async def _check_manifests(metadata: InspectableMetadata, tally: Tally) -> AsyncIterator[str]:
+async def _check_manifests(metadata: InspectableMetadata, tally: Tally) -> AsyncIterator[Finding]:
     async for record in metadata.manifest_records():
         tally.manifests += 1
-        name = f"manifest {record.repository}@{record.digest}"
-        for problem in _check_manifest(record):
-            yield f"{name} {problem}"
+        name = f"{record.repository}@{record.digest}"
+        found = list(_check_manifest(record))
+        if not found:
+            continue
+        images = await metadata.images_with_manifest(record.repository, record.digest, NAMED)
+        # Without a tag, its own name says it all, and the line begins with it.
+        shown = images if images.names != (name,) else None
+        for kind, problem, digest in found:
+            yield Finding(kind, f"manifest {name} {problem}", digest, record.repository, shown)
 
 
-def _check_manifest(record: ManifestRecord) -> Iterator[str]:
+def _check_manifest(record: ManifestRecord) -> Iterator[tuple[Kind, str, str]]:
+    """Yield the kind of each problem, the problem, and the digest of what is damaged or missing."""
     if len(record.payload) != record.size:
-        yield f"has {len(record.payload)} bytes, but {record.size} are recorded"
+        differ = f"has {len(record.payload)} bytes, but {record.size} are recorded"
+        yield Kind.RECORD, differ, record.digest
     for reference in record.references:
         if reference.required and not reference.present:
-            yield f"refers to the missing {reference.kind} {reference.digest}"
+            missing = f"refers to the missing {reference.kind} {reference.digest}"
+            yield Kind.REFERENCE, missing, reference.digest
     try:
         read = read_manifest(
             record.payload, media_type=record.media_type, expected=Digest.parse(record.digest)
         )
     except RegistryError as error:
-        yield f"is damaged: {error}"
+        yield Kind.MANIFEST, f"is damaged: {error}", record.digest
     else:
-        yield from _compare(record, read)
+        for problem in _compare(record, read):
+            yield Kind.RECORD, problem, record.digest
 
 
 def _compare(record: ManifestRecord, read: Manifest) -> Iterator[str]:
@@ -192,24 +222,27 @@ def _matches(record: ManifestRecord, read: Manifest) -> bool:
 
 async def _check_blobs(
     metadata: InspectableMetadata, blobs: InspectableBlobs, tally: Tally, sound: Container[Digest]
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Finding]:
     async for record in metadata.blob_records():
         tally.blobs += 1
         try:
             digest = Digest.parse(record.digest)
         except RegistryError as error:
-            yield f"invalid blob digest {record.digest!r}: {_explain(error)}"
+            wrong = f"invalid blob digest {record.digest!r}: {_explain(error)}"
+            yield Finding(Kind.RECORD, wrong)
             continue
+        kind = Kind.BLOB
         try:
             problem = (
                 None if digest in sound else await _check_blob(metadata, blobs, record, digest)
             )
         except RegistryError as error:
-            problem = f"cannot be read: {_explain(error)}"
+            kind, problem = Kind.UNREADABLE, f"cannot be read: {_explain(error)}"
         if problem is None:
             tally.bytes += record.size
         else:
-            yield f"blob {digest} {problem}"
+            images = await metadata.images_with_blob(digest, NAMED)
+            yield Finding(kind, f"blob {digest} {problem}", digest, images=images)
 
 
 async def _check_blob(
@@ -236,7 +269,7 @@ async def _check_blob(
 
 async def _find_orphaned_blobs(
     metadata: InspectableMetadata, blobs: InspectableBlobs
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Finding]:
     async for digest, _ in blobs.stored_blobs():
         if await metadata.blob_record(digest) is not None:
             continue
@@ -244,23 +277,26 @@ async def _find_orphaned_blobs(
             is_known = await metadata.blob_record(digest) is not None
             is_orphaned = not is_known and await blobs.stat(digest) is not None
         if is_orphaned:
-            yield f"orphaned blob: {digest} is stored, but not in the database"
+            orphaned = f"orphaned blob: {digest} is stored, but not in the database"
+            yield Finding(Kind.ORPHANED, orphaned, digest)
 
 
 async def _check_uploads(
     metadata: InspectableMetadata, blobs: InspectableBlobs, tally: Tally
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Finding]:
     async for session in metadata.upload_records():
         tally.uploads += 1
         if not _is_valid(UploadId.parse, session.id):
-            yield f"invalid upload id {session.id!r}"
+            yield Finding(Kind.RECORD, f"invalid upload id {session.id!r}")
             continue
         if not _is_valid(RepositoryName.parse, session.repository):
-            yield f"upload {session.id} has the invalid repository name {session.repository!r}"
+            wrong = f"upload {session.id} has the invalid repository name {session.repository!r}"
+            yield Finding(Kind.RECORD, wrong)
         held = await blobs.staged_size(UploadId.parse(session.id)) or 0
         # A session that has ended since took its bytes with it.
         if held < session.offset and await metadata.upload_record(session.id) == session:
-            yield f"upload {session.id} holds {held} bytes, but should hold {session.offset}"
+            lost = f"upload {session.id} holds {held} bytes, but should hold {session.offset}"
+            yield Finding(Kind.UPLOAD, lost, repository=session.repository)
 
 
 async def _name_orphaned(
@@ -268,10 +304,11 @@ async def _name_orphaned(
     blobs: InspectableBlobs,
     loose: Iterable[UploadId],
     orphaned: Iterable[OrphanedFile],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Finding]:
     """Name what was there when the check began, and is still there and not in use."""
-    async for problem in _guarded(_look_again(metadata, blobs, loose, orphaned), "orphaned files"):
-        yield problem
+    findings = _look_again(metadata, blobs, loose, orphaned)
+    async for finding in _guarded(findings, "orphaned files"):
+        yield finding
 
 
 async def _look_again(
@@ -279,12 +316,13 @@ async def _look_again(
     blobs: InspectableBlobs,
     loose: Iterable[UploadId],
     orphaned: Iterable[OrphanedFile],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Finding]:
     for upload in loose:
         size = await blobs.staged_size(upload)
         in_use = size is None or await blobs.is_held(upload)
         if not in_use and await metadata.upload_record(upload) is None:
-            yield f"orphaned upload: {upload} has {size} bytes and no session"
+            kept = f"orphaned upload: {upload} has {size} bytes and no session"
+            yield Finding(Kind.ORPHANED, kept)
     for file in orphaned:
         if await blobs.is_orphaned(file):
-            yield f"orphaned file: {file.path}; {file.advice}"
+            yield Finding(Kind.ORPHANED, f"orphaned file: {file.path}; {file.advice}")

@@ -74,11 +74,22 @@ class UploadRecord(msgspec.Struct, frozen=True):
     offset: int
 
 
+class ImageNames(msgspec.Struct, frozen=True):
+    """Some of `total` images: `repository:tag`, or `repository@digest` without a tag."""
+
+    names: tuple[str, ...]
+    total: int
+
+
 class InspectableMetadata(Protocol):
     """Every record, one after another; no lock, cursor or snapshot is held between two of them."""
 
     def integrity_problems(self) -> AsyncIterator[str]:
         """Find what the engine's own checks and the references between rows show to be wrong."""
+        ...
+
+    def unlinked_blobs(self) -> AsyncIterator[str]:
+        """Read the digest of every blob that no repository links, and so nobody can read."""
         ...
 
     def repository_records(self) -> AsyncIterator[RepositoryRecord]:
@@ -99,6 +110,17 @@ class InspectableMetadata(Protocol):
 
     def manifest_records(self) -> AsyncIterator[ManifestRecord]:
         """Read every manifest."""
+        ...
+
+    async def images_with_blob(self, digest: str, limit: int) -> ImageNames:
+        """Name at most `limit` images that need a blob, in order.
+
+        An image that is reached through an index is named by the tags of both.
+        """
+        ...
+
+    async def images_with_manifest(self, repository: str, digest: str, limit: int) -> ImageNames:
+        """Name at most `limit` images that are a manifest, or reach it through an index."""
         ...
 
     def upload_records(self) -> AsyncIterator[UploadRecord]:

@@ -144,14 +144,15 @@ class Move:
         await self._drop_orphaned()
         await rounds.compare()
         self._tally.problems += [
-            f"the target: {problem}"
-            async for problem in check(
+            f"the target: {finding.text}"
+            async for finding in check(
                 self._target.metadata,
                 self._target.blobs,
                 CheckTally(),
                 pause=ORPHANED_PAUSE,
                 sound=rounds.blobs.sound,
             )
+            if finding.is_damage
         ]
 
     async def _look_at_switch(self) -> None:

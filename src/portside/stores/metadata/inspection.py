@@ -6,7 +6,7 @@ log from shrinking, and it would grow for as long as the check runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 from portside.spec.digests import Digest
 from portside.stores.inspection import (
     BlobRecord,
+    ImageNames,
     ManifestRecord,
     ReferenceRecord,
     RepositoryRecord,
@@ -71,6 +72,53 @@ _REFERENCES = """
     WHERE f.manifest = $1
     ORDER BY f.kind, f.digest
 """
+# The manifests that need something, and the indexes that list those, up to the outermost. A tag
+# names an image; so does the digest of an outermost manifest that has no tag.
+_NAMES = """
+    WITH RECURSIVE needing (id) AS (
+        {start}
+        UNION
+        SELECT f.manifest
+        FROM needing n
+        JOIN manifests m ON m.id = n.id
+        JOIN manifest_references f
+            ON f.repository = m.repository AND f.digest = m.digest AND f.kind = 'manifest'
+    ),
+    named (name) AS (
+        SELECT r.name || ':' || t.name
+        FROM needing n
+        JOIN tags t ON t.manifest = n.id
+        JOIN repositories r ON r.id = t.repository
+        UNION ALL
+        SELECT r.name || '@' || m.digest
+        FROM needing n
+        JOIN manifests m ON m.id = n.id
+        JOIN repositories r ON r.id = m.repository
+        WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest = m.id)
+            AND NOT EXISTS (
+                SELECT 1 FROM manifest_references f
+                WHERE f.repository = m.repository AND f.digest = m.digest AND f.kind = 'manifest'
+            )
+    )
+    SELECT name, COUNT(*) OVER () FROM named ORDER BY name LIMIT {limit}
+"""
+_NAMES_BY_BLOB = _NAMES.format(
+    start="""
+        SELECT f.manifest
+        FROM repository_blobs l
+        JOIN manifest_references f ON f.repository = l.repository AND f.digest = l.digest
+        WHERE l.digest = $1 AND NOT f.weak
+    """,
+    limit="$2",
+)
+_NAMES_BY_MANIFEST = _NAMES.format(
+    start="""
+        SELECT m.id
+        FROM repositories r JOIN manifests m ON m.repository = r.id
+        WHERE r.name = $1 AND m.digest = $2
+    """,
+    limit="$3",
+)
 _UPLOADS = """
     SELECT id, repository, received FROM uploads
     WHERE id > $1 AND finished IS NULL
@@ -90,12 +138,14 @@ class Inspection(Noun):
                 yield row
             start = tuple(rows[-1])[: len(start)]
 
-    async def integrity_problems(self) -> AsyncIterator[str]:
-        """Report what the engine finds wrong, and blobs that nobody can read."""
-        async for problem in self._database.damage():
-            yield problem
+    def integrity_problems(self) -> AsyncIterator[str]:
+        """Report what the engine finds wrong."""
+        return self._database.damage()
+
+    async def unlinked_blobs(self) -> AsyncIterator[str]:
+        """Look for the links of every blob."""
         async for (digest,) in self._pages(_UNLINKED, ""):
-            yield f"blob {digest} has no link from any repository"
+            yield digest
 
     async def repository_records(self) -> AsyncIterator[RepositoryRecord]:
         """Read every repository, each with its counts in one query."""
@@ -126,6 +176,14 @@ class Inspection(Noun):
             if row is not None:
                 yield _manifest(row, references)
 
+    async def images_with_blob(self, digest: str, limit: int) -> ImageNames:
+        """Follow the links of a blob, and the references in their repositories."""
+        return _images(await self._database.find_all(_NAMES_BY_BLOB, digest, limit))
+
+    async def images_with_manifest(self, repository: str, digest: str, limit: int) -> ImageNames:
+        """Follow the references to a manifest."""
+        return _images(await self._database.find_all(_NAMES_BY_MANIFEST, repository, digest, limit))
+
     async def upload_records(self) -> AsyncIterator[UploadRecord]:
         """Read every session."""
         async for row in self._pages(_UPLOADS, ""):
@@ -139,6 +197,10 @@ class Inspection(Noun):
     def hold_blob(self, digest: Digest) -> AbstractAsyncContextManager[None]:
         """Lock what a blob is changed under."""
         return self._database.hold_blob(digest)
+
+
+def _images(rows: Sequence[Any]) -> ImageNames:
+    return ImageNames(tuple(name for name, _ in rows), rows[0][1] if rows else 0)
 
 
 def _manifest(row: Iterable[Any], references: Iterable[Any]) -> ManifestRecord:
