@@ -15,6 +15,7 @@ import pytest
 
 from portside.bootstrap import connected_stores
 from portside.config import make_settings
+from support.commands import run_inside
 from support.content import image
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
@@ -29,7 +30,8 @@ STEPS = 7
 
 def fail(*arguments: str) -> str:
     """Run a command that fails with one line, and return it."""
-    code, printed, errors = run_portside(*arguments)
+    run = run_portside if arguments[0] == "serve" else run_inside
+    code, printed, errors = run(*arguments)
     assert (code, printed) == (2 if errors.endswith("--help`.\n") else 1, ""), errors
     assert len(errors.splitlines()) == 1, errors
     return errors
@@ -68,7 +70,7 @@ class TestMigrate:
             with closing(sqlite3.connect(data / "portside.db")) as connection:
                 connection.execute(forget)
                 connection.commit()
-            code, printed, errors = run_portside("migrate", "--data", str(data))
+            code, printed, errors = run_inside("migrate", "--data", str(data))
             assert (code, errors) == (0, "")
             assert printed.splitlines()[1:] == [f"Properties of {count} manifests recorded."]
             with closing(sqlite3.connect(data / "portside.db")) as connection:
@@ -81,10 +83,10 @@ class TestMigrate:
         assert "run `portside migrate`" in registry.log
 
     def test_a_second_time_changes_nothing(self, url: str) -> None:
-        code, printed, errors = run_portside("migrate", "--database", url)
+        code, printed, errors = run_inside("migrate", "--database", url)
         assert (code, errors) == (0, "")
         assert f"was created; migrations applied: {STEPS}." in printed
-        _, printed, _ = run_portside("migrate", "--database", url)
+        _, printed, _ = run_inside("migrate", "--database", url)
         assert "is up to date; migrations applied: 0." in printed
 
     def test_many_nodes_at_once(self, url: str) -> None:
@@ -112,14 +114,14 @@ class TestServe:
             assert "postgresql://" in registry.banner
 
     def test_a_newer_one_is_refused(self, url: str, data: Path) -> None:
-        run_portside("migrate", "--database", url)
+        run_inside("migrate", "--database", url)
         execute(url, "INSERT INTO schema_version (version) VALUES (999)")
         line = fail(*serve_command(data, "--database", url)[3:])
         assert "was made by a newer Portside: its schema has version 999" in line
 
     def test_an_older_one_is_left_alone(self, url: str, data: Path) -> None:
         """Other nodes may serve from it: only `portside migrate` changes it."""
-        run_portside("migrate", "--database", url)
+        run_inside("migrate", "--database", url)
         execute(url, "DELETE FROM schema_version WHERE version > 1")
         line = fail(*serve_command(data, "--database", url)[3:])
         assert "run `portside migrate` to upgrade it" in line
@@ -174,9 +176,9 @@ def test_identities(url: str, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("correct horse battery staple\n")
     options = ("--password-file", str(password), "--password-cost", "4")
-    code, printed, errors = run_portside("user", "add", "alice", *options, *where)
+    code, printed, errors = run_inside("user", "add", "alice", *options, *where)
     assert (code, printed) == (0, "User alice added.\n"), errors
-    _, printed, _ = run_portside("user", "list", *where)
+    _, printed, _ = run_inside("user", "list", *where)
     assert "alice" in printed
     assert not (tmp_path / "data").exists()
 
@@ -214,12 +216,12 @@ def test_check_and_collect(url: str, data: Path) -> None:
             headers={"content-type": "application/octet-stream"},
         )
         assert pushed.status_code == 201
-        code, printed, errors = run_portside("check", *where)
+        code, printed, errors = run_inside("check", *where)
         assert (code, errors) == (0, "")
         assert printed == "No problem in 0 manifests, 1 blob (0 bytes), 0 upload sessions.\n"
     execute(url, "DELETE FROM repository_blobs; DELETE FROM blobs")
-    code, printed, _ = run_portside("check", *where)
+    code, printed, _ = run_inside("check", *where)
     assert code == 0
     assert f"orphaned blob: {EMPTY} is stored" in printed
-    assert run_portside("collect", *where)[0] == 0
-    assert run_portside("check", *where)[0] == 0
+    assert run_inside("collect", *where)[0] == 0
+    assert run_inside("check", *where)[0] == 0

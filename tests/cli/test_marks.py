@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.commands import run_inside
 from support.content import digest_of
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
@@ -35,7 +36,8 @@ def served(url: str, data: Path) -> Path:
 
 def fail(*arguments: str) -> str:
     """Run a command that fails with one line, and return it."""
-    code, printed, errors = run_portside(*arguments)
+    run = run_portside if arguments[0] == "serve" else run_inside
+    code, printed, errors = run(*arguments)
     assert (code, printed) == (1, ""), errors
     assert len(errors.splitlines()) == 1, errors
     return errors
@@ -63,7 +65,7 @@ class TestAnotherPlace:
     def test_one_of_another_registry(self, served: Path, postgresql: Server, command: str) -> None:
         """Collecting there would remove all of the registry's blobs as orphaned."""
         other = postgresql.make_database()
-        assert run_portside("migrate", "--database", other)[0] == 0
+        assert run_inside("migrate", "--database", other)[0] == 0
         assert "holds the blobs of another registry" in self.run(command, served, other)
         assert list((served / "blobs").rglob(digest_of(CONTENT)[7:]))
 
@@ -85,7 +87,7 @@ def test_blobs_of_one_machine(url: str, data: Path, command: str) -> None:
         query = {"digest": digest_of(CONTENT)}
         answer = httpx.post(f"{registry.url}/v2/app/blobs/uploads/", params=query, content=CONTENT)
         assert answer.status_code == 201
-    assert run_portside("migrate", "--database", url)[0] == 0
+    assert run_inside("migrate", "--database", url)[0] == 0
     options = ("--data", str(data), "--database", url)
     called = serve_command(data, "--database", url)[3:] if command == "serve" else None
     line = fail(*(called or (command, *options)))
@@ -110,7 +112,7 @@ def test_the_mark_can_be_put_back(served: Path, url: str) -> None:
     mark.unlink()
     line = fail("check", "--data", str(served), "--database", url)
     mark.write_text(line[line.index("{") :])
-    code, printed, errors = run_portside("check", "--data", str(served), "--database", url)
+    code, printed, errors = run_inside("check", "--data", str(served), "--database", url)
     assert (code, errors) == (0, "")
     assert printed.startswith("No problem in 0 manifests, 1 blob")
 

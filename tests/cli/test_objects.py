@@ -12,14 +12,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
-from portside.cli.commands import main
 from portside.cli.objects import PAGE
 from portside.cli.output import show_pages, shown_size
 from portside.operations.copy.plan import RegistryStores
@@ -46,29 +44,7 @@ HOSTILE = "\x1b]0;x\x07\u202e\n\x9b2J[red]"
 """What takes over a terminal, breaks lines and is markup."""
 
 
-class CommandsInside(Commands):
-    """Runs commands in this process, which is quicker than to start one for each."""
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; returns its exit code, standard output and standard error."""
-        argv = ["portside", *arguments, *self.place]
-        with (
-            patch.object(sys, "argv", argv),
-            redirect_stdout(StringIO()) as printed,
-            redirect_stderr(StringIO()) as errors,
-            pytest.raises(SystemExit) as ended,
-        ):
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, printed.getvalue(), errors.getvalue()
-
-    @property
-    def place(self) -> tuple[str, ...]:
-        """The options that name the registry."""
-        return ("--data", str(self.data))
-
-
-class CommandsOnServer(CommandsInside):
+class CommandsOnServer(Commands):
     """Runs commands on a database of PostgreSQL."""
 
     def __init__(self, data: Path, url: str) -> None:
@@ -130,25 +106,25 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def unchanged(filled: Path) -> CommandsInside:
+def unchanged(filled: Path) -> Commands:
     """Run commands that change nothing."""
-    return CommandsInside(filled)
+    return Commands(filled)
 
 
 @pytest.fixture
-def portside(filled: Path, data: Path) -> CommandsInside:
+def portside(filled: Path, data: Path) -> Commands:
     """Run commands on a registry of one test."""
     shutil.copytree(filled, data)
-    return CommandsInside(data)
+    return Commands(data)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def either(request: pytest.FixtureRequest, data: Path) -> CommandsInside:
+def either(request: pytest.FixtureRequest, data: Path) -> Commands:
     """Run commands on a registry of one test, in either database."""
     if request.param == "sqlite":
         filled: Path = request.getfixturevalue("filled")
         shutil.copytree(filled, data)
-        return CommandsInside(data)
+        return Commands(data)
     server: Server = request.getfixturevalue("postgresql")
     url = server.make_database()
     asyncio.run(fill(data, url))
@@ -163,7 +139,7 @@ def names(printed: str) -> list[str]:
 class TestLists:
     """`list` and `show`."""
 
-    def test_repositories(self, either: CommandsInside) -> None:
+    def test_repositories(self, either: Commands) -> None:
         """Counts, times and locks, by name."""
         listed = either.json("repository", "list")
         assert [one["name"] for one in listed] == ["other", "team/app"]
@@ -178,7 +154,7 @@ class TestLists:
         assert line.split()[:3] == ["team/app", "3", "3"]
         assert "locks      none\n" in either.do("repository", "show", "team/app")
 
-    def test_tags(self, either: CommandsInside) -> None:
+    def test_tags(self, either: Commands) -> None:
         """A tag is shown with what its manifest is, and who pushed that."""
         listed = either.json("tag", "list", "team/app")
         assert [one["name"] for one in listed] == ["latest", "v1", "v2"]
@@ -202,7 +178,7 @@ class TestLists:
         of_index = either.do("tag", "list", "team/app", "--manifest", BOTH.digest)
         assert names(of_index) == ["latest", "v2"]
 
-    def test_manifests(self, either: CommandsInside) -> None:
+    def test_manifests(self, either: Commands) -> None:
         """A manifest is shown by digest, and by each of its tags."""
         listed = either.json("manifest", "list", "team/app")
         digests = sorted(content.digest for content in (FIRST, SECOND, BOTH))
@@ -234,7 +210,7 @@ class TestLists:
         assert "\npushed by          -\n" in printed
 
     @pytest.mark.parametrize("noun", ["tag", "manifest"])
-    def test_order(self, portside: CommandsInside, noun: str) -> None:
+    def test_order(self, portside: Commands, noun: str) -> None:
         """By name, or by when each was last pushed, across pages."""
         count = 2 * PAGE + 1
 
@@ -272,7 +248,7 @@ class TestLists:
 
     def test_nothing(self, data: Path) -> None:
         """An empty list says so, and is a list in JSON."""
-        commands = CommandsInside(data)
+        commands = Commands(data)
 
         async def empty() -> None:
             async with opened_side(data) as side:
@@ -288,7 +264,7 @@ class TestLists:
         assert commands.do("repository", "list") == "No repositories.\n"
         assert commands.json("repository", "list") == []
 
-    def test_hidden(self, portside: CommandsInside) -> None:
+    def test_hidden(self, portside: Commands) -> None:
         """What is locked against lists is shown with --all alone, and marked there."""
         portside.do("tag", "lock", "--list", "team/app:v1")
         portside.do("manifest", "lock", "--list", "team/app:v1")
@@ -306,7 +282,7 @@ class TestLists:
 class TestLocks:
     """`lock` and `unlock`."""
 
-    def test_usual(self, either: CommandsInside) -> None:
+    def test_usual(self, either: Commands) -> None:
         """Without options, nobody overwrites or deletes; several are locked at once."""
         printed = either.do("tag", "lock", "team/app:v1", "team/app:v2")
         assert printed == (
@@ -319,7 +295,7 @@ class TestLocks:
         assert either.json("tag", "show", "team/app:v1")["locks"] == []
 
     @pytest.mark.parametrize("noun", ["repository", "tag", "manifest"])
-    def test_each(self, portside: CommandsInside, noun: str) -> None:
+    def test_each(self, portside: Commands, noun: str) -> None:
         """Each lock is set and removed by its option; the others stay, and are said."""
         name = {"repository": "team/app", "tag": "team/app:v1", "manifest": "team/app:v1"}[noun]
         what = f"{noun.capitalize()} {name} is"
@@ -331,14 +307,14 @@ class TestLocks:
         assert portside.do(noun, "unlock", "--list", "--read", name) == f"{what} unlocked.\n"
         assert portside.json(noun, "show", name)["locks"] == []
 
-    def test_stops(self, portside: CommandsInside) -> None:
+    def test_stops(self, portside: Commands) -> None:
         """What was done before an error is said."""
         code, printed, errors = portside.run("tag", "lock", "team/app:v1", "team/app:no", "--json")
         assert code == 1
         assert [one["name"] for one in json.loads(printed)] == ["v1"]
         assert errors == "portside: repository team/app has no tag no\n"
 
-    def test_config_file(self, portside: CommandsInside, tmp_path: Path) -> None:
+    def test_config_file(self, portside: Commands, tmp_path: Path) -> None:
         """A setting of the same name is not the option of a lock."""
         config = tmp_path / "portside.toml"
         config.write_text("delete = true\n")
@@ -349,7 +325,7 @@ class TestLocks:
 class TestDeletes:
     """`delete`."""
 
-    def test_tag(self, either: CommandsInside) -> None:
+    def test_tag(self, either: Commands) -> None:
         """The manifest stays; a lock is honoured, and named."""
         assert either.do("tag", "delete", "team/app:v1") == "Tag team/app:v1 deleted.\n"
         assert either.json("manifest", "show", f"team/app@{FIRST.digest}")["tags"] == []
@@ -360,7 +336,7 @@ class TestDeletes:
             "portside: tag v2 of repository team/app is locked: deleteEnabled is false\n"
         )
 
-    def test_manifest(self, either: CommandsInside) -> None:
+    def test_manifest(self, either: Commands) -> None:
         """Its tags go with it, those that are hidden as well, and all is said."""
         assert "is listed by the index" in either.refused("manifest", "delete", "team/app:v1")
         either.do("tag", "lock", "--list", "team/app:latest")
@@ -379,7 +355,7 @@ class TestDeletes:
         deleted = either.json("manifest", "delete", f"team/app@{SECOND.digest}")
         assert deleted == [{"repository": "team/app", "manifests": [SECOND.digest], "tags": []}]
 
-    def test_repository(self, portside: CommandsInside) -> None:
+    def test_repository(self, portside: Commands) -> None:
         """All of it goes or nothing, with the bytes that no other repository has."""
         portside.do("manifest", "lock", "team/app:v1")
         message = portside.refused("repository", "delete", "team/app", "--yes")
@@ -400,7 +376,7 @@ class TestDeletes:
         assert again == "portside: nothing has been pushed to team/app\n"
 
     def test_not_for_clients_alone(
-        self, portside: CommandsInside, monkeypatch: pytest.MonkeyPatch
+        self, portside: Commands, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """`--no-delete` forbids clients to delete, and not the people who run the registry."""
         monkeypatch.setenv("PORTSIDE_DELETE", "off")
@@ -408,7 +384,7 @@ class TestDeletes:
         portside.do("repository", "delete", "team/app", "--yes")
 
     @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"\n", 130), (b"n\n", 130)])
-    def test_confirmation(self, portside: CommandsInside, answer: bytes, code: int) -> None:
+    def test_confirmation(self, portside: Commands, answer: bytes, code: int) -> None:
         """A person is asked, and nothing is deleted without a clear answer."""
         outer, inner = pty.openpty()
         command = [sys.executable, "-m", "portside", "repository", "delete", "team/app"]
@@ -428,14 +404,14 @@ class TestDeletes:
         is_deleted = "team/app" not in portside.do("repository", "list")
         assert (is_deleted, "deleted" in printed) == (code == 0, code == 0)
 
-    def test_no_terminal(self, portside: CommandsInside, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_terminal(self, portside: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
         """A script says --yes."""
         monkeypatch.setattr(sys, "stdin", StringIO("y\n"))
         message = portside.refused("repository", "delete", "team/app")
         assert "cannot ask for confirmation without a terminal; use --yes" in message
         assert portside.json("repository", "show", "team/app")["tags"] == 3
 
-    def test_read_only(self, either: CommandsInside) -> None:
+    def test_read_only(self, either: Commands) -> None:
         """A registry in read-only mode shows everything, and changes nothing."""
         either.do("read-only", "on")
         for command in (
@@ -472,9 +448,7 @@ class TestMistakes:
             ),
         ],
     )
-    def test_unknown(
-        self, unchanged: CommandsInside, arguments: tuple[str, ...], expected: str
-    ) -> None:
+    def test_unknown(self, unchanged: Commands, arguments: tuple[str, ...], expected: str) -> None:
         """What is not there is named."""
         message = unchanged.refused(*arguments)
         assert expected in message
@@ -500,9 +474,7 @@ class TestMistakes:
             (("tag", "list", "a", "--manifest", HOSTILE), "invalid digest"),
         ],
     )
-    def test_usage(
-        self, unchanged: CommandsInside, arguments: tuple[str, ...], expected: str
-    ) -> None:
+    def test_usage(self, unchanged: Commands, arguments: tuple[str, ...], expected: str) -> None:
         """A name that cannot be one is refused before the registry is opened."""
         message = unchanged.refused(*arguments)
         assert expected in message
@@ -511,7 +483,7 @@ class TestMistakes:
 
     def test_no_registry(self, data: Path) -> None:
         """None is made."""
-        message = CommandsInside(data).refused("repository", "list")
+        message = Commands(data).refused("repository", "list")
         assert "does not contain a registry" in message
         assert not data.exists()
 
@@ -519,7 +491,7 @@ class TestMistakes:
 class TestOutput:
     """What reaches a terminal, and when."""
 
-    def test_hostile(self, portside: CommandsInside) -> None:
+    def test_hostile(self, portside: Commands) -> None:
         """What clients sent, and an older version stored, is escaped in tables and in JSON."""
         content = image(1, artifactType="a/b")
 
@@ -587,7 +559,7 @@ class TestOutput:
         """Bytes are shown as people read them."""
         assert shown_size(size) == expected
 
-    def test_terminal(self, unchanged: CommandsInside) -> None:
+    def test_terminal(self, unchanged: Commands) -> None:
         """A table fits the terminal, and nothing of it is cut off."""
         outer, inner = pty.openpty()
         command = [sys.executable, "-m", "portside", "tag", "list", "team/app"]

@@ -14,6 +14,7 @@ from shutil import copytree
 import pytest
 
 from support.checks import find_problems, read_check
+from support.commands import run_inside
 from support.content import OCI_LAYER, Content, descriptor, digest_of, image, index
 from support.homes import Home
 from support.server import run_portside, running_registry
@@ -192,7 +193,7 @@ ORPHANED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def test_a_sound_store(store: Path) -> None:
     """In a sound store nothing is found, and the summary counts everything."""
-    code, printed, errors = run_portside("check", "--data", str(store))
+    code, printed, errors = run_inside("check", "--data", str(store))
     assert (code, errors) == (0, "")
     assert printed.startswith("No problem in 2 manifests, 3 blobs")
     assert "1 upload session." in printed
@@ -223,7 +224,7 @@ def test_all_damage_at_once(store: Path) -> None:
     sql(store, "UPDATE tags SET name = '-'")
     sql(store, "UPDATE manifests SET size = 1")
     (store / "blobs" / "notes").touch()
-    code, printed, errors = run_portside("check", "--data", str(store))
+    code, printed, errors = run_inside("check", "--data", str(store))
     assert (code, errors) == (1, "")
     for part in (
         "cannot be read",
@@ -268,7 +269,7 @@ def test_as_json(store: Path) -> None:
     """The document says of each finding whether it is damage, and which images need it."""
     blob(store).unlink()
     (store / "uploads" / ID).touch()
-    code, printed, errors = run_portside("check", "--json", "--data", str(store))
+    code, printed, errors = run_inside("check", "--json", "--data", str(store))
     assert (code, errors) == (1, "")
     damage, orphaned = json.loads(printed)["findings"]
     assert damage == {
@@ -299,10 +300,10 @@ def test_indexes_of_blobs(data: Path) -> None:
     ):
         push_blob(client, "a", b"a layer")
         push(client, "a", index(manifests=[layer]), "cache")
-    code, printed, _ = run_portside("check", "--data", str(data))
+    code, printed, _ = run_inside("check", "--data", str(data))
     assert code == 0, printed
     sql(data, "DELETE FROM repository_blobs")
-    code, printed, _ = run_portside("check", "--data", str(data))
+    code, printed, _ = run_inside("check", "--data", str(data))
     assert code == 1
     assert f"refers to the missing blob {layer['digest']}" in printed
 
@@ -329,7 +330,7 @@ def test_sparse_indexes_are_sound(data: Path) -> None:
         connect(registry.url) as client,
     ):
         assert put_manifest(client, "a", parent, "v1").status_code == 201
-    code, printed, _ = run_portside("check", "--data", str(data))
+    code, printed, _ = run_inside("check", "--data", str(data))
     assert code == 0, printed
 
 
@@ -338,7 +339,7 @@ def test_an_upload_in_use_is_not_orphaned(store: Path) -> None:
     with (store / "uploads" / ID).open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         (store / "uploads" / f"{ID}.placing").touch()
-        assert run_portside("check", "--data", str(store))[0] == 0
+        assert run_inside("check", "--data", str(store))[0] == 0
     found = read_check(Home(store))
     assert found.problems == []
     assert any(f"orphaned upload: {ID}" in line for line in found.orphaned)
@@ -354,7 +355,7 @@ def test_a_broken_database(store: Path) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"garbage." * 512)
-    code, printed, errors = run_portside("check", "--data", str(store))
+    code, printed, errors = run_inside("check", "--data", str(store))
     assert (code, errors) == (1, "")
     assert f"the database {path}: " in printed
     assert "restore a backup" in printed
@@ -365,10 +366,10 @@ def test_collect(store: Path) -> None:
     """Orphaned blobs are removed, and nothing else is."""
     orphaned = blob(store).with_name(blob(store).name[:2] + "0" * 62)
     orphaned.write_bytes(b"123456789")
-    code, printed, errors = run_portside("collect", "--data", str(store))
+    code, printed, errors = run_inside("collect", "--data", str(store))
     assert (code, printed, errors) == (0, "9 bytes freed.\n", "")
     assert not orphaned.exists()
-    assert run_portside("check", "--data", str(store))[0] == 0
+    assert run_inside("check", "--data", str(store))[0] == 0
 
 
 def test_collect_counts_what_went(store: Path) -> None:
@@ -377,7 +378,7 @@ def test_collect_counts_what_went(store: Path) -> None:
     orphaned.write_bytes(b"123456789")
     # Blobs are removed by way of this directory.
     (store / "uploads").rename(store / "moved")
-    code, printed, errors = run_portside("collect", "--data", str(store))
+    code, printed, errors = run_inside("collect", "--data", str(store))
     assert (code, printed) == (1, "0 bytes freed.\n")
     assert "1 orphaned blob not removed" in errors
     assert orphaned.exists()
@@ -396,7 +397,7 @@ def test_collect_orphaned_files(store: Path) -> None:
     with (uploads / ("1" * 32)).open("xb") as upload, held[1].open() as probe:
         for file in (upload, probe):
             fcntl.flock(file, fcntl.LOCK_EX)
-        code, printed, errors = run_portside("collect", "--data", str(store))
+        code, printed, errors = run_inside("collect", "--data", str(store))
     assert (code, printed, errors) == (0, "12 bytes freed.\n", "")
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in (*held, young))
@@ -413,7 +414,7 @@ def test_a_lost_blob_is_healed_by_a_push(store: Path) -> None:
         assert client.head(path).status_code == 404
         push(client, "library/app", LAYERS)
         assert client.get(path).content == LAYERS.blobs[1]
-    assert run_portside("check", "--data", str(store))[0] == 0
+    assert run_inside("check", "--data", str(store))[0] == 0
 
 
 @pytest.mark.parametrize("command", ["check", "collect"])

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from support.commands import run_inside
 from support.homes import Home
 
 SUMMARY = re.compile(
@@ -28,7 +29,7 @@ def read_check(home: Home, *options: str) -> Found:
     The exit status, the numbers in the summary and the lines have to say the same, so a check that
     ended early or printed nothing is not taken for a sound store.
     """
-    code, printed, errors = home.run("check", *options)
+    code, printed, errors = run_inside("check", *home.place, *options, env=home.env)
     assert errors == "", printed
     assert printed, f"`portside check` printed nothing, and exited with {code}"
     *lines, last = printed.splitlines()
@@ -57,7 +58,7 @@ def assert_home_sound(home: Home, *, crashed: bool = False) -> None:
     """Check the store: nothing is wrong, and after a crash once what it left is collected."""
     found = find_problems(home)
     assert [line for line in found if not (crashed and line.startswith("orphaned "))] == []
-    code, printed, errors = home.run("collect")
+    code, printed, errors = run_inside("collect", *home.place, env=home.env)
     assert code == 0, errors
     left = [
         line for line in find_problems(home) if not (crashed and line.startswith("orphaned upload"))

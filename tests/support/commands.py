@@ -1,21 +1,49 @@
-"""The command line on one data directory."""
+"""The command line in the process of the test, which is quicker than to start one for each call.
+
+`support.server.run_portside` starts a process, for tests of what only a process has: its standard
+input, its signals, its umask, and the end of `portside serve`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import pytest
 
 from portside.auth.registrar import Registrar
 from portside.bootstrap import Stores, now, opened_stores
+from portside.cli.commands import main
 from portside.config import make_settings
 from portside.stores.access import StoredIdentity
-from support.server import run_portside
 
 FAST = {"PORTSIDE_PASSWORD_COST": "4", "PORTSIDE_MIN_PASSWORD_LENGTH": "1"}
+
+
+def run_inside(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run a command; returns its exit code, standard output and standard error."""
+    with (
+        patch.object(sys, "argv", ["portside", *arguments]),
+        patch.dict(os.environ, env or {}),
+        # As in a process of its own, the command sets up the log, which goes to standard error.
+        patch.object(logging.root, "handlers", []),
+        redirect_stdout(StringIO()) as printed,
+        redirect_stderr(StringIO()) as errors,
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    code = ended.value.code or 0
+    assert isinstance(code, int)
+    return code, printed.getvalue(), errors.getvalue()
 
 
 class Commands:
@@ -26,7 +54,12 @@ class Commands:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command; returns its exit code, standard output and standard error."""
-        return run_portside(*arguments, "--data", str(self.data), env=FAST)
+        return run_inside(*arguments, *self.place, env=FAST)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The options that name the registry."""
+        return ("--data", str(self.data))
 
     def do(self, *arguments: str) -> str:
         """Run a command that succeeds, and gives what it prints."""
@@ -71,7 +104,7 @@ class Commands:
 
     @contextmanager
     def registrar(self) -> Iterator[Registrar]:
-        """Do what commands do within this process, which is quicker than to start one."""
+        """Do what commands do, without their output."""
         with self._stores() as stores:
             yield Registrar(stores.access, clock=now)
 

@@ -35,12 +35,17 @@ class Home:
         return (*self._database, *storage)
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """The options of commands that need the blobs."""
+        return ("--data", str(self.data), *self.options)
+
+    @property
     def _database(self) -> tuple[str, ...]:
         return ("--database", self.database) if self.database else ()
 
     def run(self, *command: str) -> tuple[int, str, str]:
         """Run a command here; returns its exit code, standard output and standard error."""
-        return run_portside(*command, "--data", str(self.data), *self.options, env=self.env)
+        return run_portside(*command, *self.place, env=self.env)
 
     def manage(self, *command: str) -> str:
         """Run a command about identities, which succeeds, and return what it prints."""
