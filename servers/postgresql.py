@@ -34,6 +34,8 @@ HASTY = {
     "synchronous_commit": "off",
     "shared_buffers": "32MB",
     "deadlock_timeout": "200ms",
+    # Each of hundreds of databases would be looked at by a process of its own, again and again.
+    "autovacuum": "off",
 }
 """For tests: nothing is kept if the machine stops."""
 

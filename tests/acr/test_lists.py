@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from support.content import Content, image
-from support.wire import assert_error, push, put_manifest
+from support.wire import assert_error, push, push_blob, put_manifest
 
 LINK = re.compile(r'<(/acr/v1/[^>]+)>; rel="next"')
 ORDERS = ["", "none", "timeasc", "timedesc"]
@@ -52,9 +52,11 @@ def next_path(answer: httpx.Response) -> str | None:
 @pytest.fixture
 def contents(client: httpx.Client, repository: str) -> list[Content]:
     """Push three manifests, the oldest of them again; the tags of each push have one time."""
-    made = [image((repository, number)) for number in range(3)]
+    made = [image((repository, number), layers=0) for number in range(3)]
+    for content in made:
+        for blob in content.blobs:
+            push_blob(client, repository, blob)
     for content, tags in zip([*made, made[0]], ("e", "bca", "d", "f"), strict=True):
-        push(client, repository, content)
         answer = client.put(
             f"/v2/{repository}/manifests/{content.digest}",
             params={"tag": list(tags)},
