@@ -267,7 +267,9 @@ class TestBytes:
         self, registry: RunningRegistry, path: str, headers: str, status: int
     ) -> None:
         """The limits of a head hold for every path, whether it exists or not."""
-        found, _ = raw_request(registry.host, registry.port, "GET", path.encode(), headers)
+        # A server may wait for what is missing of a body, so that one is sent as a whole.
+        body = b"0\r\n\r\n" if "chunked" in headers else b""
+        found, _ = raw_request(registry.host, registry.port, "GET", path.encode(), headers, body)
         assert found == status or (found, status) in REFUSED_BEFORE
 
     @pytest.mark.parametrize("path", ["/v2/", "/v2/a/tags/list", "/oauth2/token", "/nothing"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,12 +59,18 @@ class Import(NamedTuple):
     imported: str
 
 
+@cache
+def parsed(text: str) -> ast.Module:
+    """Parse a module once, as most modules of all trees are the same."""
+    return ast.parse(text)
+
+
 def imports(source: Path) -> Iterator[Import]:
     """Read every import of a tree, those under TYPE_CHECKING and inside of functions too."""
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts
         importer = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 yield from (Import(importer, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
