@@ -77,7 +77,7 @@ in which each still finds what it needs; each of those on upload sessions has on
 ON_SESSIONS = ("append_upload", "finish_upload", "get_upload", "cancel_upload")
 ABSENT_SESSION = "0" * 32
 
-PUSHES = {"put_manifest", "start_upload", "finish_upload"}
+PUSHES = {"put_manifest", "start_upload", "append_upload", "finish_upload"}
 PULLS = {"get_manifest", "head_manifest", "get_blob", "head_blob"}
 OF_MANIFEST = {"delete_manifest", "delete_repository"}
 OF_TAG = {"delete_tag", *OF_MANIFEST}

@@ -9,8 +9,16 @@ import httpx
 import pytest
 
 from support.content import artifact, digest_of, image, index
-from support.server import running_registry
-from support.wire import assert_error, connect, open_upload, push, push_blob, put_manifest
+from support.server import RunningRegistry, running_registry
+from support.wire import (
+    assert_error,
+    connect,
+    open_upload,
+    push,
+    push_blob,
+    put_manifest,
+    raw_request,
+)
 
 FIRST, SECOND = image("first"), image("second")
 FREE, THERE = b"a blob that no manifest needs", b"a blob of another repository"
@@ -27,7 +35,12 @@ ANY = ("any", "credentials")
 def finish(client: httpx.Client, repository: str) -> httpx.Response:
     """Finish an upload that was opened before the repository was locked."""
     location = SESSIONS[repository]
-    return client.put(location, params={"digest": digest_of(b"late")}, content=b"late")
+    return client.put(location, params={"digest": digest_of(b"late")}, content=b"te")
+
+
+def append(client: httpx.Client, repository: str) -> httpx.Response:
+    """Send a chunk of an upload that was opened before the repository was locked."""
+    return client.patch(SESSIONS[repository], content=b"la")
 
 
 SESSIONS: dict[str, str] = {}
@@ -43,6 +56,7 @@ OPERATIONS: dict[str, Operation] = {
     "push blob": lambda client, name: client.post(
         f"/v2/{name}/blobs/uploads/", params={"digest": digest_of(b"new")}, content=b"new"
     ),
+    "append": append,
     "finish upload": finish,
     "mount here": lambda client, name: client.post(
         f"/v2/{name}/blobs/uploads/", params={"mount": THERE_DIGEST, "from": OTHER}
@@ -70,7 +84,7 @@ OPERATIONS: dict[str, Operation] = {
 
 PUSHES = [
     *("push", "push again", "push another tag", "push a new tag", "push by digest"),
-    *("start upload", "push blob", "finish upload", "mount here"),
+    *("start upload", "push blob", "append", "finish upload", "mount here"),
 ]
 PULLS = ["pull tag", "pull another tag", "pull manifest", "head manifest", "pull blob", "head blob"]
 OF_TAG = ["untag", "delete tag", "delete manifest", "delete repository"]
@@ -143,6 +157,32 @@ def entries(client: httpx.Client, path: str, key: str, field: str = "") -> list[
     answer = client.get(path)
     assert answer.status_code == 200, answer.text
     return [item[field] if field else item for item in answer.json()[key] or ()]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_is_refused_before_its_bytes(
+    registry: RunningRegistry, client: httpx.Client, repository: str, *, chunked: bool
+) -> None:
+    """A client that waits for a 100 sends nothing of a chunk for a locked repository."""
+    push_blob(client, repository, FREE)
+    location = open_upload(client, repository)
+    lock = f"/acr/v1/{repository}"
+    assert client.patch(lock, json={"writeEnabled": False}).status_code == 200
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {10**12}"
+    for method, query in (("PATCH", ""), ("PUT", f"?digest={FREE_DIGEST}")):
+        status, _ = raw_request(
+            registry.host,
+            registry.port,
+            method,
+            f"{location}{query}".encode(),
+            f"{length}\r\nExpect: 100-continue\r\n",
+        )
+        assert status == 405
+    assert client.get(location).status_code == 204
+    assert client.patch(lock, json={"writeEnabled": True}).status_code == 200
+    digest = digest_of(b"unlocked")
+    finished = client.put(location, params={"digest": digest}, content=b"unlocked")
+    assert finished.status_code == 201
 
 
 class TestLists:

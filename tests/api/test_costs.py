@@ -142,6 +142,13 @@ class TestPushes:
         cost = node.cost(lambda: node.push(repository, b"first"), 201)
         assert cost.queries + cost.frames <= QUERIES, cost.statements
 
+    def test_queries_of_a_chunk(self, node: Node, repository: str) -> None:
+        """One finds the session and the locks of its repository, one stores the offset."""
+        path = node.client.post(f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        for chunk in (b"first", b"second"):
+            cost = node.cost(lambda: node.client.patch(path, content=chunk), 202)  # noqa: B023
+            assert (cost.queries, cost.frames) == (2, 0), cost.statements
+
     @pytest.mark.parametrize("size", [1000, LARGE])
     def test_bytes(self, node: Node, repository: str, size: int) -> None:
         """They go to the store once, and nothing comes back."""

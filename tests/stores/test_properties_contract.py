@@ -556,6 +556,26 @@ class TestLocks:
         with pytest.raises(NameUnknown):
             await metadata.change_repository(A, EVERY)
 
+    @pytest.mark.parametrize("lock", Lock)
+    async def test_open_sessions(self, metadata: CheckableStore, lock: Lock) -> None:
+        """A lock on writing alone refuses more bytes of a session; the session stays."""
+        opened = session()
+        await metadata.open_upload(opened)
+        assert await metadata.get_upload(A, opened.id, writable=True) == opened
+        await add(metadata, A, FIRST)
+        await add(metadata, B, FIRST)
+        await metadata.change_repository(B, LockChange(Lock.WRITE))
+        await metadata.change_repository(A, LockChange(lock))
+        if lock is Lock.WRITE:
+            with pytest.raises(OperationDisallowed, match=f"repository {A} is locked"):
+                await metadata.get_upload(A, opened.id, writable=True)
+        else:
+            assert await metadata.get_upload(A, opened.id, writable=True) == opened
+        assert await metadata.get_upload(A, opened.id) == opened
+        await metadata.change_repository(A, EVERY)
+        assert await metadata.get_upload(A, opened.id, writable=True) == opened
+        await metadata.close_upload(opened)
+
     async def test_lock_stays_with_a_tag(self, metadata: CheckableStore) -> None:
         """A tag that may not be deleted can move, and stays locked."""
         await add(metadata, A, FIRST)

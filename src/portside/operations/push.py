@@ -173,8 +173,8 @@ class Push:
 
         If the body is cut off, what arrived is kept. Any other error leaves the session unchanged.
 
-        Raises BlobUploadUnknown, UploadBusy, OffsetMismatch, SizeInvalid, BlobTooLarge,
-        BodyIncomplete and BodyTimeout.
+        Raises BlobUploadUnknown, UploadBusy, OperationDisallowed, OffsetMismatch, SizeInvalid,
+        BlobTooLarge, BodyIncomplete and BodyTimeout.
         """
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
@@ -217,8 +217,11 @@ class Push:
     async def _continue(
         self, repository: RepositoryName, upload: UploadId, staging: Staging, chunk: Chunk
     ) -> tuple[UploadSession, int]:
-        """Receive a chunk at the offset; return the session before it, and the chunk's size."""
-        session = await self._metadata.get_upload(repository, upload)
+        """Receive a chunk at the offset; return the session before it, and the chunk's size.
+
+        Nothing is received for a repository that was locked after the session was opened.
+        """
+        session = await self._metadata.get_upload(repository, upload, writable=True)
         session.check_chunk(chunk.range)
         await staging.resume(session.offset, session.algorithm)
         try:

@@ -397,6 +397,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=_OCTETS,
         errors=(
             *_SESSION,
+            errors.OperationDisallowed,
             errors.SizeInvalid,
             errors.BlobTooLarge,
             errors.OffsetMismatch,

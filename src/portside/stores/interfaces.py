@@ -211,8 +211,13 @@ class UploadStore(Protocol):
         """
         ...
 
-    async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
-        """Read a session of the repository; raises BlobUploadUnknown."""
+    async def get_upload(
+        self, repository: RepositoryName, upload: UploadId, *, writable: bool = False
+    ) -> UploadSession:
+        """Read a session of the repository; raises BlobUploadUnknown.
+
+        With `writable`, raises OperationDisallowed if nothing may be written to the repository.
+        """
         ...
 
     async def has_upload(self, upload: UploadId) -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import RegistryError
+from portside.spec.locks import Lock
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.engine import Noun, Queries, Transaction
 from portside.stores.metadata.refusals import too_many_uploads, upload_moved, upload_unknown
-from portside.stores.metadata.repositories import require_writable
+from portside.stores.metadata.repositories import refuse_repository, require_writable
 
 STALE_PAGE = 1000
 """Sessions that are listed at once."""
@@ -36,7 +37,13 @@ _ADD = f"""
             )
         )
 """  # noqa: S608  # put together of constants
-_GET = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL"  # noqa: S608  # likewise
+_GET = """
+    SELECT
+        u.id, u.repository, u.algorithm, u.received, u.created, u.updated, COALESCE(r.locks, 0)
+    FROM uploads u
+    LEFT JOIN repositories r ON r.name = u.repository
+    WHERE u.id = $1 AND u.repository = $2 AND u.finished IS NULL
+"""
 _KNOWN = "SELECT 1 FROM uploads WHERE id = $1 AND finished IS NULL"
 _STALE = f"""
     SELECT {_COLUMNS} FROM uploads
@@ -87,12 +94,17 @@ class Uploads(Noun):
             await require_writable(self._database, session.repository)
             raise too_many_uploads(session.repository, most)
 
-    async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
-        """Read a row."""
+    async def get_upload(
+        self, repository: RepositoryName, upload: UploadId, *, writable: bool = False
+    ) -> UploadSession:
+        """Read a row, and the locks of its repository with it."""
         row = await self._database.find(_GET, str(upload), str(repository))
         if row is None:
             raise upload_unknown(upload)
-        return _session(row)
+        *columns, locks = row
+        if writable:
+            refuse_repository(locks, Lock.WRITE, repository)
+        return _session(columns)
 
     async def has_upload(self, upload: UploadId) -> bool:
         """Look for a row."""
