@@ -24,13 +24,13 @@ from portside.auth.access_control import (
 )
 from portside.auth.access_files import AccessFiles
 from portside.auth.credentials import BasicCredentials
-from portside.auth.files import FileInvalid
 from portside.auth.grants import NOBODY, Caller, Grants
 from portside.auth.identities import TOKEN_USER
 from portside.auth.limits import ALL_NAMES, LoginLimits
 from portside.auth.passwords import digest_password, hash_password
 from portside.auth.tokens.keys import KeyRing, load_keys, make_key, rotate_keys
 from portside.auth.tokens.own import TokenInvalid
+from portside.files.text import FileInvalid
 from portside.spec.actions import ALL, Action
 from portside.spec.errors import TooManyRequests
 from portside.spec.patterns import RepositoryPattern

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portside.auth.access_files import AccessFiles, parse_access_file, parse_anonymous
-from portside.auth.files import FileInvalid
 from portside.auth.issuers import ClaimMissing, Issuer
 from portside.auth.policy import Subjects
+from portside.files.text import FileInvalid
 from portside.spec.actions import ALL, Action
 
 WHOLE = """
@@ -297,27 +297,27 @@ def test_unknown_group() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[[acces]]", "f: there is no field 'acces' (allowed: groups, access, issuer)"),
+        ("[[acces]]", "f, line 1: there is no field 'acces' (allowed: groups, access, issuer)"),
         (
             '[[access]]\nactions = ["pull"]',
-            "f, [[access]] 1: repositories is missing",
+            "f, line 1, [[access]] 1: repositories is missing",
         ),
         (
-            '[[access]]\nrepositories = "a"\nactions = []',
-            "f, [[access]] 1, repositories: expected a list, found a string",
+            '[[access]]\n\nrepositories = "a"\nactions = []',
+            "f, line 3, [[access]] 1, repositories: expected a list, found a string",
         ),
         (
             '[[access]]\nrepositories = []\nactions = []\nuser = "a"',
             (
-                "f, [[access]] 1: there is no field 'user' "
+                "f, line 4, [[access]] 1: there is no field 'user' "
                 "(allowed: repositories, actions, identities, groups, effect)"
             ),
         ),
         (
             '[[access]]\nrepositories = []\nactions = []\neffect = "no"',
-            'f, [[access]] 1, effect: must be "allow" or "deny"',
+            'f, line 4, [[access]] 1, effect: must be "allow" or "deny"',
         ),
-        ("groups = 1", "f, groups: expected a table, found a whole number"),
+        ("groups = 1", "f, line 1, groups: expected a table, found a whole number"),
     ],
 )
 def test_a_problem_names_the_table_the_field_and_what_is_allowed(text: str, problem: str) -> None:

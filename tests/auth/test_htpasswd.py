@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portside.auth.access_files import AccessFiles, parse_htpasswd
-from portside.auth.files import FileInvalid
 from portside.auth.passwords import hash_password, verify
+from portside.files.text import FileInvalid
 
 HASHED = hash_password("secret", cost=4)
 OTHER = hash_password("other", cost=5)

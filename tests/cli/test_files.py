@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from portside.cli.options import read_cloud_secrets
-from portside.files import FileUnreadable, read_first_line, read_secret, read_text
+from portside.files.text import FileUnreadable, read_first_line, read_secret, read_text
 from support.commands import FAST
 from support.server import run_portside, running_registry
 
@@ -42,7 +42,7 @@ class TestWindows:
 
     @pytest.mark.parametrize(("mark", "encoding"), MARKED)
     def test_served(self, data: Path, tmp_path: Path, mark: bytes, encoding: str) -> None:
-        """The TOML file, the access file, the htpasswd file and the keys of an issuer."""
+        """The files of settings, access, rules and passwords, and the keys of an issuer."""
 
         def write(name: str, *lines: str) -> Path:
             path = tmp_path / name
@@ -63,10 +63,12 @@ class TestWindows:
             f'jwks-file = "{keys}"',
             'identity = "{sub}"',
         )
+        rules = write("rules.toml", "[[repositories]]", 'match = "*"', 'quota = "1GiB"')
         htpasswd = write("htpasswd", "# users", hash_of("secret"))
         settings = write(
             "portside.toml",
             f'access = "{access}"',
+            f'rules = "{rules}"',
             f'htpasswd = "{htpasswd}"',
             'service = "Registry of Team 7"',
             'auth-scheme = "basic"',
@@ -89,6 +91,21 @@ class TestWindows:
         with running_registry(data, "--auth-scheme", "basic", "--workers", "1") as registry:
             answer = httpx.get(f"{registry.url}/v2/", auth=("alice", "correct horse"))
             assert answer.status_code == 200
+
+
+class TestRules:
+    """The rules file of a registry that starts."""
+
+    def test_refused(self, data: Path, tmp_path: Path) -> None:
+        """A mistake is one line that names the file, the line and the reason."""
+        path = tmp_path / "rules.toml"
+        path.write_text('[[repositories]]\nmatch = "team/*"\nqouta = "1GiB"\n')
+        code, printed, shown = run_portside("serve", "--data", str(data), "--rules", str(path))
+        assert (code, printed) == (1, "")
+        assert shown == (
+            f"portside: {path}, line 3, [[repositories]] 1: there is no field 'qouta' (allowed:"
+            " match, immutable-tags, quota, retention, untagged)\n"
+        )
 
 
 TEXTS = [

@@ -23,19 +23,19 @@ The htpasswd file is Apache's, with bcrypt hashes (`htpasswd -B`).
 from __future__ import annotations
 
 import logging
-import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from portside.auth.files import FileInvalid, LastGood, WatchedFile
 from portside.auth.issuers import Issuer, IssuerInvalid, check_issuers
 from portside.auth.passwords import MOST_COST, cost_of, highest_cost
 from portside.auth.policy import Policy, Rule, Subjects
-from portside.spec.actions import ALL, ActionInvalid, Actions, parse_actions
+from portside.files.tables import Step, TableFile
+from portside.files.text import FileInvalid
+from portside.files.watched import LastGood, WatchedFile
+from portside.spec.actions import ALL, ActionInvalid, parse_actions
 from portside.spec.patterns import PatternInvalid, RepositoryPattern
 
 EVERY_USER = "*"
@@ -77,19 +77,13 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
 
     Raises FileInvalid.
     """
+    file = TableFile(text, _File, name=name)
+    document = file.document
+    rules = tuple(_rules(file))
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        # A number of 5000 digits raises ValueError, too, and lists in lists RecursionError.
-        raise FileInvalid(f"{name} is not valid TOML: {error}") from error
-    try:
-        document = msgspec.convert(tables, _File)
-        rules = tuple(_rules(document, name))
-        check_issuers(document.issuer, place=f"{name}, [[issuer]]")
-    except msgspec.ValidationError as error:
-        raise FileInvalid(f"{name}{_problem(str(error))}") from error
+        check_issuers(document.issuer)
     except IssuerInvalid as error:
-        raise FileInvalid(str(error)) from error
+        raise file.wrong(error.reason, "issuer", error.index, error.field) from error
     members: dict[str, set[str]] = {}
     for group, identities in document.groups.items():
         for identity in identities:
@@ -98,68 +92,38 @@ def parse_access_file(text: str, *, name: str) -> AccessFile:
     return AccessFile(rules, groups, tuple(document.issuer))
 
 
-_TABLES: dict[str, type[msgspec.Struct]] = {"access": _Access, "issuer": Issuer}
-
-_TYPES = {"array": "a list", "str": "a string", "object": "a table", "int": "a whole number"}
-
-
-def _problem(message: str) -> str:
-    """Return what msgspec reports in the terms of the file: table, field, what is allowed."""
-    what, _, path = message.partition(" - at `$")
-    place = re.match(r"\.(\w+)(?:\[(\d+)\])?", path)
-    table = place[1] if place else ""
-    where = f", [[{table}]] {int(place[2]) + 1}" if place and place[2] else f", {table}"
-    field = path.rstrip("`").rpartition("].")[2] if "]." in path else ""
-    where = (where if table else "") + (f", {field}" if field else "")
-    if found := re.search(r"(unknown|required) field `(.*)`", what):
-        if found[1] == "required":
-            return f"{where}: {found[2]} is missing"
-        fields = msgspec.structs.fields(_TABLES.get(table, _File))
-        allowed = ", ".join(each.encode_name for each in fields)
-        return f"{where}: there is no field {found[2][:80]!r} (allowed: {allowed})"
-    if found := re.match(r"Expected `(.*)`, got `(.*)`", what):
-        expected, got = (_TYPES.get(kind, kind) for kind in found.groups())
-        return f"{where}: expected {expected}, found {got}"
-    if what.startswith("Invalid enum value") and field == "effect":
-        return f'{where}: must be "allow" or "deny"'
-    return f"{where}: {what}"
-
-
-def _rules(document: _File, name: str) -> Iterator[Rule]:
-    for number, access in enumerate(document.access, 1):
-        source = f"{name}, [[access]] {number}"
-        for group in access.groups:
-            if group not in document.groups and ":" not in group:
-                known = ", ".join(sorted(document.groups)) or "none"
-                raise FileInvalid(
-                    f"{source}, groups: there is no group {group[:80]!r} in [groups]"
-                    f" (there: {known})"
-                )
-        if not access.identities and not access.groups:
-            nobody = f"{source}, identities: the rule names neither identities nor groups"
-            raise FileInvalid(nobody)
-        actions = _actions(access, source)
-        for pattern in _patterns(access, source):
+def _rules(file: TableFile[_File]) -> Iterator[Rule]:
+    for index, access in enumerate(file.document.access):
+        place = ("access", index)
+        _require_parts(file, access, *place)
+        try:
+            actions = parse_actions(",".join(access.actions))
+        except ActionInvalid as error:
+            raise file.wrong(str(error), *place, "actions") from error
+        try:
+            patterns = [RepositoryPattern.parse(repository) for repository in access.repositories]
+        except PatternInvalid as error:
+            raise file.wrong(str(error), *place, "repositories") from error
+        source = file.source(*place)
+        for pattern in patterns:
             for subjects, who in _subjects(access):
                 yield Rule(source, subjects, who, pattern, actions, access.effect == "allow")
 
 
-def _actions(access: _Access, source: str) -> Actions:
+def _require_parts(file: TableFile[_File], access: _Access, *place: Step) -> None:
+    """Refuse a rule that lacks something, or names an unknown group; raises FileInvalid."""
+    groups = file.document.groups
+    for group in access.groups:
+        if group not in groups and ":" not in group:
+            known = ", ".join(sorted(groups)) or "none"
+            unknown = f"there is no group {group[:80]!r} in [groups] (there: {known})"
+            raise file.wrong(unknown, *place, "groups")
+    if not access.identities and not access.groups:
+        raise file.wrong("the rule names neither identities nor groups", *place, "identities")
     if not access.actions:
-        raise FileInvalid(f"{source}, actions: the rule needs at least one action")
-    try:
-        return parse_actions(",".join(access.actions))
-    except ActionInvalid as error:
-        raise FileInvalid(f"{source}, actions: {error}") from error
-
-
-def _patterns(access: _Access, source: str) -> list[RepositoryPattern]:
+        raise file.wrong("the rule needs at least one action", *place, "actions")
     if not access.repositories:
-        raise FileInvalid(f"{source}, repositories: the rule needs at least one repository")
-    try:
-        return [RepositoryPattern.parse(repository) for repository in access.repositories]
-    except PatternInvalid as error:
-        raise FileInvalid(f"{source}, repositories: {error}") from error
+        raise file.wrong("the rule needs at least one repository", *place, "repositories")
 
 
 def _subjects(access: _Access) -> Iterator[tuple[Subjects, str]]:

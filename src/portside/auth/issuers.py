@@ -21,7 +21,16 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class IssuerInvalid(ValueError):
-    """An `[[issuer]]` table that cannot be used; the message is for the person who wrote it."""
+    """An `[[issuer]]` table that cannot be used; the reason is for the person who wrote it.
+
+    `index` is that of the table, 0 for the first.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+        self.index = 0
 
 
 class ClaimMissing(Exception):
@@ -50,18 +59,18 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="ke
         """Refuse settings that could let anybody in; raises IssuerInvalid with the field."""
         for field, text in (("issuer", self.issuer), ("audience", self.audience)):
             if not text:
-                raise IssuerInvalid(f"{field}: must not be empty")
+                raise IssuerInvalid(field, "must not be empty")
         if bool(self.jwks_file) == bool(self.jwks_url):
-            raise IssuerInvalid("jwks-url: set either jwks-file or jwks-url")
+            raise IssuerInvalid("jwks-url", "set either jwks-file or jwks-url")
         if self.jwks_url and not _is_safe(self.jwks_url):
-            raise IssuerInvalid("jwks-url: must begin with https:// (http:// for loopback)")
+            raise IssuerInvalid("jwks-url", "must begin with https:// (http:// for loopback)")
         try:
             parsed = _FORMATTER.parse(self.identity)
             fields = [field for _, field, _, _ in parsed if field is not None]
         except ValueError as error:
-            raise IssuerInvalid(f"identity: {self.identity!r}: {error}") from error
+            raise IssuerInvalid("identity", f"{self.identity!r}: {error}") from error
         if not fields or not all(field.replace("_", "a").isalnum() for field in fields):
-            raise IssuerInvalid("identity: must contain claims in braces, such as {sub}")
+            raise IssuerInvalid("identity", "must contain claims in braces, such as {sub}")
 
     def identify(self, claims: Claims) -> Identity:
         """Return the identity that verified claims name; raises ClaimMissing."""
@@ -87,22 +96,20 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="ke
         return str(value)
 
 
-def check_issuers(issuers: Iterable[Issuer], *, place: str) -> None:
-    """Refuse invalid issuers, and two that could be confused.
-
-    Messages begin with `place` and the number of the issuer. Raises IssuerInvalid.
-    """
+def check_issuers(issuers: Iterable[Issuer]) -> None:
+    """Refuse invalid issuers, and two that could be confused; raises IssuerInvalid."""
     names: set[str] = set()
     urls: set[str] = set()
-    for number, issuer in enumerate(issuers, 1):
+    for index, issuer in enumerate(issuers):
         try:
             issuer.check()
             if issuer.name in names:
-                raise IssuerInvalid("name: another issuer has the same name")
+                raise IssuerInvalid("name", "another issuer has the same name")
             if issuer.issuer in urls:
-                raise IssuerInvalid("issuer: another issuer has the same URL")
+                raise IssuerInvalid("issuer", "another issuer has the same URL")
         except IssuerInvalid as error:
-            raise IssuerInvalid(f"{place} {number}, {error}") from error
+            error.index = index
+            raise
         names.add(issuer.name)
         urls.add(issuer.issuer)
 

@@ -11,7 +11,6 @@ import click
 
 from portside import __version__
 from portside.api.log_lines import escape_controls, line_handler
-from portside.auth.files import FileInvalid
 from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores, now
 from portside.cli.errors import ServerError
@@ -24,6 +23,7 @@ from portside.cli.registry import (
     require_this_version,
 )
 from portside.config import SettingsInvalid
+from portside.files.text import FileInvalid
 from portside.operations.collect import Collected, collect_orphaned
 from portside.operations.describe import describe_manifests
 from portside.spec.errors import RegistryError, Unavailable

@@ -14,9 +14,8 @@ import click
 from click.core import ParameterSource
 
 from portside.api.log_lines import escape_controls
-from portside.auth.files import FileInvalid
 from portside.config import Setting, SettingsInvalid, check_values, list_settings
-from portside.files import FileUnreadable, read_secret, read_text
+from portside.files.text import FileInvalid, FileUnreadable, read_secret, read_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -21,7 +21,7 @@ from portside.cli.registry import (
     registrar_command,
 )
 from portside.config import Settings
-from portside.files import read_first_line
+from portside.files.text import read_first_line
 from portside.stores.access import IdentityKind, StoredIdentity
 
 LONGEST_LINE = 4096

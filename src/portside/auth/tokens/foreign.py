@@ -14,11 +14,12 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from portside.auth.files import FileInvalid, WatchedFile
 from portside.auth.grants import Caller, Grants
 from portside.auth.issuers import ClaimMissing, Issuer
 from portside.auth.tokens.own import TIMES_UNCHECKED, TokenInvalid
 from portside.auth.tokens.times import CLOCK_SKEW, explain_times
+from portside.files.text import FileInvalid
+from portside.files.watched import WatchedFile
 
 FETCH_TIMEOUT = 5.0
 """Seconds for the whole response with the keys."""

@@ -15,6 +15,10 @@ _MARKS = {
 """Byte order marks, which editors on Windows write first; the mark is not part of the text."""
 
 
+class FileInvalid(Exception):
+    """A file that cannot be used; the message is for the person who wrote it."""
+
+
 class FileUnreadable(Exception):
     """A file cannot be read, or is not text; the message names the file, and shows none of it."""
 

@@ -10,15 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from portside.files import FileUnreadable, read_text
+from portside.files.text import FileInvalid, FileUnreadable, read_text
 
 log = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
-
-
-class FileInvalid(Exception):
-    """A file of access control that cannot be used; the message is for the person who wrote it."""
 
 
 class LastGood:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from portside.auth.files import FileInvalid, LastGood, WatchedFile
+from portside.files.text import FileInvalid
+from portside.files.watched import LastGood, WatchedFile
 
 
 def parse(text: str) -> str:

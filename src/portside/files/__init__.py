@@ -1,0 +1,1 @@
+"""Files that people write: how they are read, reloaded, and refused."""
