@@ -234,6 +234,7 @@ SERVED = {
     "min_password_length": "tests/cli/test_users.py",
     "htpasswd": "tests/cli/test_files.py",
     "access": "tests/cli/test_files.py",
+    "rules": "tests/cli/test_files.py",
     "upload_expiry": "tests/durability/test_expiry.py",
     "upload_sweep_interval": "tests/durability/test_expiry.py",
 }

@@ -10,6 +10,7 @@ import pytest
 
 from portside.auth.access_files import parse_access_file
 from portside.config import list_settings
+from portside.config.rules import parse_rules_file
 from support.pages import PAGES, path_of, read_fences
 from support.spoken import check_command, spoken_commands
 
@@ -25,12 +26,14 @@ def test_commands(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_files(page: Path) -> None:
-    """Every TOML file that a page prints is one of settings, or one of access control."""
+    """Every TOML file that a page prints is one of settings, of access control or of rules."""
     text = page.read_text("utf-8")
     blocks = [block for language, block in read_fences(page) if language == "toml"]
     blocks += re.findall(r"^cat > \w+\.toml <<'END'\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)
     for block in blocks:
         if block.startswith("# access.toml"):
             parse_access_file(block, name="access.toml")
+        elif block.startswith("# rules.toml"):
+            assert parse_rules_file(block, name="rules.toml").tables
         else:
             assert set(tomllib.loads(block)) <= KEYS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portside.spec.errors import NameInvalid
 from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
-from portside.spec.patterns import PatternInvalid, RepositoryPattern
+from portside.spec.patterns import PatternInvalid, RepositoryPattern, TagPattern
 
 component = st.from_regex(r"[a-z0-9]{1,4}((\.|_|__|-{1,2})[a-z0-9]{1,4})?", fullmatch=True)
 names = st.lists(component, min_size=1, max_size=4).map("/".join)
@@ -150,3 +152,45 @@ class TestSpecificity:
         assert pattern.matches(below)
         assert not pattern.matches(name)
         assert not pattern.matches(f"{name}x/{rest}")
+
+
+class TestTags:
+    """Patterns of tags."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "matched", "others"),
+        [
+            ("latest", ["latest"], ["latest1", "lates", "Latest"]),
+            ("*", ["a", "1.0"], []),
+            ("pr-*", ["pr-1", "pr--"], ["pr-", "xpr-1"]),
+            ("*-rc*", ["1-rc1", "1-rc-rc1"], ["1-rc", "-rc1"]),
+            ("v*.*.*", ["v1.2.3", "v1..2.3"], ["v1.2", "v..1", "v.1.1"]),
+            ("a*a", ["aba", "aaa"], ["aa", "a"]),
+            ("_*", ["_a"], ["_"]),
+        ],
+    )
+    def test_matches(self, pattern: str, matched: list[str], others: list[str]) -> None:
+        """A star stands for at least one character."""
+        parsed = TagPattern.parse(pattern)
+        assert parsed == pattern
+        assert [tag for tag in matched + others if parsed.matches(tag)] == matched
+
+    @given(
+        st.text(st.sampled_from("ab.*"), min_size=1, max_size=8),
+        st.text(st.sampled_from("ab."), min_size=1, max_size=12),
+    )
+    def test_as_an_expression(self, pattern: str, tag: str) -> None:
+        """A pattern matches what the regular expression for it does."""
+        try:
+            parsed = TagPattern.parse(pattern)
+        except PatternInvalid:
+            assert pattern.startswith(".")
+            return
+        expression = ".+".join(map(re.escape, pattern.split("*")))
+        assert parsed.matches(tag) == bool(re.fullmatch(expression, tag))
+
+    @pytest.mark.parametrize("text", ["", "a/b", "a:b", "-*", ".*", "a b", "*\n", "a" * 129, "a?"])
+    def test_invalid(self, text: str) -> None:
+        """A text that no tag can match is refused."""
+        with pytest.raises(PatternInvalid, match=r"such as pr-\*"):
+            TagPattern.parse(text)

@@ -15,6 +15,7 @@ from portside.bootstrap.application import make_rules
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores, connected_stores
 from portside.config import Settings
+from portside.config.rules import watch_rules_file
 from portside.spec.errors import StorageFull
 from portside.stores.blobs.opening import is_remote
 
@@ -56,6 +57,7 @@ async def _prepare(settings: Settings) -> bool:
         await stores.create()
         if not settings.open:
             make_rules(settings)
+        watch_rules_file(settings.rules)
         await _probe(stores)
         if await stores.metadata.list_undescribed(1):
             log.warning(

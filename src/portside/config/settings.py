@@ -512,6 +512,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             " the index is pushed.",
         ),
     ] = False
+    rules: Annotated[
+        str,
+        described(
+            Group.CONTENT,
+            "TOML file with rules of retention",
+            "Also holds immutable tags and quotas. Reloaded when it changes. Empty: no tag or"
+            " manifest is deleted by itself.",
+            unit="path",
+        ),
+    ] = ""
     upload_expiry: Annotated[
         int,
         described(

@@ -1,11 +1,11 @@
-"""Patterns: the repositories that a rule applies to."""
+"""Patterns: the repositories and the tags that a rule applies to."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Self
 
-from portside.spec.errors import NameInvalid
-from portside.spec.names import NAME_MAX_LENGTH, RepositoryName
+from portside.spec.errors import NameInvalid, TagInvalid
+from portside.spec.names import NAME_MAX_LENGTH, RepositoryName, Tag
 
 
 class PatternInvalid(ValueError):
@@ -92,3 +92,42 @@ class RepositoryPattern(str):
             return name == self
         start = self[:-1]
         return len(name) > len(start) and name.startswith(start)
+
+
+class TagPattern(str):
+    """A tag, in which each `*` stands for at least one character, such as `pr-*` and `*-rc*`.
+
+    Tags need no order of patterns, so that a star can be anywhere.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse a pattern.
+
+        Raises PatternInvalid.
+        """
+        try:
+            Tag.parse(text.replace("*", "a"))
+        except TagInvalid as error:
+            wrong = "use a tag such as latest, with stars for its variable parts, such as pr-*"
+            raise PatternInvalid(f"invalid pattern {text[:140]!r}: {wrong}") from error
+        return cls(text)
+
+    def matches(self, tag: str) -> bool:
+        """Whether the pattern matches a tag."""
+        first, *others = self.split("*")
+        if not others:
+            return tag == self
+        *middle, last = others
+        end = len(first)
+        if not tag.startswith(first):
+            return False
+        for part in middle:
+            # The first place is the best: it leaves the most to the stars behind it.
+            found = tag.find(part, end + 1)
+            if found < 0:
+                return False
+            end = found + len(part)
+        return len(tag) - len(last) > end and tag.endswith(last)
