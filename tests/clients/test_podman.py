@@ -19,14 +19,12 @@ PLAIN = "--tls-verify=false"
 def image(run: Run, storage: list[str], tmp_path: Path, repository: str) -> str:
     """Build an image of three layers from nothing; returns its name."""
     name = f"localhost/{repository}:built"
-    base = "scratch"
+    lines = ["FROM scratch"]
     for number, size in enumerate((1000, 300_000, 5_000_000)):
-        path = tmp_path / f"file{number}"
-        path.write_bytes(make_blob(size, (repository, number)))
-        container = run("buildah", *storage, "from", base).strip()
-        run("buildah", *storage, "copy", container, str(path), f"/file{number}")
-        run("buildah", *storage, "commit", container, name)
-        base = name
+        (tmp_path / f"file{number}").write_bytes(make_blob(size, (repository, number)))
+        lines.append(f"COPY file{number} /")
+    (tmp_path / "Containerfile").write_text("\n".join(lines))
+    run("buildah", *storage, "build", "--layers", "--tag", name, str(tmp_path))
     return name
 
 
