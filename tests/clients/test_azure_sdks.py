@@ -7,16 +7,18 @@ Java run where `make sdks` found their toolchains.
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from servers import ServerMissing
-from support.access import ALICE, KEEPER, guarded_registry
+from support.access import ALICE, KEEPER, Login, guarded_registry
 from support.certificates import write_certificate
 from support.content import OCI_MANIFEST
 from support.missing import server_needed
@@ -26,13 +28,15 @@ PROGRAMS = Path(__file__).with_name("sdks")
 ALL = [True, True, True, True]
 """What may be done with content that is not locked: delete it, write, read and list it."""
 
-CREDENTIALS = {
+CREDENTIALS: dict[str, tuple[str, str, str | Login | None]] = {
     "any": ("open", "team", "whatever the application has"),
     "none": ("open", "team", None),
     "user": ("guarded", "team", ALICE.text),
     "token": ("guarded", "team", KEEPER.text),
+    "refresh token": ("guarded", "team", KEEPER),
 }
-"""Identities: on which registry, below which name, and the access token of the credential."""
+"""Identities: on which registry, below which name, and the access token of the credential. For a
+login, that is a refresh token, which is requested first."""
 
 
 class Place(NamedTuple):
@@ -119,6 +123,16 @@ def java(certificate: Path) -> tuple[list[str], dict[str, str]]:
     return command, {}
 
 
+def refresh_token(place: Place, login: Login) -> str:
+    """Request a refresh token, as `az acr login` does."""
+    answer = httpx.post(
+        f"{place.url}/oauth2/exchange",
+        data={"grant_type": "access_token", "access_token": login.text},
+        verify=ssl.create_default_context(cafile=str(place.certificate)),
+    )
+    return str(answer.json()["refresh_token"])
+
+
 def run(command: Command, place: Place, *arguments: str) -> dict[str, Any]:
     """Run a program to its end; returns what it prints."""
     words, environment = command(place.certificate)
@@ -202,14 +216,15 @@ TAGS_OF_LAST = {
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("sdk", "credential"),
-    [(sdk, name) for sdk in (python, javascript, go) for name in CREDENTIALS]
-    + [(java, name) for name in ("any", "none", "user")]
+    [(sdk, name) for sdk in (python, javascript, go, java) for name in CREDENTIALS]
     + [(go_unnamed, name) for name in ("any", "none", "user")],
 )
 def test_sdk(places: dict[str, Place], repository: str, sdk: Command, credential: str) -> None:
     """A program does everything, with small pages; each of the answers is the right one."""
     registry, root, token = CREDENTIALS[credential]
     place = places[registry]
+    if isinstance(token, Login):
+        token = refresh_token(place, token)
     name = f"{root}/{repository}"
     found = run(sdk, place, name, *([token] if token is not None else []))
     repositories = found.pop("repositories")
