@@ -207,7 +207,7 @@ ARRIVALS = {
         7777, lambda it: it.registry.discover._max_referrers_bytes, 7777
     ),
     "body_memory": Arrival(7 << 30, lambda it: it.registry.body_memory._left, 7 << 30),
-    "probe_interval": Arrival(7.5, lambda it: it.registry.readiness._blobs._life, 7.5),
+    "probe_interval": Arrival(7.5, lambda it: it.registry.readiness._writes[1]._life, 7.5),
     "header_timeout": Arrival(7.5, lambda it: it.limits.header_timeout, 7.5),
     "idle_timeout": Arrival(
         777.0,

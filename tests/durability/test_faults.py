@@ -106,7 +106,7 @@ class TestFullDisk:
                 assert client.delete(f"/v2/a/blobs/{digest}").status_code == 202
                 del pushed[digest]
             push_blob(client, "a", make_blob(MIB, "again"))
-            assert client.get("/readyz").status_code == 200
+            until(lambda: client.get("/readyz/writes").status_code == 200)
         assert_sound(small_disk / "data")
 
     def test_deletes_have_room(self, small_disk: Path) -> None:
@@ -179,10 +179,11 @@ class TestFailingSync:
             answer = client.post(path, params=query, content=second)
             assert_error(answer, 503, "UNAVAILABLE")
             assert_error(client.post(path), 503, "UNAVAILABLE")
-            until(lambda: client.get("/readyz").status_code == 503)
+            until(lambda: client.get("/readyz/writes").status_code == 503)
+            assert client.get("/readyz").status_code == 200
             assert client.delete("/v2/a/manifests/v1").status_code == 503
             failing.unlink()
-            until(lambda: client.get("/readyz").status_code == 200)
+            until(lambda: client.get("/readyz/writes").status_code == 200)
             assert client.get("/v2/a/manifests/v1").status_code == 200
             assert client.get(f"/v2/a/blobs/{query['digest']}").status_code == 404
             assert client.get(location).headers["Range"] == "0-999"

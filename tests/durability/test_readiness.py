@@ -1,4 +1,4 @@
-"""`/readyz` notices what would make a push fail or seems to lose what was pushed."""
+"""`/readyz` notices what would make a pull fail, `/readyz/writes` what would make a push fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def overwrite(data: Path) -> None:
 
 
 TROUBLE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no uploads": (lambda data: (data / "uploads").rename(data / "moved"), "uploads"),
     "no blobs": (lambda data: (data / "blobs").rename(data / "moved"), "blobs"),
     "no blobs of sha512": (
         lambda data: (data / "blobs" / "sha512").rename(data / "moved"),
@@ -78,27 +77,77 @@ def test_trouble(registry: RunningRegistry, kind: str) -> None:
     assert line.split("request ")[1][:32] in detail
 
 
+@pytest.mark.parametrize("kind", TROUBLE)
+def test_trouble_of_both(registry: RunningRegistry, kind: str) -> None:
+    """What cannot be read cannot be written to either, and the log says the first only."""
+    TROUBLE[kind][0](registry.data)
+    detail = assert_error(httpx.get(f"{registry.url}/readyz/writes"), 503, "UNAVAILABLE")
+    assert " does not work; " in detail
+    assert "cannot be written to" not in registry.log
+
+
+def test_writes_alone(registry: RunningRegistry) -> None:
+    """A store that can only be read is ready for pulls, and the log says once what fails."""
+    uploads = registry.data / "uploads"
+    uploads.rename(registry.data / "moved")
+    for _ in range(3):
+        answer = httpx.get(f"{registry.url}/readyz/writes")
+        detail = assert_error(answer, 503, "UNAVAILABLE")
+        assert httpx.get(f"{registry.url}/readyz").status_code == 200
+    (line,) = [line for line in registry.log.splitlines() if "not ready" in line]
+    assert line.endswith(f"{uploads}: No such file or directory")
+    assert detail.startswith("the blob store cannot be written to; the log has the cause")
+    assert line.split("request ")[1][:32] in detail
+    (registry.data / "moved").rename(uploads)
+    until(lambda: httpx.get(f"{registry.url}/readyz/writes").status_code == 200)
+
+
+def test_nobody_asks_for_writes(registry: RunningRegistry) -> None:
+    """Where only `/readyz` is asked, the log says as well that writes fail."""
+    (registry.data / "uploads").rename(registry.data / "moved")
+    assert httpx.get(f"{registry.url}/readyz").status_code == 200
+    until(lambda: "the blob store cannot be written to" in registry.log)
+
+
 def test_nothing_is_left(registry: RunningRegistry) -> None:
     """The files by which the store is tried go again, also where it fails."""
-    (registry.data / "blobs" / "sha512").rmdir()
-    assert httpx.get(f"{registry.url}/readyz").status_code == 503
+    (registry.data / "uploads" / "in the way").touch()
+    shutil.rmtree(registry.data / "blobs" / "sha512")
+    (registry.data / "blobs" / "sha512").touch()
+    assert httpx.get(f"{registry.url}/readyz/writes").status_code == 503
     assert list(registry.data.rglob(".probe-*")) == []
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
-    """It is 503 as well: a load balancer only needs to know whether to send requests here."""
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 24 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], check=True)
-    try:
-        with running_registry(folder / "data", "--workers", "1") as registry:
-            filler = folder / "filler"
-            filler.write_bytes(bytes(shutil.disk_usage(folder).free))
-            assert_error(httpx.get(f"{registry.url}/readyz"), 503, "UNAVAILABLE")
-            filler.unlink()
-            until(lambda: httpx.get(f"{registry.url}/readyz").status_code == 200)
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 100_000])
+def test_a_full_disk(small_disk: Path, left: int) -> None:
+    """Pulls go on; pushes do not, where nothing is left and where only the reserve is."""
+    options = ("--workers", "1", "--reserve-bytes", str(1024 * 1024))
+    with (
+        running_registry(small_disk / "data", *options) as registry,
+        connect(registry.url) as client,
+    ):
+        content = image("first")
+        push(client, "a", content, "v1")
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - left))
+        assert_error(client.get("/readyz/writes"), 503, "UNAVAILABLE")
+        assert client.get("/readyz").status_code == 200
+        for path in ("manifests/v1", f"blobs/{digest_of(content.blobs[1])}"):
+            assert client.get(f"/v2/a/{path}").status_code == 200
+        assert client.post("/v2/a/blobs/uploads/").status_code == 507
+        assert registry.log.count("not ready: the blob store cannot be written to: ") == 1
+        filler.unlink()
+        until(lambda: client.get("/readyz/writes").status_code == 200)
 
 
 @pytest.mark.anyio
@@ -119,33 +168,33 @@ async def test_how_often(data: Path, caplog: pytest.LogCaptureFixture) -> None:
         def last_write() -> int:
             return (data / "uploads").stat().st_mtime_ns
 
-        await asyncio.gather(*(readiness.check() for _ in range(10)))
+        await asyncio.gather(*(readiness.check_writes() for _ in range(10)))
         first = last_write()
         moment = 9.9
-        await readiness.check()
+        await readiness.check_writes()
         assert last_write() == first
         moment = 10.0
-        await asyncio.gather(*(readiness.check() for _ in range(10)))
+        await asyncio.gather(*(readiness.check_writes() for _ in range(10)))
         assert last_write() > first
         (data / "uploads").rename(data / "moved")
-        await readiness.check()
+        await readiness.check_writes()
         moment = 20.0
-        with pytest.raises(NotReady, match="the blob store does not work"):
-            await readiness.check()
+        with pytest.raises(NotReady, match="the blob store cannot be written to"):
+            await readiness.check_writes()
         moment = 21.0
         with pytest.raises(NotReady):
-            await readiness.check()
+            await readiness.check_writes()
         (data / "moved").rename(data / "uploads")
         moment = 21.9
         with pytest.raises(NotReady):
-            await readiness.check()
+            await readiness.check_writes()
         moment = 22.0
-        await readiness.check()
+        await readiness.check_writes()
         moment = 32.0
-        await readiness.check()
+        await readiness.check_writes()
     failure, recovery = [record.getMessage() for record in caplog.records]
     assert "not ready" in failure
-    assert recovery == "the blob store works again"
+    assert recovery == "the blob store can be written to again"
 
 
 async def test_an_asker_that_goes(data: Path) -> None:
@@ -153,7 +202,7 @@ async def test_an_asker_that_goes(data: Path) -> None:
     async with connected_stores(Settings(data=str(data))) as stores:
         await stores.create()
         readiness = Readiness(stores.metadata, stores.blobs, probe_interval=10, clock=lambda: 0)
-        first, *others = [asyncio.ensure_future(readiness.check()) for _ in range(3)]
+        first, *others = [asyncio.ensure_future(readiness.check_writes()) for _ in range(3)]
         await asyncio.wait([first, *others], timeout=0)
         first.cancel()
         await asyncio.gather(*others)
@@ -164,10 +213,10 @@ def test_whoever_asks(registry: RunningRegistry) -> None:
     """Askers cost one write together."""
     uploads = registry.data / "uploads"
     with connect(registry.url) as client:
-        assert client.get("/readyz").status_code == 200
+        assert client.get("/readyz/writes").status_code == 200
         written = uploads.stat().st_mtime_ns
         for _ in range(50):
-            assert client.get("/readyz").status_code == 200
+            assert client.get("/readyz/writes").status_code == 200
         assert uploads.stat().st_mtime_ns == written
 
 

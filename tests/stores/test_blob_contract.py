@@ -177,6 +177,8 @@ class TestBlobs:
 
     async def test_probe(self, blobs: InspectableBlobs) -> None:
         """A store that works says so."""
+        await blobs.put_mark(Mark("a registry", "a store"))
+        await blobs.probe_reads()
         await blobs.probe()
 
 

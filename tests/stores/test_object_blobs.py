@@ -454,6 +454,8 @@ class TestS3:
         blobs = ObjectBlobs(make_s3("x", bucket="missing"), hold_timeout=0.1, clock=lambda: 0)
         with pytest.raises(Unavailable, match=r"trying the object store: .*\(NoSuchBucket\)$"):
             await blobs.probe()
+        with pytest.raises(Unavailable, match=r"reading the object store: .*\(NoSuchBucket\)$"):
+            await blobs.probe_reads()
         blobs.close()
 
 

@@ -27,8 +27,14 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 if both stores work."""
-    await request.registry.readiness.check()
+    """Answer 200 if both stores can be read."""
+    await request.registry.readiness.check_reads()
+    return json_response(200, Status("ready"))
+
+
+async def readyz_writes(request: Request) -> Response:
+    """Answer 200 if both stores can be read and written to."""
+    await request.registry.readiness.check_writes()
     return json_response(200, Status("ready"))
 
 

@@ -175,7 +175,11 @@ def _make_registry(
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
         properties=metadata,
         readiness=Readiness(
-            metadata, blobs, probe_interval=settings.probe_interval, clock=time.monotonic
+            metadata,
+            blobs,
+            probe_interval=settings.probe_interval,
+            clock=time.monotonic,
+            require_space=require_space,
         ),
         addresses=addresses,
         limits=settings.select(Limits),

@@ -747,9 +747,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         described(
             Group.LIMITS,
-            "How often /readyz writes to the blob store",
-            "Per worker, while somebody asks. In between, and for a second in any case, everybody"
-            " gets the last result; a store that fails is tried again after a second.",
+            "How often /readyz tries the blob store",
+            "Reads from it and writes to it. Per worker, while somebody asks. In between, and for a"
+            " second in any case, everybody gets the last result; a store that fails is tried again"
+            " after a second.",
             unit="seconds",
             ge=0,
             le=DAY,

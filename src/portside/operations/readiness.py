@@ -1,11 +1,12 @@
-"""Readiness: whether the stores can do their part now."""
+"""Readiness: whether content can be pulled, and pushed, now."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
 
 from portside.spec.errors import NotReady, Unavailable
 from portside.stores.interfaces import BlobStore, MetadataStore
@@ -16,14 +17,26 @@ PROBE_TIMEOUT = 5.0
 RESULT_LIFE = 1.0
 """Seconds for which a result answers everybody who asks."""
 
+
+class Work(NamedTuple):
+    """What a store has to do, and how people are told whether it does."""
+
+    failing: str
+    succeeding: str
+
+
+READS = Work("does not work", "works")
+WRITES = Work("cannot be written to", "can be written to")
+
 log = logging.getLogger(__name__)
 
 
 class Readiness:
     """Tries a pair of stores, no more often than is useful, and shares the result.
 
-    A blob store that works is written to once in `probe_interval` seconds. `clock` returns seconds
-    and never goes back.
+    What can be read can be pulled from, also while writes fail: the two are told apart. A blob
+    store that works is tried once in `probe_interval` seconds. `require_space` raises StorageFull
+    where a row more would touch the reserve. `clock` returns seconds and never goes back.
     """
 
     def __init__(
@@ -33,33 +46,55 @@ class Readiness:
         *,
         probe_interval: float,
         clock: Callable[[], float],
+        require_space: Callable[[], None] | None = None,
     ) -> None:
-        self._database = _Probe("the database", metadata.probe, life=RESULT_LIFE, clock=clock)
+        async def probe_database() -> None:
+            await metadata.probe()
+            if require_space is not None:
+                require_space()
+
         life = max(probe_interval, RESULT_LIFE)
-        self._blobs = _Probe("the blob store", blobs.probe, life=life, clock=clock)
+        self._reads = (
+            _Probe("the database", READS, metadata.probe_reads, life=RESULT_LIFE, clock=clock),
+            _Probe("the blob store", READS, blobs.probe_reads, life=life, clock=clock),
+        )
+        self._writes = (
+            _Probe("the database", WRITES, probe_database, life=RESULT_LIFE, clock=clock),
+            _Probe("the blob store", WRITES, blobs.probe, life=life, clock=clock),
+        )
 
-    async def check(self) -> None:
-        """Try both stores; raises NotReady, which names those that fail, but not why.
+    async def check_reads(self) -> None:
+        """Try to read both stores; raises NotReady, which names those that fail, but not why.
 
-        A store that is full raises it too: the question is whether requests should be sent here.
+        Writes are tried beside it, and nobody waits for them: what they come to is for the log.
         """
-        failures = await asyncio.gather(self._database.failure(), self._blobs.failure())
-        if any(failures):
-            raise NotReady("; ".join(filter(None, failures)))
+        await _require(self._reads)
+        for probe in self._writes:
+            probe.start()
+
+    async def check_writes(self) -> None:
+        """Try to read and to write to both stores; raises NotReady as `check_reads` does.
+
+        A store that is full raises it too: the question is whether pushes should be sent here.
+        """
+        await _require(self._reads)
+        await _require(self._writes)
 
 
 class _Probe:
-    """One store, and what trying it came to."""
+    """One kind of work that a store has to do, and what trying it came to."""
 
     def __init__(
         self,
         store: str,
+        work: Work,
         probe: Callable[[], Awaitable[None]],
         *,
         life: float,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
+        self._work = work
         self._probe = probe
         self._life = life
         self._clock = clock
@@ -68,10 +103,14 @@ class _Probe:
         self._cause = ""
         self._failure = ""
 
-    async def failure(self) -> str:
-        """Return which store fails, with the id under which the log has the cause; or nothing."""
+    def start(self) -> None:
+        """Try it, unless it is being tried or the last result still holds."""
         if self._running is None and self._clock() >= self._expires:
             self._running = asyncio.create_task(self._try())
+
+    async def failure(self) -> str:
+        """Return what fails, with the id under which the log has the cause; or nothing."""
+        self.start()
         if self._running is not None:
             # One asker that is gone must not take the result away from the others.
             await asyncio.shield(self._running)
@@ -80,7 +119,7 @@ class _Probe:
     async def _try(self) -> None:
         try:
             cause = await _cause(self._store, self._probe)
-            # A store that fails is tried again soon, to be used again soon.
+            # What fails is tried again soon, to be used again soon.
             self._expires = self._clock() + (RESULT_LIFE if cause else self._life)
             if cause != self._cause:
                 self._note(cause)
@@ -88,26 +127,32 @@ class _Probe:
             self._running = None
 
     def _note(self, cause: str) -> None:
-        """Log a change, once, however often the store is tried."""
+        """Log a change, once, however often it is tried."""
         self._cause = cause
         if cause:
             request = uuid.uuid4().hex
-            log.error("request %s: not ready: %s", request, cause)
-            self._failure = (
-                f"{self._store} does not work; the log has the cause (request {request})"
-            )
+            failure = f"{self._store} {self._work.failing}"
+            log.error("request %s: not ready: %s: %s", request, failure, cause)
+            self._failure = f"{failure}; the log has the cause (request {request})"
         else:
-            log.info("%s works again", self._store)
+            log.info("%s %s again", self._store, self._work.succeeding)
             self._failure = ""
 
 
+async def _require(probes: Iterable[_Probe]) -> None:
+    """Raise NotReady if any of the probes fails."""
+    failures = await asyncio.gather(*(probe.failure() for probe in probes))
+    if any(failures):
+        raise NotReady("; ".join(filter(None, failures)))
+
+
 async def _cause(store: str, probe: Callable[[], Awaitable[None]]) -> str:
-    """Return what is wrong with a store, or nothing."""
+    """Return what is wrong, or nothing."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             await probe()
     except TimeoutError:
-        return f"{store} has not answered for {PROBE_TIMEOUT:g} s"
+        return f"no answer within {PROBE_TIMEOUT:g} s"
     except Unavailable as error:
         return "; ".join(error.details)
     except OSError as error:

@@ -701,7 +701,19 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/readyz",
         "readyz",
         None,
-        "Answers 200 while the database and the blob store work, 503 otherwise.",
+        "Answers 200 while the database and the blob store can be read, so that pulls work, 503"
+        " otherwise.",
+        result=Content(media_types.JSON, Status),
+        errors=(errors.NotReady,),
+    ),
+    Endpoint(
+        "probe",
+        "GET",
+        "/readyz/writes",
+        "readyz_writes",
+        None,
+        "Answers 200 while both can also be written to and have space, so that pushes work, 503"
+        " otherwise.",
         result=Content(media_types.JSON, Status),
         errors=(errors.NotReady,),
     ),

@@ -259,6 +259,10 @@ class MetadataStore(
 ):
     """Everything about the content but its bytes."""
 
+    async def probe_reads(self) -> None:
+        """Return if the store can be read; raises Unavailable."""
+        ...
+
     async def probe(self) -> None:
         """Return if the store can read and write; raises Unavailable or StorageFull."""
         ...
@@ -363,8 +367,12 @@ class BlobStore(Protocol):
         """Return the function that removes the bytes of a blob."""
         ...
 
+    async def probe_reads(self) -> None:
+        """Return if the store can be read; raises Unavailable."""
+        ...
+
     async def probe(self) -> None:
-        """Return if the store can write and read; raises Unavailable or StorageFull."""
+        """Return if uploads can be stored; raises Unavailable or StorageFull."""
         ...
 
 

@@ -22,6 +22,9 @@ from portside.stores.metadata.schema.tables import Table
 
 Result = TypeVar("Result")
 
+PROBE = "SELECT 1 FROM repositories LIMIT 1"
+"""Reads what every database has, and little of it."""
+
 
 class Queries(Protocol):
     """Reads."""
@@ -169,6 +172,10 @@ class Database(Queries, Protocol):
 
     def damage(self) -> AsyncIterator[str]:
         """Report what the engine finds wrong with its own files and keys."""
+        ...
+
+    async def probe_reads(self) -> None:
+        """Return if the database can be read."""
         ...
 
     async def probe(self) -> None:

@@ -30,6 +30,10 @@ class Metadata(
 ):
     """Everything about the content, with all abilities of a MetadataStore."""
 
+    async def probe_reads(self) -> None:
+        """Read something."""
+        await self._database.probe_reads()
+
     async def probe(self) -> None:
         """Read, and go through the motions of a write."""
         await self._database.probe()

@@ -29,9 +29,14 @@ class Layout:
         }
 
     @property
+    def blob_directories(self) -> list[Path]:
+        """The directories that hold blobs, one for each algorithm."""
+        return [self.blobs / algorithm for algorithm in Algorithm]
+
+    @property
     def directories(self) -> list[Path]:
         """The directories that everything else relies on."""
-        return [self.uploads, *(self.blobs / algorithm for algorithm in Algorithm)]
+        return [self.uploads, *self.blob_directories]
 
     def create(self) -> None:
         """Create the directories; raises OSError."""

@@ -46,6 +46,13 @@ def drop_orphaned_files(layout: Layout, before: int) -> list[int]:
     return freed
 
 
+def try_reads(layout: Layout) -> None:
+    """Read the directories that every blob is below; raises Unavailable."""
+    for directory in layout.blob_directories:
+        with translated(f"reading {directory}"), os.scandir(directory) as entries:
+            next(entries, None)
+
+
 def try_store(layout: Layout) -> None:
     """Write, sync, link and remove a small file, as a push does; raises StorageFull, Unavailable.
 

@@ -22,7 +22,7 @@ from portside.spec.uploads import UploadId
 from portside.stores.background import BackgroundTasks
 from portside.stores.blobs.disk.layout import Layout, stat_or_none
 from portside.stores.blobs.disk.locks import is_in_use, or_close, try_lock
-from portside.stores.blobs.disk.orphaned import describe, drop_orphaned_files, try_store
+from portside.stores.blobs.disk.orphaned import describe, drop_orphaned_files, try_reads, try_store
 from portside.stores.blobs.disk.staging import READ_SIZE, FileStaging
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
@@ -31,6 +31,7 @@ from portside.stores.blobs.open_reads import OpenReads
 from portside.stores.directories import sync_directory
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
+from portside.stores.reserve import Reserve
 
 THREADS = 32
 """Threads for reads and writes that may block; further requests wait for one."""
@@ -66,6 +67,7 @@ class DiskBlobs:
 
     def __init__(self, root: Path, *, hold_timeout: float, reserve: int = 0) -> None:
         self._reserve = reserve
+        self._space = Reserve(root, reserve)
         self._layout = Layout(root)
         self._hold_timeout = hold_timeout
         self._hashes = RunningHashes()
@@ -190,9 +192,14 @@ class DiskBlobs:
         trash = self._layout.upload(UploadId.fresh())
         return partial(_remove, self._layout.blob(digest), trash, self._pool)
 
+    async def probe_reads(self) -> None:
+        """Read the directories of blobs."""
+        await self._run(try_reads, self._layout)
+
     async def probe(self) -> None:
-        """Write, sync and remove a small file."""
+        """Write, sync and remove a small file, and look at the space that is left."""
         await self._run(try_store, self._layout)
+        self._space.require()
 
     async def sign(self, _: Digest, __: int) -> str | None:
         """Return None: clients have no access to the disk."""

@@ -226,6 +226,11 @@ class ObjectBlobs:
         """Return the function that looks at the object."""
         return partial(keep, self._brief, size, blob_key(digest))
 
+    async def probe_reads(self) -> None:
+        """Read the mark, which every store has that was served from."""
+        with translated("reading the object store"):
+            await (await obstore.get_async(self._brief, MARK)).bytes_async()
+
     async def probe(self) -> None:
         """Put a small object and remove it."""
         key = fresh_probe_key()

@@ -30,7 +30,7 @@ from portside.spec.errors import StorageFull, Unavailable
 from portside.stores.background import BackgroundTasks
 from portside.stores.interfaces import Remove, Undo
 from portside.stores.metadata.blobs import is_unknown
-from portside.stores.metadata.engine import Job, Queries, Result, Transaction
+from portside.stores.metadata.engine import PROBE, Job, Queries, Result, Transaction
 from portside.stores.metadata.postgres.connection_cache import ConnectionCache, create_pool
 from portside.stores.metadata.postgres.faults import (
     FAILURES,
@@ -406,6 +406,10 @@ class PostgresDatabase:
             # Nobody will ask what became of it.
             task.add_done_callback(_log_failure)
             raise
+
+    async def probe_reads(self) -> None:
+        """Read, which a standby can do as well."""
+        await self.find(PROBE)
 
     async def probe(self) -> None:
         """Run a statement that writes and changes nothing: a server that only reads refuses it."""

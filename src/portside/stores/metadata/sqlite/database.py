@@ -19,7 +19,7 @@ from typing import Any
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.interfaces import Remove
-from portside.stores.metadata.engine import Job, Queries, Result, Transaction
+from portside.stores.metadata.engine import PROBE, Job, Queries, Result, Transaction
 from portside.stores.metadata.schema.steps import STEPS
 from portside.stores.metadata.schema.tables import statements
 from portside.stores.metadata.schema.versions import NEWEST, require_version
@@ -283,10 +283,14 @@ class SqliteDatabase:
             self._share_lock()
             return Writer(self._connect, lock=self._lock, clock=self.clock)
 
-    async def probe(self) -> None:
-        """Check that the file is still the one that was opened, read it, and write nothing."""
+    async def probe_reads(self) -> None:
+        """Check that the file is still the one that was opened, and read it."""
         await asyncio.to_thread(self._require_same_file)
-        await self.find("SELECT 1 FROM repositories LIMIT 1")
+        await self.find(PROBE)
+
+    async def probe(self) -> None:
+        """Read, and run a statement that writes and changes nothing."""
+        await self.probe_reads()
         await self.execute(_TRY)
 
     def _require_same_file(self) -> None:
