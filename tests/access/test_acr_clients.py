@@ -227,6 +227,15 @@ class TestWithheldBodies:
         done = client.put(location, params={"digest": digest_of(b"")})
         assert done.status_code == 201
 
+    def test_chunks_without_a_range(self, client: httpx.Client, repository: str) -> None:
+        """The unnamed SDK for Go loses its first chunk; no blob is stored in its place."""
+        go = AcrClient(client, GO_WITHOUT_NAME, "credential")
+        location = client.post(f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        assert go.request("PATCH", location, b"chunk").headers["Range"] == "0-0"
+        finished = go.request("PUT", f"{location}?digest={digest_of(b'chunk')}")
+        assert_error(finished, 400, "DIGEST_INVALID")
+        assert client.head(f"/v2/{repository}/blobs/{digest_of(b'chunk')}").status_code == 404
+
 
 class TestUsers:
     """A registry with users, and a rule for everybody."""
