@@ -72,14 +72,12 @@ class TableFile(Generic[Document]):
         least, most = 0, len(lines)
         while most - least > 1:
             middle = (least + most) // 2
-            length, tables = _first(lines, middle)
+            _, tables = _first(lines, middle)
             if _holds(tables, path):
-                most = length
+                most = middle
             else:
                 least = middle
         start, _ = _first(lines, most - 1)
-        while not lines[start].strip() or lines[start].strip().startswith("#"):
-            start += 1
         yield f"line {start + 1}"
 
 

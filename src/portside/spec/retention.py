@@ -1,0 +1,299 @@
+"""Retention: which tags and manifests of a repository its rules delete, and why.
+
+Each tag is judged by itself first. It stays if it is locked or immutable, if no retention rule
+matches it, or if one of those that match keeps it. What is kept then, with all that it reaches:
+
+- the tags that stay;
+- manifests that are locked;
+- manifests without tags that no rule deletes, or not yet.
+
+A manifest reaches the manifests that it refers to, those that have it as their subject, and its own
+subject. Tags can name a subject as well: those of the referrers tag schema of the distribution-spec
+(`sha256-HEX`), and cosign's (`sha256-HEX.sig`, `.att`, `.sbom`). While the manifest that such a tag
+names is in the repository, the tag belongs to it, and no retention rule matches it.
+
+Of the rest, manifests without tags are deleted by the rule about them, and what has them as its
+subject with them. Nothing else is deleted. Times are in microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from portside.spec.locks import NOTHING, ON_DELETE, Lock
+from portside.spec.rules import RepositoryRules, RetentionRule
+
+# The distribution-spec, "Referrers Tag Schema": the algorithm, a hyphen, and at most 64 characters
+# of the encoded part. Cosign adds the kind of what the tag points to.
+_SUBJECT_TAG = re.compile(r"(sha256|sha512)-([a-f0-9]{64})(?:\.(?:sig|att|sbom))?")
+
+_SHORTENED = len("sha512:") + 64
+"""Characters of a digest that a tag of the schema keeps."""
+
+
+class RetainedTag(NamedTuple):
+    """A tag, as far as it matters for retention; `pushed` is when it was last pushed."""
+
+    name: str
+    digest: str
+    pushed: int
+    locks: Lock = NOTHING
+
+
+class RetainedManifest(NamedTuple):
+    """A manifest, as far as it matters for retention; `pushed` is when it was last pushed.
+
+    `untagged` is when it lost its last tag, if that is known, and `pulled` when it was last pulled,
+    if it was. `children` are the digests that it refers to, manifests or not.
+    """
+
+    digest: str
+    pushed: int
+    untagged: int | None = None
+    pulled: int | None = None
+    subject: str | None = None
+    children: tuple[str, ...] = ()
+    locks: Lock = NOTHING
+
+
+class RetainedContent(NamedTuple):
+    """The tags and manifests of a repository at one moment; each tag's manifest is among them."""
+
+    tags: Sequence[RetainedTag]
+    manifests: Sequence[RetainedManifest]
+    locks: Lock = NOTHING
+
+
+class Reason(enum.Enum):
+    """Why something stays or goes; the value is a sentence that names what decides."""
+
+    REPOSITORY_LOCKED = "the repository is locked"
+    LOCKED = "it is locked"
+    MANIFEST_LOCKED = "its manifest is locked"
+    IMMUTABLE = "immutable tag: {}"
+    NO_RULE = "no rule deletes it"
+    NEWEST = "one of the newest: {}"
+    PUSHED = "pushed recently: {}"
+    PULLED = "pulled recently: {}"
+    NOT_YET = "not untagged for long enough: {}"
+    TAGGED = "tag {} stays"
+    CHILD = "{}, which refers to it, stays"
+    REFERRER = "its subject {} stays"
+    SUBJECT = "its referrer {} stays"
+    EXPIRED = "not kept by any rule that matches: {}"
+    UNTAGGED = "untagged for long enough: {}"
+    SUBJECT_GOES = "its subject {} goes"
+
+
+_GOING = frozenset({Reason.EXPIRED, Reason.UNTAGGED, Reason.SUBJECT_GOES})
+
+
+class Verdict(NamedTuple):
+    """Whether a tag or a manifest goes, and why; `by` is what decides: a rule, tag or digest."""
+
+    reason: Reason
+    by: str = ""
+
+    @property
+    def goes(self) -> bool:
+        """Whether it is deleted."""
+        return self.reason in _GOING
+
+    def __str__(self) -> str:
+        return self.reason.value.format(self.by)
+
+
+_UNCOVERED = Verdict(Reason.NO_RULE)
+
+
+class Verdicts(NamedTuple):
+    """The verdict on each tag by its name, and on each manifest by its digest."""
+
+    tags: dict[str, Verdict]
+    manifests: dict[str, Verdict]
+
+
+def decide(content: RetainedContent, rules: RepositoryRules, now: int) -> Verdicts:
+    """Return what the rules delete of a repository at a time, and what stays, with the reasons."""
+    if content.locks & ON_DELETE:
+        locked = Verdict(Reason.REPOSITORY_LOCKED)
+        return Verdicts(
+            {tag.name: locked for tag in content.tags},
+            {manifest.digest: locked for manifest in content.manifests},
+        )
+    return _Decision(content, rules, now).decide()
+
+
+class _Decision:
+    """What stays and what goes, as far as it is decided."""
+
+    def __init__(self, content: RetainedContent, rules: RepositoryRules, now: int) -> None:
+        self._rules = rules
+        self._now = now
+        self._tags = {tag.name: tag for tag in content.tags}
+        self._manifests = {manifest.digest: manifest for manifest in content.manifests}
+        self._kept = Verdicts({}, {})
+        self._going = Verdicts({}, {})
+        self._reached: deque[str] = deque()
+        self._subject_tags = dict(self._find_subject_tags())
+        self._tags_about: dict[str, list[str]] = defaultdict(list)
+        self._referrers: dict[str, list[str]] = defaultdict(list)
+        for name, subject in self._subject_tags.items():
+            self._tags_about[subject].append(name)
+            self._referrers[subject].append(self._tags[name].digest)
+        for manifest in content.manifests:
+            if manifest.subject is not None and manifest.subject in self._manifests:
+                self._referrers[manifest.subject].append(manifest.digest)
+
+    def _find_subject_tags(self) -> Iterator[tuple[str, str]]:
+        """Yield each tag that names another manifest of the repository, and that manifest."""
+        longer = (digest for digest in self._manifests if len(digest) > _SHORTENED)
+        shortened = {digest[:_SHORTENED]: digest for digest in longer}
+        for tag in self._tags.values():
+            if found := _SUBJECT_TAG.fullmatch(tag.name):
+                named = f"{found[1]}:{found[2]}"
+                subject = shortened.get(named, named)
+                if subject in self._manifests and subject != tag.digest:
+                    yield tag.name, subject
+
+    def decide(self) -> Verdicts:
+        """Keep what stays by itself and what that reaches, and let go what a rule deletes."""
+        expired = self._judge_tags()
+        for manifest in self._manifests.values():
+            if manifest.locks & ON_DELETE:
+                self._keep(manifest.digest, Verdict(Reason.LOCKED))
+        self._spread()
+        due = self._judge_manifests({self._tags[name].digest for name in expired})
+        self._spread()
+        self._let_go(due)
+        # The rest are manifests that are each other's subjects, as only tags can make them: no rule
+        # deletes the first, and so all stay.
+        for digest in set(self._manifests).difference(self._kept.manifests, self._going.manifests):
+            self._keep(digest, _UNCOVERED)
+        self._spread()
+        return Verdicts(
+            {**expired, **self._going.tags, **self._kept.tags},
+            {**self._going.manifests, **self._kept.manifests},
+        )
+
+    def _judge_tags(self) -> dict[str, Verdict]:
+        """Keep each tag that stays by itself; return the verdicts on those that expired."""
+        expired: dict[str, Verdict] = {}
+        newest = [self._newest(rule) for rule in self._rules.retention]
+        for tag in self._tags.values():
+            verdict = self._judge_tag(tag, newest)
+            if verdict is not None and verdict.goes:
+                expired[tag.name] = verdict
+            elif verdict is not None:
+                self._keep_tag(tag.name, verdict)
+        return expired
+
+    def _judge_tag(self, tag: RetainedTag, newest: Sequence[Collection[str]]) -> Verdict | None:
+        """Return the verdict on a tag by itself; None if it follows what it names."""
+        if tag.locks & ON_DELETE:
+            return Verdict(Reason.LOCKED)
+        if self._manifests[tag.digest].locks & ON_DELETE:
+            return Verdict(Reason.MANIFEST_LOCKED)
+        for pattern in self._rules.immutable_tags:
+            if pattern.matches(tag.name):
+                return Verdict(Reason.IMMUTABLE, pattern)
+        return None if tag.name in self._subject_tags else self._judge_by_rules(tag, newest)
+
+    def _judge_by_rules(self, tag: RetainedTag, newest: Sequence[Collection[str]]) -> Verdict:
+        pulled = self._manifests[tag.digest].pulled
+        matching: list[str] = []
+        for rule, latest in zip(self._rules.retention, newest, strict=True):
+            if rule.tags.matches(tag.name):
+                matching.append(rule.source)
+                if tag.name in latest:
+                    return Verdict(Reason.NEWEST, rule.source)
+                if self._is_within(tag.pushed, rule.keep_pushed_within):
+                    return Verdict(Reason.PUSHED, rule.source)
+                if self._is_within(pulled, rule.keep_pulled_within):
+                    return Verdict(Reason.PULLED, rule.source)
+        return Verdict(Reason.EXPIRED, "; ".join(matching)) if matching else _UNCOVERED
+
+    def _newest(self, rule: RetentionRule) -> frozenset[str]:
+        """Return the tags that a rule keeps as the newest; of equal times, by name."""
+        matching = [
+            tag
+            for tag in self._tags.values()
+            if rule.keep_newest and tag.name not in self._subject_tags
+            if rule.tags.matches(tag.name)
+        ]
+        matching.sort(key=lambda tag: (tag.pushed, tag.name), reverse=True)
+        return frozenset(tag.name for tag in matching[: rule.keep_newest])
+
+    def _is_within(self, time: int | None, duration: int | None) -> bool:
+        return time is not None and duration is not None and self._now - time < duration
+
+    def _judge_manifests(self, losing: Collection[str]) -> dict[str, Verdict]:
+        """Keep manifests without tags that stay by themselves; return the verdicts on the others.
+
+        Those that are `losing` a tag have none from now on. What has a subject follows it.
+        """
+        due: dict[str, Verdict] = {}
+        following = {digest for found in self._referrers.values() for digest in found}
+        for manifest in self._manifests.values():
+            if manifest.digest in self._kept.manifests or manifest.digest in following:
+                continue
+            verdict = self._judge_untagged(manifest, is_losing=manifest.digest in losing)
+            if verdict.goes:
+                due[manifest.digest] = verdict
+            else:
+                self._keep(manifest.digest, verdict)
+        return due
+
+    def _judge_untagged(self, manifest: RetainedManifest, *, is_losing: bool) -> Verdict:
+        rule = self._rules.untagged
+        if rule is None:
+            return _UNCOVERED
+        since = manifest.pushed
+        if not rule.since_push:
+            since = self._now if is_losing else max(since, manifest.untagged or 0)
+        is_due = self._now - since >= rule.delete_after
+        return Verdict(Reason.UNTAGGED if is_due else Reason.NOT_YET, rule.source)
+
+    def _keep_tag(self, name: str, verdict: Verdict) -> None:
+        if name in self._kept.tags:
+            return
+        self._kept.tags[name] = verdict
+        self._keep(self._tags[name].digest, Verdict(Reason.TAGGED, name))
+        if subject := self._subject_tags.get(name):
+            self._keep(subject, Verdict(Reason.SUBJECT, name))
+
+    def _keep(self, digest: str, verdict: Verdict) -> None:
+        if digest in self._manifests and digest not in self._kept.manifests:
+            self._kept.manifests[digest] = verdict
+            self._reached.append(digest)
+
+    def _spread(self) -> None:
+        """Keep all that is reached by what is kept."""
+        while self._reached:
+            digest = self._reached.popleft()
+            manifest = self._manifests[digest]
+            for child in manifest.children:
+                self._keep(child, Verdict(Reason.CHILD, digest))
+            for name in self._tags_about.get(digest, ()):
+                self._keep_tag(name, Verdict(Reason.REFERRER, digest))
+            for referrer in self._referrers.get(digest, ()):
+                self._keep(referrer, Verdict(Reason.REFERRER, digest))
+            if manifest.subject is not None:
+                self._keep(manifest.subject, Verdict(Reason.SUBJECT, digest))
+
+    def _let_go(self, due: dict[str, Verdict]) -> None:
+        """Let go what is due and not kept, and what has it as its subject."""
+        tags, manifests = self._going
+        waiting = deque(due.items())
+        while waiting:
+            digest, verdict = waiting.popleft()
+            if digest in self._kept.manifests or digest in manifests:
+                continue
+            manifests[digest] = verdict
+            follows = Verdict(Reason.SUBJECT_GOES, digest)
+            tags.update((name, follows) for name in self._tags_about.get(digest, ()))
+            waiting.extend((referrer, follows) for referrer in self._referrers.get(digest, ()))
