@@ -42,16 +42,6 @@ class _Pattern(NamedTuple):
     has_variable: bool
     route: Route
 
-    def match(self, path: str, head: str, last: str) -> Match | None:
-        """Match a path; `head` is all of it but for the `last` segment."""
-        named, variable = (head, last) if self.has_variable else (path, "")
-        if not named.endswith(self.literals):
-            return None
-        named = named.removesuffix(self.literals)
-        if not named.startswith(self.prefix):
-            return None
-        return Match(self.route, named[len(self.prefix) :], variable)
-
 
 class Routes:
     """The routes of some endpoints."""
@@ -67,32 +57,33 @@ class Routes:
         # Both spellings are served: the distribution-spec writes the slash, the 2017 description
         # does not.
         self._fixed = {
-            path.rstrip("/"): Match(route, "", "")
+            spelled: Match(route, "", "")
             for path, route in self.by_path.items()
             if "{" not in path
+            for spelled in (path, path.rstrip("/"))
         }
         patterns = [_pattern(route) for path, route in self.by_path.items() if _NAME in path]
         self._by_segment, self._others = _indexed(patterns)
 
     def match(self, path: str) -> Match | None:
         """Return the match of a decoded path, or None if it has no route."""
-        head, _, last = path.rpartition("/")
-        if not last:
-            return self._match_slashed(head)
-        for pattern in self._by_segment.get(head[head.rfind("/") + 1 :], ()):
-            found = pattern.match(path, head, last)
-            if found is not None:
-                return found
         fixed = self._fixed.get(path)
         if fixed is not None:
             return fixed
-        matches = (pattern.match(path, head, last) for pattern in self._others)
-        return next(filter(None, matches), None)
+        head, _, last = path.rpartition("/")
+        if not last:
+            return self._match_slashed(head)
+        patterns = self._by_segment.get(head[head.rfind("/") + 1 :], self._others)
+        for prefix, literals, has_variable, route in patterns:
+            named = head if has_variable else path
+            if named.endswith(literals) and named.startswith(prefix):
+                start, end = len(prefix), len(named) - len(literals)
+                if start <= end:
+                    return Match(route, named[start:end], last if has_variable else "")
+        return None
 
     def _match_slashed(self, head: str) -> Match | None:
         """Match a path that ends in a slash: only those that the specification writes so."""
-        if not head:
-            return self._fixed.get(head)
         found = self.match(head) if head.rpartition("/")[2] else None
         return found if found is not None and found.route.path.endswith("/") else None
 
@@ -106,7 +97,8 @@ def _pattern(route: Route) -> _Pattern:
 def _indexed(patterns: list[_Pattern]) -> tuple[dict[str, list[_Pattern]], list[_Pattern]]:
     """Index patterns by the segment before the last one; return those where it may be a name's too.
 
-    Of two that match a path, the one that leaves less to the name is first.
+    The latter may match behind every segment, and are tried last. Otherwise, of two that match a
+    path, the one that leaves less to the name is first.
     """
     by_segment: dict[str, list[_Pattern]] = {}
     others = []
@@ -119,4 +111,4 @@ def _indexed(patterns: list[_Pattern]) -> tuple[dict[str, list[_Pattern]], list[
             others.append(pattern)
     for found in (*by_segment.values(), others):
         found.sort(key=lambda pattern: (pattern.has_variable, -len(pattern.literals)))
-    return by_segment, others
+    return {segment: [*found, *others] for segment, found in by_segment.items()}, others
