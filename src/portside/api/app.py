@@ -14,6 +14,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from portside.api import blobs, discovery, manifests, operator, uploads
+from portside.api.authorization import authorise
 from portside.api.errors import error_response
 from portside.api.registry import Registry
 from portside.api.requests import Body, Request, check_headers
@@ -101,7 +102,7 @@ class RegistryApp:
                 raise MethodNotAllowed(f"method {method} is not supported")
             handler, status = self._served[endpoint]
             request = Request(self._registry, endpoint, status, scope, body, found)
-            await request.authorise()
+            await authorise(request)
             response = await handler(request)
             if method == "HEAD" and endpoint.method == "GET":
                 # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).

@@ -46,13 +46,14 @@ class Gate:
 
     async def admit(
         self,
+        snapshot: Snapshot,
         scope: AsgiScope,
         authorization: str | None,
         wanted: Wanted,
         *,
         retries_denied: bool = False,
-    ) -> Permit | None:
-        """Return who makes a request; None while the registry is open to everybody.
+    ) -> Permit:
+        """Return who makes a request to a registry that is not open to everybody.
 
         `authorization` is the header of that name. Every challenge names the scopes of `wanted`, so
         that a client that then requests the token and repeats the request succeeds. A client that
@@ -60,9 +61,6 @@ class Gate:
 
         Raises Unauthorized and TooManyRequests.
         """
-        snapshot = await self.control.snapshot()
-        if not snapshot.closed:
-            return None
         caller = await self._identify(snapshot, scope, authorization, wanted)
         return Permit(self, snapshot, caller, scope, wanted, retries_denied=retries_denied)
 
@@ -77,10 +75,13 @@ class Gate:
         What cannot be checked now does not count, so that the response never depends on it.
         """
         try:
-            permit = await self.admit(scope, authorization, tuple)
+            snapshot = await self.control.snapshot()
+            if not snapshot.closed:
+                return True
+            permit = await self.admit(snapshot, scope, authorization, tuple)
         except (Unauthorized, TooManyRequests, Unavailable):
             return False
-        return permit is None or not permit.is_anonymous
+        return not permit.is_anonymous
 
     async def _identify(
         self, snapshot: Snapshot, scope: AsgiScope, authorization: str | None, wanted: Wanted

@@ -10,15 +10,14 @@ from contextlib import aclosing
 from starlette.types import Receive
 from starlette.types import Scope as AsgiScope
 
-from portside.api.auth import LOG_IN, Gate, Permit
+from portside.api.auth import Permit
 from portside.api.body_memory import BodyMemory, Taken
 from portside.api.queries import Fields, FieldsExceeded
 from portside.api.registry import Limits, Registry
 from portside.operations.push import Chunk
-from portside.spec.actions import Action
 from portside.spec.conditions import TagCondition, allows_range
 from portside.spec.digests import Digest
-from portside.spec.endpoints import MOUNT, Endpoint
+from portside.spec.endpoints import Endpoint
 from portside.spec.errors import (
     AttributesInvalid,
     BodyIncomplete,
@@ -30,7 +29,6 @@ from portside.spec.errors import (
     HostInvalid,
     ManifestTooLarge,
     ManifestUnknown,
-    NameInvalid,
     PreconditionFailed,
     RegistryError,
     SizeInvalid,
@@ -39,7 +37,6 @@ from portside.spec.errors import (
     TooManyFields,
     TooManyTags,
     TransferEncodingUnsupported,
-    Unauthorized,
 )
 from portside.spec.mounts import MountRequest
 from portside.spec.names import Reference, RepositoryName, Tag, parse_reference
@@ -47,13 +44,9 @@ from portside.spec.pagination import PageRequest, parse_page
 from portside.spec.ranges import ByteRange, parse_chunk, parse_range
 from portside.spec.routes import Match
 from portside.spec.schema1 import is_wanted
-from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
 from portside.spec.uploads import UploadId
 
 _MAX_LENGTH_DIGITS = 19
-
-AZURE_AGENT = "azsdk-"
-"""What the User-Agent of each of Azure's SDKs holds, after the application's id if it has one."""
 
 _PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
@@ -199,18 +192,19 @@ class Body:
 class Request:
     """A request to an endpoint.
 
-    `status` is that of a success. Path, query and headers are parsed when a handler asks for them.
+    `status` is that of a success; `name` and `headers` are as they were sent. Path, query and
+    headers are parsed when a handler asks for them.
     """
 
     __slots__ = (
-        "_headers",
         "_last",
-        "_name",
         "_parameters",
         "_repository",
         "_scope",
         "body",
         "endpoint",
+        "headers",
+        "name",
         "permit",
         "registry",
         "status",
@@ -231,9 +225,9 @@ class Request:
         self.body = body
         self.permit: Permit | None = None
         self._scope = scope
-        self._name = found.name
+        self.name = found.name
         self._last = found.last
-        self._headers: dict[bytes, bytes] | None = None
+        self.headers = _by_name(scope["headers"])
         self._parameters: Fields | None = None
         self._repository: RepositoryName | None = None
 
@@ -251,91 +245,8 @@ class Request:
     def repository(self) -> RepositoryName:
         """The repository; raises NameInvalid."""
         if self._repository is None:
-            self._repository = RepositoryName.parse(self._name)
+            self._repository = RepositoryName.parse(self.name)
         return self._repository
-
-    async def authorise(self) -> None:
-        """Raise unless the caller may do what the row of the table asks for.
-
-        Nothing in the stores is read before, so the response reveals nothing about them. A client
-        that waits for a challenge gets one even if everybody may do this.
-
-        Raises NameInvalid, Unauthorized, Denied and TooManyRequests.
-        """
-        gate, action = self.registry.gate, self.endpoint.action
-        if action is None:
-            return
-        authorization = self.header(b"authorization")
-        is_of_acr = self._is_of_acr()
-        if authorization is None and (is_of_acr or self._withholds_body()):
-            self._challenge_first(gate)
-        self.permit = permit = await gate.admit(
-            self._scope, authorization, self._wanted, retries_denied=is_of_acr
-        )
-        if permit is None:
-            return
-        match action:
-            case Action.NONE:
-                permit.check_identity()
-            case Action.CATALOG:
-                permit.check_catalog()
-            case _:
-                permit.check(action, self.repository)
-
-    def _is_of_acr(self) -> bool:
-        """Whether the request is for ACR's own API, or of one of Azure's SDKs."""
-        if self.endpoint.is_of_acr:
-            return True
-        agent = self.header(b"user-agent")
-        return agent is not None and AZURE_AGENT in agent
-
-    def _withholds_body(self) -> bool:
-        """Whether a body is missing that the request cannot do without.
-
-        The SDK for Go sends none before it was challenged, and may hide its name.
-        """
-        endpoint = self.endpoint
-        if endpoint.body is None:
-            return False
-        if not (endpoint.needs_body or self.header(b"content-range") is not None):
-            return False
-        length = self.header(b"content-length")
-        if length is not None:
-            return length == "0"
-        is_http_1 = self._scope["http_version"].startswith("1")
-        return is_http_1 and self.header(b"transfer-encoding") is None
-
-    def _challenge_first(self, gate: Gate) -> None:
-        """Raise Unauthorized, or NameInvalid, as a challenge has to name a scope.
-
-        Basic credentials are sent at once by clients that have any.
-        """
-        if not gate.challenges_first:
-            return
-        wanted = self._wanted()
-        if not wanted and self.endpoint.action is not Action.NONE:
-            RepositoryName.parse(self._name)
-        raise Unauthorized(gate.challenge(self._scope, wanted), LOG_IN)
-
-    def _wanted(self) -> tuple[Scope, ...]:
-        """Return the scopes that a token for this request must have.
-
-        Clients request one scope for each repository: that of the target, and of a mount's source.
-        """
-        action = self.endpoint.action
-        if action is Action.CATALOG:
-            return (CATALOG_SCOPE,)
-        try:
-            repository = self.repository
-        except NameInvalid:
-            return ()
-        if action is None or action is Action.NONE:
-            return ()
-        target = repository_scope(repository, *(self.endpoint.challenge or (action,)))
-        mount = self.mount() if MOUNT in self.endpoint.query else None
-        if mount is None or mount.source is None or mount.source == repository:
-            return (target,)
-        return (target, repository_scope(mount.source, Action.PULL))
 
     async def is_identified(self) -> bool:
         """Whether the caller is known, or needs not be; for endpoints that ask for nothing."""
@@ -399,9 +310,7 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """Return a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
-        if self._headers is None:
-            self._headers = _by_name(self._scope["headers"])
-        value = self._headers.get(name)
+        value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
 
     def query(self, name: str) -> str | None:

@@ -8,7 +8,7 @@ row, a handler in `api` of the name in the column `operation`, and what the hand
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -253,7 +253,8 @@ class Endpoint:
 
     `action` is None if the endpoint asks for no credentials. `challenge` lists the actions that a
     challenge names; empty, it is the action alone. `body` is what a request may carry, or must if
-    `needs_body`; `result` is what a success carries.
+    `needs_body`; `result` is what a success carries. `is_of_acr` says that the endpoint is part of
+    ACR's own API, whose clients wait for a challenge.
     """
 
     id: str
@@ -273,10 +274,11 @@ class Endpoint:
     errors: tuple[type[RegistryError], ...] = ()
     described: frozenset[int] | None = None
 
-    @property
-    def is_of_acr(self) -> bool:
-        """Whether the endpoint is part of ACR's own API, whose clients wait for a challenge."""
-        return self.path.startswith("/acr/")
+    is_of_acr: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note what every request asks for."""
+        object.__setattr__(self, "is_of_acr", self.path.startswith("/acr/"))
 
     @property
     def every_error(self) -> tuple[type[RegistryError], ...]:
