@@ -129,9 +129,9 @@ class Manifests(Noun):
         row = await self._database.find(sql, str(repository), str(reference))
         if row is None:
             raise manifest_unknown(repository, reference)
-        media_type, digest, payload, *locks = row
-        if any(locks):
-            _refuse_pull(repository, reference, digest, locks)
+        media_type, digest, payload, of_repository, of_manifest, of_tag = row
+        if of_repository or of_manifest or of_tag:
+            _refuse_pull(repository, reference, digest, (of_repository, of_manifest, of_tag))
         return StoredManifest(media_type, digest, payload)
 
     async def put_manifest(
