@@ -77,8 +77,9 @@ async def fill(data: Path, url: str = "") -> None:
     async with opened_side(data, url) as side:
         seed = artifact("seed")
         for blob in (*FIRST.blobs, *SECOND.blobs):
-            await put(side, APP, _holder(blob))
-        await side.metadata.delete_repository(APP)
+            holder = _holder(blob)
+            await put(side, APP, holder)
+            await side.metadata.delete_manifest(APP, Digest(holder.digest))
         await describe(side, FIRST, "v1", by="alice", architecture="amd64", os="linux")
         await describe(side, SECOND, by="", architecture="arm64", os="linux")
         await describe(side, BOTH, "v2", "latest", by="ci:team/app")
@@ -356,7 +357,7 @@ class TestDeletes:
         assert deleted == [{"repository": "team/app", "manifests": [SECOND.digest], "tags": []}]
 
     def test_repository(self, portside: Commands) -> None:
-        """All of it goes or nothing, with the bytes that no other repository has."""
+        """All of it goes or nothing; purged, with the bytes that no other repository has."""
         portside.do("manifest", "lock", "team/app:v1")
         message = portside.refused("repository", "delete", "team/app", "--yes")
         assert f"manifest {FIRST.digest} of repository team/app is locked" in message
@@ -371,6 +372,8 @@ class TestDeletes:
             "manifests": sorted(content.digest for content in (FIRST, SECOND, BOTH)),
             "tags": ["latest", "v1", "v2"],
         }
+        assert {path.name for path in blobs.glob("*/*")} > kept
+        assert "6 unreferenced blobs unlinked" in portside.do("collect", "--keep-deleted", "0")
         assert {path.name for path in blobs.glob("*/*")} == kept
         again = portside.refused("repository", "delete", "team/app", "--yes")
         assert again == "portside: nothing has been pushed to team/app\n"
@@ -603,6 +606,7 @@ def test_beside_a_server(kind: str, request: pytest.FixtureRequest) -> None:
         assert client.get("/v2/app/manifests/v1").status_code == 404
         for blob in FIRST.blobs:
             assert client.head(f"/v2/app/blobs/{digest_of(blob)}").status_code == 404
+        assert "2 deleted manifests purged" in home.run("collect", "--keep-deleted", "0")[1]
         assert home.run("check")[:2] == (
             0,
             "No problem in 0 manifests, 0 blobs (0 bytes), 0 upload sessions.\n",

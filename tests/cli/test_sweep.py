@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from portside.bootstrap import open_stores
-from portside.bootstrap.application import remove_expired_uploads
+from portside.bootstrap.collecting import remove_expired_uploads
 from portside.bootstrap.preparing import prepare
 from portside.config import Settings, make_settings
 
@@ -41,7 +41,7 @@ def settings(data: Path) -> Settings:
 async def test_the_sweeper_survives(settings: Settings) -> None:
     """Whatever goes wrong in a look for expired uploads is logged, and the next look comes."""
     counter = Counter()
-    logger = logging.getLogger("portside.bootstrap.application")
+    logger = logging.getLogger("portside.bootstrap.collecting")
     logger.addHandler(counter)
     stores = open_stores(settings)
     stores.close()

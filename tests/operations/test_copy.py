@@ -28,6 +28,7 @@ from portside.stores.access import (
 )
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.copying import CopiedTable, Key, NotItsCopy, Row
+from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access, Metadata
 from support.content import OCI_INDEX, OCI_LAYER, Content, artifact, descriptor, image, index
@@ -172,6 +173,12 @@ class Unsteady(DiskBlobs):
         return None
 
 
+async def purge(metadata: MetadataStore) -> None:
+    """Empty the trash."""
+    for found in await metadata.list_expired_manifests(now(), limit=100):
+        assert await metadata.purge_manifest(found, now())
+
+
 class TestMove:
     """From one machine to a server, and back."""
 
@@ -267,9 +274,10 @@ class TestMove:
         await copy(source, target)
         metadata, repository = source.metadata, RepositoryName("library/app-b")
         await metadata.delete_manifest(APP, Digest(artifact(1, subject=LISTING.descriptor).digest))
+        await metadata.delete_manifest(repository, Digest(LAYERS.digest))
+        await purge(metadata)
         gone = Digest.of(artifact(1).blobs[1])
         await metadata.unlink_blob(APP, gone, remove=source.blobs.remove(gone))
-        await metadata.delete_manifest(repository, Digest(LAYERS.digest))
         await metadata.delete_tag(APP, Tag("v2"))
         await push(source, "library/app", image("new"), "v1")
         tally = await copy(source, target)
@@ -388,6 +396,7 @@ class TestDamage:
         """Bytes that are there at the second look are copied; a blob that went is no problem."""
         await push(source, "library/app", image("going"))
         await source.metadata.delete_manifest(APP, Digest(image("going").digest))
+        await purge(source.metadata)
         blobs = Unsteady(tmp_path / "source", hold_timeout=0.5)
         blobs.metadata, blobs.seen = source.metadata, set()
         blobs.unlinked = set(map(Digest.of, image("going").blobs))

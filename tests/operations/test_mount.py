@@ -54,7 +54,7 @@ async def test_damaged(tmp_path: Path, source: RepositoryName | None, left: int 
         damage(file, left)
         assert not await mount.blob(B, DIGEST, source)
         with pytest.raises(BlobUnknown):
-            await metadata.get_blob_size(B, DIGEST)
+            await metadata.get_blob(B, DIGEST)
         write(file)
         assert await mount.blob(B, DIGEST, source)
 
@@ -78,6 +78,6 @@ async def test_any_source(tmp_path: Path) -> None:
         for name in names:
             target = RepositoryName(f"target/{name}")
             assert await mount.blob(target, DIGEST, None, may_pull=name.__eq__)
-            assert await metadata.get_blob_size(target, DIGEST) == len(CONTENT)
+            assert (await metadata.get_blob(target, DIGEST)).size == len(CONTENT)
         # A source that was named is looked at alone; the caller was asked for it before.
         assert not await mount.blob(B, DIGEST, A, may_pull=lambda _: True)

@@ -79,7 +79,7 @@ async def test_no_room_for_the_offset(tmp_path: Path) -> None:
             assert await blobs.staged_size(upload) == kept
         digest = Digest.of(b"helloworld")
         await push.finish(A, upload, digest, Chunk(body()))
-        assert await metadata.get_blob_size(A, digest) == 10
+        assert (await metadata.get_blob(A, digest)).size == 10
 
 
 async def test_bytes_that_cannot_be_discarded(tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ async def test_bytes_that_cannot_be_discarded(tmp_path: Path) -> None:
                 await push.finish(A, upload, Digest.of(b"hello"), Chunk(body()))
             with pytest.raises(BlobUploadUnknown):
                 await push.get_upload(A, upload)
-        assert await metadata.get_blob_size(A, Digest.of(b"hello")) == 5
+        assert (await metadata.get_blob(A, Digest.of(b"hello"))).size == 5

@@ -45,16 +45,16 @@ ROWS: dict[str, list[Row]] = {
         ("a/b", 9, 0, 9, 0, 0, None),
     ],
     "blobs": [(BLOB, 4, 10)],
-    "repository_blobs": [("a", BLOB, 11), ("a/b", BLOB, 12)],
+    "repository_blobs": [("a", BLOB, 11, None, None), ("a/b", BLOB, 12, 13, 14)],
     "manifests": [
         (
             *("a", "sha256:m", "type/a", 2, None, "type/b", 13),
-            *(4, 14, "robot", "type/c", "arm64", "linux", 300),
+            *(4, 14, "robot", "type/c", "arm64", "linux", 300, None, ""),
             *(b"{}", b"{}"),
         ),
         (
             *("a/b", "sha256:m", "type/c", 3, "sha256:s", None, 16),
-            *(0, 17, "", None, None, None, None),
+            *(0, 17, "", None, None, None, None, 18, "robot"),
             *(b"{ }", b"[]"),
         ),
     ],
@@ -63,6 +63,8 @@ ROWS: dict[str, list[Row]] = {
         ("a", "sha256:m", "manifest", "sha256:0", 0, 1),
         ("a/b", "sha256:m", "blob", BLOB, 0, 0),
     ],
+    "tag_history": [("a", "v1", 14, "set", "sha256:m", "robot")],
+    "manifest_pulls": [("a", "sha256:m", 19)],
     "tags": [("a", "v1", "sha256:m", 14, 15, 8), ("a/b", "v1", "sha256:m", 17, 18, 0)],
 }
 

@@ -69,7 +69,7 @@ class TestBlobs:
         with pytest.raises(Unavailable):
             await metadata.commit_blob(A, BLOB, 4, session=None, place=fail)
         with pytest.raises(BlobUnknown):
-            await metadata.get_blob_size(A, BLOB)
+            await metadata.get_blob(A, BLOB)
         with pytest.raises(NameUnknown):
             await metadata.list_tags(A, PageRequest(1))
         placed: list[bool] = []
@@ -79,7 +79,7 @@ class TestBlobs:
 
         await metadata.commit_blob(A, BLOB, 4, session=None, place=place)
         assert placed
-        assert await metadata.get_blob_size(A, BLOB) == 4
+        assert (await metadata.get_blob(A, BLOB)).size == 4
 
     async def test_bytes_go_with_the_last_link(self, metadata: MetadataStore) -> None:
         """The bytes are removed once, after the last repository let go."""
@@ -111,7 +111,7 @@ class TestBlobs:
             with pytest.raises(BlobUnknown):
                 await metadata.mount_blob(B, BLOB, source, size=size)
         with pytest.raises(BlobUnknown):
-            await metadata.get_blob_size(B, BLOB)
+            await metadata.get_blob(B, BLOB)
         await metadata.mount_blob(B, BLOB, source, size=4)
 
     async def test_in_use(self, metadata: MetadataStore) -> None:
@@ -120,7 +120,7 @@ class TestBlobs:
         await add(metadata, A, content)
         with pytest.raises(BlobInUse):
             await metadata.unlink_blob(A, Digest.of(content.blobs[0]), remove=pytest.fail)
-        assert await metadata.get_blob_size(A, Digest.of(content.blobs[0])) == 4
+        assert (await metadata.get_blob(A, Digest.of(content.blobs[0]))).size == 4
 
     async def test_a_failing_job_does_not_disturb_others(self, metadata: MetadataStore) -> None:
         """Jobs that share a transaction succeed and fail each for itself."""
@@ -131,7 +131,7 @@ class TestBlobs:
         assert results[::2] == [None] * 20
         assert all(isinstance(result, BlobUnknown) for result in results[1::2])
         for number in range(20):
-            assert await metadata.get_blob_size(A, Digest.of(b"%d" % number)) == 4
+            assert (await metadata.get_blob(A, Digest.of(b"%d" % number))).size == 4
 
 
 class TestManifests:
@@ -428,7 +428,7 @@ class TestUploads:
                 with pytest.raises(BlobUploadUnknown):
                     await commit
                 with pytest.raises(BlobUnknown):
-                    await metadata.get_blob_size(A, digest)
+                    await metadata.get_blob(A, digest)
 
     async def test_sessions_are_limited(self, metadata: MetadataStore, clock: Clock) -> None:
         """So many may be open in one repository for one owner; those that ended do not count."""
@@ -501,6 +501,6 @@ class TestUploads:
                 await request
         assert (await metadata.get_upload(A, session.id)).offset == 5
         with pytest.raises(BlobUnknown):
-            await metadata.get_blob_size(A, BLOB)
+            await metadata.get_blob(A, BLOB)
         await metadata.commit_blob(A, BLOB, 4, session=moved(5), place=lambda: None)
-        assert await metadata.get_blob_size(A, BLOB) == 4
+        assert (await metadata.get_blob(A, BLOB)).size == 4

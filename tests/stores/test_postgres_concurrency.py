@@ -307,7 +307,7 @@ class TestWaiting:
         )
         go_on.set()
         assert not await dropping
-        assert await nodes[1].get_blob_size(A, BLOB) == 4
+        assert (await nodes[1].get_blob(A, BLOB)).size == 4
         assert await problems(nodes[0], shelves) == []
 
     async def test_hold_blob(self, nodes: list[Metadata]) -> None:
@@ -360,10 +360,10 @@ class TestNewRepository:
         other = Digest.of(b"other")
         async with asyncio.timeout(20):
             await nodes[1].commit_blob(A, other, 5, session=None, place=lambda: None)
-        assert await nodes[1].get_blob_size(A, other) == 5
+        assert (await nodes[1].get_blob(A, other)).size == 5
         may_end.set()
         await large
-        assert await nodes[1].get_blob_size(A, BLOB) == QUICK + 1
+        assert (await nodes[1].get_blob(A, BLOB)).size == QUICK + 1
 
 
 class TestDeadlock:

@@ -93,7 +93,7 @@ class TestAway:
         server.start()
         assert await metadata.list_linking(BLOB, 9) == []
         await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
-        assert await metadata.get_blob_size(A, BLOB) == 4
+        assert (await metadata.get_blob(A, BLOB)).size == 4
         await shelf.close()
 
     async def test_while_bytes_are_removed(self, server: Server, clock: Clock) -> None:
@@ -211,7 +211,7 @@ class TestAway:
         await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
         pushes = [asyncio.create_task(push(number)) for number in range(2 * connections)]
         for _ in range(10):
-            assert await metadata.get_blob_size(A, BLOB) == 4
+            assert (await metadata.get_blob(A, BLOB)).size == 4
             await metadata.probe()
         assert not any(task.done() for task in pushes)
         pushes.pop().cancel()
@@ -420,7 +420,7 @@ class TestPrice:
         seen.clear()
         for expected, asked in (
             (1, metadata.get_manifest(A, Tag("v1"))),
-            (1, metadata.get_blob_size(A, Digest.of(image(1).blobs[0]))),
+            (1, metadata.get_blob(A, Digest.of(image(1).blobs[0]))),
             (4, metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)),
             (1, metadata.list_tags(A, PageRequest(10))),
         ):

@@ -14,6 +14,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.access import AccessStore, IdentityKind, StoredIdentity
+from portside.stores.interfaces import LastPull
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_access_contract import ALICE, EMPTY, KEY, NEXT_KEY, PULL, ROBOT
 from stores.test_metadata_contract import add, add_blob, parsed
@@ -67,6 +68,7 @@ async def fill(metadata: CheckableStore, access: AccessStore) -> None:
     """Keep one of everything."""
     await add(metadata, A, CONTENT)
     await add_blob(metadata, A, LOOSE)
+    await metadata.note_pulls([LastPull(A, Digest(CONTENT.digest), 1)])
     assert await access.add_scope_map(PULL)
     assert await access.add_identity(ALICE)
     assert await access.add_identity(ROBOT)
@@ -90,7 +92,7 @@ async def test_nothing_changes(shelf: Shelf, clock: Clock) -> None:
     assert (await metadata.get_manifest(A, Tag("v1"))).payload == CONTENT.manifest
     assert (await metadata.list_tags(A, PageRequest(5))).items == ["v1"]
     with pytest.raises(BlobUnknown):
-        await metadata.get_blob_size(B, KNOWN)
+        await metadata.get_blob(B, KNOWN)
     assert (await metadata.set_read_only(read_only=False)).read_only
     for change in changes(other, access, opened)[:2]:
         await change()
@@ -142,7 +144,7 @@ async def test_setting_waits(shelf: Shelf) -> None:
     assert not done
     go_on.set()
     await setting
-    assert await setter.get_blob_size(A, KNOWN) == 4
+    assert (await setter.get_blob(A, KNOWN)).size == 4
     await writing
     # Whether it came before or after, it is whole.
     (result,) = await asyncio.gather(late, return_exceptions=True)

@@ -71,7 +71,7 @@ async def look(metadata: CheckableStore, repository: RepositoryName) -> Sight:
         manifests.add(found.digest)
     for blob in {Digest.of(blob) for content in contents for blob in content.blobs}:
         if repository in await metadata.list_linking(blob, 10):
-            assert await metadata.get_blob_size(repository, blob) == 4
+            assert (await metadata.get_blob(repository, blob)).size == 4
             blobs.add(str(blob))
     tags = (await metadata.list_tags(repository, ALL)).items
     for tag in tags:
@@ -96,7 +96,7 @@ async def test_what_another_one_has(
         )
 
     refused: list[tuple[type[RegistryError], Callable[[], Awaitable[object]]]] = [
-        (BlobUnknown, lambda: metadata.get_blob_size(mine, BLOB)),
+        (BlobUnknown, lambda: metadata.get_blob(mine, BLOB)),
         (BlobUnknown, lambda: metadata.unlink_blob(mine, BLOB, remove=pytest.fail)),
         (BlobUnknown, lambda: metadata.mount_blob(THIRD, BLOB, mine, size=4)),
         (BlobUnknown, lambda: metadata.mount_blob(THIRD, BLOB, THIRD, size=4)),
@@ -130,7 +130,7 @@ async def test_no_repository(metadata: CheckableStore, name: RepositoryName) -> 
         with pytest.raises(ManifestUnknown):
             await request()
     with pytest.raises(BlobUnknown):
-        await metadata.get_blob_size(name, BLOB)
+        await metadata.get_blob(name, BLOB)
     with pytest.raises(BlobUnknown):
         await metadata.unlink_blob(name, BLOB, remove=pytest.fail)
     page = await metadata.list_referrers(name, Digest(IMAGE.digest), None, ALL, LARGE)

@@ -157,7 +157,7 @@ class TestSchema:
                 for key in pragma("foreign_key_list", table):
                     assert key[3] in leading, (table, key[3])
                     keys += 1
-            assert keys == 10
+            assert keys == 13
 
     @pytest.mark.parametrize("version", [0, 1])
     async def test_steps_are_taken_once(self, tmp_path: Path, clock: Clock, version: int) -> None:

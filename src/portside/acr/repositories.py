@@ -47,7 +47,7 @@ async def change_repository(request: Request) -> Response:
 
 async def delete_repository(request: Request) -> Response:
     """Delete a repository, and list what went with it."""
-    deleted = await request.registry.delete.repository(request.repository)
+    deleted = await request.registry.delete.repository(request.repository, by=request.identity)
     return respond(request, DeletedRepository(deleted.manifests, deleted.tags))
 
 

@@ -50,7 +50,7 @@ async def change_tag(request: Request) -> Response:
 
 async def delete_tag(request: Request) -> Response:
     """Delete a tag."""
-    await request.registry.delete.tag(request.repository, request.known_tag)
+    await request.registry.delete.tag(request.repository, request.known_tag, by=request.identity)
     return respond_empty(request)
 
 

@@ -83,5 +83,7 @@ async def put_manifest(request: Request) -> Response:
 async def delete_manifest(request: Request) -> Response:
     """Delete a manifest with its tags, or one tag."""
     repository, reference = request.repository, request.known_reference
-    await request.registry.delete.manifest(repository, reference, request.tag_condition())
+    await request.registry.delete.manifest(
+        repository, reference, request.tag_condition(), by=request.identity
+    )
     return no_content(request.status)

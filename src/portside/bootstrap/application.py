@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -29,9 +27,9 @@ from portside.auth.access_files import AccessFiles, LastGoodFiles
 from portside.auth.limits import LoginLimits
 from portside.auth.signing import DocumentSigner
 from portside.bootstrap.clock import now
+from portside.bootstrap.collecting import collect_garbage, grace_period, remove_expired_uploads
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.config import Redirect, Settings
-from portside.operations.collect import expire_uploads
 from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
@@ -39,10 +37,7 @@ from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
 from portside.operations.push import Push
 from portside.operations.readiness import Readiness
-from portside.spec.errors import RegistryError
 from portside.stores.blobs.objects.store import ObjectBlobs
-
-log = logging.getLogger(__name__)
 
 START_PAUSE = 0.001
 """Seconds; any timer does that does not fire in the same iteration of the event loop."""
@@ -74,11 +69,13 @@ def make_app(
     async def lifespan(_: object) -> AsyncIterator[None]:
         starting = asyncio.all_tasks() - {asyncio.current_task()}
         reporting = asyncio.create_task(_report_when_serving(starting, on_start))
-        sweeping = asyncio.create_task(remove_expired_uploads(settings, stores))
+        tasks = [reporting, asyncio.create_task(remove_expired_uploads(settings, stores))]
+        if settings.gc:
+            tasks.append(asyncio.create_task(collect_garbage(settings, stores)))
         try:
             yield
         finally:
-            for task in (reporting, sweeping):
+            for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -157,7 +154,7 @@ def _make_registry(
     body_memory = BodyMemory(settings.body_memory)
     require_space = space_check(settings)
     return Registry(
-        pull=Pull(metadata, blobs, _make_redirects(settings, stores)),
+        pull=Pull(metadata, blobs, _make_redirects(settings, stores), grace=grace_period(settings)),
         convert=Convert(
             metadata, blobs, sign=DocumentSigner(now).sign, max_bytes=settings.max_manifest_bytes
         ),
@@ -195,24 +192,6 @@ def _make_redirects(settings: Settings, stores: Stores) -> Redirects | None:
         return None
     above = settings.redirect_above if settings.redirect is Redirect.LARGE else -1
     return Redirects(above=above, life=settings.redirect_life)
-
-
-async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
-    """Remove expired upload sessions at intervals, until cancelled; errors are logged."""
-    while True:
-        # Spread over the interval, so that workers that start together do not run together.
-        await asyncio.sleep(settings.upload_sweep_interval * random.uniform(0.5, 1))  # noqa: S311
-        try:
-            before = now() - settings.upload_expiry * 1_000_000
-            removed = await expire_uploads(stores.metadata, stores.blobs, before)
-        except RegistryError as error:
-            log.warning("cannot remove expired uploads: %s", error)
-        except Exception:
-            # The next attempt may succeed; without one, uploads would never expire.
-            log.exception("removing expired uploads failed")
-        else:
-            if removed:
-                log.info("%d upload sessions expired", removed)
 
 
 async def _report_when_serving(

@@ -12,7 +12,7 @@ import click
 from portside import __version__
 from portside.api.log_lines import escape_controls, line_handler
 from portside.auth.registrar import RegistrarError
-from portside.bootstrap import Stores, connected_stores, now
+from portside.bootstrap import Stores, connected_stores
 from portside.cli.errors import ServerError
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import counted, drop_output
@@ -20,22 +20,17 @@ from portside.cli.registry import (
     BLOBS,
     read_settings,
     registry_command,
-    require_this_version,
 )
 from portside.config import SettingsInvalid
 from portside.files.text import FileInvalid
-from portside.operations.collect import Collected, collect_orphaned
 from portside.operations.describe import describe_manifests
-from portside.spec.errors import RegistryError, Unavailable
+from portside.spec.errors import RegistryError
 from portside.stores.directories import create_directory
-
-ORPHANED_AGE = 3600
-"""Seconds after which a file that nobody has locked is what a crash left."""
-
 
 GROUPS = {
     "access": "access",
     "check": "checking",
+    "collect": "collecting",
     "copy-store": "copying",
     "keys": "keys",
     "manifest": "manifests",
@@ -113,27 +108,6 @@ async def _describe(stores: Stores) -> int:
     await stores.require_storage()
     pages = [done async for done in describe_manifests(stores.metadata, stores.blobs)]
     return pages[-1]
-
-
-@commands.command("collect")
-@registry_command(*BLOBS)
-async def collect_command(**given: Any) -> None:
-    """Remove orphaned bytes, which a crash can leave behind.
-
-    The registry can be running.
-    """
-    async with connected_stores(read_settings(given)) as stores:
-        await require_this_version(stores)
-        collected = await _collect(stores)
-    click.echo(f"{counted(collected.bytes, 'byte')} freed.")
-    if collected.kept:
-        kept = f"{counted(collected.kept, 'orphaned blob')} not removed; see `portside check`"
-        raise Unavailable(kept)
-
-
-async def _collect(stores: Stores) -> Collected:
-    await stores.metadata.probe()
-    return await collect_orphaned(stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000)
 
 
 def main() -> NoReturn:

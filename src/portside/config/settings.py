@@ -522,6 +522,49 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             unit="path",
         ),
     ] = ""
+    gc: Annotated[
+        bool,
+        described(
+            Group.CONTENT,
+            "Collect garbage while serving",
+            "One process of all nodes works at a time. Without it, `portside collect` frees space.",
+        ),
+    ] = True
+    gc_grace: Annotated[
+        int,
+        described(
+            Group.CONTENT,
+            "How long to keep unreferenced blobs",
+            "The grace period of a blob to which no manifest in its repository refers. It begins"
+            " anew when a client pushes or mounts the blob or is told that it exists, and is the"
+            " time that the client has to push a manifest that refers to it.",
+            unit="seconds",
+            ge=1,
+            le=TEN_YEARS,
+        ),
+    ] = DAY
+    gc_interval: Annotated[
+        int,
+        described(
+            Group.CONTENT,
+            "How often to look for garbage",
+            unit="seconds",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 60
+    keep_deleted: Annotated[
+        int,
+        described(
+            Group.CONTENT,
+            "How long deleted content can be restored",
+            "Manifests, tags and repositories that were deleted take up space until then.",
+            unit="seconds",
+            off="`0` deletes for good.",
+            ge=0,
+            le=TEN_YEARS,
+        ),
+    ] = DAY
     upload_expiry: Annotated[
         int,
         described(

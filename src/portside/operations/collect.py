@@ -1,20 +1,95 @@
-"""Collect: free the space of uploads that have expired and of files that are orphaned."""
+"""Collect: free the space of what is unreferenced, deleted, expired or orphaned.
+
+`docs/topics/garbage-collection.md` says why nothing that can be reached is ever collected.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from portside.operations.grace import GracePeriod
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import (
     BlobLinkStore,
     BlobStore,
     InspectableBlobs,
+    MetadataStore,
     Remove,
+    UnreferencedBlob,
     UploadStore,
 )
+
+PAGE = 1000
+"""Links or manifests that are listed at once."""
+
+
+@dataclass
+class Collected:
+    """What a round of the garbage collector removed; `bytes` were freed."""
+
+    manifests: int = 0
+    links: int = 0
+    blobs: int = 0
+    bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.manifests or self.links)
+
+
+class Collector:
+    """Purges what was deleted, and removes blobs to which no manifest refers.
+
+    Deleted manifests are kept for `keep_deleted` microseconds. After each removal, other requests
+    get their turn. Any number of collectors may work at once.
+    """
+
+    def __init__(
+        self, metadata: MetadataStore, blobs: BlobStore, *, grace: GracePeriod, keep_deleted: int
+    ) -> None:
+        self._metadata = metadata
+        self._blobs = blobs
+        self._grace = grace
+        self._keep_deleted = keep_deleted
+
+    async def collect(self) -> Collected:
+        """Remove all that is due now."""
+        collected = Collected()
+        await self._purge_manifests(collected)
+        await self._unlink_blobs(collected)
+        return collected
+
+    async def _purge_manifests(self, collected: Collected) -> None:
+        until = self._grace.clock() - self._keep_deleted
+        while True:
+            expired = await self._metadata.list_expired_manifests(until, limit=PAGE)
+            for found in expired:
+                collected.manifests += await self._metadata.purge_manifest(found, until)
+            if len(expired) < PAGE:
+                return
+
+    async def _unlink_blobs(self, collected: Collected) -> None:
+        until = self._grace.expired
+        last: UnreferencedBlob | None = None
+        while True:
+            due = await self._metadata.list_unreferenced(until, last, limit=PAGE)
+            for last in due:
+                await self._unlink(last, until, collected)
+            if len(due) < PAGE:
+                return
+
+    async def _unlink(self, found: UnreferencedBlob, until: int, collected: Collected) -> None:
+        remove = self._blobs.remove(found.digest)
+
+        def remove_counted() -> None:
+            remove()
+            collected.blobs += 1
+            collected.bytes += found.size
+
+        collected.links += await self._metadata.collect_blob(found, until, remove=remove_counted)
 
 
 async def expire_uploads(uploads: UploadStore, blobs: InspectableBlobs, before: int) -> int:
@@ -57,14 +132,16 @@ async def _drop_orphaned(uploads: UploadStore, blobs: BlobStore, upload: UploadI
         return True
 
 
-class Collected(NamedTuple):
+class CollectedOrphans(NamedTuple):
     """The bytes that were freed, and the number of blobs that could not be removed."""
 
     bytes: int
     kept: int
 
 
-async def collect_orphaned(links: BlobLinkStore, blobs: InspectableBlobs, before: int) -> Collected:
+async def collect_orphaned(
+    links: BlobLinkStore, blobs: InspectableBlobs, before: int
+) -> CollectedOrphans:
     """Remove the bytes of blobs that the metadata does not know, which a crashed push leaves.
 
     Other files of crashed requests go if they were last written before a time (microseconds since
@@ -77,7 +154,7 @@ async def collect_orphaned(links: BlobLinkStore, blobs: InspectableBlobs, before
         orphaned += await links.remove_orphaned_blob(digest, remove=remove)
     kept = orphaned - len(freed)
     freed += await blobs.drop_orphaned_files(before)
-    return Collected(sum(freed), kept)
+    return CollectedOrphans(sum(freed), kept)
 
 
 def _remove(remove: Remove, size: int, freed: list[int]) -> None:

@@ -63,7 +63,7 @@ class Convert:
 
     async def _read_config(self, repository: RepositoryName, digest: Digest) -> bytes:
         try:
-            size = await self._metadata.get_blob_size(repository, digest)
+            size = (await self._metadata.get_blob(repository, digest)).size
             if not 0 < size <= MAX_CONFIG_BYTES:
                 large = f"its config has {size} bytes; 1 to {MAX_CONFIG_BYTES} are read"
                 raise ManifestNotConvertible(large)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
+from portside.operations.grace import GracePeriod
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown
+from portside.spec.errors import BlobUnknown, ReadOnly
 from portside.spec.names import Reference, RepositoryName
 from portside.spec.ranges import ByteRange
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
@@ -33,14 +35,23 @@ class Redirects(NamedTuple):
 
 
 class Pull:
-    """Reads content; `redirects` is None where the registry sends all blobs itself."""
+    """Reads content; `redirects` is None where the registry sends all blobs itself.
+
+    A client that is told of a blob has the whole `grace` to push a manifest that refers to it.
+    """
 
     def __init__(
-        self, metadata: MetadataStore, blobs: BlobStore, redirects: Redirects | None
+        self,
+        metadata: MetadataStore,
+        blobs: BlobStore,
+        redirects: Redirects | None,
+        *,
+        grace: GracePeriod,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self._redirects = redirects
+        self._grace = grace
 
     async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
         """Return a manifest (end-3); raises ManifestUnknown."""
@@ -64,11 +75,16 @@ class Pull:
         Every repository has the empty layer, which manifests that were converted refer to.
         """
         try:
-            return await self._metadata.get_blob_size(repository, digest)
+            blob = await self._metadata.get_blob(repository, digest)
+            if blob.unreferenced is not None and self._grace.has_begun(blob.unreferenced):
+                # Nothing is collected while the registry is read-only.
+                with suppress(ReadOnly):
+                    await self._metadata.confirm_blob(repository, digest)
         except BlobUnknown:
             if digest != EMPTY_LAYER_DIGEST:
                 raise
             return len(EMPTY_LAYER)
+        return blob.size
 
     async def open_blob(self, digest: Digest, size: int, *, parts: int) -> SignedUrl | Reader:
         """Return where a client can read a blob of that size, or how to read it here.

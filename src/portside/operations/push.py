@@ -121,7 +121,7 @@ class Push:
     async def _link_empty_layer(self, repository: RepositoryName) -> None:
         """Store the empty layer, which a client may have found without pushing it."""
         try:
-            await self._metadata.get_blob_size(repository, EMPTY_LAYER_DIGEST)
+            await self._metadata.get_blob(repository, EMPTY_LAYER_DIGEST)
         except BlobUnknown:
             await self.blob(repository, EMPTY_LAYER_DIGEST, Chunk(_empty_layer()))
 
@@ -206,6 +206,7 @@ class Push:
             if not await self._metadata.was_finished(repository, upload, digest, owner=owner):
                 raise
             await self._pass_over(chunk)
+            await self._metadata.confirm_blob(repository, digest)
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Cancel a session (end-14); raises BlobUploadUnknown and UploadBusy."""

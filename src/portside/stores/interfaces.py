@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -29,6 +29,7 @@ from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.marks import Mark
 from portside.stores.properties import PropertyStore
+from portside.stores.trash import TrashStore
 
 Undo = Callable[[], None]
 """Takes placed bytes away again. Blocking."""
@@ -92,18 +93,30 @@ class ManifestStore(Protocol):
         ...
 
     async def delete_manifest(
-        self, repository: RepositoryName, digest: Digest, condition: TagCondition | None = None
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        condition: TagCondition | None = None,
+        *,
+        by: str = "",
     ) -> None:
-        """Delete a manifest and its tags.
+        """Delete a manifest and its tags; they can be restored.
+
+        `by` is the name of the identity.
 
         Raises ManifestUnknown, ManifestInUse, OperationDisallowed and PreconditionFailed.
         """
         ...
 
     async def delete_tag(
-        self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        condition: TagCondition | None = None,
+        *,
+        by: str = "",
     ) -> None:
-        """Delete a tag and nothing else.
+        """Delete a tag and nothing else; `by` is the name of the identity.
 
         Raises ManifestUnknown, OperationDisallowed and PreconditionFailed.
         """
@@ -141,13 +154,45 @@ class DiscoveryStore(Protocol):
         ...
 
 
+class LinkedBlob(NamedTuple):
+    """A blob that a repository links, and its size in bytes.
+
+    `unreferenced` is when its grace period began (µs since 1970), None while a manifest of the
+    repository refers to it.
+    """
+
+    size: int
+    unreferenced: int | None
+
+
+class UnreferencedBlob(NamedTuple):
+    """A link to a blob to which no manifest of the repository refers, since a time.
+
+    `size` is in bytes, `since` in microseconds since 1970; `key` tells the repository from others
+    in this database.
+    """
+
+    repository: RepositoryName
+    digest: Digest
+    size: int
+    since: int
+    key: int
+
+
 class BlobLinkStore(Protocol):
     """Which blobs there are, and in which repositories they can be read."""
 
-    async def get_blob_size(self, repository: RepositoryName, digest: Digest) -> int:
-        """Return the size in bytes of a blob that the repository links.
+    async def get_blob(self, repository: RepositoryName, digest: Digest) -> LinkedBlob:
+        """Read what is known of a blob that the repository links.
 
         Raises BlobUnknown and OperationDisallowed.
+        """
+        ...
+
+    async def confirm_blob(self, repository: RepositoryName, digest: Digest) -> None:
+        """Begin the grace period of a blob anew, because a client is about to be told of it.
+
+        Raises BlobUnknown if it has been collected, and OperationDisallowed.
         """
         ...
 
@@ -190,8 +235,26 @@ class BlobLinkStore(Protocol):
     ) -> None:
         """Delete a link, and the blob with its last one.
 
-        Raises BlobUnknown, OperationDisallowed, and BlobInUse while a manifest of the repository
-        refers to the blob.
+        A blob that a deleted manifest needs is unknown from then on, and restored with it. Raises
+        BlobUnknown, OperationDisallowed, and BlobInUse while a manifest of the repository refers to
+        the blob.
+        """
+        ...
+
+    async def list_unreferenced(
+        self, until: int, after: UnreferencedBlob | None = None, *, limit: int
+    ) -> list[UnreferencedBlob]:
+        """List links whose grace period began at a time (µs since 1970) or before it.
+
+        The longest unreferenced come first, beginning `after` one of them.
+        """
+        ...
+
+    async def collect_blob(self, found: UnreferencedBlob, until: int, *, remove: Remove) -> bool:
+        """Delete a link, and the blob with its last one, if that is still due.
+
+        Return whether the link was deleted: not if a manifest refers to the blob, or if its grace
+        period has begun anew after `until`.
         """
         ...
 
@@ -254,8 +317,40 @@ class UploadStore(Protocol):
         ...
 
 
+class LastPull(NamedTuple):
+    """When a manifest was pulled, in microseconds since 1970."""
+
+    repository: RepositoryName
+    digest: Digest
+    time: int
+
+
+class PullStore(Protocol):
+    """When manifests were last pulled."""
+
+    async def note_pulls(self, pulls: Sequence[LastPull]) -> None:
+        """Store the times of pulls, unless a later one is known; unknown manifests are left out."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Which process does a background task; two may do it at once if their clocks differ."""
+
+    async def take_lease(self, name: str, holder: str, *, seconds: int) -> bool:
+        """Take or renew a lease; return whether `holder` has it now, for that long."""
+        ...
+
+
 class MetadataStore(
-    ManifestStore, DiscoveryStore, PropertyStore, BlobLinkStore, UploadStore, Protocol
+    ManifestStore,
+    DiscoveryStore,
+    PropertyStore,
+    BlobLinkStore,
+    TrashStore,
+    PullStore,
+    LeaseStore,
+    UploadStore,
+    Protocol,
 ):
     """Everything about the content but its bytes."""
 

@@ -155,8 +155,11 @@ class PropertyStore(Protocol):
         """Read the properties of those manifests that exist, but for their tags, in any order."""
         ...
 
-    async def delete_repository(self, repository: RepositoryName) -> Deleted:
+    async def delete_repository(self, repository: RepositoryName, *, by: str = "") -> Deleted:
         """Delete all manifests and tags of a repository, or nothing.
+
+        Its blobs are unknown from then on. All of it can be restored; `by` is the name of the
+        identity.
 
         Raises NameUnknown, and OperationDisallowed if anything in it may not be deleted.
         """
@@ -173,8 +176,4 @@ class PropertyStore(Protocol):
 
         `manifest` is None if the payload cannot be read: nothing is known of it then.
         """
-        ...
-
-    async def list_blobs(self, repository: RepositoryName, page: PageRequest) -> Page[Digest]:
-        """List the blobs that a repository links, by digest; empty if it is unknown."""
         ...

@@ -48,7 +48,7 @@ REFERRERS = """
     FROM manifests m
     WHERE m.repository = (SELECT r.id FROM repositories r WHERE r.name = $1) AND m.subject = $2
         AND (CAST($3 AS TEXT) IS NULL OR m.artifact_type = $3) AND m.digest > $4
-        AND (m.locks & 4) = 0
+        AND m.deleted IS NULL AND (m.locks & 4) = 0
     ORDER BY m.digest
     LIMIT $5
 """

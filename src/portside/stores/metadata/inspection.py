@@ -29,7 +29,7 @@ PAGE = 1000
 # Each query of pages starts with the columns of its key.
 _REPOSITORIES = """
     SELECT r.id, r.name, r.manifest_count,
-           (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id),
+           (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id AND m.deleted IS NULL),
            r.tag_count, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id)
     FROM repositories r
     WHERE r.id > $1
@@ -63,12 +63,15 @@ _REFERENCES = """
         WHEN 'blob' THEN EXISTS (
             SELECT 1 FROM repository_blobs l
             WHERE l.repository = f.repository AND l.digest = f.digest
+                AND (l.deleted IS NULL OR m.deleted IS NOT NULL)
         )
         ELSE EXISTS (
-            SELECT 1 FROM manifests c WHERE c.repository = f.repository AND c.digest = f.digest
+            SELECT 1 FROM manifests c
+            WHERE c.repository = f.repository AND c.digest = f.digest
+                AND (c.deleted IS NULL OR m.deleted IS NOT NULL)
         )
         END, f.weak
-    FROM manifest_references f
+    FROM manifest_references f JOIN manifests m ON m.id = f.manifest
     WHERE f.manifest = $1
     ORDER BY f.kind, f.digest
 """

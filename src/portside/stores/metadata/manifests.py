@@ -19,6 +19,7 @@ from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.platforms import UNKNOWN_PLATFORM, Platform
 from portside.stores.interfaces import StoredManifest
+from portside.stores.metadata.blobs import reference_blobs, unreference_blobs
 from portside.stores.metadata.engine import Noun, Transaction, require_row
 from portside.stores.metadata.refusals import (
     manifest_in_use,
@@ -35,6 +36,8 @@ from portside.stores.metadata.repositories import (
     refuse_repository,
 )
 from portside.stores.metadata.schema.steps import TABLES
+from portside.stores.metadata.tag_history import record_change
+from portside.stores.metadata.trash import discard_manifest, restore_row
 
 _BY_TAG = """
     SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, t.locks
@@ -47,10 +50,15 @@ _BY_DIGEST = """
     SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, 0
     FROM repositories r
     JOIN manifests m ON m.repository = r.id
-    WHERE r.name = $1 AND m.digest = $2
+    WHERE r.name = $1 AND m.digest = $2 AND m.deleted IS NULL
 """
 _FIND = """
-    SELECT id, locks, media_type, subject FROM manifests WHERE repository = $1 AND digest = $2
+    SELECT id, locks, media_type, subject FROM manifests
+    WHERE repository = $1 AND digest = $2 AND deleted IS NULL
+"""
+_FIND_STORED = """
+    SELECT id, locks, media_type, subject, deleted FROM manifests
+    WHERE repository = $1 AND digest = $2
 """
 _ADD = """
     INSERT INTO manifests
@@ -86,22 +94,26 @@ _CHANGE_TYPE = """
         config_media_type = $6, architecture = $7, os = $8, image_size = $9
     WHERE id = $10
 """
-_DELETE = "DELETE FROM manifests WHERE id = $1"
 _DELETE_REFERENCES = "DELETE FROM manifest_references WHERE manifest = $1"
 _LISTED_BY = """
     SELECT m.digest
     FROM manifest_references f
     JOIN manifests m ON m.id = f.manifest
     WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'manifest' AND f.manifest <> $3
+        AND m.deleted IS NULL
     LIMIT 1
 """
 _PRESENT_BLOBS = """
-    SELECT 'blob', digest FROM repository_blobs WHERE repository = $1 AND digest = ANY ($2)
+    SELECT 'blob', digest, unreferenced IS NOT NULL
+    FROM repository_blobs
+    WHERE repository = $1 AND digest = ANY ($2) AND deleted IS NULL
 """
 _PRESENT = f"""
     {_PRESENT_BLOBS}
     UNION ALL
-    SELECT 'manifest', digest FROM manifests WHERE repository = $1 AND digest = ANY ($3)
+    SELECT 'manifest', digest, FALSE
+    FROM manifests
+    WHERE repository = $1 AND digest = ANY ($3) AND deleted IS NULL
 """  # noqa: S608  # put together of constants
 _TAGGED = """
     SELECT t.name, t.locks, m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
@@ -167,6 +179,13 @@ class Manifests(Noun):
                 await transaction.execute_each(
                     _TAG, [(owner, str(tag), key, now, now) for tag in tags]
                 )
+                digest = str(manifest.digest)
+                moved = [
+                    (tag, digest)
+                    for tag in {*map(str, tags)}
+                    if tag not in known or known[tag].digest != digest
+                ]
+                await record_change(transaction, owner, "set", moved, pushed_by)
             await count_changes(
                 transaction, owner, manifests=int(is_new), tags=len({*tags} - known.keys())
             )
@@ -174,9 +193,14 @@ class Manifests(Noun):
         await self._database.write(job)
 
     async def delete_manifest(
-        self, repository: RepositoryName, digest: Digest, condition: TagCondition | None = None
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        condition: TagCondition | None = None,
+        *,
+        by: str = "",
     ) -> None:
-        """Delete a manifest; its tags and references go with its row."""
+        """Delete a manifest and its tags."""
 
         async def job(transaction: Transaction) -> None:
             locked = await lock_repository(transaction, str(repository))
@@ -197,13 +221,18 @@ class Manifests(Noun):
             parent = await transaction.find(_LISTED_BY, locked.id, str(digest), key)
             if parent is not None:
                 raise manifest_in_use(digest, parent[0])
-            await transaction.execute(_DELETE, key)
+            await discard_manifest(transaction, key, by)
             await count_changes(transaction, locked.id, manifests=-1, tags=-tags)
 
         await self._database.write(job)
 
     async def delete_tag(
-        self, repository: RepositoryName, tag: Tag, condition: TagCondition | None = None
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        condition: TagCondition | None = None,
+        *,
+        by: str = "",
     ) -> None:
         """Delete a tag."""
 
@@ -218,6 +247,8 @@ class Manifests(Noun):
             refuse_repository(locked.locks, Lock.WRITE, repository)
             refuse_locked(found.locks, ON_DELETE, f"tag {tag} of repository {repository}")
             await transaction.execute(_UNTAG, locked.id, str(tag))
+            deleted = [(str(tag), found.digest)]
+            await record_change(transaction, locked.id, "deleted", deleted, by)
             await count_changes(transaction, locked.id, tags=-1)
 
         await self._database.write(job)
@@ -304,6 +335,8 @@ async def _resolve(
     weak = [item for item in manifest.references if item.is_weak]
     named = [item for item in manifest.references if not item.is_weak]
     if not named:
+        if weak:
+            await reference_blobs(transaction, owner, weak)
         return weak
     every = [str(item.digest) for item in named]
     children = [str(item.digest) for item in manifest.references if item.is_child]
@@ -311,7 +344,7 @@ async def _resolve(
         rows = await transaction.find_all(_PRESENT, owner, every, children)
     else:
         rows = await transaction.find_all(_PRESENT_BLOBS, owner, every)
-    present = {(kind, digest) for kind, digest in rows}
+    present = {(kind, digest) for kind, digest, _ in rows}
     resolved: dict[tuple[str, Digest], bool] = {}
     missing: list[ManifestReference] = []
     for item in named:
@@ -325,6 +358,8 @@ async def _resolve(
             resolved[key] = resolved.get(key, False) or needed
     if missing:
         raise references_missing(missing)
+    if weak or any(is_unreferenced for _, _, is_unreferenced in rows):
+        await reference_blobs(transaction, owner, manifest.references)
     return [
         *(
             ManifestReference(ReferenceKind(kind), digest, needed)
@@ -344,7 +379,8 @@ async def _store(
 ) -> tuple[int, bool]:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    Return the key of the row, and whether it is new. Raises OperationDisallowed if a lock forbids
+    A deleted manifest is restored. Return the key of the row, and whether the manifest is new to
+    clients. Raises OperationDisallowed if a lock forbids
     another type, and ManifestInvalid if that type would no longer refer to what the old one does.
     """
     owner = locked.id
@@ -353,8 +389,9 @@ async def _store(
         manifest.artifact_type,
         msgspec.json.encode(manifest.annotations),
     )
-    found = await transaction.find(_FIND, owner, str(manifest.digest))
+    found = await transaction.find(_FIND_STORED, owner, str(manifest.digest))
     key: int
+    is_new = True
     if found is None:
         new = (
             owner,
@@ -369,10 +406,13 @@ async def _store(
         )
         (key,) = (await transaction.find_all(_ADD, *new))[0]
     else:
-        key, locks, media_type, subject = found
+        key, locks, media_type, subject, deleted = found
+        is_new = deleted is not None
+        if is_new:
+            await restore_row(transaction, owner, key)
         if media_type == manifest.media_type:
             await transaction.execute(_PUSHED_AGAIN, transaction.now, key)
-            return key, False
+            return key, is_new
         refuse_locked(locks, Lock.WRITE, f"manifest {manifest.digest}")
         known = await transaction.find_all(_REFERS_TO, key)
         kept = {
@@ -384,7 +424,9 @@ async def _store(
         await transaction.execute(
             _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, key
         )
+        await unreference_blobs(transaction, owner, key)
         await transaction.execute(_DELETE_REFERENCES, key)
+        await reference_blobs(transaction, owner, references)
     if references:
         await transaction.insert_many(
             TABLES["manifest_references"],
@@ -393,7 +435,7 @@ async def _store(
                 for item in references
             ],
         )
-    return key, found is None
+    return key, is_new
 
 
 def _refuse_forgetting(

@@ -19,6 +19,7 @@ from portside.stores.metadata.refusals import (
     tag_unknown,
 )
 from portside.stores.metadata.repositories import lock_repository, refuse_repository
+from portside.stores.metadata.trash import discard_repository
 from portside.stores.properties import (
     Deleted,
     ManifestProperties,
@@ -40,14 +41,6 @@ REPOSITORIES = f"""
     LIMIT $3
 """
 _ID = "SELECT id FROM repositories WHERE name = $1 AND deleted IS NULL"
-_BLOBS = """
-    SELECT digest
-    FROM repository_blobs
-    WHERE repository = (SELECT id FROM repositories WHERE name = $1) AND digest > $2
-    ORDER BY digest
-    LIMIT $3
-"""
-
 _TAG_COLUMNS = """
     SELECT t.name, m.digest, t.created, t.updated, t.locks
     FROM tags t JOIN manifests m ON m.id = t.manifest
@@ -60,8 +53,9 @@ _MANIFEST_COLUMNS = f"""
            m.config_media_type, m.architecture, m.os, m.image_size, m.pushed_by, m.locks
     FROM manifests m
 """
-_MANIFEST = f"{_MANIFEST_COLUMNS} WHERE m.repository = $1 AND m.digest = $2"
-_SOME_MANIFESTS = f"{_MANIFEST_COLUMNS} WHERE m.repository = $1 AND m.digest = ANY ($2)"
+_LIVE_MANIFEST = "m.repository = $1 AND m.deleted IS NULL"
+_MANIFEST = f"{_MANIFEST_COLUMNS} WHERE {_LIVE_MANIFEST} AND m.digest = $2"
+_SOME_MANIFESTS = f"{_MANIFEST_COLUMNS} WHERE {_LIVE_MANIFEST} AND m.digest = ANY ($2)"
 _PAYLOADS = "SELECT id, payload FROM manifests WHERE id = ANY ($1)"
 
 MAX_NAMED_TAGS = 1000
@@ -92,16 +86,20 @@ _CHANGE_TAG = f"""
     UPDATE tags SET locks = {_CHANGED.format(3, 4)} WHERE repository = $1 AND name = $2
 """
 _CHANGE_MANIFEST = f"""
-    UPDATE manifests SET locks = {_CHANGED.format(3, 4)} WHERE repository = $1 AND digest = $2
+    UPDATE manifests SET locks = {_CHANGED.format(3, 4)}
+    WHERE repository = $1 AND digest = $2 AND deleted IS NULL
 """
 
 _LOCKED_TAG = "SELECT name, locks FROM tags WHERE repository = $1 AND (locks & 3) <> 0 LIMIT 1"
 _LOCKED_MANIFEST = """
-    SELECT digest, locks FROM manifests WHERE repository = $1 AND (locks & 3) <> 0 LIMIT 1
+    SELECT digest, locks FROM manifests
+    WHERE repository = $1 AND (locks & 3) <> 0 AND deleted IS NULL
+    LIMIT 1
 """
 _EVERY_TAG = "SELECT name FROM tags WHERE repository = $1 ORDER BY name"
-_EVERY_MANIFEST = "SELECT digest FROM manifests WHERE repository = $1 ORDER BY digest"
-_DELETE_MANIFESTS = "DELETE FROM manifests WHERE repository = $1"
+_EVERY_MANIFEST = """
+    SELECT digest FROM manifests WHERE repository = $1 AND deleted IS NULL ORDER BY digest
+"""
 _DELETED = """
     UPDATE repositories SET manifest_count = 0, tag_count = 0, deleted = $2, locks = 0
     WHERE id = $1
@@ -137,7 +135,7 @@ TAG_PAGES_OF_MANIFEST = {
 }
 MANIFEST_PAGES = {
     order: _ordered(
-        _MANIFEST_COLUMNS, _PUSHED, "m.digest", order, "m.repository = $1 AND (m.locks & $4) = 0"
+        _MANIFEST_COLUMNS, _PUSHED, "m.digest", order, f"{_LIVE_MANIFEST} AND (m.locks & $4) = 0"
     )
     for order in Order
 }
@@ -257,26 +255,19 @@ class Properties(Noun):
         payloads = await _read_indexes(self._database, rows)
         return [_manifest(row, [], payloads.get(row[0])) for row in rows]
 
-    async def delete_repository(self, repository: RepositoryName) -> Deleted:
-        """Delete manifests with their tags and references, and mark the row."""
+    async def delete_repository(self, repository: RepositoryName, *, by: str = "") -> Deleted:
+        """Delete manifests and tags, hide the blobs, and mark the row."""
 
         async def job(transaction: Transaction) -> Deleted:
             owner = await _lock(transaction, repository)
             await _refuse_deleting(transaction, owner, repository)
             tags = await transaction.find_all(_EVERY_TAG, owner)
             manifests = await transaction.find_all(_EVERY_MANIFEST, owner)
-            await transaction.execute(_DELETE_MANIFESTS, owner)
+            await discard_repository(transaction, owner, by)
             await transaction.execute(_DELETED, owner, transaction.now)
             return Deleted([row[0] for row in manifests], [row[0] for row in tags])
 
         return await self._database.write(job)
-
-    async def list_blobs(self, repository: RepositoryName, page: PageRequest) -> Page[Digest]:
-        """Read one page of links."""
-        rows = await self._database.find_all(
-            _BLOBS, str(repository), before_nul(page.last), page.limit + 1
-        )
-        return cut([Digest(digest) for (digest,) in rows], page)
 
     async def _id(self, repository: RepositoryName) -> int:
         row = await self._database.find(_ID, str(repository))

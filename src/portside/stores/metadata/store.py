@@ -8,12 +8,15 @@ from portside.stores.metadata.descriptions import Descriptions
 from portside.stores.metadata.discovery import Discovery
 from portside.stores.metadata.identities import Identities
 from portside.stores.metadata.inspection import Inspection
+from portside.stores.metadata.leases import Leases
 from portside.stores.metadata.login_failures import LoginFailures
 from portside.stores.metadata.manifests import Manifests
 from portside.stores.metadata.properties import Properties
+from portside.stores.metadata.pulls import Pulls
 from portside.stores.metadata.read_only import ReadOnlyMode
 from portside.stores.metadata.scope_maps import ScopeMaps
 from portside.stores.metadata.signing_keys import SigningKeys
+from portside.stores.metadata.trash import Trash
 from portside.stores.metadata.uploads import Uploads
 
 
@@ -23,6 +26,9 @@ class Metadata(
     Properties,
     Descriptions,
     BlobLinks,
+    Trash,
+    Pulls,
+    Leases,
     Uploads,
     Inspection,
     ReadOnlyMode,

@@ -64,7 +64,7 @@ _FINISHED_WITH = """
     SELECT 1
     FROM uploads u
     JOIN repositories r ON r.name = u.repository
-    JOIN repository_blobs l ON l.repository = r.id AND l.digest = u.finished
+    JOIN repository_blobs l ON l.repository = r.id AND l.digest = u.finished AND l.deleted IS NULL
     WHERE u.id = $1 AND u.repository = $2 AND u.finished = $3 AND u.owner = $4
 """
 _FORGET = f"""

@@ -45,9 +45,13 @@ _REPOSITORY = """
     ),
     owner AS (SELECT id FROM found UNION ALL SELECT id FROM made),
     linked AS (
-        INSERT INTO repository_blobs (repository, digest, linked)
-        SELECT id, $2, $3 FROM owner
-        ON CONFLICT DO NOTHING
+        INSERT INTO repository_blobs (repository, digest, linked, unreferenced)
+        SELECT id, $2, $3, $3 FROM owner
+        ON CONFLICT (repository, digest) DO UPDATE
+        SET deleted = NULL, unreferenced = CASE
+            WHEN repository_blobs.unreferenced IS NULL THEN NULL ELSE excluded.unreferenced
+        END
+        WHERE repository_blobs.unreferenced IS NOT NULL OR repository_blobs.deleted IS NOT NULL
     )
 """
 _COMMIT_BLOB = f"""

@@ -325,6 +325,82 @@ _PROPERTIES: Step = (
     AddColumn("manifest_references", Column("weak", Type.BOOLEAN, default="FALSE")),
 )
 
+_MARK_UNREFERENCED = """
+    UPDATE repository_blobs SET unreferenced = {}
+    WHERE NOT EXISTS (
+        SELECT 1 FROM manifest_references f
+        WHERE f.repository = repository_blobs.repository AND f.digest = repository_blobs.digest
+    )
+"""
+
+_LIFE: Step = (
+    # Since when no manifest of the repository refers to the blob and no client was told of it; none
+    # while a manifest refers to it.
+    AddColumn("repository_blobs", Column("unreferenced", Type.INTEGER, null=True)),
+    # When a client deleted the blob, which a deleted manifest needs if it is restored.
+    AddColumn("repository_blobs", Column("deleted", Type.INTEGER, null=True)),
+    PerEngine(
+        sqlite=_MARK_UNREFERENCED.format("CAST(strftime('%s', 'now') AS INTEGER) * 1000000"),
+        postgres=_MARK_UNREFERENCED.format("CAST(extract(epoch FROM now()) AS BIGINT) * 1000000"),
+    ),
+    """
+    CREATE INDEX repository_blobs_unreferenced
+        ON repository_blobs (unreferenced, repository, digest)
+        WHERE unreferenced IS NOT NULL
+    """,
+    # Deleted manifests keep their references, and so their blobs, until they are purged.
+    AddColumn("manifests", Column("deleted", Type.INTEGER, null=True)),
+    AddColumn("manifests", Column("deleted_by", Type.TEXT, default="''")),
+    "CREATE INDEX manifests_deleted ON manifests (deleted, id) WHERE deleted IS NOT NULL",
+    "CREATE INDEX manifests_deleted_of ON manifests (repository, digest) WHERE deleted IS NOT NULL",
+    "DROP INDEX manifests_by_subject",
+    """
+    CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest, artifact_type)
+        WHERE subject IS NOT NULL AND deleted IS NULL
+    """,
+    "DROP INDEX manifests_by_time",
+    """
+    CREATE INDEX manifests_by_time
+        ON manifests (repository, COALESCE(updated, created), digest) WHERE deleted IS NULL
+    """,
+    # What each tag pointed at, and from when on.
+    Table(
+        "tag_history",
+        (
+            _REPOSITORY,
+            Column("name", Type.TEXT),
+            Column("at", Type.INTEGER),
+            Column("action", Type.TEXT, check="action IN ('set', 'deleted', 'restored')"),
+            Column("digest", Type.TEXT),
+            Column("identity", Type.TEXT, default="''"),
+        ),
+        primary_key=("repository", "name", "at"),
+        copy_key=("repository", "name", "at"),
+    ),
+    "CREATE INDEX tag_history_by_time ON tag_history (at)",
+    "CREATE INDEX tag_history_by_digest ON tag_history (repository, digest, at)",
+    # The last pull of each manifest, to the hour. Beside the manifests, whose rows are large.
+    Table(
+        "manifest_pulls",
+        (_MANIFEST, _REPOSITORY, Column("pulled", Type.INTEGER)),
+        primary_key=("manifest",),
+        copy_key=("repository", "manifest"),
+        guarded=(),
+    ),
+    "CREATE INDEX manifest_pulls_by_repository ON manifest_pulls (repository, manifest)",
+    # Which process does a background task, and until when (µs since 1970).
+    Table(
+        "leases",
+        (
+            Column("name", Type.TEXT),
+            Column("holder", Type.TEXT),
+            Column("until", Type.INTEGER),
+        ),
+        primary_key=("name",),
+        guarded=(),
+    ),
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -333,6 +409,7 @@ STEPS = (
     _OWNED_UPLOADS,
     _PASSWORDS_BY_COST,
     _PROPERTIES,
+    _LIFE,
 )
 
 TABLES = tables_after(STEPS)

@@ -18,8 +18,12 @@ from portside.stores.metadata.uploads import finish_upload
 
 _ADD_BLOB = "INSERT INTO blobs (digest, size, created) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 _LINK = """
-    INSERT INTO repository_blobs (repository, digest, linked) VALUES ($1, $2, $3)
-    ON CONFLICT DO NOTHING
+    INSERT INTO repository_blobs (repository, digest, linked, unreferenced) VALUES ($1, $2, $3, $3)
+    ON CONFLICT (repository, digest) DO UPDATE
+    SET deleted = NULL, unreferenced = CASE
+        WHEN repository_blobs.unreferenced IS NULL THEN NULL ELSE excluded.unreferenced
+    END
+    WHERE repository_blobs.unreferenced IS NOT NULL OR repository_blobs.deleted IS NOT NULL
 """
 
 

@@ -1,0 +1,79 @@
+"""The background tasks that free space, made from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from uuid import uuid4
+
+from portside.bootstrap.clock import now
+from portside.bootstrap.stores import Stores
+from portside.config import Settings
+from portside.operations.collect import Collector, expire_uploads
+from portside.operations.grace import GracePeriod
+from portside.spec.errors import RegistryError
+
+log = logging.getLogger(__name__)
+
+
+async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
+    """Remove expired upload sessions at intervals, until cancelled; errors are logged."""
+    while True:
+        # Spread over the interval, so that workers that start together do not run together.
+        await asyncio.sleep(settings.upload_sweep_interval * random.uniform(0.5, 1))  # noqa: S311
+        try:
+            before = now() - settings.upload_expiry * 1_000_000
+            removed = await expire_uploads(stores.metadata, stores.blobs, before)
+        except RegistryError as error:
+            log.warning("cannot remove expired uploads: %s", error)
+        except Exception:
+            # The next attempt may succeed; without one, uploads would never expire.
+            log.exception("removing expired uploads failed")
+        else:
+            if removed:
+                log.info("%d upload sessions expired", removed)
+
+
+async def collect_garbage(settings: Settings, stores: Stores) -> None:
+    """Collect garbage at intervals, until cancelled; errors are logged.
+
+    The process that has the lease works, and keeps it for as long as it lives; another one takes
+    over two intervals after its end.
+    """
+    collector = make_collector(settings, stores, grace_period(settings))
+    holder = uuid4().hex
+    while True:
+        await asyncio.sleep(settings.gc_interval * random.uniform(0.5, 1))  # noqa: S311
+        try:
+            if (await stores.metadata.registry_state()).read_only:
+                continue
+            seconds = 2 * settings.gc_interval
+            if not await stores.metadata.take_lease("collector", holder, seconds=seconds):
+                continue
+            collected = await collector.collect()
+        except RegistryError as error:
+            log.warning("cannot collect garbage: %s", error)
+        except Exception:
+            # The next attempt may succeed; without one, no space would ever be freed.
+            log.exception("collecting garbage failed")
+        else:
+            if collected:
+                log.info(
+                    "collected %d manifests and %d links; %d blobs with %d bytes were removed",
+                    collected.manifests,
+                    collected.links,
+                    collected.blobs,
+                    collected.bytes,
+                )
+
+
+def grace_period(settings: Settings, seconds: int | None = None) -> GracePeriod:
+    """Return the grace period of the settings, or one of so many seconds."""
+    return GracePeriod((settings.gc_grace if seconds is None else seconds) * 1_000_000, now)
+
+
+def make_collector(settings: Settings, stores: Stores, grace: GracePeriod) -> Collector:
+    """Return the garbage collector."""
+    keep_deleted = settings.keep_deleted * 1_000_000
+    return Collector(stores.metadata, stores.blobs, grace=grace, keep_deleted=keep_deleted)

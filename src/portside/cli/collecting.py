@@ -1,0 +1,70 @@
+"""The command that collects garbage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from portside.bootstrap import Stores, connected_stores, now
+from portside.bootstrap.collecting import grace_period, make_collector
+from portside.cli.options import Command
+from portside.cli.output import counted
+from portside.cli.registry import BLOBS, read_settings, registry_command, require_this_version
+from portside.config import Settings
+from portside.operations.collect import (
+    Collected,
+    CollectedOrphans,
+    collect_orphaned,
+    expire_uploads,
+)
+from portside.spec.errors import Unavailable
+
+ORPHANED_AGE = 3600
+"""Seconds after which a file that nobody has locked is what a crash left."""
+
+
+@click.command("collect", cls=Command)
+@click.option(
+    "--grace",
+    type=click.IntRange(min=0),
+    metavar="SECONDS",
+    help="Keep unreferenced blobs for so long, and not for --gc-grace.",
+)
+@registry_command(*BLOBS, "gc_grace", "keep_deleted", "upload_expiry")
+async def collect(*, grace: int | None, **given: Any) -> None:
+    """Remove blobs that nothing refers to, and free their space.
+
+    A running registry does so by itself. This command does all at once: it purges deleted content
+    that can no longer be restored, removes unreferenced blobs and expired upload sessions, and
+    looks for orphaned bytes, which a crash can leave behind.
+
+    With --grace 0, clients that are pushing an image now can find that blobs they have pushed are
+    missing again: their push fails and has to be repeated. Nothing else is lost.
+    """
+    settings = read_settings(given)
+    async with connected_stores(settings) as stores:
+        await require_this_version(stores)
+        collected, orphaned = await _collect(settings, stores, grace)
+    click.echo(
+        f"{counted(collected.manifests, 'deleted manifest')} purged,"
+        f" {counted(collected.links, 'unreferenced blob')} unlinked,"
+        f" {counted(collected.blobs, 'blob')} removed."
+    )
+    click.echo(f"{counted(collected.bytes + orphaned.bytes, 'byte')} freed.")
+    if orphaned.kept:
+        kept = f"{counted(orphaned.kept, 'orphaned blob')} not removed; see `portside check`"
+        raise Unavailable(kept)
+
+
+async def _collect(
+    settings: Settings, stores: Stores, grace: int | None
+) -> tuple[Collected, CollectedOrphans]:
+    await stores.metadata.probe()
+    collector = make_collector(settings, stores, grace_period(settings, grace))
+    collected = await collector.collect()
+    await expire_uploads(stores.metadata, stores.blobs, now() - settings.upload_expiry * 1_000_000)
+    orphaned = await collect_orphaned(
+        stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000
+    )
+    return collected, orphaned

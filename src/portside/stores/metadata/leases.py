@@ -1,0 +1,24 @@
+"""Leases: which process does a background task that one of them is enough for."""
+
+from __future__ import annotations
+
+from portside.stores.metadata.engine import Noun
+
+_HELD = "SELECT 1 FROM leases WHERE name = $1 AND holder <> $2 AND until > $3"
+_TAKE = """
+    INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE leases.holder = excluded.holder OR leases.until <= $4
+"""
+
+
+class Leases(Noun):
+    """The LeaseStore."""
+
+    async def take_lease(self, name: str, holder: str, *, seconds: int) -> bool:
+        """Look first, so that processes that wait write nothing."""
+        now = self._database.clock()
+        if await self._database.find(_HELD, name, holder, now) is not None:
+            return False
+        until = now + seconds * 1_000_000
+        return await self._database.execute(_TAKE, name, holder, until, now) > 0

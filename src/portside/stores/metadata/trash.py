@@ -1,0 +1,215 @@
+"""The trash: manifests that were deleted, and can be restored until they are purged.
+
+A deleted manifest keeps its row and its references, and so its blobs. Nothing but this module and
+a push of the same manifest sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portside.spec.digests import Digest
+from portside.spec.locks import Lock
+from portside.spec.names import RepositoryName, Tag
+from portside.stores.metadata.blobs import unreference_blobs
+from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.refusals import manifest_unknown, name_unknown
+from portside.stores.metadata.repositories import (
+    LockedRow,
+    count_changes,
+    lock_repository,
+    refuse_repository,
+)
+from portside.stores.metadata.tag_history import (
+    record_change,
+    record_tags_of_manifest,
+    record_tags_of_repository,
+)
+from portside.stores.trash import DeletedManifest, Restored
+
+_DELETE_TAGS_OF_MANIFEST = "DELETE FROM tags WHERE manifest = $1"
+_DELETE_TAGS_OF_REPOSITORY = "DELETE FROM tags WHERE repository = $1"
+_DISCARD = "UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE id = $1"
+_DISCARD_ALL = """
+    UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE repository = $1 AND deleted IS NULL
+"""
+_PURGE = "DELETE FROM manifests WHERE id = $1"
+# Nobody can read the blobs of a repository that was deleted, so none of them has a grace period.
+_HIDE_BLOBS = """
+    UPDATE repository_blobs
+    SET deleted = $2, unreferenced = CASE WHEN EXISTS (
+        SELECT 1 FROM manifest_references f
+        WHERE f.repository = $1 AND f.digest = repository_blobs.digest
+    ) THEN CAST(NULL AS BIGINT) ELSE 0 END
+    WHERE repository = $1
+"""
+_EXPIRED = """
+    SELECT r.name, m.digest, m.id, m.deleted
+    FROM manifests m JOIN repositories r ON r.id = m.repository
+    WHERE m.deleted <= $1
+    ORDER BY m.deleted, m.id
+    LIMIT $2
+"""
+_IS_EXPIRED = "SELECT 1 FROM manifests WHERE id = $1 AND deleted <= $2"
+_DELETED_MANIFEST = """
+    SELECT id, digest, deleted FROM manifests
+    WHERE repository = $1 AND digest = $2 AND deleted > $3
+"""
+# Everything that was deleted with the repository, or all that is deleted if it was used since.
+_DELETED_WITH_REPOSITORY = """
+    SELECT m.id, m.digest, m.deleted
+    FROM manifests m JOIN repositories r ON r.id = m.repository
+    WHERE m.repository = $1 AND m.deleted > $2
+        AND (r.deleted IS NULL OR m.deleted = r.deleted)
+    ORDER BY m.id
+"""
+# What an image index lists, and what was deleted together with its subject.
+_DELETED_WITH = """
+    SELECT c.id, c.digest, c.deleted
+    FROM manifest_references f
+    JOIN manifests c ON c.repository = f.repository AND c.digest = f.digest
+    WHERE f.manifest = $1 AND f.kind = 'manifest' AND c.deleted IS NOT NULL
+    UNION
+    SELECT s.id, s.digest, s.deleted
+    FROM manifests m JOIN manifests s ON s.repository = m.repository AND s.subject = m.digest
+    WHERE m.id = $1 AND s.deleted = $2
+"""
+_RESTORE = """
+    UPDATE manifests SET deleted = NULL, deleted_by = '' WHERE id = $1 AND deleted IS NOT NULL
+"""
+_RESTORE_BLOBS = """
+    UPDATE repository_blobs SET deleted = NULL, unreferenced = NULL
+    WHERE repository = $1
+        AND digest IN (SELECT f.digest FROM manifest_references f WHERE f.manifest = $2)
+        AND (deleted IS NOT NULL OR unreferenced IS NOT NULL)
+"""
+_TAGS_DELETED_WITH = """
+    SELECT name FROM tag_history
+    WHERE repository = $1 AND digest = $2 AND at = $3 AND action = 'deleted'
+    ORDER BY name
+"""
+_RESTORE_TAG = """
+    INSERT INTO tags (repository, name, manifest, created, updated) VALUES ($1, $2, $3, $4, $4)
+    ON CONFLICT DO NOTHING
+"""
+
+
+class Trash(Noun):
+    """The TrashStore."""
+
+    async def list_expired_manifests(self, until: int, *, limit: int) -> list[DeletedManifest]:
+        """Read the index of deleted manifests, the longest deleted first."""
+        rows = await self._database.find_all(_EXPIRED, until, limit)
+        return [
+            DeletedManifest(RepositoryName(name), Digest(digest), *rest)
+            for name, digest, *rest in rows
+        ]
+
+    async def purge_manifest(self, found: DeletedManifest, until: int) -> bool:
+        """Delete the row, and with it the references, whose blobs begin their grace period."""
+
+        async def job(transaction: Transaction) -> bool:
+            owner = await lock_repository(transaction, str(found.repository))
+            still = await transaction.find(_IS_EXPIRED, found.key, until)
+            if owner is None or still is None:
+                return False
+            await unreference_blobs(transaction, owner.id, found.key)
+            await transaction.execute(_PURGE, found.key)
+            return True
+
+        return await self._database.write(job)
+
+    async def restore_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        *,
+        since: int = 0,
+        tags: Sequence[Tag] | None = None,
+        by: str = "",
+    ) -> Restored:
+        """Restore the row, and what was deleted with it."""
+
+        async def job(transaction: Transaction) -> Restored:
+            locked = await lock_repository(transaction, str(repository))
+            if locked is None:
+                raise manifest_unknown(repository, digest)
+            refuse_repository(locked.locks, Lock.WRITE, repository)
+            found = await transaction.find(_DELETED_MANIFEST, locked.id, str(digest), since)
+            if found is None:
+                raise manifest_unknown(repository, digest)
+            return await _restore(transaction, locked, [found], tags, by)
+
+        return await self._database.write(job)
+
+    async def restore_repository(
+        self, repository: RepositoryName, *, since: int = 0, by: str = ""
+    ) -> Restored:
+        """Restore the rows that were deleted together."""
+
+        async def job(transaction: Transaction) -> Restored:
+            locked = await lock_repository(transaction, str(repository))
+            if locked is None:
+                raise name_unknown(repository)
+            found = await transaction.find_all(_DELETED_WITH_REPOSITORY, locked.id, since)
+            if not found:
+                raise name_unknown(repository)
+            refuse_repository(locked.locks, Lock.WRITE, repository)
+            return await _restore(transaction, locked, found, None, by)
+
+        return await self._database.write(job)
+
+
+async def discard_manifest(transaction: Transaction, manifest: int, by: str) -> None:
+    """Move a manifest to the trash, and delete its tags."""
+    await record_tags_of_manifest(transaction, manifest, by)
+    await transaction.execute(_DELETE_TAGS_OF_MANIFEST, manifest)
+    await transaction.execute(_DISCARD, manifest, transaction.now, by)
+
+
+async def discard_repository(transaction: Transaction, owner: int, by: str) -> None:
+    """Move the manifests of a repository to the trash, delete its tags, and hide its blobs."""
+    await record_tags_of_repository(transaction, owner, by)
+    await transaction.execute(_DELETE_TAGS_OF_REPOSITORY, owner)
+    await transaction.execute(_DISCARD_ALL, owner, transaction.now, by)
+    await transaction.execute(_HIDE_BLOBS, owner, transaction.now)
+
+
+async def restore_row(transaction: Transaction, owner: int, manifest: int) -> bool:
+    """Restore a manifest and its blobs; return whether it was deleted."""
+    if await transaction.execute(_RESTORE, manifest) == 0:
+        return False
+    await transaction.execute(_RESTORE_BLOBS, owner, manifest)
+    return True
+
+
+async def _restore(
+    transaction: Transaction,
+    locked: LockedRow,
+    found: Sequence[tuple[int, str, int]],
+    tags: Sequence[Tag] | None,
+    by: str,
+) -> Restored:
+    """Restore manifests and all that they need; the first one gets the `tags`."""
+    manifests: list[str] = []
+    restored: list[tuple[str, str]] = []
+    named = None if tags is None else [str(tag) for tag in tags]
+    waiting = list(found)
+    while waiting:
+        key, digest, deleted = waiting.pop()
+        waiting += await transaction.find_all(_DELETED_WITH, key, deleted)
+        if not await restore_row(transaction, locked.id, key):
+            continue
+        manifests.append(digest)
+        if named is None:
+            rows = await transaction.find_all(_TAGS_DELETED_WITH, locked.id, digest, deleted)
+            names = [name for (name,) in rows]
+        else:
+            names, named = named, []
+        for name in names:
+            row = (locked.id, name, key, transaction.now)
+            if await transaction.execute(_RESTORE_TAG, *row):
+                restored.append((name, digest))
+    await record_change(transaction, locked.id, "restored", restored, by)
+    await count_changes(transaction, locked.id, manifests=len(manifests), tags=len(restored))
+    return Restored(sorted(manifests), sorted(name for name, _ in restored))
