@@ -34,6 +34,13 @@ class MigratedDatabase(Database, Protocol):
         """Refuse another schema; raises SchemaTooNew and SchemaTooOld."""
         ...
 
+    async def shrink(self) -> int:
+        """Give space that was freed back to the disk; return how many bytes.
+
+        Does nothing where that would take longer than it is worth.
+        """
+        ...
+
     async def disconnect(self) -> None:
         """Finish what was begun in this event loop, and release what belongs to it."""
         ...

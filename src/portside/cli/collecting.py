@@ -37,7 +37,8 @@ async def collect(*, grace: int | None, **given: Any) -> None:
 
     A running registry does so by itself. This command does all at once: it purges deleted content
     that can no longer be restored, removes unreferenced blobs and expired upload sessions, and
-    looks for orphaned bytes, which a crash can leave behind.
+    looks for orphaned bytes, which a crash can leave behind. It shrinks SQLite's file if half of it
+    is free.
 
     With --grace 0, clients that are pushing an image now can find that blobs they have pushed are
     missing again: their push fails and has to be repeated. Nothing else is lost.
@@ -46,12 +47,15 @@ async def collect(*, grace: int | None, **given: Any) -> None:
     async with connected_stores(settings) as stores:
         await require_this_version(stores)
         collected, orphaned = await _collect(settings, stores, grace)
+        shrunk = await stores.engine.database.shrink()
     click.echo(
         f"{counted(collected.manifests, 'deleted manifest')} purged,"
         f" {counted(collected.links, 'unreferenced blob')} unlinked,"
         f" {counted(collected.blobs, 'blob')} removed."
     )
     click.echo(f"{counted(collected.bytes + orphaned.bytes, 'byte')} freed.")
+    if shrunk:
+        click.echo(f"{counted(shrunk, 'byte')} of {stores.engine.name} freed.")
     if orphaned.kept:
         kept = f"{counted(orphaned.kept, 'orphaned blob')} not removed; see `portside check`"
         raise Unavailable(kept)

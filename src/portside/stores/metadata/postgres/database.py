@@ -415,6 +415,10 @@ class PostgresDatabase:
         """Run a statement that writes and changes nothing: a server that only reads refuses it."""
         await self.execute(_TRY)
 
+    async def shrink(self) -> int:
+        """Return 0: the server's autovacuum does what can be done while others write."""
+        return 0
+
     async def disconnect(self) -> None:
         """Finish the writes that were asked for, and close all connections."""
         await self._background.wait()

@@ -27,6 +27,7 @@ from portside.stores.metadata.sqlite.change_counter import FILE as COUNTER
 from portside.stores.metadata.sqlite.change_counter import SharedCounter
 from portside.stores.metadata.sqlite.connections import connect, connect_read_only, read_head
 from portside.stores.metadata.sqlite.faults import naming, translate
+from portside.stores.metadata.sqlite.shrinking import shrink
 from portside.stores.metadata.sqlite.statements import DIALECT, bound, rewritten
 from portside.stores.metadata.sqlite.writer import Writer
 
@@ -103,6 +104,20 @@ class SqliteDatabase:
         """Raise SchemaTooNew or SchemaTooOld unless the schema is the newest one."""
         with self._reading() as connection:
             self._require_newest(connection)
+
+    async def shrink(self) -> int:
+        """Give free pages back to the disk, if there are many; writers of all processes wait."""
+        with naming(self._lock):
+            lock = self._open_lock()
+        try:
+            return await asyncio.to_thread(self._shrink, lock)
+        finally:
+            os.close(lock)
+
+    def _shrink(self, lock: int) -> int:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._translated(), closing(connect(self.file)) as connection:
+            return shrink(connection, self.file)
 
     def _require_newest(self, connection: sqlite3.Connection) -> None:
         version = _read_version(connection)
