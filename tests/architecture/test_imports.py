@@ -48,6 +48,7 @@ STORES_SEEN = {
     "portside.stores.properties": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
+    "portside.stores.repairing": ("operations",),
     "portside.stores.copying": ("operations",),
 }
 

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from clients.conftest import Run
+from support.damage import Bytes
+from support.homes import Home
 from support.layouts import Layout, files_of
-from support.server import RunningRegistry
+from support.server import RunningRegistry, run_portside, running_registry
 
 PLAIN = "--dest-tls-verify=false"
 PLAIN_SOURCE = "--src-tls-verify=false"
@@ -100,3 +102,27 @@ def test_sync(run: Run, registry: RunningRegistry, repository: str, tmp_path: Pa
     folder.mkdir()
     run("skopeo", "sync", PLAIN_SOURCE, "--src", "docker", "--dest", "dir", name, str(folder))
     assert len(list(folder.rglob("manifest.json"))) == 2
+
+
+def test_a_repair_and_a_push(run: Run, data: Path, tmp_path: Path) -> None:
+    """A push of the same image replaces a damaged layer once it was dropped, and not before."""
+    layout = Layout(tmp_path / "layout")
+    layout.add_image("app")
+    layer = max(layout.files().values(), key=len)
+    stored = Bytes(Home(data), layer)
+    with running_registry(data) as registry:
+        remote = f"docker://{registry.address}/team/app:1"
+        push = ("skopeo", "copy", f"oci:{layout.root}:app", remote, PLAIN)
+        pull = ("skopeo", "copy", remote, f"oci:{tmp_path / 'back'}:app", PLAIN_SOURCE)
+        run(*push)
+        stored.flip()
+        run(*push)
+        run(*pull, fails=True)
+        code, printed, _ = run_portside("check", "--repair", "--data", str(data))
+        assert code == 1
+        assert "needed by team/app:1; its bytes were dropped; push it again" in printed
+        run(*push)
+        assert stored.read() == layer
+        run(*pull)
+    assert files_of(tmp_path / "back") == layout.files()
+    assert run_portside("check", "--data", str(data))[0] == 0

@@ -278,6 +278,7 @@ def test_as_json(store: Path) -> None:
         "problem": f"blob {digest_of(LAYERS.blobs[1])} is missing",
         "repository": None,
         "digest": digest_of(LAYERS.blobs[1]),
+        "upload": None,
         "images": ["library/app:v1"],
         "image_count": 1,
     }

@@ -17,8 +17,11 @@ import pytest
 from portside.bootstrap import connected_stores
 from portside.config import make_settings
 from portside.operations.check import Tally, check
+from portside.operations.repair import Outcome, Repairer
 from support.blobs import listed
 from support.content import digest_of, image, make_blob
+from support.damage import Bytes
+from support.homes import Home
 from support.server import RunningRegistry, run_portside, running_registry
 from support.wire import OCTETS, connect, push, push_blob
 
@@ -119,6 +122,36 @@ def test_damage_is_found_under_load(data: Path) -> None:
         with load(registry):
             for _ in range(3):
                 assert problems(data) == [f"blob {lost} is missing; needed by kept:v1"]
+
+
+def repairs(data: Path) -> list[tuple[str, Outcome]]:
+    """Check and repair the store; returns what was damaged, and what became of it."""
+
+    async def run() -> list[tuple[str, Outcome]]:
+        async with connected_stores(make_settings({"data": str(data)})) as stores:
+            repairer = Repairer(stores.metadata, stores.blobs)
+            return [
+                (finding.text, (await repairer.repair(finding)).outcome)
+                async for finding in check(stores.metadata, stores.blobs, Tally(), pause=0.5)
+            ]
+
+    return asyncio.run(run())
+
+
+def test_repairs_under_load(data: Path) -> None:
+    """Damage is dropped again and again beside clients, who see no error, and nothing else is."""
+    content = image("kept")
+    kept = Bytes(Home(data), content.blobs[1])
+    with running_registry(data) as registry, connect(registry.url) as client:
+        push(client, "kept", content, "v1")
+        with load(registry):
+            for _ in range(3):
+                kept.flip()
+                ((problem, outcome),) = repairs(data)
+                assert problem.startswith(f"blob {digest_of(kept.content)} is damaged")
+                assert (outcome, kept.read()) == (Outcome.WAITING, None)
+                push_blob(client, "kept", kept.content)
+        assert repairs(data) == []
 
 
 async def test_the_log_does_not_grow(data: Path) -> None:

@@ -17,8 +17,8 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
-from portside.stores.interfaces import InspectableBlobs
 from portside.stores.metadata.store import Metadata
+from portside.stores.repairing import RepairableBlobs
 from portside.stores.reserve import Reserve
 
 
@@ -29,7 +29,7 @@ class Stores(NamedTuple):
     """
 
     engine: Engine
-    blobs: InspectableBlobs
+    blobs: RepairableBlobs
     are_apart: bool
 
     @property

@@ -1,4 +1,4 @@
-"""`portside check`: verify everything that is stored."""
+"""`portside check`: verify everything that is stored, and repair it."""
 
 from __future__ import annotations
 
@@ -15,82 +15,119 @@ from portside.cli.registry import BLOBS, read_settings, registry_command, requir
 from portside.operations.check import Tally
 from portside.operations.check import check as find_damage
 from portside.operations.findings import Finding
+from portside.operations.repair import Outcome, Repair, Repairer
+from portside.spec.errors import ReadOnly
 
 ORPHANED_PAUSE = 0.5
 """Seconds after which a file that a registry had no use for any more is gone."""
 
 
 @click.command("check", cls=Command)
+@click.option("--repair", "is_repair", is_flag=True, help="Restore or drop what is damaged.")
 @json_option
 @registry_command(*BLOBS)
-async def check(*, as_json: bool, **given: Any) -> None:
+async def check(*, is_repair: bool, as_json: bool, **given: Any) -> None:
     """Verify everything that is stored.
 
-    Every blob is read to its end. Nothing is changed. What is damaged or missing is printed with
-    the images that need it, and the exit code is 1. Orphaned bytes, which a crash can leave behind,
-    are printed as well, and do no harm.
+    Every blob is read to its end. What is damaged or missing is printed with the images that need
+    it, and the exit code is 1. Orphaned bytes, which a crash can leave behind, are printed as well,
+    and do no harm. Nothing is changed without --repair.
+
+    With --repair, damaged blobs are dropped, so that the next push of such an image makes it whole
+    again. Manifests and tags stay. The exit code is 1 while something has to be pushed again. The
+    registry can be running.
     """
     tally = Tally()
-    report = _Report(as_json=as_json)
-    async with connected_stores(read_settings(given), read_only=True) as stores:
+    report = _Report(as_json=as_json, is_repair=is_repair)
+    async with connected_stores(read_settings(given), read_only=not is_repair) as stores:
         await require_this_version(stores)
+        repairer = Repairer(stores.metadata, stores.blobs) if is_repair else None
+        if repairer is not None:
+            if (await stores.metadata.registry_state()).read_only:
+                raise ReadOnly("the registry is read-only, and cannot be repaired")
+            await repairer.require_directories()
         findings = find_damage(stores.metadata, stores.blobs, tally, pause=ORPHANED_PAUSE)
         async for finding in findings:
-            report.add(finding)
+            is_work = repairer is not None and finding.is_damage
+            report.add(finding, await repairer.repair(finding) if is_work and repairer else None)
     report.end(tally)
 
 
 class _Report:
     """Prints what a check finds: line by line, or as one document at the end."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, is_repair: bool) -> None:
         self._as_json = as_json
-        self._count = Counter[bool]()
+        self._is_repair = is_repair
+        self._problems = 0
+        self._orphaned = 0
+        self._outcomes = Counter[Outcome]()
         self._documents: list[dict[str, Any]] = []
 
-    def add(self, finding: Finding) -> None:
-        """Count a finding, and print its line."""
-        self._count[finding.is_damage] += 1
+    def add(self, finding: Finding, repair: Repair | None) -> None:
+        """Count a finding and what was done about it, and print its line."""
+        self._problems += finding.is_damage
+        self._orphaned += not finding.is_damage
+        if repair is not None:
+            self._outcomes[repair.outcome] += 1
         if self._as_json:
-            self._documents.append(_document(finding))
+            self._documents.append(_document(finding, repair))
         else:
-            click.echo(finding.text)
+            click.echo(f"{finding.text}; {repair.note}" if repair is not None else finding.text)
 
     def end(self, tally: Tally) -> None:
         """Print how much was seen; exit with 1 if something is damaged."""
-        problems, orphaned = self._count[True], self._count[False]
         if self._as_json:
-            show_json(
-                {
-                    "findings": self._documents,
-                    "problems": problems,
-                    "orphaned": orphaned,
-                    "manifests": tally.manifests,
-                    "blobs": tally.blobs,
-                    "bytes": tally.bytes,
-                    "uploads": tally.uploads,
-                }
-            )
+            show_json(self._summary(tally))
         else:
-            found = counted(problems, "problem") if problems else "No problem"
+            found = counted(self._problems, "problem") if self._problems else "No problem"
             seen = (
                 f"{counted(tally.manifests, 'manifest')}, {counted(tally.blobs, 'blob')}"
                 f" ({counted(tally.bytes, 'byte')}), {counted(tally.uploads, 'upload session')}"
             )
-            harmless = f" {counted(orphaned, 'orphaned item')}: harmless." if orphaned else ""
-            click.echo(f"{found} in {seen}.{harmless}")
-        if problems:
+            click.echo(" ".join([f"{found} in {seen}.", *self._say_rest()]))
+        if self._problems > self._outcomes[Outcome.REPAIRED]:
             sys.exit(1)
 
+    def _say_rest(self) -> list[str]:
+        rest = []
+        if self._is_repair and self._problems:
+            named = (
+                f"{self._outcomes[Outcome.REPAIRED]} repaired",
+                f"{self._outcomes[Outcome.WAITING]} to be pushed again",
+                f"{self._outcomes[Outcome.LEFT]} not repaired",
+            )
+            rest.append(f"{', '.join(named)}.")
+        if self._orphaned:
+            rest.append(f"{counted(self._orphaned, 'orphaned item')}: harmless.")
+        return rest
 
-def _document(finding: Finding) -> dict[str, Any]:
+    def _summary(self, tally: Tally) -> dict[str, Any]:
+        summary = {
+            "findings": self._documents,
+            "problems": self._problems,
+            "orphaned": self._orphaned,
+            "manifests": tally.manifests,
+            "blobs": tally.blobs,
+            "bytes": tally.bytes,
+            "uploads": tally.uploads,
+        }
+        outcomes = {str(outcome): self._outcomes[outcome] for outcome in Outcome}
+        return {**summary, **outcomes} if self._is_repair else summary
+
+
+def _document(finding: Finding, repair: Repair | None) -> dict[str, Any]:
     images = finding.images
-    return {
+    document = {
         "kind": finding.kind,
         "is_damage": finding.is_damage,
         "problem": finding.problem,
         "repository": finding.repository or None,
         "digest": finding.digest or None,
+        "upload": finding.upload or None,
         "images": list(images.names) if images is not None else [],
         "image_count": images.total if images is not None else 0,
     }
+    if repair is not None:
+        document["repair"] = {"outcome": repair.outcome, "note": repair.note}
+    return document

@@ -17,7 +17,7 @@ from typing import TypeVar
 from portside.operations.findings import Finding, Kind
 from portside.spec.digests import Digest
 from portside.spec.errors import RegistryError
-from portside.spec.manifests import Manifest, read_manifest
+from portside.spec.manifests import Manifest, ReferenceKind, read_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.uploads import UploadId
 from portside.stores.inspection import BlobRecord, InspectableMetadata, ManifestRecord
@@ -72,6 +72,7 @@ async def check(
         (_check_repositories(metadata), "names"),
         (_check_manifests(metadata, tally), "manifests"),
         (_check_blobs(metadata, blobs, tally, sound), "blobs"),
+        (_check_links(metadata), "links"),
         (_check_uploads(metadata, blobs, tally), "upload sessions"),
         (_find_orphaned_blobs(metadata, blobs), "stored blobs"),
     ):
@@ -127,8 +128,11 @@ def _explain(error: RegistryError) -> str:
 async def _check_database(metadata: InspectableMetadata) -> AsyncIterator[Finding]:
     async for problem in metadata.integrity_problems():
         yield Finding(Kind.RECORD, problem)
+
+
+async def _check_links(metadata: InspectableMetadata) -> AsyncIterator[Finding]:
     async for digest in metadata.unlinked_blobs():
-        yield Finding(Kind.RECORD, f"blob {digest} has no link from any repository", digest)
+        yield Finding(Kind.UNLINKED, f"blob {digest} has no link from any repository", digest)
 
 
 async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[Finding]:
@@ -141,7 +145,7 @@ async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[Fi
         ):
             if recorded != found:
                 wrong = f"repository {record.name} records {recorded} {kind}, but has {found}"
-                yield Finding(Kind.RECORD, wrong, repository=record.name)
+                yield Finding(Kind.COUNT, wrong, repository=record.name)
     async for repository, tag in metadata.tag_names():
         if not _is_valid(Tag.parse, tag):
             wrong = f"invalid tag name {tag!r} in repository {repository!r}"
@@ -167,7 +171,9 @@ async def _check_manifests(metadata: InspectableMetadata, tally: Tally) -> Async
         # Without a tag, its own name says it all, and the line begins with it.
         shown = images if images.names != (name,) else None
         for kind, problem, digest in found:
-            yield Finding(kind, f"manifest {name} {problem}", digest, record.repository, shown)
+            yield Finding(
+                kind, f"manifest {name} {problem}", digest, record.repository, images=shown
+            )
 
 
 def _check_manifest(record: ManifestRecord) -> Iterator[tuple[Kind, str, str]]:
@@ -178,7 +184,8 @@ def _check_manifest(record: ManifestRecord) -> Iterator[tuple[Kind, str, str]]:
     for reference in record.references:
         if reference.required and not reference.present:
             missing = f"refers to the missing {reference.kind} {reference.digest}"
-            yield Kind.REFERENCE, missing, reference.digest
+            is_blob = reference.kind == ReferenceKind.BLOB
+            yield Kind.MISSING_BLOB if is_blob else Kind.MISSING_MANIFEST, missing, reference.digest
     try:
         read = read_manifest(
             record.payload, media_type=record.media_type, expected=Digest.parse(record.digest)
@@ -296,7 +303,7 @@ async def _check_uploads(
         # A session that has ended since took its bytes with it.
         if held < session.offset and await metadata.upload_record(session.id) == session:
             lost = f"upload {session.id} holds {held} bytes, but should hold {session.offset}"
-            yield Finding(Kind.UPLOAD, lost, repository=session.repository)
+            yield Finding(Kind.UPLOAD, lost, repository=session.repository, upload=session.id)
 
 
 async def _name_orphaned(

@@ -17,8 +17,14 @@ class Kind(enum.StrEnum):
     """The bytes of a blob cannot be read: the disk or the object store failed."""
     MANIFEST = "manifest"
     """The payload of a manifest is damaged."""
-    REFERENCE = "reference"
-    """A manifest needs a blob or a manifest that its repository does not have."""
+    MISSING_BLOB = "missing-blob"
+    """A manifest needs a blob that its repository does not link."""
+    MISSING_MANIFEST = "missing-manifest"
+    """An index needs a manifest that its repository does not have."""
+    UNLINKED = "unlinked-blob"
+    """No repository links the blob, and so nobody can read it."""
+    COUNT = "count"
+    """The recorded number of manifests or tags of a repository is wrong."""
     RECORD = "record"
     """The database contradicts itself, or the payload of a manifest."""
     UPLOAD = "upload"
@@ -33,13 +39,15 @@ class Finding(NamedTuple):
     """One thing that a check found.
 
     `digest` is that of the blob or the manifest that is damaged or missing, as it is recorded, and
-    `repository` the one that is concerned, if it is one. `images` need what is damaged.
+    `repository` the one that is concerned, if it is one. `upload` is the id of an upload session.
+    `images` need what is damaged.
     """
 
     kind: Kind
     problem: str
     digest: str = ""
     repository: str = ""
+    upload: str = ""
     images: ImageNames | None = None
 
     @property

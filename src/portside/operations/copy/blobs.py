@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from portside.operations.copy.plan import Plan, compared
+from portside.operations.staging import stage
 from portside.spec.digests import Digest
 from portside.spec.errors import DigestInvalid, RegistryError
 from portside.spec.ranges import ByteRange
@@ -108,11 +109,7 @@ class BlobMover:
     async def _stream(self, row: Row, digest: Digest, size: int) -> None:
         """Stage the bytes, and make them a blob if they are what they should be."""
         async with self._target.blobs.hold(UploadId.fresh(), fresh=True) as staging:
-            await staging.resume(0, digest.algorithm)
-            async with aclosing(self._read(digest, size)) as pieces:
-                async for piece in pieces:
-                    await staging.write(piece)
-            found = await staging.finish(digest.algorithm)
+            found, _ = await stage(staging, self._read(digest, size), digest.algorithm)
             if found != digest:
                 raise _SourceFailed(f"is damaged: its content has the digest {found}")
             place = await staging.place(digest)

@@ -14,6 +14,7 @@ from portside.stores.metadata.manifests import Manifests
 from portside.stores.metadata.properties import Properties
 from portside.stores.metadata.pulls import Pulls
 from portside.stores.metadata.read_only import ReadOnlyMode
+from portside.stores.metadata.repairs import Repairs
 from portside.stores.metadata.scope_maps import ScopeMaps
 from portside.stores.metadata.signing_keys import SigningKeys
 from portside.stores.metadata.trash import Trash
@@ -31,6 +32,7 @@ class Metadata(
     Leases,
     Uploads,
     Inspection,
+    Repairs,
     ReadOnlyMode,
     Copies,
 ):

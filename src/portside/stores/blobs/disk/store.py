@@ -31,6 +31,7 @@ from portside.stores.blobs.open_reads import OpenReads
 from portside.stores.directories import sync_directory
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
+from portside.stores.repairing import BytesReplaced
 from portside.stores.reserve import Reserve
 
 THREADS = 32
@@ -232,6 +233,15 @@ class DiskBlobs:
         finally:
             stop.set()
 
+    async def version(self, digest: Digest) -> str | None:
+        """Read the file's number, size and times, which no two writes share."""
+        with translated("looking at a blob"):
+            return await self._run(_version, self._layout.blob(digest))
+
+    def require_version(self, digest: Digest, version: str | None) -> Place:
+        """Return the function that looks at the file once more."""
+        return partial(_require_version, self._layout.blob(digest), version)
+
     async def missing_directories(self) -> list[str]:
         """Look for the directories that every push needs."""
         return [str(path) for path in self._layout.directories if not path.is_dir()]
@@ -314,6 +324,20 @@ def _confirm(path: str, size: int) -> None:
     placed = found.st_size if found is not None else None
     if placed != size:
         raise Unavailable(f"placing a blob: {path} should have {size} bytes and has {placed}")
+
+
+def _version(path: str) -> str | None:
+    found = stat_or_none(path)
+    if found is None:
+        return None
+    written = found.st_mtime_ns, found.st_ctime_ns
+    return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{written[0]}-{written[1]}"
+
+
+def _require_version(path: str, version: str | None) -> None:
+    with translated("looking at a blob"):
+        if _version(path) != version:
+            raise BytesReplaced(path)
 
 
 def _verify(path: str, digest: Digest, stop: threading.Event) -> bool | None:

@@ -44,6 +44,7 @@ from portside.stores.blobs.open_reads import OpenReads
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import NAME as MARK
 from portside.stores.marks import Mark, decode_mark, encode_mark
+from portside.stores.repairing import BytesReplaced
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -295,6 +296,18 @@ class ObjectBlobs:
                 await loop.run_in_executor(self._pool, hasher.update, piece)
         return Digest.finish(digest.algorithm, hasher) == digest
 
+    async def version(self, digest: Digest) -> str | None:
+        """Ask for what the store says of the object: its tag, its version and its time."""
+        with translated("looking at a blob"):
+            try:
+                return _version(await obstore.head_async(self._brief, blob_key(digest)))
+            except FileNotFoundError:
+                return None
+
+    def require_version(self, digest: Digest, version: str | None) -> Place:
+        """Return the function that asks once more."""
+        return partial(_require_version, self._brief, blob_key(digest), version)
+
     async def missing_directories(self) -> list[str]:
         """Return nothing: an object store has no directories."""
         return []
@@ -371,6 +384,22 @@ def _pieces(gathered: bytes, size: int) -> Iterator[bytes]:
     view = memoryview(gathered)
     for start in range(0, len(gathered), size):
         yield bytes(view[start : start + size])
+
+
+def _version(found: ObjectMeta) -> str:
+    """Return a text that a write changes: the tag alone is that of the content on many stores."""
+    written = found["last_modified"].isoformat()
+    return f"{found['size']}-{found['e_tag']}-{found['version']}-{written}"
+
+
+def _require_version(store: ObjectStore, key: str, version: str | None) -> None:
+    with translated("looking at a blob"):
+        try:
+            found = _version(obstore.head(store, key))
+        except FileNotFoundError:
+            found = None
+    if found != version:
+        raise BytesReplaced(key)
 
 
 def _remove(store: ObjectStore, key: str) -> None:

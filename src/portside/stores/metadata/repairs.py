@@ -1,0 +1,111 @@
+"""Repairs: bring the rows of blobs and repositories in line with what is there.
+
+A blob is changed under its own lock, and a link is removed with its repository locked, as in a push
+and a delete. Locks that people set do not count: what they protect is damaged.
+"""
+
+from __future__ import annotations
+
+from portside.spec.digests import Digest
+from portside.stores.interfaces import Place, Remove
+from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.repositories import lock_repository
+
+_KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
+_LOCK_UNNEEDED = """
+    SELECT r.id
+    FROM repositories r
+    WHERE r.id IN (SELECT l.repository FROM repository_blobs l WHERE l.digest = $1)
+        AND NOT EXISTS (
+            SELECT 1 FROM manifest_references f
+            WHERE f.repository = r.id AND f.digest = $1 AND NOT f.weak
+        )
+    ORDER BY r.id
+    FOR NO KEY UPDATE
+"""
+_UNLINK_UNNEEDED = """
+    DELETE FROM repository_blobs
+    WHERE digest = $1 AND repository = ANY ($2) AND NOT EXISTS (
+        SELECT 1 FROM manifest_references f
+        WHERE f.repository = repository_blobs.repository AND f.digest = $1 AND NOT f.weak
+    )
+"""
+_DELETE_UNLINKED = """
+    DELETE FROM blobs
+    WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM repository_blobs WHERE digest = $1)
+"""
+_REFERRED_TO = """
+    SELECT 1 FROM manifest_references WHERE repository = $1 AND digest = $2 LIMIT 1
+"""
+_ADD_BLOB = """
+    INSERT INTO blobs (digest, size, created) VALUES ($1, $2, $3)
+    ON CONFLICT (digest) DO UPDATE SET size = excluded.size
+"""
+_LINK = """
+    INSERT INTO repository_blobs (repository, digest, linked) VALUES ($1, $2, $3)
+    ON CONFLICT DO NOTHING
+"""
+_RECOUNT = """
+    UPDATE repositories
+    SET manifest_count = (SELECT COUNT(*) FROM manifests m WHERE m.repository = repositories.id),
+        tag_count = (SELECT COUNT(*) FROM tags t WHERE t.repository = repositories.id)
+    WHERE id = $1
+"""
+
+
+class Repairs(Noun):
+    """What RepairableMetadata adds to an inspection."""
+
+    async def drop_damaged_blob(self, digest: Digest, *, confirm: Place, remove: Remove) -> None:
+        """Look at the bytes within the transaction; they go after it, as with a delete."""
+
+        async def job(transaction: Transaction) -> bool:
+            await transaction.place(confirm, is_new=False)
+            owners = await transaction.find_all(_LOCK_UNNEEDED, str(digest))
+            if owners:
+                keys = [owner for (owner,) in owners]
+                await transaction.execute(_UNLINK_UNNEEDED, str(digest), keys)
+                await transaction.execute(_DELETE_UNLINKED, str(digest))
+            return True
+
+        await self._database.write_removing(job, blob=digest, remove=remove)
+
+    async def restore_blob(
+        self, digest: Digest, size: int, *, repository: str | None, place: Place
+    ) -> bool:
+        """Write the rows, place the bytes, and commit."""
+
+        async def job(transaction: Transaction) -> bool:
+            is_known = await transaction.find(_KNOWN, str(digest)) is not None
+            owner = await lock_repository(transaction, repository) if repository else None
+            is_needed = owner is not None and (
+                await transaction.find(_REFERRED_TO, owner.id, str(digest)) is not None
+            )
+            if not is_needed and (repository or not is_known):
+                return False
+            await transaction.execute(_ADD_BLOB, str(digest), size, transaction.now)
+            if owner is not None:
+                await transaction.execute(_LINK, owner.id, str(digest), transaction.now)
+            await transaction.require_not_being_removed(digest)
+            await transaction.place(place, is_new=not is_known)
+            return True
+
+        return await self._database.write_placing(job, blob=digest)
+
+    async def drop_unlinked_blob(self, digest: str) -> None:
+        """Look for a link once more while nobody can add one, and delete the row."""
+
+        async def job(transaction: Transaction) -> None:
+            await transaction.execute(_DELETE_UNLINKED, digest)
+
+        await self._database.write(job, blob=Digest.parse(digest))
+
+    async def recount(self, repository: str) -> None:
+        """Count the rows with the repository locked."""
+
+        async def job(transaction: Transaction) -> None:
+            owner = await lock_repository(transaction, repository)
+            if owner is not None:
+                await transaction.execute(_RECOUNT, owner.id)
+
+        await self._database.write(job)
