@@ -368,7 +368,7 @@ def test_collect(store: Path) -> None:
     orphaned = blob(store).with_name(blob(store).name[:2] + "0" * 62)
     orphaned.write_bytes(b"123456789")
     code, printed, errors = run_inside("collect", "--data", str(store))
-    assert (code, printed, errors) == (0, "9 bytes freed.\n", "")
+    assert (code, printed.splitlines()[-1], errors) == (0, "9 bytes freed.", "")
     assert not orphaned.exists()
     assert run_inside("check", "--data", str(store))[0] == 0
 
@@ -380,7 +380,7 @@ def test_collect_counts_what_went(store: Path) -> None:
     # Blobs are removed by way of this directory.
     (store / "uploads").rename(store / "moved")
     code, printed, errors = run_inside("collect", "--data", str(store))
-    assert (code, printed) == (1, "0 bytes freed.\n")
+    assert (code, printed.splitlines()[-1]) == (1, "0 bytes freed.")
     assert "1 orphaned blob not removed" in errors
     assert orphaned.exists()
 
@@ -399,7 +399,7 @@ def test_collect_orphaned_files(store: Path) -> None:
         for file in (upload, probe):
             fcntl.flock(file, fcntl.LOCK_EX)
         code, printed, errors = run_inside("collect", "--data", str(store))
-    assert (code, printed, errors) == (0, "12 bytes freed.\n", "")
+    assert (code, printed.splitlines()[-1], errors) == (0, "12 bytes freed.", "")
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in (*held, young))
 

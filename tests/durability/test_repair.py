@@ -162,6 +162,7 @@ RECORDS = {
     "a wrong size": "UPDATE blobs SET size = 7",
     "lost links": "DELETE FROM repository_blobs",
     "lost blobs": "DELETE FROM repository_blobs; DELETE FROM blobs",
+    "hidden links": "UPDATE repository_blobs SET deleted = 5",
     "wrong numbers": "UPDATE repositories SET manifest_count = 7, tag_count = 9",
 }
 
@@ -195,6 +196,19 @@ def test_a_blob_without_links(home: Home) -> None:
     code, lines = repair(home)
     assert (code, lines[0]) == (0, f"blob {digest} has no link from any repository; dropped")
     assert [line.partition(":")[0] for line in find_problems(home)] == ["orphaned blob"]
+
+
+def test_a_link_that_is_never_collected(home: Home) -> None:
+    """A link that no manifest needs gets a grace period."""
+    with serving(home) as (_, client):
+        push_blob(client, "team/app", b"for nothing")
+    sql(home, "UPDATE repository_blobs SET unreferenced = NULL")
+    code, lines = repair(home)
+    assert code == 0
+    assert lines[0].endswith(
+        "of repository team/app would never be collected; its grace period begins now"
+    )
+    assert find_problems(home) == []
 
 
 def test_an_upload_that_lost_bytes(home: Home) -> None:

@@ -96,6 +96,14 @@ async def test_images_of_a_blob(shelf: Shelf) -> None:
     assert await metadata.images_with_blob(needed, 2) == ImageNames(every[:2], 4)
     assert await metadata.images_with_manifest("a", inner.digest, 9) == ImageNames(("a:all",), 1)
     assert await metadata.images_with_manifest("c", inner.digest, 9) == ImageNames((), 0)
+    await shelf.execute(
+        f"UPDATE manifests SET deleted = 5 WHERE repository = 2 AND digest = '{outer.digest}'"  # noqa: S608  # of a test
+    )
+    some = await metadata.images_with_blob(needed, 10)
+    assert some.names[3:] == (f"b@{inner.digest}", f"b@{outer.digest} (deleted)") or (
+        some.names[3:] == (f"b@{outer.digest} (deleted)", f"b@{inner.digest}")
+    )
+    await shelf.execute("UPDATE manifests SET deleted = NULL")
     await add(metadata, A, image(2, annotations={"key": needed}))
     assert await metadata.images_with_blob(needed, 10) == ImageNames(every, 4)
 

@@ -80,10 +80,10 @@ async def test_links_that_a_manifest_needs_stay(repairable: Metadata) -> None:
     removed: list[Digest] = []
     await repairable.drop_damaged_blob(lost, confirm=nothing, remove=lambda: removed.append(lost))
     assert removed == [lost]
-    assert await repairable.get_blob_size(A, lost) == 4
+    assert (await repairable.get_blob(A, lost)).size == 4
     for repository in (B, C):
         with pytest.raises(BlobUnknown):
-            await repairable.get_blob_size(repository, lost)
+            await repairable.get_blob(repository, lost)
     assert await repairable.blob_record(lost) == BlobRecord(lost, 4)
 
 
@@ -103,10 +103,10 @@ async def test_nothing_is_dropped_that_was_replaced(repairable: Metadata) -> Non
             DIGEST, confirm=replaced, remove=lambda: removed.append(DIGEST)
         )
     assert removed == []
-    assert await repairable.get_blob_size(A, DIGEST) == 4
+    assert (await repairable.get_blob(A, DIGEST)).size == 4
     with pytest.raises(BytesReplaced):
         await repairable.restore_blob(DIGEST, 9, repository=None, place=replaced)
-    assert await repairable.get_blob_size(A, DIGEST) == 4
+    assert (await repairable.get_blob(A, DIGEST)).size == 4
 
 
 async def test_restored(shelf: Shelf, repairable: Metadata) -> None:
@@ -121,14 +121,31 @@ async def test_restored(shelf: Shelf, repairable: Metadata) -> None:
         placed.append(1)
 
     assert await repairable.restore_blob(lost, 7, repository=None, place=place)
-    assert await repairable.get_blob_size(A, lost) == 7
+    assert (await repairable.get_blob(A, lost)).size == 7
     await shelf.execute("DELETE FROM repository_blobs")
     await shelf.execute("DELETE FROM blobs")
     for repository in (None, "b", "none"):
         assert not await repairable.restore_blob(lost, 7, repository=repository, place=place)
     assert await repairable.restore_blob(lost, 8, repository="a", place=place)
-    assert await repairable.get_blob_size(A, lost) == 8
+    assert (await repairable.get_blob(A, lost)).size == 8
     assert placed == [1, 1]
+    await shelf.execute("UPDATE repository_blobs SET deleted = 5")
+    assert await repairable.restore_blob(lost, 8, repository="a", place=place)
+    assert (await repairable.get_blob(A, lost)).unreferenced is None
+
+
+async def test_links_that_are_never_collected(shelf: Shelf, repairable: Metadata) -> None:
+    """A link without a reference gets the time from which its grace period runs."""
+    await add(repairable, A, image(1))
+    await add_blob(repairable, A, DIGEST)
+    assert await listed(repairable.uncollected_links()) == []
+    await shelf.execute("UPDATE repository_blobs SET unreferenced = NULL")
+    assert await listed(repairable.uncollected_links()) == [("a", DIGEST)]
+    for blob in (DIGEST, Digest.of(image(1).blobs[0])):
+        await repairable.begin_grace("a", blob)
+    assert await listed(repairable.uncollected_links()) == []
+    assert (await repairable.get_blob(A, DIGEST)).unreferenced is not None
+    assert (await repairable.get_blob(A, Digest.of(image(1).blobs[0]))).unreferenced is None
 
 
 async def test_counted_and_forgotten(shelf: Shelf, repairable: Metadata) -> None:

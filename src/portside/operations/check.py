@@ -133,6 +133,9 @@ async def _check_database(metadata: InspectableMetadata) -> AsyncIterator[Findin
 async def _check_links(metadata: InspectableMetadata) -> AsyncIterator[Finding]:
     async for digest in metadata.unlinked_blobs():
         yield Finding(Kind.UNLINKED, f"blob {digest} has no link from any repository", digest)
+    async for repository, digest in metadata.uncollected_links():
+        forgotten = f"blob {digest} of repository {repository} would never be collected"
+        yield Finding(Kind.UNCOLLECTED, forgotten, digest, repository)
 
 
 async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[Finding]:

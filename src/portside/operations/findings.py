@@ -23,6 +23,8 @@ class Kind(enum.StrEnum):
     """An index needs a manifest that its repository does not have."""
     UNLINKED = "unlinked-blob"
     """No repository links the blob, and so nobody can read it."""
+    UNCOLLECTED = "uncollected-link"
+    """No manifest needs the link, and the collector would never see it."""
     COUNT = "count"
     """The recorded number of manifests or tags of a repository is wrong."""
     RECORD = "record"

@@ -70,6 +70,7 @@ class Repairer:
             Kind.MISSING_BLOB: self._repair_bytes,
             Kind.UNREADABLE: self._replace_unreadable,
             Kind.UNLINKED: self._forget_unlinked,
+            Kind.UNCOLLECTED: self._begin_grace,
             Kind.COUNT: self._recount,
             Kind.UPLOAD: self._end_upload,
         }
@@ -106,6 +107,10 @@ class Repairer:
     async def _forget_unlinked(self, finding: Finding) -> Repair:
         await self._metadata.drop_unlinked_blob(finding.digest)
         return Repair(Outcome.REPAIRED, "dropped")
+
+    async def _begin_grace(self, finding: Finding) -> Repair:
+        await self._metadata.begin_grace(finding.repository, finding.digest)
+        return Repair(Outcome.REPAIRED, "its grace period begins now")
 
     async def _recount(self, finding: Finding) -> Repair:
         await self._metadata.recount(finding.repository)

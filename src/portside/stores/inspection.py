@@ -75,7 +75,10 @@ class UploadRecord(msgspec.Struct, frozen=True):
 
 
 class ImageNames(msgspec.Struct, frozen=True):
-    """Some of `total` images: `repository:tag`, or `repository@digest` without a tag."""
+    """Some of `total` images: `repository:tag`, or `repository@digest` without a tag.
+
+    What is deleted, and could be restored, has a note behind its name.
+    """
 
     names: tuple[str, ...]
     total: int
@@ -90,6 +93,13 @@ class InspectableMetadata(Protocol):
 
     def unlinked_blobs(self) -> AsyncIterator[str]:
         """Read the digest of every blob that no repository links, and so nobody can read."""
+        ...
+
+    def uncollected_links(self) -> AsyncIterator[tuple[str, str]]:
+        """Read the repository and the digest of links that would never be collected.
+
+        No manifest refers to the blob, and it is not recorded since when.
+        """
         ...
 
     def repository_records(self) -> AsyncIterator[RepositoryRecord]:

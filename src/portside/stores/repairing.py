@@ -57,6 +57,10 @@ class RepairableMetadata(InspectableMetadata, MetadataStore, Protocol):
         """Delete a blob that no repository links; its bytes are orphaned from then on."""
         ...
 
+    async def begin_grace(self, repository: str, digest: str) -> None:
+        """Let the grace period of a link begin, if no manifest refers to its blob."""
+        ...
+
     async def recount(self, repository: str) -> None:
         """Record how many manifests and tags a repository has."""
         ...

@@ -51,6 +51,16 @@ _UNLINKED = """
     ORDER BY digest
     LIMIT $2
 """
+_UNCOLLECTED = """
+    SELECT l.repository, l.digest, r.name
+    FROM repository_blobs l JOIN repositories r ON r.id = l.repository
+    WHERE (l.repository, l.digest) > ($1, $2) AND l.unreferenced IS NULL AND NOT EXISTS (
+        SELECT 1 FROM manifest_references f
+        WHERE f.repository = l.repository AND f.digest = l.digest
+    )
+    ORDER BY l.repository, l.digest
+    LIMIT $3
+"""
 _MANIFESTS = "SELECT id FROM manifests WHERE id > $1 ORDER BY id LIMIT $2"
 _MANIFEST = """
     SELECT r.name, m.digest, m.media_type, m.payload, m.size, m.subject, m.artifact_type,
@@ -94,13 +104,16 @@ _NAMES = """
         JOIN repositories r ON r.id = t.repository
         UNION ALL
         SELECT r.name || '@' || m.digest
+            || CASE WHEN m.deleted IS NULL THEN '' ELSE ' (deleted)' END
         FROM needing n
         JOIN manifests m ON m.id = n.id
         JOIN repositories r ON r.id = m.repository
         WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest = m.id)
             AND NOT EXISTS (
-                SELECT 1 FROM manifest_references f
+                SELECT 1
+                FROM manifest_references f JOIN manifests p ON p.id = f.manifest
                 WHERE f.repository = m.repository AND f.digest = m.digest AND f.kind = 'manifest'
+                    AND (p.deleted IS NULL OR m.deleted IS NOT NULL)
             )
     )
     SELECT name, COUNT(*) OVER () FROM named ORDER BY name LIMIT {limit}
@@ -149,6 +162,11 @@ class Inspection(Noun):
         """Look for the links of every blob."""
         async for (digest,) in self._pages(_UNLINKED, ""):
             yield digest
+
+    async def uncollected_links(self) -> AsyncIterator[tuple[str, str]]:
+        """Look for a reference to the blob of every link without a time."""
+        async for _, digest, repository in self._pages(_UNCOLLECTED, -1, ""):
+            yield repository, digest
 
     async def repository_records(self) -> AsyncIterator[RepositoryRecord]:
         """Read every repository, each with its counts in one query."""

@@ -43,11 +43,20 @@ _ADD_BLOB = """
 """
 _LINK = """
     INSERT INTO repository_blobs (repository, digest, linked) VALUES ($1, $2, $3)
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (repository, digest) DO UPDATE SET deleted = NULL, unreferenced = NULL
+"""
+_BEGIN_GRACE = """
+    UPDATE repository_blobs SET unreferenced = $3
+    WHERE repository = $1 AND digest = $2 AND unreferenced IS NULL AND NOT EXISTS (
+        SELECT 1 FROM manifest_references f WHERE f.repository = $1 AND f.digest = $2
+    )
 """
 _RECOUNT = """
     UPDATE repositories
-    SET manifest_count = (SELECT COUNT(*) FROM manifests m WHERE m.repository = repositories.id),
+    SET manifest_count = (
+            SELECT COUNT(*) FROM manifests m
+            WHERE m.repository = repositories.id AND m.deleted IS NULL
+        ),
         tag_count = (SELECT COUNT(*) FROM tags t WHERE t.repository = repositories.id)
     WHERE id = $1
 """
@@ -99,6 +108,16 @@ class Repairs(Noun):
             await transaction.execute(_DELETE_UNLINKED, digest)
 
         await self._database.write(job, blob=Digest.parse(digest))
+
+    async def begin_grace(self, repository: str, digest: str) -> None:
+        """Look for a reference once more with the repository locked, and set the time."""
+
+        async def job(transaction: Transaction) -> None:
+            owner = await lock_repository(transaction, repository)
+            if owner is not None:
+                await transaction.execute(_BEGIN_GRACE, owner.id, digest, transaction.now)
+
+        await self._database.write(job)
 
     async def recount(self, repository: str) -> None:
         """Count the rows with the repository locked."""
