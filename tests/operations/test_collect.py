@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portside.operations.collect import Collected, Collector
+from portside.operations.collect import Collected, Collector, collect_orphaned
 from portside.operations.delete import Delete
 from portside.operations.grace import GracePeriod
 from portside.operations.mount import Mount
@@ -181,6 +181,28 @@ async def test_a_read_only_registry_still_sends_them(registry: Registry, clock: 
     clock.now += HOUR
     await registry.metadata.set_read_only(read_only=True)
     assert await registry.pull.stat_blob(A, BLOBS[0]) == len(IMAGE.blobs[0])
+
+
+async def test_orphaned_bytes(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes without a row go, page by page, and nothing else does."""
+    monkeypatch.setattr("portside.operations.collect.PAGE", 2)
+    await registry.push_image(A)
+    kept = await registry.stored()
+    for content in (image("lost"), image("orphaned")):
+        await registry.push_blobs(B, content)
+    await registry.metadata._database.execute(  # noqa: SLF001  # what a crash leaves
+        "DELETE FROM repository_blobs WHERE repository <> 1"
+    )
+    await registry.metadata._database.execute(  # noqa: SLF001  # likewise
+        "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM repository_blobs)"
+    )
+    assert len(await registry.stored()) == 9
+    collected = await collect_orphaned(registry.metadata, registry.blobs, 0)
+    assert (collected.bytes, collected.kept) == (
+        sum(map(len, [*image("lost").blobs, *image("orphaned").blobs])),
+        0,
+    )
+    assert await registry.stored() == kept
 
 
 async def test_a_deleted_repository(registry: Registry, clock: Clock) -> None:

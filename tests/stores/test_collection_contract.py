@@ -202,6 +202,14 @@ class TestCollect:
         assert await metadata.get_blob(A, BLOB)
 
 
+async def test_known_blobs(metadata: MetadataStore) -> None:
+    """A blob is known while any repository links it."""
+    await link(metadata, A, IMAGE.blobs[0])
+    await link(metadata, B, IMAGE.blobs[1])
+    assert await metadata.known_blobs(BLOBS) == set(BLOBS[:2])
+    assert await metadata.known_blobs([]) == set()
+
+
 class TestTrash:
     """Manifests that were deleted."""
 

@@ -10,9 +10,12 @@ from uuid import uuid4
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
-from portside.operations.collect import Collector, expire_uploads
+from portside.operations.collect import ORPHANED_AGE, Collector, collect_orphaned, expire_uploads
 from portside.operations.grace import GracePeriod
 from portside.spec.errors import RegistryError
+
+DAY = 24 * 3600
+"""Seconds between two looks for what crashes left."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ async def collect_garbage(settings: Settings, stores: Stores) -> None:
             if not await stores.metadata.take_lease("collector", holder, seconds=seconds):
                 continue
             collected = await collector.collect()
+            await _collect_orphaned(stores)
         except RegistryError as error:
             log.warning("cannot collect garbage: %s", error)
         except Exception:
@@ -66,6 +70,15 @@ async def collect_garbage(settings: Settings, stores: Stores) -> None:
                     collected.blobs,
                     collected.bytes,
                 )
+
+
+async def _collect_orphaned(stores: Stores) -> None:
+    """Remove what crashes left, which all processes together look for once a day."""
+    if await stores.metadata.take_lease("orphaned", uuid4().hex, seconds=DAY):
+        before = now() - ORPHANED_AGE * 1_000_000
+        collected = await collect_orphaned(stores.metadata, stores.blobs, before)
+        if collected.bytes:
+            log.info("%d bytes of crashed requests were removed", collected.bytes)
 
 
 def grace_period(settings: Settings, seconds: int | None = None) -> GracePeriod:

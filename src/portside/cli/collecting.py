@@ -13,15 +13,13 @@ from portside.cli.output import counted
 from portside.cli.registry import BLOBS, read_settings, registry_command, require_this_version
 from portside.config import Settings
 from portside.operations.collect import (
+    ORPHANED_AGE,
     Collected,
     CollectedOrphans,
     collect_orphaned,
     expire_uploads,
 )
 from portside.spec.errors import Unavailable
-
-ORPHANED_AGE = 3600
-"""Seconds after which a file that nobody has locked is what a crash left."""
 
 
 @click.command("collect", cls=Command)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from portside.operations.grace import GracePeriod
+from portside.spec.digests import Digest
 from portside.spec.errors import BlobUploadUnknown, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import (
@@ -24,7 +26,10 @@ from portside.stores.interfaces import (
 )
 
 PAGE = 1000
-"""Links or manifests that are listed at once."""
+"""Links, manifests or blobs that are listed at once."""
+
+ORPHANED_AGE = 3600
+"""Seconds after which a file that nobody has locked is what a crash left."""
 
 
 @dataclass
@@ -149,12 +154,32 @@ async def collect_orphaned(
     """
     freed: list[int] = []
     orphaned = 0
-    async for digest, size in blobs.stored_blobs():
+    async for digest, size in _unknown_blobs(links, blobs):
         remove = partial(_remove, blobs.remove(digest), size, freed)
         orphaned += await links.remove_orphaned_blob(digest, remove=remove)
     kept = orphaned - len(freed)
     freed += await blobs.drop_orphaned_files(before)
     return CollectedOrphans(sum(freed), kept)
+
+
+async def _unknown_blobs(
+    links: BlobLinkStore, blobs: InspectableBlobs
+) -> AsyncIterator[tuple[Digest, int]]:
+    """List stored blobs that the metadata does not know at the moment, with their sizes."""
+    page: dict[Digest, int] = {}
+
+    async def unknown() -> list[tuple[Digest, int]]:
+        known = await links.known_blobs(list(page))
+        return [(digest, size) for digest, size in page.items() if digest not in known]
+
+    async for digest, size in blobs.stored_blobs():
+        page[digest] = size
+        if len(page) == PAGE:
+            for found in await unknown():
+                yield found
+            page.clear()
+    for found in await unknown():
+        yield found
 
 
 def _remove(remove: Remove, size: int, freed: list[int]) -> None:

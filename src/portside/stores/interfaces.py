@@ -258,6 +258,10 @@ class BlobLinkStore(Protocol):
         """
         ...
 
+    async def known_blobs(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Return those of some blobs that any repository links."""
+        ...
+
     async def remove_orphaned_blob(self, digest: Digest, *, remove: Remove) -> bool:
         """Remove bytes if they belong to no known blob; return whether that was so."""
         ...

@@ -11,7 +11,7 @@ removed at once has 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from portside.spec.digests import Digest
 from portside.spec.locks import Lock
@@ -77,6 +77,7 @@ _HIDE = """
     WHERE repository = $1 AND digest = $2 AND deleted IS NULL
 """
 _KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
+_KNOWN_AMONG = "SELECT digest FROM blobs WHERE digest = ANY ($1)"
 
 _UNREFERENCED = """
     SELECT r.name, l.digest, b.size, l.unreferenced, l.repository
@@ -190,6 +191,11 @@ class BlobLinks(Noun):
             return not is_needed and await _delete_unlinked(transaction, digest)
 
         await self._database.write_removing(job, blob=digest, remove=remove)
+
+    async def known_blobs(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Read the rows of the blobs, which have one while any repository links them."""
+        rows = await self._database.find_all(_KNOWN_AMONG, list(map(str, digests)))
+        return {Digest(digest) for (digest,) in rows}
 
     async def remove_orphaned_blob(self, digest: Digest, *, remove: Remove) -> bool:
         """Look for the row where nobody can be adding it, and remove the bytes if there is none."""
