@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from portside.stores.reserve import FILE
 from support.checks import assert_sound
 from support.content import Content, digest_of, image
 from support.server import run_portside, running_registry
@@ -18,6 +20,7 @@ from support.wire import OCTETS, assert_error, connect, put_manifest
 MIB = 1024 * 1024
 
 RESERVE = 4 * MIB
+OPTIONS = ("--reserve-bytes", str(RESERVE))
 
 
 @pytest.fixture
@@ -57,6 +60,80 @@ def push_image(client: httpx.Client, number: int, size: int) -> httpx.Response |
     return answer if answer.status_code != 201 else None
 
 
+def fill_from_outside(disk: Path) -> Path:
+    """Write a file until the disk is full to the last byte."""
+    foreign = disk / "foreign"
+    foreign.write_bytes(bytes(shutil.disk_usage(disk).free))
+    assert shutil.disk_usage(disk).free == 0
+    return foreign
+
+
+class TestFilledFromOutside:
+    """Nothing is left but what the reserve's file holds."""
+
+    @pytest.fixture
+    def data(self, small_disk: Path) -> Path:
+        """Make a registry with images on the disk, and stop it."""
+        data = small_disk / "data"
+        with running_registry(data, *OPTIONS) as registry, connect(registry.url) as client:
+            for number in range(10):
+                assert push_image(client, number, 20_000) is None
+        assert allocated(data / FILE) == RESERVE
+        return data
+
+    def test_deletes(self, small_disk: Path, data: Path) -> None:
+        """A registry that has just started, and has not read or written, serves and deletes."""
+        with running_registry(data, *OPTIONS) as registry, connect(registry.url) as client:
+            foreign = fill_from_outside(small_disk)
+            assert client.get("/v2/a/manifests/v0").status_code == 200
+            assert client.get("/readyz").status_code == 200
+            assert_error(client.get("/readyz/writes"), 503, "UNAVAILABLE")
+            for number in range(1, 10):
+                content = make_image(number, 20_000)
+                for reference in (f"v{number}", content.digest):
+                    answer = client.delete(f"/v2/a/manifests/{reference}")
+                    assert answer.status_code == 202, answer.text
+            collect(data)
+            assert registry.log.count("bytes of the reserve are released") == 1
+            foreign.unlink()
+            until(lambda: client.get("/readyz/writes").status_code == 200)
+            assert push_image(client, 100, 20_000) is None
+            assert allocated(data / FILE) == RESERVE
+        assert_sound(data)
+
+    def test_start(self, small_disk: Path, data: Path) -> None:
+        """A registry starts, and commands run."""
+        fill_from_outside(small_disk)
+        code, printed, errors = run_portside("tag", "list", "a", "--data", str(data))
+        assert code == 0, errors
+        assert len(printed.splitlines()) > 9
+        with running_registry(data, *OPTIONS) as registry, connect(registry.url) as client:
+            assert client.get("/v2/a/manifests/v0").status_code == 200
+            assert client.delete("/v2/a/manifests/v0").status_code == 202
+            assert_error(client.post("/v2/a/blobs/uploads/"), 507, "UNAVAILABLE")
+
+    def test_no_reserve(self, data: Path) -> None:
+        """A registry that reserves nothing has no such file."""
+        (data / FILE).unlink()
+        with running_registry(data, "--reserve-bytes", "0") as registry:
+            with connect(registry.url) as client:
+                assert push_image(client, 100, 20_000) is None
+            assert not (data / FILE).exists()
+
+
+def allocated(file: Path) -> int:
+    """Return the bytes of the disk that a file takes."""
+    return file.stat().st_blocks * 512
+
+
+def collect(data: Path) -> str:
+    """Have all that was deleted collected at once; return what is printed."""
+    options = ("--data", str(data), "--grace", "0", "--keep-deleted", "0")
+    code, printed, errors = run_portside("collect", *options)
+    assert code == 0, errors
+    return printed
+
+
 class TestFilledByPushes:
     """The reserve is what is left."""
 
@@ -64,8 +141,7 @@ class TestFilledByPushes:
     def test_delete_collect_and_push(self, small_disk: Path, *, beside_server: bool) -> None:
         """Every delete succeeds, a collection frees the space, and pushes go on."""
         data = small_disk / "data"
-        options = ("--reserve-bytes", str(RESERVE))
-        with running_registry(data, *options) as registry, connect(registry.url) as client:
+        with running_registry(data, *OPTIONS) as registry, connect(registry.url) as client:
             pushed = fill(client)
             assert len(pushed) > 15
             kept, *deleted = pushed
@@ -78,15 +154,13 @@ class TestFilledByPushes:
                 self.push_again(client, kept)
         if not beside_server:
             self.collect(data, len(deleted))
-            with running_registry(data, *options) as registry, connect(registry.url) as client:
+            with running_registry(data, *OPTIONS) as registry, connect(registry.url) as client:
                 self.push_again(client, kept)
         assert_sound(data)
 
     def collect(self, data: Path, images: int) -> None:
         """Have all that was deleted collected at once."""
-        options = ("--data", str(data), "--grace", "0", "--keep-deleted", "0")
-        code, printed, errors = run_portside("collect", *options)
-        assert (code, errors) == (0, ""), printed
+        printed = collect(data)
         assert f"{images} deleted manifests purged" in printed
         (freed,) = [line for line in printed.splitlines() if line.endswith(" bytes freed.")]
         assert int(freed.split()[0].replace(",", "")) > 15 * MIB

@@ -13,7 +13,7 @@ from multiprocessing import connection
 from portside.auth.tokens.keys import load_keys
 from portside.bootstrap.application import make_rules
 from portside.bootstrap.clock import now
-from portside.bootstrap.stores import Stores, connected_stores
+from portside.bootstrap.stores import Stores, connected_stores, database_reserve
 from portside.config import Settings
 from portside.config.rules import watch_rules_file
 from portside.spec.errors import StorageFull
@@ -55,6 +55,9 @@ def _prepare_here(settings: Settings) -> bool:
 async def _prepare(settings: Settings) -> bool:
     async with connected_stores(settings) as stores:
         await stores.create()
+        reserve = database_reserve(settings)
+        if reserve is not None:
+            reserve.hold()
         if not settings.open:
             make_rules(settings)
         watch_rules_file(settings.rules)

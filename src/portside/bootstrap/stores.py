@@ -19,7 +19,7 @@ from portside.stores.blobs.objects.urls import StorageUrlInvalid
 from portside.stores.blobs.opening import Limits, open_blobs
 from portside.stores.metadata.store import Metadata
 from portside.stores.repairing import RepairableBlobs
-from portside.stores.reserve import Reserve
+from portside.stores.reserve import HeldReserve
 
 
 class Stores(NamedTuple):
@@ -107,12 +107,18 @@ def _open_blobs(settings: Settings) -> DiskBlobs | ObjectBlobs:
         raise SettingsInvalid(f"storage: {error}") from error
 
 
+def database_reserve(settings: Settings) -> HeldReserve | None:
+    """Return the reserve of the database's disk; None if that is not a disk of this machine."""
+    return None if settings.database else HeldReserve(settings.root, settings.reserve_bytes)
+
+
 def space_check(settings: Settings) -> Callable[[], None] | None:
     """Return what raises StorageFull where one more row would touch the reserve.
 
     None for a database that is not on a disk of this machine.
     """
-    return None if settings.database else Reserve(settings.root, settings.reserve_bytes).require
+    reserve = database_reserve(settings)
+    return reserve.require if reserve is not None else None
 
 
 @contextmanager

@@ -159,7 +159,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Disk space that pushes leave free",
             "Keeps enough space to delete content from a registry whose disk is full: blobs,"
             " manifests, upload sessions, mounts, users, tokens, scope maps and keys are refused"
-            " before.",
+            " before. The file `portside.reserve` takes as much again, at most 16 MiB, and"
+            " is emptied for deletes when other programs fill the disk to the last byte.",
             unit="bytes",
             off="`0` reserves nothing.",
             ge=0,

@@ -33,3 +33,10 @@ def create_directory(directory: Path) -> None:
         # Whoever may use a directory need not be allowed to read its parent.
         with suppress(PermissionError):
             sync_directory(directory.parent)
+
+
+def share_owner(path: Path, descriptor: int) -> None:
+    """Make the owner of the directory the owner of a file, even if root made it; raises OSError."""
+    if os.geteuid() == 0:
+        owner = os.stat(path.parent)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -10,6 +10,8 @@ import mmap
 import os
 from pathlib import Path
 
+from portside.stores.directories import share_owner
+
 FILE = "portside.bell"
 
 _SIZE = 8
@@ -23,7 +25,7 @@ class SharedCounter:
         try:
             if os.fstat(descriptor).st_size < _SIZE:
                 os.ftruncate(descriptor, _SIZE)
-            _share_owner(path, descriptor)
+            share_owner(path, descriptor)
             self._memory = mmap.mmap(descriptor, _SIZE)
         finally:
             os.close(descriptor)
@@ -41,10 +43,3 @@ class SharedCounter:
     def close(self) -> None:
         """Release the memory."""
         self._memory.close()
-
-
-def _share_owner(path: Path, descriptor: int) -> None:
-    """Make the owner of the directory the owner of the file, even if root made it."""
-    if os.geteuid() == 0:
-        owner = os.stat(path.parent)
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -13,11 +13,12 @@ import os
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from portside.spec.digests import Digest
-from portside.spec.errors import Unavailable
+from portside.spec.errors import StorageFull, Unavailable
 from portside.stores.interfaces import Remove
 from portside.stores.metadata.engine import PROBE, Job, Queries, Result, Transaction
 from portside.stores.metadata.schema.steps import STEPS
@@ -30,6 +31,7 @@ from portside.stores.metadata.sqlite.faults import naming, translate
 from portside.stores.metadata.sqlite.shrinking import shrink
 from portside.stores.metadata.sqlite.statements import DIALECT, bound, rewritten
 from portside.stores.metadata.sqlite.writer import Writer
+from portside.stores.reserve import release
 
 # A transaction alone does not fail where only reading is allowed; a statement that writes does.
 _TRY = "DELETE FROM uploads WHERE id IS NULL"
@@ -77,7 +79,7 @@ class SqliteDatabase:
         """Whether a step of the schema was ever taken in the file."""
         if not self.file.exists():
             return False
-        with self._translated(), closing(connect_read_only(self.file)) as connection:
+        with self._translated(), closing(self._with_room(connect_read_only)) as connection:
             return _read_version(connection) > 0
 
     async def migrate(self) -> int:
@@ -91,7 +93,8 @@ class SqliteDatabase:
             # Two processes may start at once, and only one of them may take a step.
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
             _create_private(self.file)
-            with self._translated(), closing(connect(self.file, create=True)) as connection:
+            opening = partial(connect, create=True)
+            with self._translated(), closing(self._with_room(opening)) as connection:
                 taken = _migrate(connection)
                 self._require_newest(connection)
         finally:
@@ -116,7 +119,7 @@ class SqliteDatabase:
 
     def _shrink(self, lock: int) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with self._translated(), closing(connect(self.file)) as connection:
+        with self._translated(), closing(self._with_room(connect)) as connection:
             return shrink(connection, self.file)
 
     def _require_newest(self, connection: sqlite3.Connection) -> None:
@@ -139,9 +142,25 @@ class SqliteDatabase:
     # Reading.
 
     def _connect(self) -> sqlite3.Connection:
-        connection = connect_read_only(self.file) if self._read_only else connect(self.file)
+        connection = self._with_room(connect_read_only if self._read_only else connect)
         self._opened = self._opened or _identity(self.file)
         return connection
+
+    def _with_room(self, opening: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:
+        """Open the file, which takes space for the index of the log; raises sqlite3.Error."""
+        try:
+            return opening(self.file)
+        except sqlite3.Error as error:
+            if not self._make_room(error):
+                raise
+            return opening(self.file)
+
+    def _make_room(self, error: Exception) -> bool:
+        """Whether what failed may be tried again, because the disk was full and no longer is."""
+        is_full = isinstance(error, sqlite3.Error) and isinstance(
+            translate(error, self.file), StorageFull
+        )
+        return is_full and release(self.file.parent)
 
     @property
     def reader(self) -> sqlite3.Connection:
@@ -296,7 +315,9 @@ class SqliteDatabase:
         with naming(self._lock):
             os.close(self._open_lock())
             self._share_lock()
-            return Writer(self._connect, lock=self._lock, clock=self.clock)
+            return Writer(
+                self._connect, lock=self._lock, clock=self.clock, make_room=self._make_room
+            )
 
     async def probe_reads(self) -> None:
         """Check that the file is still the one that was opened, and read it."""

@@ -64,7 +64,8 @@ class Writer:
     """Runs jobs, in transactions, in the order in which they came.
 
     `connect` opens the connection in the thread that will use it; `clock` returns microseconds
-    since 1970; `lock` is the file that the writers of all processes lock.
+    since 1970; `lock` is the file that the writers of all processes lock. `make_room` tells whether
+    a transaction that failed may be tried again, because the disk was full and no longer is.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Writer:
         *,
         lock: Path,
         clock: Callable[[], int],
+        make_room: Callable[[Exception], bool],
     ) -> None:
         self._connect = connect
+        self._make_room = make_room
         self._clock = clock
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._connection: sqlite3.Connection | None = None
@@ -143,6 +146,9 @@ class Writer:
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  # the thread must outlive any job
             self._abandon()
+            if self._make_room(error):
+                _return_jobs(taken, batch, undos)
+                return
             if not taken:
                 taken.extend(batch)
                 batch.clear()
@@ -171,6 +177,17 @@ class Writer:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
+
+
+def _return_jobs(
+    taken: list[_Pending[Any]], batch: deque[_Pending[Any]], undos: list[Undo]
+) -> None:
+    """Put the jobs of a transaction that was rolled back at the head of the batch again."""
+    for undo in undos:
+        undo()
+    for job in taken:
+        job.error = None
+    batch.extendleft(reversed(taken))
 
 
 def _run_job(connection: sqlite3.Connection, pending: _Pending[Any], now: int) -> SqliteTransaction:
