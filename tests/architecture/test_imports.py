@@ -25,6 +25,7 @@ STORE_DOORS = {
     "asyncpg": ("portside.stores.metadata",),
     "obstore": ("portside.stores.blobs",),
     "boto3": ("portside.stores.blobs.objects.urls",),
+    "urllib3": ("portside.stores.sources",),
     "botocore": ("portside.stores.blobs.objects.urls",),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from portside.bootstrap.clock import now
@@ -89,20 +90,28 @@ def open_stores(settings: Settings, *, read_only: bool = False) -> Stores:
     return Stores(engine, _open_blobs(settings), are_apart)
 
 
+def open_storage(settings: Settings, url: str, root: Path) -> DiskBlobs | ObjectBlobs:
+    """Open the blobs at a URL, or in a directory if that is empty.
+
+    Raises StorageUrlInvalid.
+    """
+    return open_blobs(
+        url,
+        root=root,
+        environment=os.environ,
+        allow_http=settings.storage_http,
+        limits=Limits(
+            hold_timeout=settings.upload_hold_timeout,
+            reserve=settings.reserve_bytes,
+            upload_memory=settings.upload_memory,
+        ),
+        clock=now,
+    )
+
+
 def _open_blobs(settings: Settings) -> DiskBlobs | ObjectBlobs:
     try:
-        return open_blobs(
-            settings.storage,
-            root=settings.root,
-            environment=os.environ,
-            allow_http=settings.storage_http,
-            limits=Limits(
-                hold_timeout=settings.upload_hold_timeout,
-                reserve=settings.reserve_bytes,
-                upload_memory=settings.upload_memory,
-            ),
-            clock=now,
-        )
+        return open_storage(settings, settings.storage, settings.root)
     except StorageUrlInvalid as error:
         raise SettingsInvalid(f"storage: {error}") from error
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import click
 
-from portside.bootstrap import connected_stores
+from portside.bootstrap import Stores, connected_stores
+from portside.bootstrap.sources import opened_source
 from portside.cli.options import Command
 from portside.cli.output import counted, json_option, show_json
 from portside.cli.registry import BLOBS, read_settings, registry_command, require_this_version
+from portside.config import SettingsInvalid
+from portside.files.text import FileUnreadable, read_secret
 from portside.operations.check import Tally
 from portside.operations.check import check as find_damage
 from portside.operations.findings import Finding
@@ -24,33 +29,86 @@ ORPHANED_PAUSE = 0.5
 
 @click.command("check", cls=Command)
 @click.option("--repair", "is_repair", is_flag=True, help="Restore or drop what is damaged.")
+@click.option(
+    "--from",
+    "places",
+    multiple=True,
+    metavar="PLACE",
+    help="Fetch what is damaged or missing: from the URL of a registry or a storage, or from the"
+    " directory of an OCI layout or a registry. Can be repeated.",
+)
+@click.option("--from-user", "user", metavar="NAME", help="Log in to the registry as NAME.")
+@click.option(
+    "--from-password-file",
+    "password_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read the password for that from the first line of FILE.",
+)
 @json_option
 @registry_command(*BLOBS)
-async def check(*, is_repair: bool, as_json: bool, **given: Any) -> None:
+async def check(
+    *,
+    is_repair: bool,
+    places: tuple[str, ...],
+    user: str | None,
+    password_file: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Verify everything that is stored.
 
     Every blob is read to its end. What is damaged or missing is printed with the images that need
     it, and the exit code is 1. Orphaned bytes, which a crash can leave behind, are printed as well,
     and do no harm. Nothing is changed without --repair.
 
-    With --repair, damaged blobs are dropped, so that the next push of such an image makes it whole
+    With --repair, what is damaged or missing is fetched from another place, if --from names one.
+    Otherwise damaged blobs are dropped, so that the next push of such an image makes it whole
     again. Manifests and tags stay. The exit code is 1 while something has to be pushed again. The
     registry can be running.
     """
+    if places and not is_repair:
+        raise click.UsageError("--from needs --repair")
+    settings = read_settings(given)
+    login = _read_login(user, password_file)
     tally = Tally()
     report = _Report(as_json=as_json, is_repair=is_repair)
-    async with connected_stores(read_settings(given), read_only=not is_repair) as stores:
+    async with connected_stores(settings, read_only=not is_repair) as stores:
         await require_this_version(stores)
-        repairer = Repairer(stores.metadata, stores.blobs) if is_repair else None
-        if repairer is not None:
-            if (await stores.metadata.registry_state()).read_only:
-                raise ReadOnly("the registry is read-only, and cannot be repaired")
-            await repairer.require_directories()
-        findings = find_damage(stores.metadata, stores.blobs, tally, pause=ORPHANED_PAUSE)
-        async for finding in findings:
-            is_work = repairer is not None and finding.is_damage
-            report.add(finding, await repairer.repair(finding) if is_work and repairer else None)
+        with ExitStack() as stack:
+            repairer = None
+            if is_repair:
+                sources = [
+                    stack.enter_context(opened_source(place, settings, login=login))
+                    for place in places
+                ]
+                repairer = Repairer(stores.metadata, stores.blobs, sources)
+                await _require_changeable(stores)
+                await repairer.require_ready()
+            findings = find_damage(stores.metadata, stores.blobs, tally, pause=ORPHANED_PAUSE)
+            async for finding in findings:
+                is_work = repairer is not None and finding.is_damage
+                done = await repairer.repair(finding) if repairer and is_work else None
+                report.add(finding, done)
     report.end(tally)
+
+
+async def _require_changeable(stores: Stores) -> None:
+    if (await stores.metadata.registry_state()).read_only:
+        raise ReadOnly("the registry is read-only, and cannot be repaired")
+
+
+def _read_login(user: str | None, password_file: Path | None) -> tuple[str, str] | None:
+    """Return the credentials for another registry; raises UsageError and SettingsInvalid."""
+    if user is None and password_file is None:
+        return None
+    if user is None or password_file is None:
+        missing, given = ("--from-user", "--from-password-file")[:: 1 if user is None else -1]
+        raise click.UsageError(f"{given} needs {missing}")
+    try:
+        return user, read_secret(password_file)
+    except FileUnreadable as error:
+        raise SettingsInvalid(f"from-password-file: {error}") from error
 
 
 class _Report:

@@ -18,7 +18,13 @@ from portside.operations.check import LOOKS
 from portside.operations.findings import Finding, Kind
 from portside.operations.staging import stage
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown, BlobUploadUnknown, RegistryError, Unavailable
+from portside.spec.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    ManifestUnknown,
+    RegistryError,
+    Unavailable,
+)
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId
 from portside.stores.repairing import (
@@ -30,6 +36,9 @@ from portside.stores.repairing import (
 
 MOST_REPOSITORIES = 100
 """Repositories in which a source is asked for a blob."""
+
+
+NOT_AUTOMATIC = "cannot be repaired automatically"
 
 
 class Outcome(enum.StrEnum):
@@ -68,6 +77,7 @@ class Repairer:
         self._ways: dict[Kind, Callable[[Finding], Awaitable[Repair]]] = {
             Kind.BLOB: self._repair_bytes,
             Kind.MISSING_BLOB: self._repair_bytes,
+            Kind.MANIFEST: self._restore_manifest,
             Kind.UNREADABLE: self._replace_unreadable,
             Kind.UNLINKED: self._forget_unlinked,
             Kind.UNCOLLECTED: self._begin_grace,
@@ -75,10 +85,10 @@ class Repairer:
             Kind.UPLOAD: self._end_upload,
         }
 
-    async def require_directories(self) -> None:
-        """Refuse a store of which a part is missing: it may be a disk that is not mounted.
+    async def require_ready(self) -> None:
+        """Refuse sources that cannot be read, and a store of which a part is missing.
 
-        Raises Unavailable.
+        It may be a disk that is not mounted. Raises Unavailable.
         """
         missing = await self._blobs.missing_directories()
         if missing:
@@ -86,12 +96,14 @@ class Repairer:
                 f"directory {missing[0]} is missing, and nothing was repaired: restore it, or start"
                 " the registry to create it"
             )
+        for source in self._sources:
+            await source.require()
 
     async def repair(self, finding: Finding) -> Repair:
         """Repair one thing that a check found."""
         way = self._ways.get(finding.kind)
         if way is None:
-            return Repair(Outcome.LEFT, "cannot be repaired automatically")
+            return Repair(Outcome.LEFT, NOT_AUTOMATIC)
         try:
             return await way(finding)
         except RegistryError as error:
@@ -103,6 +115,23 @@ class Repairer:
             with suppress(BytesReplaced):
                 return await self._repair_blob(Digest.parse(finding.digest), finding.repository)
         return Repair(Outcome.LEFT, "not repaired: it is being pushed; check again")
+
+    async def _restore_manifest(self, finding: Finding) -> Repair:
+        """Fetch the payload of a manifest, which is its only copy here."""
+        digest, notes = Digest.parse(finding.digest), list[str]()
+        for source in self._sources:
+            try:
+                payload = await source.read_manifest(digest, [finding.repository])
+            except ManifestUnknown:
+                notes.append(f"{source.name} does not have it")
+            except RegistryError as error:
+                notes.append(f"{source.name} cannot be read: {'; '.join(error.details)}")
+            else:
+                if Digest.of(payload, digest.algorithm) == digest:
+                    await self._metadata.replace_payload(finding.repository, digest, payload)
+                    return Repair(Outcome.REPAIRED, f"fetched from {source.name}")
+                notes.append(f"{source.name} has other bytes")
+        return Repair(Outcome.LEFT, "; ".join([*notes, NOT_AUTOMATIC]))
 
     async def _forget_unlinked(self, finding: Finding) -> Repair:
         await self._metadata.drop_unlinked_blob(finding.digest)

@@ -57,6 +57,10 @@ class RepairableMetadata(InspectableMetadata, MetadataStore, Protocol):
         """Delete a blob that no repository links; its bytes are orphaned from then on."""
         ...
 
+    async def replace_payload(self, repository: str, digest: Digest, payload: bytes) -> None:
+        """Store the bytes of a manifest anew, if the repository has it."""
+        ...
+
     async def begin_grace(self, repository: str, digest: str) -> None:
         """Let the grace period of a link begin, if no manifest refers to its blob."""
         ...
@@ -77,9 +81,17 @@ class ContentSource(Protocol):
         """Return what people call it; it holds no secret."""
         ...
 
+    async def require(self) -> None:
+        """Return if the place is one that content can be read from."""
+        ...
+
     def read_blob(self, digest: Digest, repositories: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """Read a blob in pieces; one of the repositories has it, where the place has any.
 
         A caller that stops early closes the generator. Raises BlobUnknown before the first piece.
         """
+        ...
+
+    async def read_manifest(self, digest: Digest, repositories: Sequence[str]) -> bytes:
+        """Read a manifest; raises ManifestUnknown."""
         ...

@@ -51,6 +51,9 @@ _BEGIN_GRACE = """
         SELECT 1 FROM manifest_references f WHERE f.repository = $1 AND f.digest = $2
     )
 """
+_RESTORE_PAYLOAD = """
+    UPDATE manifests SET payload = $3, size = $4 WHERE repository = $1 AND digest = $2
+"""
 _RECOUNT = """
     UPDATE repositories
     SET manifest_count = (
@@ -108,6 +111,17 @@ class Repairs(Noun):
             await transaction.execute(_DELETE_UNLINKED, digest)
 
         await self._database.write(job, blob=Digest.parse(digest))
+
+    async def replace_payload(self, repository: str, digest: Digest, payload: bytes) -> None:
+        """Write the payload and its size with the repository locked."""
+
+        async def job(transaction: Transaction) -> None:
+            owner = await lock_repository(transaction, repository)
+            if owner is not None:
+                row = (owner.id, str(digest), payload, len(payload))
+                await transaction.execute(_RESTORE_PAYLOAD, *row)
+
+        await self._database.write(job)
 
     async def begin_grace(self, repository: str, digest: str) -> None:
         """Look for a reference once more with the repository locked, and set the time."""

@@ -1,0 +1,1 @@
+"""Sources: where a repair fetches what a registry has lost."""
