@@ -47,6 +47,7 @@ ABOVE_STORES = ("acr", "api", "auth", "operations", "ui")
 STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
     "portside.stores.properties": ABOVE_STORES,
+    "portside.stores.tag_history": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
     "portside.stores.repairing": ("operations",),

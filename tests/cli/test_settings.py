@@ -28,7 +28,9 @@ from portside.api.access_log import AccessLog
 from portside.api.app import RegistryApp
 from portside.api.cors import Cors
 from portside.bootstrap.application import make_app
+from portside.bootstrap.collecting import grace_period, make_collector
 from portside.bootstrap.preparing import prepare
+from portside.bootstrap.stores import open_stores
 from portside.cli.descriptors import Descriptors
 from portside.cli.listeners import listen
 from portside.cli.server import FIELD_OVERHEAD, _make_server
@@ -109,6 +111,12 @@ def rules(built: Built) -> list[str]:
     return [str(rule) for rule in built.gate.control._files.read().policy.rules]
 
 
+def collector(built: Built) -> Any:
+    """Return the garbage collector."""
+    stores = open_stores(built.settings)
+    return make_collector(built.settings, stores, grace_period(built.settings))
+
+
 def limit(name: str) -> Callable[[Built], Any]:
     """Return how to look at a limit of requests."""
     return lambda built: getattr(built.served._limits, name)
@@ -179,6 +187,7 @@ ARRIVALS = {
     "login_queue": Arrival(7, lambda it: it.gate.control._queue._length, 7),
     "dialect": Arrival("acr-2017", lambda it: it.registry.dialect, Dialect.ACR_2017),
     "delete": Arrival(False, lambda it: it.registry.delete.allowed, False),
+    "tag_history": Arrival(777_777, lambda it: collector(it)._tag_history, 777_777_000_000),
     "sparse_indexes": Arrival(True, lambda it: it.registry.push._sparse_indexes, True),
     "upload_hold_timeout": Arrival(7.5, lambda it: it.blobs._hold_timeout, 7.5),
     "max_open_uploads": Arrival(7, lambda it: it.registry.push._max_open_uploads, 7),

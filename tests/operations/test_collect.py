@@ -48,7 +48,9 @@ class Registry:
         self.pull = Pull(metadata, blobs, None, grace=grace)
         self.mount = Mount(metadata, blobs)
         self.delete = Delete(metadata, blobs, allowed=True)
-        self.collector = Collector(metadata, blobs, grace=grace, keep_deleted=2 * HOUR)
+        self.collector = Collector(
+            metadata, blobs, grace=grace, keep_deleted=2 * HOUR, tag_history=5 * HOUR
+        )
 
     async def push_blobs(self, repository: RepositoryName, content: Content = IMAGE) -> None:
         """Push the blobs of an image."""
@@ -212,3 +214,37 @@ async def test_a_deleted_repository(registry: Registry, clock: Clock) -> None:
     clock.now += 2 * HOUR
     assert await registry.collector.collect() == Collected(1, 3, 3, SIZE)
     assert await registry.stored() == set()
+
+
+async def test_the_history_of_tags(registry: Registry, clock: Clock) -> None:
+    """Changes that nothing within the limit depends on are forgotten, and none before."""
+    other = image("other")
+    await registry.push_blobs(A, other)
+    start = clock.now
+    await registry.push_image(A)
+    clock.now = start + HOUR
+    await registry.push.manifest(A, Tag("v1"), other.manifest, content_type=None)
+    for hours, left in ((5.9, [1, 0]), (6, [1]), (1000, [1])):
+        clock.now = start + int(hours * HOUR)
+        await registry.collector.collect()
+        found = await registry.metadata.list_tag_changes(A, Tag("v1"), limit=9)
+        assert [(change.time - start) // HOUR for change in found.items] == left
+
+
+async def test_tags_that_can_be_restored_are_not_forgotten(
+    registry: Registry, clock: Clock
+) -> None:
+    """With less history than deleted content is kept, the tags of that content are known."""
+    grace = GracePeriod(HOUR, clock)
+    stores = registry.metadata, registry.blobs
+    collector = Collector(*stores, grace=grace, keep_deleted=2 * HOUR, tag_history=0)
+    await registry.push_image(A)
+    await registry.delete.manifest(A, Digest(IMAGE.digest))
+    clock.now += 2 * HOUR - 1
+    await collector.collect()
+    restored = await registry.metadata.restore_manifest(A, Digest(IMAGE.digest))
+    assert restored.tags == ["v1"]
+    await registry.delete.manifest(A, Digest(IMAGE.digest))
+    clock.now += 2 * HOUR
+    await collector.collect()
+    assert (await registry.metadata.list_tag_changes(A, Tag("v1"), limit=9)).items == []

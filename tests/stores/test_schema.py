@@ -11,7 +11,7 @@ import pytest
 from portside.spec.errors import ReadOnly
 from portside.stores.metadata.copies import copied, copy_statements
 from portside.stores.metadata.postgres import statements as postgres
-from portside.stores.metadata.postgres.database import PostgresDatabase
+from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
 from portside.stores.metadata.schema.steps import COPIED, GUARDED, STEPS, TABLES
 from portside.stores.metadata.schema.tables import (
     AddColumn,
@@ -26,6 +26,8 @@ from portside.stores.metadata.sqlite import statements as sqlite
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from stores.conftest import Clock, PostgresShelf
 from support.postgres import Server
+
+BEFORE_HISTORY = 7
 
 NEXT: Step = (
     AddColumn("manifests", Column("noted_by", Type.TEXT, null=True)),
@@ -109,3 +111,55 @@ class TestStep:
         await database.execute("UPDATE registry SET read_only = FALSE")
         assert await database.execute(ADD_NOTE) == 1
         await shelf.close()
+
+
+OLD_TAGS = (
+    """
+    INSERT INTO repositories (name, created, updated, manifest_count, tag_count)
+    VALUES ('a', 5, 6, 1, 2)
+    """,
+    """
+    INSERT INTO manifests
+        (repository, digest, media_type, payload, size, annotations, created, pushed_by)
+    SELECT id, 'sha256:m', 'x/y', data, 0, data, 5, 'ann'
+    FROM repositories, (SELECT CAST('' AS {}) AS data) AS empty
+    """,
+    "INSERT INTO tags (repository, name, manifest, created, updated) VALUES (1, 'v1', 1, 5, 6)",
+    "INSERT INTO tags (repository, name, manifest, created, updated) VALUES (1, 'v2', 1, 6, 6)",
+)
+HISTORY = "SELECT repository, name, at, action, digest, identity FROM tag_history ORDER BY name"
+BEGUN = [(1, "v1", 6, "set", "sha256:m", ""), (1, "v2", 6, "set", "sha256:m", "")]
+
+
+class TestHistoryOfOldTags:
+    """The tags of a registry that recorded no changes."""
+
+    async def test_in_sqlite(self, tmp_path: Path, clock: Clock) -> None:
+        """Their history begins when they were last pushed, by nobody that is known."""
+        with closing(SqliteDatabase(tmp_path, clock=clock)) as database:
+            with closing(sqlite3.connect(database.file)) as connection:
+                for number in range(1, BEFORE_HISTORY + 1):
+                    for sql in statements(STEPS, number, sqlite.DIALECT):
+                        connection.execute(sql)
+                for sql in OLD_TAGS:
+                    connection.execute(sql.format("BLOB"))
+                connection.execute(f"PRAGMA user_version = {BEFORE_HISTORY}")
+                connection.commit()
+            await database.migrate()
+            assert await database.find_all(HISTORY) == BEGUN
+
+    async def test_in_postgresql(self, postgresql: Server, clock: Clock) -> None:
+        """The same."""
+        database = PostgresDatabase(Terms(url=postgresql.make_database()), clock=clock)
+        async with database.connected() as connection:
+            for number in range(1, BEFORE_HISTORY + 1):
+                for sql in statements(STEPS, number, postgres.DIALECT):
+                    await connection.execute(sql)
+            for sql in OLD_TAGS:
+                await connection.execute(sql.format("BYTEA"))
+            await connection.execute("CREATE TABLE schema_version (version BIGINT PRIMARY KEY)")
+            note = "INSERT INTO schema_version VALUES ($1)"
+            await connection.execute(note, BEFORE_HISTORY)
+        await database.migrate()
+        assert [tuple(row) for row in await database.find_all(HISTORY)] == BEGUN
+        await database.disconnect()

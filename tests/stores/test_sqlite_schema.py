@@ -25,6 +25,7 @@ from portside.stores.metadata.properties import REPOSITORIES as PROPERTIES_OF_RE
 from portside.stores.metadata.schema.versions import SchemaTooNew
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.statements import rewritten
+from portside.stores.metadata.tag_history import CHANGES, OLD_CHANGES
 from stores.conftest import Clock
 
 PROPERTIES = (
@@ -34,6 +35,8 @@ PROPERTIES = (
     TAGS_OF,
     PROPERTIES_OF_REPOSITORIES,
 )
+
+HISTORY = (CHANGES, OLD_CHANGES)
 
 NAMES = "SELECT name FROM repositories"
 
@@ -53,6 +56,7 @@ NOUNS = (
         "repositories",
         "scope_maps",
         "signing_keys",
+        "tag_history",
         "uploads",
     ),
     "sqlite.transactions",
@@ -96,7 +100,7 @@ class TestSchema:
         """No list reads a whole table, and none sorts."""
         await SqliteDatabase(tmp_path, clock=clock).migrate()
         with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
-            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS, *PROPERTIES):
+            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS, *PROPERTIES, *HISTORY):
                 count = len(set(re.findall(r"\$\d+", sql)))
                 rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * count)
                 plan = " ".join(row[3] for row in rows)

@@ -88,5 +88,10 @@ def grace_period(settings: Settings, seconds: int | None = None) -> GracePeriod:
 
 def make_collector(settings: Settings, stores: Stores, grace: GracePeriod) -> Collector:
     """Return the garbage collector."""
-    keep_deleted = settings.keep_deleted * 1_000_000
-    return Collector(stores.metadata, stores.blobs, grace=grace, keep_deleted=keep_deleted)
+    return Collector(
+        stores.metadata,
+        stores.blobs,
+        grace=grace,
+        keep_deleted=settings.keep_deleted * 1_000_000,
+        tag_history=settings.tag_history * 1_000_000,
+    )

@@ -29,7 +29,7 @@ from portside.spec.errors import Unavailable
     metavar="SECONDS",
     help="Keep unreferenced blobs for so long, and not for --gc-grace.",
 )
-@registry_command(*BLOBS, "gc_grace", "keep_deleted", "upload_expiry")
+@registry_command(*BLOBS, "gc_grace", "keep_deleted", "tag_history", "upload_expiry")
 async def collect(*, grace: int | None, **given: Any) -> None:
     """Remove blobs that nothing refers to, and free their space.
 

@@ -566,6 +566,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=TEN_YEARS,
         ),
     ] = DAY
+    tag_history: Annotated[
+        int,
+        described(
+            Group.CONTENT,
+            "How long to remember where tags pointed",
+            "Each change of a tag is recorded, with who made it. Within this time, a tag can be"
+            " pointed back to where it was, if that manifest is still there. What restoring deleted"
+            " content takes is remembered for `--keep-deleted`.",
+            unit="seconds",
+            off="`0` remembers only the last change of each tag.",
+            ge=0,
+            le=TEN_YEARS,
+        ),
+    ] = 90 * DAY
     upload_expiry: Annotated[
         int,
         described(

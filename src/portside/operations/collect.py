@@ -24,6 +24,7 @@ from portside.stores.interfaces import (
     UnreferencedBlob,
     UploadStore,
 )
+from portside.stores.tag_history import TrimPosition
 
 PAGE = 1000
 """Links, manifests or blobs that are listed at once."""
@@ -48,23 +49,35 @@ class Collected:
 class Collector:
     """Purges what was deleted, and removes blobs to which no manifest refers.
 
-    Deleted manifests are kept for `keep_deleted` microseconds. After each removal, other requests
-    get their turn. Any number of collectors may work at once.
+    Deleted manifests are kept for `keep_deleted` microseconds, the history of tags for
+    `tag_history`. After each removal, other requests get their turn. Any number of collectors may
+    work at once.
     """
 
     def __init__(
-        self, metadata: MetadataStore, blobs: BlobStore, *, grace: GracePeriod, keep_deleted: int
+        self,
+        metadata: MetadataStore,
+        blobs: BlobStore,
+        *,
+        grace: GracePeriod,
+        keep_deleted: int,
+        tag_history: int,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self._grace = grace
         self._keep_deleted = keep_deleted
+        # Tags are restored with their manifests by what the history says of them.
+        self._tag_history = max(tag_history, keep_deleted)
+        # What was looked at once is not looked at again.
+        self._trimmed: TrimPosition | None = None
 
     async def collect(self) -> Collected:
         """Remove all that is due now."""
         collected = Collected()
         await self._purge_manifests(collected)
         await self._unlink_blobs(collected)
+        await self._trim_tag_history()
         return collected
 
     async def _purge_manifests(self, collected: Collected) -> None:
@@ -85,6 +98,14 @@ class Collector:
                 await self._unlink(last, until, collected)
             if len(due) < PAGE:
                 return
+
+    async def _trim_tag_history(self) -> None:
+        until = self._grace.clock() - self._tag_history
+        while True:
+            last = await self._metadata.trim_tag_history(until, self._trimmed, limit=PAGE)
+            if last is None:
+                return
+            self._trimmed = last
 
     async def _unlink(self, found: UnreferencedBlob, until: int, collected: Collected) -> None:
         remove = self._blobs.remove(found.digest)

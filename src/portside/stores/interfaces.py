@@ -29,6 +29,7 @@ from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.marks import Mark
 from portside.stores.properties import PropertyStore
+from portside.stores.tag_history import TagHistoryStore
 from portside.stores.trash import TrashStore
 
 Undo = Callable[[], None]
@@ -351,6 +352,7 @@ class MetadataStore(
     PropertyStore,
     BlobLinkStore,
     TrashStore,
+    TagHistoryStore,
     PullStore,
     LeaseStore,
     UploadStore,

@@ -37,7 +37,8 @@ from portside.stores.metadata.repositories import (
 )
 from portside.stores.metadata.schema.steps import TABLES
 from portside.stores.metadata.tag_history import record_change
-from portside.stores.metadata.trash import discard_manifest, restore_row
+from portside.stores.metadata.trash import discard_manifest, restore_deleted, restore_row
+from portside.stores.tag_history import RestoredTag
 
 _BY_TAG = """
     SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, t.locks
@@ -60,6 +61,7 @@ _FIND_STORED = """
     SELECT id, locks, media_type, subject, deleted FROM manifests
     WHERE repository = $1 AND digest = $2
 """
+_FIND_DELETED = "SELECT id, deleted FROM manifests WHERE repository = $1 AND digest = $2"
 _ADD = """
     INSERT INTO manifests
         (repository, digest, media_type, payload, size, subject, artifact_type, annotations,
@@ -252,6 +254,49 @@ class Manifests(Noun):
             await count_changes(transaction, locked.id, tags=-1)
 
         await self._database.write(job)
+
+    async def restore_tag(
+        self,
+        repository: RepositoryName,
+        tag: Tag,
+        digest: Digest,
+        condition: TagCondition | None = None,
+        *,
+        since: int = 0,
+        by: str = "",
+    ) -> RestoredTag:
+        """Move or add a tag, and restore the manifest before if need be."""
+
+        async def job(transaction: Transaction) -> RestoredTag:
+            locked = await lock_repository(transaction, str(repository))
+            if locked is None:
+                raise manifest_unknown(repository, digest)
+            refuse_repository(locked.locks, Lock.WRITE, repository)
+            known = (await _known_tags(transaction, locked.id, [tag])).get(str(tag))
+            current = known.digest if known is not None else None
+            if known is not None:
+                what = f"tag {tag} of repository {repository}"
+                refuse_locked(known.locks, Lock.WRITE, what)
+            refuse_unmet(condition, tag, current)
+            if current == digest:
+                return RestoredTag(current, [])
+            found = await transaction.find(_FIND_DELETED, locked.id, str(digest))
+            if found is None:
+                raise manifest_unknown(repository, digest)
+            key, deleted = found
+            manifests: list[str] = []
+            if deleted is not None:
+                if deleted <= since:
+                    raise manifest_unknown(repository, digest)
+                in_trash = [(key, str(digest), deleted)]
+                manifests = (await restore_deleted(transaction, locked, in_trash, [], by)).manifests
+            now = transaction.now
+            await transaction.execute(_TAG, locked.id, str(tag), key, now, now)
+            await record_change(transaction, locked.id, "restored", [(str(tag), str(digest))], by)
+            await count_changes(transaction, locked.id, tags=int(known is None))
+            return RestoredTag(current, manifests)
+
+        return await self._database.write(job)
 
 
 class _KnownTag(NamedTuple):

@@ -17,6 +17,7 @@ from portside.stores.metadata.read_only import ReadOnlyMode
 from portside.stores.metadata.repairs import Repairs
 from portside.stores.metadata.scope_maps import ScopeMaps
 from portside.stores.metadata.signing_keys import SigningKeys
+from portside.stores.metadata.tag_history import TagHistory
 from portside.stores.metadata.trash import Trash
 from portside.stores.metadata.uploads import Uploads
 
@@ -28,6 +29,7 @@ class Metadata(
     Descriptions,
     BlobLinks,
     Trash,
+    TagHistory,
     Pulls,
     Leases,
     Uploads,

@@ -83,9 +83,10 @@ _RESTORE_BLOBS = """
         AND digest IN (SELECT f.digest FROM manifest_references f WHERE f.manifest = $2)
         AND (deleted IS NOT NULL OR unreferenced IS NOT NULL)
 """
+# The clock of this node may have been behind that of the node with the change before.
 _TAGS_DELETED_WITH = """
     SELECT name FROM tag_history
-    WHERE repository = $1 AND digest = $2 AND at = $3 AND action = 'deleted'
+    WHERE repository = $1 AND digest = $2 AND at >= $3 AND action = 'deleted'
     ORDER BY name
 """
 _RESTORE_TAG = """
@@ -138,7 +139,7 @@ class Trash(Noun):
             found = await transaction.find(_DELETED_MANIFEST, locked.id, str(digest), since)
             if found is None:
                 raise manifest_unknown(repository, digest)
-            return await _restore(transaction, locked, [found], tags, by)
+            return await restore_deleted(transaction, locked, [found], tags, by)
 
         return await self._database.write(job)
 
@@ -155,7 +156,7 @@ class Trash(Noun):
             if not found:
                 raise name_unknown(repository)
             refuse_repository(locked.locks, Lock.WRITE, repository)
-            return await _restore(transaction, locked, found, None, by)
+            return await restore_deleted(transaction, locked, found, None, by)
 
         return await self._database.write(job)
 
@@ -183,7 +184,7 @@ async def restore_row(transaction: Transaction, owner: int, manifest: int) -> bo
     return True
 
 
-async def _restore(
+async def restore_deleted(
     transaction: Transaction,
     locked: LockedRow,
     found: Sequence[tuple[int, str, int]],

@@ -377,8 +377,14 @@ _LIFE: Step = (
         primary_key=("repository", "name", "at"),
         copy_key=("repository", "name", "at"),
     ),
-    "CREATE INDEX tag_history_by_time ON tag_history (at)",
+    "CREATE INDEX tag_history_by_time ON tag_history (at, repository, name)",
     "CREATE INDEX tag_history_by_digest ON tag_history (repository, digest, at)",
+    # The history of the tags that there are begins with their last push.
+    """
+    INSERT INTO tag_history (repository, name, at, action, digest)
+    SELECT t.repository, t.name, t.updated, 'set', m.digest
+    FROM tags t JOIN manifests m ON m.id = t.manifest
+    """,
     # The last pull of each manifest, to the hour. Beside the manifests, whose rows are large.
     Table(
         "manifest_pulls",
