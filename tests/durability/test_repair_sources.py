@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from support.balancer import take_port
-from support.checks import find_problems
+from support.checks import find_problems, read_check
 from support.content import digest_of, image, index
 from support.damage import DAMAGE, Bytes
 from support.homes import KINDS, ON_S3, Home
@@ -223,6 +226,30 @@ def test_no_source_is_believed(home: Home, tmp_path: Path) -> None:
     assert code == 0
     assert lines[0].endswith(f"fetched from {second.root}")
     assert find_problems(home) == []
+
+
+def test_killed(home: Home, tmp_path: Path) -> None:
+    """A repair that was killed while it fetched is done by the next one."""
+    layout = Layout(tmp_path / "layout")
+    fetched = layout.root / "blobs" / "sha256" / digest_of(LAYER).removeprefix("sha256:")
+    Bytes(home, LAYER).flip()
+    damaged = Bytes(home, LAYER).read()
+    os.mkfifo(fetched)
+    command = [sys.executable, "-m", "portside", "check", "--repair", "--from", str(layout.root)]
+    # Opening the pipe waits until the repair has opened the other end.
+    with (
+        subprocess.Popen([*command, "--data", str(home.data)]) as process,
+        fetched.open("wb", buffering=0) as pipe,
+    ):
+        pipe.write(LAYER[:1000])
+        process.kill()
+    assert Bytes(home, LAYER).read() == damaged
+    fetched.unlink()
+    fetched.write_bytes(LAYER)
+    code, lines = repair(home, "--from", str(layout.root))
+    assert code == 0, lines
+    assert Bytes(home, LAYER).read() == LAYER
+    assert read_check(home).problems == []
 
 
 def test_sources_that_do_not_answer(home: Home, tmp_path: Path) -> None:

@@ -65,8 +65,8 @@ async def _collect(
     await stores.metadata.probe()
     collector = make_collector(settings, stores, grace_period(settings, grace))
     collected = await collector.collect()
-    await expire_uploads(stores.metadata, stores.blobs, now() - settings.upload_expiry * 1_000_000)
     orphaned = await collect_orphaned(
         stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000
     )
+    await expire_uploads(stores.metadata, stores.blobs, now() - settings.upload_expiry * 1_000_000)
     return collected, orphaned

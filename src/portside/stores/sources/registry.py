@@ -33,8 +33,15 @@ TIMEOUT = urllib3.Timeout(connect=10, read=60)
 """Seconds to wait for a connection, and for each piece."""
 
 RETRIES = urllib3.Retry(
-    total=5, backoff_factor=0.5, status_forcelist={429, 502, 503, 504}, raise_on_status=False
+    total=5,
+    connect=2,
+    backoff_factor=0.5,
+    status_forcelist={429, 502, 503, 504},
+    raise_on_status=False,
+    respect_retry_after_header=False,
 )
+"""How often a request is sent again. A registry could ask for a pause of hours: after seconds, its
+answer counts."""
 
 _MANIFESTS = (
     media_types.OCI_MANIFEST,
