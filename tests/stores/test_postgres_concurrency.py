@@ -341,6 +341,38 @@ class TestWaiting:
         go_on.set()
         await slow
 
+    async def test_a_link_is_free_while_its_bytes_are_placed_again(
+        self, nodes: list[Metadata]
+    ) -> None:
+        """HEAD, a push and a delete of an image do not wait for a slow push of one of its blobs."""
+        content, shelves = image("placed again"), Shelves()
+        manifest, digest = parsed(content), Digest.of(content.blobs[0])
+        for blob in content.blobs:
+            await push(nodes[0], shelves, A, Digest.of(blob))
+        placing, go_on = threading.Event(), threading.Event()
+
+        def place() -> None:
+            placing.set()
+            go_on.wait(60)
+
+        commit = nodes[0].commit_blob(A, digest, QUICK + 1, session=None, place=place)
+        slow = asyncio.create_task(commit)
+        try:
+            assert await asyncio.to_thread(placing.wait, 10)
+            async with asyncio.timeout(10):
+                await nodes[1].confirm_blob(A, digest)
+                await nodes[1].put_manifest(
+                    A, manifest, tags=[], condition=None, check_children=True
+                )
+                await nodes[1].delete_repository(A)
+            assert not slow.done()
+        finally:
+            go_on.set()
+            await slow
+        # The push ends last, and what it pushed is there again.
+        assert await nodes[1].get_blob(A, digest)
+        assert await problems(nodes[0], shelves) == []
+
 
 class TestNewRepository:
     """A repository that comes with its first blob."""

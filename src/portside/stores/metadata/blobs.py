@@ -139,8 +139,10 @@ class BlobLinks(Noun):
         """Write the rows, place the bytes, and commit."""
 
         async def job(transaction: Transaction) -> None:
-            is_new = await transaction.commit_blob(str(repository), digest, size, session)
-            await transaction.place(place, is_new=is_new)
+            rows = await transaction.commit_blob(str(repository), digest, size, session)
+            await transaction.place(place, is_new=rows.may_be_new)
+            if not rows.is_linked:
+                await transaction.link_blob(str(repository), digest)
 
         await self._database.write_placing(job, blob=digest)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
@@ -24,6 +24,16 @@ Result = TypeVar("Result")
 
 PROBE = "SELECT 1 FROM repositories LIMIT 1"
 """Reads what every database has, and little of it."""
+
+
+class Committed(NamedTuple):
+    """What became of the rows of a blob, before its bytes are placed.
+
+    Unless it `is_linked`, its link exists and has to be renewed once the bytes are there.
+    """
+
+    may_be_new: bool
+    is_linked: bool
 
 
 class Queries(Protocol):
@@ -67,15 +77,15 @@ class Transaction(Queries, Protocol):
 
     async def commit_blob(
         self, repository: str, digest: Digest, size: int, session: UploadSession | None
-    ) -> bool:
+    ) -> Committed:
         """Add a blob, its link and its repository, and finish its upload session.
 
-        Return whether the blob may be new. Raises BlobUploadUnknown and UploadBusy.
+        Raises BlobUploadUnknown and UploadBusy.
         """
         ...
 
     async def link_blob(self, repository: str, digest: Digest) -> None:
-        """Link a known blob to a repository, which is added if need be."""
+        """Link a known blob to a repository, which is added if need be, or renew its link."""
         ...
 
     async def require_not_being_removed(self, digest: Digest) -> None:

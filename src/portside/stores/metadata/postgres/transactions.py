@@ -13,7 +13,7 @@ from portside.spec.errors import Unavailable
 from portside.spec.locks import Lock
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Undo
-from portside.stores.metadata.engine import require_row
+from portside.stores.metadata.engine import Committed, require_row
 from portside.stores.metadata.postgres.faults import FAILURES
 from portside.stores.metadata.postgres.statements import insert_many
 from portside.stores.metadata.repositories import refuse_repository
@@ -35,7 +35,7 @@ _UNLOCK_ALL = "SELECT pg_advisory_unlock_all()"
 # One statement, because each is a round trip to the server. Its parts see the tables as they were
 # before it, so the repository is either found or made; one that others make at the same time is
 # touched by the update that changes nothing, which returns its id.
-_REPOSITORY = """
+_OWNER = """
     found AS (SELECT id, locks FROM repositories WHERE name = $1),
     made AS (
         INSERT INTO repositories (name, created, updated)
@@ -43,17 +43,14 @@ _REPOSITORY = """
         ON CONFLICT (name) DO UPDATE SET name = excluded.name
         RETURNING id
     ),
-    owner AS (SELECT id FROM found UNION ALL SELECT id FROM made),
-    linked AS (
-        INSERT INTO repository_blobs (repository, digest, linked, unreferenced)
-        SELECT id, $2, $3, $3 FROM owner
-        ON CONFLICT (repository, digest) DO UPDATE
-        SET deleted = NULL, unreferenced = CASE
-            WHEN repository_blobs.unreferenced IS NULL THEN NULL ELSE excluded.unreferenced
-        END
-        WHERE repository_blobs.unreferenced IS NOT NULL OR repository_blobs.deleted IS NOT NULL
-    )
+    owner AS (SELECT id FROM found UNION ALL SELECT id FROM made)
 """
+_ADD_LINK = """
+    INSERT INTO repository_blobs (repository, digest, linked, unreferenced)
+    SELECT id, $2, $3, $3 FROM owner
+"""
+# A link that exists is not locked: HEAD and pushes of manifests would wait until the bytes are
+# placed. It stays, because the transaction has the lock of the blob.
 _COMMIT_BLOB = f"""
     WITH ended AS (
         UPDATE uploads SET finished = $2, updated = $3
@@ -64,14 +61,27 @@ _COMMIT_BLOB = f"""
         INSERT INTO blobs (digest, size, created) VALUES ($2, $4, $3) ON CONFLICT DO NOTHING
     ),
     over AS (DELETE FROM removals WHERE digest = $2 AND until <= clock_timestamp()),
-    {_REPOSITORY}
+    {_OWNER},
+    linked AS ({_ADD_LINK} ON CONFLICT DO NOTHING RETURNING 1)
     SELECT
         EXISTS (SELECT 1 FROM ended),
         EXISTS (SELECT 1 FROM removals WHERE digest = $2 AND until > clock_timestamp()),
         EXISTS (SELECT 1 FROM made),
+        EXISTS (SELECT 1 FROM linked),
         COALESCE((SELECT locks FROM found), 0)
 """  # noqa: S608  # put together of constants
-_LINK = f"WITH {_REPOSITORY} SELECT COALESCE((SELECT locks FROM found), 0)"  # noqa: S608  # likewise
+_LINK = f"""
+    WITH {_OWNER},
+    linked AS (
+        {_ADD_LINK}
+        ON CONFLICT (repository, digest) DO UPDATE
+        SET deleted = NULL, unreferenced = CASE
+            WHEN repository_blobs.unreferenced IS NULL THEN NULL ELSE excluded.unreferenced
+        END
+        WHERE repository_blobs.unreferenced IS NOT NULL OR repository_blobs.deleted IS NOT NULL
+    )
+    SELECT COALESCE((SELECT locks FROM found), 0)
+"""  # noqa: S608  # likewise
 _ADD_REPOSITORY = """
     INSERT INTO repositories (name, created, updated) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING
 """
@@ -140,15 +150,15 @@ class PostgresTransaction:
 
     async def commit_blob(
         self, repository: str, digest: Digest, size: int, session: UploadSession | None
-    ) -> bool:
-        """Write all rows with one statement.
+    ) -> Committed:
+        """Write all rows with one statement, but for a link that exists.
 
         A repository that comes with a large blob is committed first, so that other pushes to it
         need not wait for the bytes.
         """
         upload = (str(session.id), session.offset) if session is not None else (None, None)
         row = await self.find(_COMMIT_BLOB, repository, str(digest), self.now, size, *upload)
-        has_ended, is_being_removed, is_new, locks = require_row(row)
+        has_ended, is_being_removed, is_new, is_linked, locks = require_row(row)
         refuse_repository(locks, Lock.WRITE, repository)
         if session is not None and not has_ended:
             raise await upload_refusal(self, session.id)
@@ -156,7 +166,7 @@ class PostgresTransaction:
             raise _being_removed(digest)
         if is_new and size > QUICK:
             raise CommitFirst(_ADD_REPOSITORY, repository, self.now)
-        return True
+        return Committed(may_be_new=True, is_linked=is_linked)
 
     async def link_blob(self, repository: str, digest: Digest) -> None:
         """Write all rows with one statement."""

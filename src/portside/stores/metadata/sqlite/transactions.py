@@ -11,6 +11,7 @@ from portside.spec.digests import Digest
 from portside.spec.locks import Lock
 from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Undo
+from portside.stores.metadata.engine import Committed
 from portside.stores.metadata.repositories import lock_or_add_repository, refuse_repository
 from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.sqlite.statements import bound, insert, rewritten
@@ -68,13 +69,13 @@ class SqliteTransaction:
 
     async def commit_blob(
         self, repository: str, digest: Digest, size: int, session: UploadSession | None
-    ) -> bool:
+    ) -> Committed:
         """Add the blob, its link and its repository, and finish its session, one by one."""
         if session is not None:
             await finish_upload(self, session, digest)
         is_new = await self.execute(_ADD_BLOB, str(digest), size, self.now) > 0
         await self.link_blob(repository, digest)
-        return is_new
+        return Committed(may_be_new=is_new, is_linked=True)
 
     async def link_blob(self, repository: str, digest: Digest) -> None:
         """Add the link, and the repository before it."""
