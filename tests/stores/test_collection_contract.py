@@ -277,6 +277,21 @@ class TestTrash:
         with pytest.raises(BlobInUse):
             await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
 
+    async def test_nothing_is_restored_in_part(self, metadata: CheckableStore) -> None:
+        """An index whose manifest was purged is not restored, and stays in the trash."""
+        listing = index(IMAGE)
+        await add(metadata, A, IMAGE)
+        await push(metadata, listing, "v1")
+        await metadata.delete_repository(A)
+        found = await metadata.list_expired_manifests(LATER, limit=9)
+        (child,) = [item for item in found if item.digest == DIGEST]
+        assert await metadata.purge_manifest(child, LATER)
+        with pytest.raises(ManifestUnknown, match=f"it needs {DIGEST}, which is gone"):
+            await metadata.restore_manifest(A, Digest(listing.digest))
+        with pytest.raises(ManifestUnknown):
+            await metadata.restore_repository(A)
+        assert await metadata.list_expired_manifests(LATER, limit=9)
+
     async def test_is_restored_by_a_push(self, metadata: CheckableStore) -> None:
         """The same manifest is there again, with what it refers to."""
         await add(metadata, A, IMAGE)
@@ -370,5 +385,13 @@ class TestLeases:
         clock.now += 9_999_999
         assert not await metadata.take_lease("work", "second", seconds=10)
         clock.now += 1
+        assert await metadata.take_lease("work", "second", seconds=10)
+        assert not await metadata.take_lease("work", "first", seconds=10)
+
+    async def test_a_clock_that_was_wrong(self, metadata: MetadataStore, clock: Clock) -> None:
+        """A lease that was taken before the clock was set back holds for no longer than others."""
+        clock.now += 10**12
+        assert await metadata.take_lease("work", "first", seconds=10)
+        clock.now -= 10**12
         assert await metadata.take_lease("work", "second", seconds=10)
         assert not await metadata.take_lease("work", "first", seconds=10)

@@ -56,7 +56,7 @@ class TrashStore(Protocol):
         Nothing that was deleted at the time `since` (µs since 1970) or before it is restored.
         It gets the `tags`, or by default those that were deleted with it; a tag that exists stays
         where it points. `by` is the name of the identity. Raises ManifestUnknown if it is not in
-        the trash, and OperationDisallowed.
+        the trash or if what it needs was purged, and OperationDisallowed.
         """
         ...
 

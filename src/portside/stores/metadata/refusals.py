@@ -52,6 +52,11 @@ def manifest_unknown(repository: RepositoryName, reference: Reference) -> Manife
     return ManifestUnknown(f"repository {repository} has no manifest with the {kind} {reference}")
 
 
+def manifest_incomplete(digest: str, lacked: str) -> ManifestUnknown:
+    """Return the error for a deleted manifest that needs what is gone for good."""
+    return ManifestUnknown(f"{digest} cannot be restored: it needs {lacked}, which is gone")
+
+
 def tag_unknown(repository: RepositoryName, tag: Tag) -> TagUnknown:
     """Return the error for a tag that is not in a repository."""
     return TagUnknown(f"repository {repository} has no tag {tag}")

@@ -13,7 +13,11 @@ from portside.spec.locks import Lock
 from portside.spec.names import RepositoryName, Tag
 from portside.stores.metadata.blobs import unreference_blobs
 from portside.stores.metadata.engine import Noun, Transaction
-from portside.stores.metadata.refusals import manifest_unknown, name_unknown
+from portside.stores.metadata.refusals import (
+    manifest_incomplete,
+    manifest_unknown,
+    name_unknown,
+)
 from portside.stores.metadata.repositories import (
     LockedRow,
     count_changes,
@@ -82,6 +86,21 @@ _RESTORE_BLOBS = """
     WHERE repository = $1
         AND digest IN (SELECT f.digest FROM manifest_references f WHERE f.manifest = $2)
         AND (deleted IS NOT NULL OR unreferenced IS NOT NULL)
+"""
+# What a manifest that is not deleted any more lacks: each of two kinds is there in its own way.
+_LACKED = """
+    SELECT f.digest
+    FROM manifest_references f
+    WHERE f.manifest = $1 AND f.required AND NOT EXISTS (
+        SELECT 1 FROM manifests c
+        WHERE f.kind = 'manifest' AND c.repository = f.repository AND c.digest = f.digest
+            AND c.deleted IS NULL
+    ) AND NOT EXISTS (
+        SELECT 1 FROM repository_blobs l
+        WHERE f.kind = 'blob' AND l.repository = f.repository AND l.digest = f.digest
+            AND l.deleted IS NULL
+    )
+    LIMIT 1
 """
 # The clock of this node may have been behind that of the node with the change before.
 _TAGS_DELETED_WITH = """
@@ -192,7 +211,7 @@ async def restore_deleted(
     by: str,
 ) -> Restored:
     """Restore manifests and all that they need; the first one gets the `tags`."""
-    manifests: list[str] = []
+    manifests: dict[int, str] = {}
     restored: list[tuple[str, str]] = []
     named = None if tags is None else [str(tag) for tag in tags]
     waiting = list(found)
@@ -201,7 +220,7 @@ async def restore_deleted(
         waiting += await transaction.find_all(_DELETED_WITH, key, deleted)
         if not await restore_row(transaction, locked.id, key):
             continue
-        manifests.append(digest)
+        manifests[key] = digest
         if named is None:
             rows = await transaction.find_all(_TAGS_DELETED_WITH, locked.id, digest, deleted)
             names = [name for (name,) in rows]
@@ -211,6 +230,11 @@ async def restore_deleted(
             row = (locked.id, name, key, transaction.now)
             if await transaction.execute(_RESTORE_TAG, *row):
                 restored.append((name, digest))
+    for key, digest in manifests.items():
+        # The trash may be half emptied, and the manifests that an index lists be gone before it.
+        lacked = await transaction.find(_LACKED, key)
+        if lacked is not None:
+            raise manifest_incomplete(digest, lacked[0])
     await record_change(transaction, locked.id, "restored", restored, by)
     await count_changes(transaction, locked.id, manifests=len(manifests), tags=len(restored))
-    return Restored(sorted(manifests), sorted(name for name, _ in restored))
+    return Restored(sorted(manifests.values()), sorted(name for name, _ in restored))
