@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from portside.operations.collect import Collected, Collector, collect_orphaned
+from portside.operations.collect import Collected, Collector, Step, collect_orphaned
 from portside.operations.delete import Delete
+from portside.operations.describe import describe_manifests
 from portside.operations.grace import GracePeriod
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull
 from portside.operations.push import Chunk, Push
-from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    ManifestBlobUnknown,
+    Unavailable,
+)
 from portside.spec.names import RepositoryName, Tag
+from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
-from support.content import Content, image
+from support.content import OCI_LAYER, Content, descriptor, image
 
 A, B = RepositoryName("a"), RepositoryName("b")
 MINUTE = 60_000_000
@@ -35,6 +44,7 @@ class Registry:
 
     def __init__(self, database: SqliteDatabase, blobs: DiskBlobs, clock: Clock) -> None:
         metadata = Metadata(database)
+        self.database = database
         grace = GracePeriod(HOUR, clock)
         self.metadata, self.blobs = metadata, blobs
         self.push = Push(
@@ -45,6 +55,7 @@ class Registry:
             sparse_indexes=False,
             clock=clock,
         )
+        self.grace = grace
         self.pull = Pull(metadata, blobs, None, grace=grace)
         self.mount = Mount(metadata, blobs)
         self.delete = Delete(metadata, blobs, allowed=True)
@@ -65,6 +76,17 @@ class Registry:
     async def stored(self) -> set[Digest]:
         """Return the blobs that take up space."""
         return {digest async for digest, _ in self.blobs.stored_blobs()}
+
+    def collector_with(self, step: Step) -> Collector:
+        """Return another collector."""
+        return Collector(
+            self.metadata,
+            self.blobs,
+            grace=self.grace,
+            keep_deleted=2 * HOUR,
+            tag_history=5 * HOUR,
+            step=step,
+        )
 
 
 async def body(content: bytes) -> AsyncIterator[bytes]:
@@ -248,3 +270,85 @@ async def test_tags_that_can_be_restored_are_not_forgotten(
     clock.now += 2 * HOUR
     await collector.collect()
     assert (await registry.metadata.list_tag_changes(A, Tag("v1"), limit=9)).items == []
+
+
+async def test_each_removal_is_a_step(registry: Registry, clock: Clock) -> None:
+    """Requests that are answered between two removals need not wait for all of them."""
+    await registry.push_image(A)
+    await registry.delete.manifest(A, Digest(IMAGE.digest))
+    await registry.push_blobs(B)
+    clock.now += 2 * HOUR
+    links: list[int] = []
+
+    @asynccontextmanager
+    async def step() -> AsyncIterator[None]:
+        yield
+        links.append(len(await registry.metadata.list_unreferenced(clock.now, limit=9)))
+
+    await registry.collector_with(step).collect()
+    assert links == [6, 5, 4, 3, 3]
+
+
+async def test_the_empty_layer(registry: Registry, clock: Clock) -> None:
+    """A push that needs it has it for the grace period, although no client asks for it."""
+    await registry.push.blob(A, EMPTY_LAYER_DIGEST, Chunk(body(EMPTY_LAYER)))
+    clock.now += 2 * HOUR
+    document = json.loads(IMAGE.manifest)
+    document["layers"].append(descriptor(EMPTY_LAYER, OCI_LAYER))
+    payload = json.dumps(document).encode()
+    with pytest.raises(ManifestBlobUnknown):
+        await registry.push.manifest(A, Tag("v1"), payload, content_type=None)
+    await registry.collector.collect()
+    assert (await registry.metadata.get_blob(A, EMPTY_LAYER_DIGEST)).unreferenced == clock.now
+
+
+async def test_a_repeated_finish_of_what_is_removed(registry: Registry, clock: Clock) -> None:
+    """A client whose blob is removed while it repeats its request pushes the blob again."""
+    session = await registry.push.open_upload(A, Algorithm.SHA256)
+    digest = Digest.of(b"content")
+    await registry.push.finish(A, session.id, digest, Chunk(body(b"content")))
+    await registry.push.finish(A, session.id, digest, Chunk(body(b"content")))
+
+    async def slow() -> AsyncIterator[bytes]:
+        clock.now += 2 * HOUR
+        await registry.collector.collect()
+        yield b"content"
+
+    with pytest.raises(BlobUploadUnknown):
+        await registry.push.finish(A, session.id, digest, Chunk(slow()))
+
+
+async def test_what_an_older_version_received(registry: Registry, clock: Clock) -> None:
+    """Nothing goes before it is known what each manifest names."""
+    await registry.push.blob(A, Digest.of(b"named"), Chunk(body(b"named")))
+    named = str(Digest.of(b"named"))
+    await registry.push_image(A, image("naming", annotations={"com.example.of": named}))
+    await registry.database.execute("DELETE FROM manifest_references WHERE weak")
+    await registry.database.execute("UPDATE manifests SET image_size = NULL")
+    await registry.database.execute("UPDATE repository_blobs SET unreferenced = 1 WHERE TRUE")
+    clock.now += 2 * HOUR
+    with pytest.raises(Unavailable, match="run `portside migrate` first"):
+        await registry.collector.collect()
+    assert [done async for done in describe_manifests(registry.metadata, registry.blobs)] == [1]
+    assert await registry.collector.collect() == Collected()
+    assert Digest(named) in await registry.stored()
+
+
+class TestGracePeriod:
+    """What is stored, and what is told."""
+
+    def test_a_clock_that_was_set_back(self, clock: Clock) -> None:
+        """A time in the future is renewed: it would keep the blob for too long."""
+        grace = GracePeriod(HOUR, clock)
+        assert not grace.has_begun(clock.now)
+        assert grace.has_begun(clock.now + 1)
+        assert grace.has_begun(clock.now - MINUTE)
+
+    @pytest.mark.parametrize(("length", "told", "kept"), [(HOUR, 0, MINUTE), (100, 0, 10)])
+    def test_by_default(self, clock: Clock, length: int, told: int, kept: int) -> None:
+        """Times are stored as coarsely as the grace period is long."""
+        assert GracePeriod(length, clock, told).expired == clock.now - length - kept
+
+    def test_of_a_command(self, clock: Clock) -> None:
+        """A shorter one knows how coarsely the registry stores times."""
+        assert GracePeriod(100, clock, HOUR).expired == clock.now - 100 - MINUTE

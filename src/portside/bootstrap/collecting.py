@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from uuid import uuid4
 
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
-from portside.operations.collect import ORPHANED_AGE, Collector, collect_orphaned, expire_uploads
+from portside.operations.collect import (
+    ORPHANED_AGE,
+    Collector,
+    Step,
+    collect_orphaned,
+    expire_uploads,
+)
 from portside.operations.grace import GracePeriod
 from portside.spec.errors import RegistryError
 
 DAY = 24 * 3600
 """Seconds between two looks for what crashes left."""
+
+REST = 4
+"""How many times as long as it works a collector rests that runs beside requests."""
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +50,45 @@ async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
                 log.info("%d upload sessions expired", removed)
 
 
+class _Lease:
+    """The lease of one process, which works a part of the time, so that requests get the most."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._leases = stores.metadata
+        self._interval = settings.gc_interval
+        self._holder = uuid4().hex
+        self._taken = 0.0
+
+    async def take(self) -> bool:
+        """Take or renew the lease; return whether this process has it."""
+        self._taken = time.monotonic()
+        return await self._leases.take_lease("collector", self._holder, seconds=2 * self._interval)
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[None]:
+        """Rest after a step, and renew the lease before it is over."""
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        await asyncio.sleep(REST * (ended - began))
+        if ended - self._taken >= self._interval:
+            await self.take()
+
+
 async def collect_garbage(settings: Settings, stores: Stores) -> None:
     """Collect garbage at intervals, until cancelled; errors are logged.
 
     The process that has the lease works, and keeps it for as long as it lives; another one takes
     over two intervals after its end.
     """
-    collector = make_collector(settings, stores, grace_period(settings))
-    holder = uuid4().hex
+    lease = _Lease(settings, stores)
+    collector = make_collector(settings, stores, grace_period(settings), step=lease.step)
     while True:
         await asyncio.sleep(settings.gc_interval * random.uniform(0.5, 1))  # noqa: S311
         try:
             if (await stores.metadata.registry_state()).read_only:
                 continue
-            seconds = 2 * settings.gc_interval
-            if not await stores.metadata.take_lease("collector", holder, seconds=seconds):
+            if not await lease.take():
                 continue
             collected = await collector.collect()
             await _collect_orphaned(stores)
@@ -82,11 +118,19 @@ async def _collect_orphaned(stores: Stores) -> None:
 
 
 def grace_period(settings: Settings, seconds: int | None = None) -> GracePeriod:
-    """Return the grace period of the settings, or one of so many seconds."""
-    return GracePeriod((settings.gc_grace if seconds is None else seconds) * 1_000_000, now)
+    """Return the grace period of the settings, or one of so many seconds.
+
+    One of 0 seconds is over at once, whatever clients were told.
+    """
+    told = settings.gc_grace * 1_000_000
+    if seconds is None:
+        return GracePeriod(told, now)
+    return GracePeriod(seconds * 1_000_000, now, told=told if seconds else 0)
 
 
-def make_collector(settings: Settings, stores: Stores, grace: GracePeriod) -> Collector:
+def make_collector(
+    settings: Settings, stores: Stores, grace: GracePeriod, *, step: Step = nullcontext
+) -> Collector:
     """Return the garbage collector."""
     return Collector(
         stores.metadata,
@@ -94,4 +138,5 @@ def make_collector(settings: Settings, stores: Stores, grace: GracePeriod) -> Co
         grace=grace,
         keep_deleted=settings.keep_deleted * 1_000_000,
         tag_history=settings.tag_history * 1_000_000,
+        step=step,
     )

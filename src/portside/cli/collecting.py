@@ -27,7 +27,7 @@ from portside.spec.errors import Unavailable
     "--grace",
     type=click.IntRange(min=0),
     metavar="SECONDS",
-    help="Keep unreferenced blobs for so long, and not for --gc-grace.",
+    help="Keep unreferenced blobs for so long (and a minute), and not for --gc-grace.",
 )
 @registry_command(*BLOBS, "gc_grace", "keep_deleted", "tag_history", "upload_expiry")
 async def collect(*, grace: int | None, **given: Any) -> None:

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from portside.operations.grace import GracePeriod
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUploadUnknown, UploadBusy
+from portside.spec.errors import BlobUploadUnknown, Unavailable, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import (
     BlobLinkStore,
@@ -26,11 +26,14 @@ from portside.stores.interfaces import (
 )
 from portside.stores.tag_history import TrimPosition
 
-PAGE = 1000
-"""Links, manifests or blobs that are listed at once."""
+PAGE = 100
+"""Links, manifests or blobs that are listed at once: no request is answered while SQLite reads."""
 
 ORPHANED_AGE = 3600
 """Seconds after which a file that nobody has locked is what a crash left."""
+
+Step = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes the block within which one thing is removed; it may wait at its end."""
 
 
 @dataclass
@@ -50,8 +53,8 @@ class Collector:
     """Purges what was deleted, and removes blobs to which no manifest refers.
 
     Deleted manifests are kept for `keep_deleted` microseconds, the history of tags for
-    `tag_history`. After each removal, other requests get their turn. Any number of collectors may
-    work at once.
+    `tag_history`. Each removal is a transaction of its own within a `step`, so that other requests
+    get their turn. Any number of collectors may work at once.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Collector:
         grace: GracePeriod,
         keep_deleted: int,
         tag_history: int,
+        step: Step = nullcontext,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
@@ -71,9 +75,16 @@ class Collector:
         self._tag_history = max(tag_history, keep_deleted)
         # What was looked at once is not looked at again.
         self._trimmed: TrimPosition | None = None
+        self._step = step
 
     async def collect(self) -> Collected:
-        """Remove all that is due now."""
+        """Remove all that is due now; raises Unavailable if it is not known what is needed."""
+        if await self._metadata.list_undescribed(1):
+            undescribed = (
+                "it is not known what the manifests refer to that an older version received; run"
+                " `portside migrate` first"
+            )
+            raise Unavailable(undescribed)
         collected = Collected()
         await self._purge_manifests(collected)
         await self._unlink_blobs(collected)
@@ -85,7 +96,8 @@ class Collector:
         while True:
             expired = await self._metadata.list_expired_manifests(until, limit=PAGE)
             for found in expired:
-                collected.manifests += await self._metadata.purge_manifest(found, until)
+                async with self._step():
+                    collected.manifests += await self._metadata.purge_manifest(found, until)
             if len(expired) < PAGE:
                 return
 
@@ -95,14 +107,16 @@ class Collector:
         while True:
             due = await self._metadata.list_unreferenced(until, last, limit=PAGE)
             for last in due:
-                await self._unlink(last, until, collected)
+                async with self._step():
+                    await self._unlink(last, until, collected)
             if len(due) < PAGE:
                 return
 
     async def _trim_tag_history(self) -> None:
         until = self._grace.clock() - self._tag_history
         while True:
-            last = await self._metadata.trim_tag_history(until, self._trimmed, limit=PAGE)
+            async with self._step():
+                last = await self._metadata.trim_tag_history(until, self._trimmed, limit=PAGE)
             if last is None:
                 return
             self._trimmed = last

@@ -14,19 +14,25 @@ class GracePeriod(NamedTuple):
 
     It begins when a client was last told that the blob exists. That time is stored coarsely, so
     that a client that asks again and again causes few writes: blobs are kept for longer by as much.
+    A collector with a `length` of its own knows how coarsely by that of the registry, `told`.
     """
 
     length: int
     clock: Callable[[], int]
+    told: int = 0
 
     @property
     def coarseness(self) -> int:
         """How much older than the real time the stored one may be."""
-        return min(MOST, self.length // 10)
+        return min(MOST, (self.told or self.length) // 10)
 
     def has_begun(self, since: int) -> bool:
-        """Whether the stored time is too old to tell a client now that the blob exists."""
-        return since <= self.clock() - self.coarseness
+        """Whether the stored time has to be renewed to tell a client now that the blob exists.
+
+        One in the future is wrong: the clock was set back since.
+        """
+        now = self.clock()
+        return not now - self.coarseness < since <= now
 
     @property
     def expired(self) -> int:

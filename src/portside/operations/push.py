@@ -121,7 +121,10 @@ class Push:
     async def _link_empty_layer(self, repository: RepositoryName) -> None:
         """Store the empty layer, which a client may have found without pushing it."""
         try:
-            await self._metadata.get_blob(repository, EMPTY_LAYER_DIGEST)
+            known = await self._metadata.get_blob(repository, EMPTY_LAYER_DIGEST)
+            if known.unreferenced is not None:
+                # Its grace period may be over: no client asks for what it knows to be there.
+                await self._metadata.confirm_blob(repository, EMPTY_LAYER_DIGEST)
         except BlobUnknown:
             await self.blob(repository, EMPTY_LAYER_DIGEST, Chunk(_empty_layer()))
 
@@ -202,11 +205,15 @@ class Push:
                 size = session.offset + received
                 await self._commit(repository, digest, size, staging, session=session)
                 await self._discard(upload)
-        except BlobUploadUnknown:
+        except BlobUploadUnknown as unknown:
             if not await self._metadata.was_finished(repository, upload, digest, owner=owner):
                 raise
             await self._pass_over(chunk)
-            await self._metadata.confirm_blob(repository, digest)
+            try:
+                await self._metadata.confirm_blob(repository, digest)
+            except BlobUnknown:
+                # It was removed while the body arrived. A client pushes it again after this error.
+                raise unknown from None
 
     async def cancel(self, repository: RepositoryName, upload: UploadId) -> None:
         """Cancel a session (end-14); raises BlobUploadUnknown and UploadBusy."""
