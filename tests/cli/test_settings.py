@@ -244,6 +244,7 @@ SERVED = {
     "htpasswd": "tests/cli/test_files.py",
     "access": "tests/cli/test_files.py",
     "rules": "tests/cli/test_files.py",
+    "retention_interval": "tests/cli/test_retention.py",
     "upload_expiry": "tests/durability/test_expiry.py",
     "upload_sweep_interval": "tests/durability/test_expiry.py",
 }

@@ -49,12 +49,12 @@ ROWS: dict[str, list[Row]] = {
     "manifests": [
         (
             *("a", "sha256:m", "type/a", 2, None, "type/b", 13),
-            *(4, 14, "robot", "type/c", "arm64", "linux", 300, None, ""),
+            *(4, 14, "robot", "type/c", "arm64", "linux", 300, None, "", 20),
             *(b"{}", b"{}"),
         ),
         (
             *("a/b", "sha256:m", "type/c", 3, "sha256:s", None, 16),
-            *(0, 17, "", None, None, None, None, 18, "robot"),
+            *(0, 17, "", None, None, None, None, 18, "robot", None),
             *(b"{ }", b"[]"),
         ),
     ],

@@ -31,19 +31,21 @@ def now() -> int:
 
 
 @asynccontextmanager
-async def opened_side(root: Path, url: str = "") -> AsyncIterator[RegistryStores]:
+async def opened_side(
+    root: Path, url: str = "", clock: Callable[[], int] = now
+) -> AsyncIterator[RegistryStores]:
     """Open a registry with its blobs in a directory, and its database there or on a server."""
     async with AsyncExitStack() as stack:
         blobs = DiskBlobs(root, hold_timeout=0.5)
         stack.callback(blobs.close)
         blobs.create()
         if url:
-            server = PostgresDatabase(Terms(url=url, connections=6), clock=now)
+            server = PostgresDatabase(Terms(url=url, connections=6), clock=clock)
             stack.push_async_callback(server.disconnect)
             await server.migrate()
             yield RegistryStores(Metadata(server), blobs)
         else:
-            database = SqliteDatabase(root, clock=now)
+            database = SqliteDatabase(root, clock=clock)
             stack.callback(database.close)
             await database.migrate()
             yield RegistryStores(Metadata(database), blobs)

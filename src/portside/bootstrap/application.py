@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
@@ -28,19 +28,36 @@ from portside.auth.limits import LoginLimits
 from portside.auth.signing import DocumentSigner
 from portside.bootstrap.clock import now
 from portside.bootstrap.collecting import collect_garbage, grace_period, remove_expired_uploads
+from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.config import Redirect, Settings
+from portside.config.rules import watch_rules_file
+from portside.files.watched import LastGood
 from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
+from portside.operations.last_pulls import LastPulls
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
-from portside.operations.push import Push
+from portside.operations.push import Admission, Push
 from portside.operations.readiness import Readiness
+from portside.spec.rules import Rules
 from portside.stores.blobs.objects.store import ObjectBlobs
 
 START_PAUSE = 0.001
 """Seconds; any timer does that does not fire in the same iteration of the event loop."""
+
+
+class LastGoodTexts(NamedTuple):
+    """What all workers of a node use of a file while it is broken."""
+
+    access: LastGoodFiles
+    rules: LastGood
+
+    @classmethod
+    def make(cls) -> Self:
+        """Make them before the workers are forked."""
+        return cls(LastGoodFiles.make(), LastGood())
 
 
 def make_app(
@@ -48,7 +65,7 @@ def make_app(
     *,
     on_start: Callable[[], object],
     on_loopback: bool = False,
-    last_good: LastGoodFiles | None = None,
+    last_good: LastGoodTexts | None = None,
 ) -> ASGIApp:
     """Return the application of one worker, which calls `on_start` once it serves.
 
@@ -56,20 +73,28 @@ def make_app(
     node share `last_good`.
     """
     stores = open_stores(settings)
-    control = make_access_control(settings, stores, last_good)
+    good_access, good_rules = last_good or (None, None)
+    control = make_access_control(settings, stores, good_access)
+    rules = watch_rules_file(settings.rules, good_rules)
+    last_pulls = LastPulls(stores.metadata, clock=now)
     addresses = Addresses(
         public_url=settings.public_url,
         proxies=map(ip_network, settings.trusted_proxies),
         on_socket=isinstance(settings.address, Path),
     )
     gate = _make_gate(settings, control, addresses)
-    registry = _make_registry(settings, stores, addresses, gate)
+    registry = _make_registry(settings, stores, addresses, gate, rules=rules, last_pulls=last_pulls)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         starting = asyncio.all_tasks() - {asyncio.current_task()}
         reporting = asyncio.create_task(_report_when_serving(starting, on_start))
-        tasks = [reporting, asyncio.create_task(remove_expired_uploads(settings, stores))]
+        tasks = [
+            reporting,
+            asyncio.create_task(remove_expired_uploads(settings, stores)),
+            asyncio.create_task(apply_rules(settings, stores, rules)),
+            asyncio.create_task(store_pulls(last_pulls)),
+        ]
         if settings.gc:
             tasks.append(asyncio.create_task(collect_garbage(settings, stores)))
         try:
@@ -148,13 +173,25 @@ def _make_gate(settings: Settings, control: AccessControl, addresses: Addresses)
 
 
 def _make_registry(
-    settings: Settings, stores: Stores, addresses: Addresses, gate: Gate
+    settings: Settings,
+    stores: Stores,
+    addresses: Addresses,
+    gate: Gate,
+    *,
+    rules: Callable[[], Rules],
+    last_pulls: LastPulls,
 ) -> Registry:
     metadata, blobs = stores.metadata, stores.blobs
     body_memory = BodyMemory(settings.body_memory)
     require_space = space_check(settings)
     return Registry(
-        pull=Pull(metadata, blobs, _make_redirects(settings, stores), grace=grace_period(settings)),
+        pull=Pull(
+            metadata,
+            blobs,
+            _make_redirects(settings, stores),
+            grace=grace_period(settings),
+            last_pulls=last_pulls,
+        ),
         convert=Convert(
             metadata, blobs, sign=DocumentSigner(now).sign, max_bytes=settings.max_manifest_bytes
         ),
@@ -165,10 +202,10 @@ def _make_registry(
             max_open_uploads=settings.max_open_uploads,
             sparse_indexes=settings.sparse_indexes,
             clock=now,
-            require_space=require_space,
+            admission=Admission(require_space, rules),
         ),
         mount=Mount(metadata, blobs, require_space=require_space),
-        delete=Delete(metadata, blobs, allowed=settings.delete),
+        delete=Delete(metadata, blobs, allowed=settings.delete, rules=rules),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
         properties=metadata,
         readiness=Readiness(

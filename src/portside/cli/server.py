@@ -21,7 +21,7 @@ from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
 from portside.api.log_lines import LineFormatter, escape_controls
-from portside.auth.access_files import LastGoodFiles
+from portside.bootstrap.application import LastGoodTexts
 from portside.bootstrap.preparing import prepare
 from portside.cli.certificates import check_certificate, is_self_signed
 from portside.cli.descriptors import Descriptors
@@ -104,7 +104,7 @@ def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
         shutdown_pipe,
         descriptors,
         listener,
-        last_good=LastGoodFiles.make(),
+        last_good=LastGoodTexts.make(),
     )
     announcer = threading.Thread(
         target=_announce,

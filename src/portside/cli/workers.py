@@ -27,8 +27,7 @@ from starlette.types import ASGIApp
 from portside.api.access_log import log_to
 from portside.api.connections import Connections
 from portside.api.log_lines import line_handler
-from portside.auth.access_files import LastGoodFiles
-from portside.bootstrap.application import make_app
+from portside.bootstrap.application import LastGoodTexts, make_app
 from portside.cli.connections import Limits as ConnectionLimits
 from portside.cli.connections import Watcher
 from portside.cli.descriptors import Descriptors
@@ -161,7 +160,7 @@ def load_worker(
     descriptors: Descriptors,
     listener: Listener,
     *,
-    last_good: LastGoodFiles,
+    last_good: LastGoodTexts,
 ) -> ASGIApp:
     """Make the application in the process of a worker."""
     shutdown_pipe.close()

@@ -580,6 +580,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=TEN_YEARS,
         ),
     ] = 90 * DAY
+    retention_interval: Annotated[
+        int,
+        described(
+            Group.CONTENT,
+            "How often to apply the rules of retention",
+            "One process of the registry does it, beside requests. `portside retention run` applies"
+            " them at once.",
+            unit="seconds",
+            ge=1,
+            le=DAY,
+        ),
+    ] = 3600
     upload_expiry: Annotated[
         int,
         described(

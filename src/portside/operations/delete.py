@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from portside.spec.conditions import TagCondition
+from collections.abc import Callable
+
+from portside.spec.conditions import TagCondition, keeping
 from portside.spec.digests import Digest
 from portside.spec.errors import DeleteDisabled, ManifestUnknown, TagUnknown
 from portside.spec.names import Reference, RepositoryName, Tag
+from portside.spec.rules import NO_RULES, Rules
 from portside.stores.interfaces import BlobStore, MetadataStore
 from portside.stores.properties import Deleted
 
@@ -16,10 +19,18 @@ class Delete:
     What was deleted can be restored until the garbage collector purges it.
     """
 
-    def __init__(self, metadata: MetadataStore, blobs: BlobStore, *, allowed: bool) -> None:
+    def __init__(
+        self,
+        metadata: MetadataStore,
+        blobs: BlobStore,
+        *,
+        allowed: bool,
+        rules: Callable[[], Rules] = lambda: NO_RULES,
+    ) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self.allowed = allowed
+        self._rules = rules
 
     async def manifest(
         self,
@@ -36,6 +47,7 @@ class Delete:
         PreconditionFailed.
         """
         self._require_allowed()
+        condition = keeping(condition, self._rules().of(repository).immutable_tags)
         if isinstance(reference, Digest):
             await self._metadata.delete_manifest(repository, reference, condition, by=by)
         else:
@@ -54,7 +66,8 @@ class Delete:
         Raises DeleteDisabled, NameUnknown and OperationDisallowed.
         """
         self._require_allowed()
-        return await self._metadata.delete_repository(repository, by=by)
+        condition = keeping(None, self._rules().of(repository).immutable_tags)
+        return await self._metadata.delete_repository(repository, condition=condition, by=by)
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> None:
         """Delete a blob from a repository, and its bytes with its last repository (end-10).

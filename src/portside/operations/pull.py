@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from portside.operations.grace import GracePeriod
+from portside.operations.last_pulls import LastPulls
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown, ReadOnly
 from portside.spec.names import Reference, RepositoryName
@@ -38,6 +39,7 @@ class Pull:
     """Reads content; `redirects` is None where the registry sends all blobs itself.
 
     A client that is told of a blob has the whole `grace` to push a manifest that refers to it.
+    `last_pulls` notes each manifest that is read.
     """
 
     def __init__(
@@ -47,15 +49,20 @@ class Pull:
         redirects: Redirects | None,
         *,
         grace: GracePeriod,
+        last_pulls: LastPulls | None = None,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self._redirects = redirects
         self._grace = grace
+        self._last_pulls = last_pulls
 
     async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
         """Return a manifest (end-3); raises ManifestUnknown."""
-        return await self._metadata.get_manifest(repository, reference)
+        found = await self._metadata.get_manifest(repository, reference)
+        if self._last_pulls is not None:
+            self._last_pulls.note(repository, found.digest)
+        return found
 
     async def stat_blob(self, repository: RepositoryName, digest: Digest) -> int:
         """Return the size in bytes of a blob that the store holds whole (end-2).

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from portside.operations.platforms import read_platform
-from portside.spec.conditions import TagCondition
+from portside.spec.conditions import TagCondition, keeping
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobTooLarge,
@@ -28,6 +28,7 @@ from portside.spec.errors import (
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.ranges import ByteRange
+from portside.spec.rules import NO_RULES, Rules
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import BlobStore, MetadataStore, Staging
@@ -52,13 +53,28 @@ class Chunk(NamedTuple):
         return self.range.length if self.range is not None else self.length
 
 
+class Admission(NamedTuple):
+    """What the registry requires of pushes beside their limits.
+
+    `require_space` raises StorageFull where a row more would touch the reserve. `rules` returns the
+    rules of all repositories as they are now.
+    """
+
+    require_space: Callable[[], None] | None = None
+    rules: Callable[[], Rules] = lambda: NO_RULES
+
+    def check_space(self) -> None:
+        """Raise StorageFull if nothing may be added."""
+        if self.require_space is not None:
+            self.require_space()
+
+
 class Push:
     """Receives content into a pair of stores.
 
     `max_blob_bytes` limits the size of a blob, `max_open_uploads` the sessions of one identity in
     one repository; zero means no limit. With `sparse_indexes`, an index may list manifests that the
-    repository does not hold. `require_space` raises StorageFull where a row more would touch the
-    reserve.
+    repository does not hold.
     """
 
     def __init__(
@@ -70,7 +86,7 @@ class Push:
         max_open_uploads: int,
         sparse_indexes: bool,
         clock: Clock,
-        require_space: Callable[[], None] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
@@ -78,7 +94,7 @@ class Push:
         self._max_open_uploads = max_open_uploads
         self._sparse_indexes = sparse_indexes
         self._clock = clock
-        self._require_space = require_space
+        self._admission = admission or Admission()
 
     async def manifest(
         self,
@@ -95,23 +111,23 @@ class Push:
 
         `pushed_by` is the name of the identity, empty for anonymous clients.
 
-        Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, OperationDisallowed and, if
-        `condition` does not hold for one of the tags, PreconditionFailed; StorageFull.
+        Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, OperationDisallowed, also for a
+        tag that is immutable, and, if `condition` does not hold for one of the tags,
+        PreconditionFailed; StorageFull.
         """
         manifest = parse_manifest(
             payload,
             content_type=content_type,
             expected=reference if isinstance(reference, Digest) else None,
         )
-        if self._require_space is not None:
-            self._require_space()
+        self._admission.check_space()
         if any(known.digest == EMPTY_LAYER_DIGEST for known in manifest.references):
             await self._link_empty_layer(repository)
         await self._metadata.put_manifest(
             repository,
             manifest,
             tags=extra_tags if isinstance(reference, Digest) else [reference],
-            condition=condition,
+            condition=keeping(condition, self._admission.rules().of(repository).immutable_tags),
             check_children=not self._sparse_indexes,
             platform=await read_platform(self._blobs, manifest.config),
             pushed_by=pushed_by,
@@ -136,8 +152,7 @@ class Push:
         `owner` is the name of the identity, empty for anonymous clients. Raises TooManyRequests,
         OperationDisallowed and StorageFull.
         """
-        if self._require_space is not None:
-            self._require_space()
+        self._admission.check_space()
         now = self._clock()
         session = UploadSession(
             id=UploadId.fresh(),

@@ -6,16 +6,20 @@ from typing import Self
 
 import msgspec
 
+from portside.spec.patterns import TagPattern
+
 
 class TagCondition(msgspec.Struct, frozen=True):
     """What must hold of a reference when it is pushed to or deleted (If-Match, If-None-Match).
 
     `match` lists the digests of which the tag must have one; `*` means any. `none_match` lists
-    those that it must not have.
+    those that it must not have. A tag that a pattern in `immutable` matches must neither move nor
+    go, as the rules of its repository say.
     """
 
     match: tuple[str, ...] | None = None
     none_match: tuple[str, ...] | None = None
+    immutable: tuple[TagPattern, ...] = ()
 
     @classmethod
     def parse(cls, if_match: str | None, if_none_match: str | None) -> Self:
@@ -30,6 +34,15 @@ class TagCondition(msgspec.Struct, frozen=True):
         if self.match is not None and not _among(current, self.match):
             return False
         return self.none_match is None or not _among(current, self.none_match)
+
+
+def keeping(
+    condition: TagCondition | None, immutable: tuple[TagPattern, ...]
+) -> TagCondition | None:
+    """Return a condition that keeps immutable tags as well; None if nothing has to hold."""
+    if not immutable:
+        return condition
+    return msgspec.structs.replace(condition or TagCondition(), immutable=immutable)
 
 
 def allows_range(if_range: str | None, digest: str) -> bool:

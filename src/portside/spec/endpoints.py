@@ -218,7 +218,7 @@ _FIND_MANIFEST = (
 _SESSION = (errors.BlobUploadUnknown, errors.UploadBusy)
 _PAGES = (errors.PaginationNumberInvalid, errors.ParameterInvalid, errors.NameUnknown)
 _ATTRIBUTES = (errors.AttributesInvalid, *_BODY, *_WRITES)
-_DELETE = (errors.DeleteDisabled, errors.OperationDisallowed, *_WRITES)
+_DELETE = (errors.DeleteDisabled, errors.OperationDisallowed, errors.TagImmutable, *_WRITES)
 
 
 _TOKENS = (
@@ -453,6 +453,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.PreconditionFailed,
             errors.ManifestTooLarge,
             errors.TooManyTags,
+            errors.TagImmutable,
             errors.OperationDisallowed,
             *_BODY,
             *_WRITES,
@@ -484,6 +485,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             errors.ManifestUnknown,
             errors.DeleteDisabled,
             errors.ManifestInUse,
+            errors.TagImmutable,
             errors.OperationDisallowed,
             errors.PreconditionFailed,
             *_WRITES,

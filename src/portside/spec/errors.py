@@ -112,6 +112,18 @@ class ManifestUnknown(RegistryError):
     message = "manifest unknown to the repository"
 
 
+class TagImmutable(RegistryError):
+    """The rules of the registry forbid moving and deleting the tag.
+
+    Docker does not repeat what is DENIED, and skopeo prints the message. It would try other media
+    types after TAG_INVALID, and prints `unknown` for codes of ACR.
+    """
+
+    code = "DENIED"
+    status = 409
+    message = "an immutable tag cannot be moved or deleted"
+
+
 class TagUnknown(RegistryError):
     """The repository has no such tag; ACR's code, which `/v2` does not use."""
 

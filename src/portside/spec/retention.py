@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -297,3 +297,59 @@ class _Decision:
             follows = Verdict(Reason.SUBJECT_GOES, digest)
             tags.update((name, follows) for name in self._tags_about.get(digest, ()))
             waiting.extend((referrer, follows) for referrer in self._referrers.get(digest, ()))
+
+
+class Removal(NamedTuple):
+    """What goes together, or not at all, after what comes before it: tags, manifests, or both.
+
+    A manifest goes only once the manifests that refer to it are gone, and what has a subject only
+    once that is. `subjects` names those by tag or digest.
+    """
+
+    tags: Sequence[RetainedTag]
+    manifests: Sequence[RetainedManifest]
+    subjects: dict[str, str]
+
+
+def removals(content: RetainedContent, verdicts: Verdicts, size: int) -> Iterator[Removal]:
+    """Yield what goes in an order in which it can, at most about `size` items at a time."""
+    tags = [tag for tag in content.tags if verdicts.tags[tag.name].goes]
+    expired = [tag for tag in tags if verdicts.tags[tag.name].reason is Reason.EXPIRED]
+    for start in range(0, len(expired), size):
+        yield Removal(expired[start : start + size], (), {})
+    following: dict[str, list[RetainedTag]] = defaultdict(list)
+    for tag in tags:
+        if verdicts.tags[tag.name].reason is Reason.SUBJECT_GOES:
+            following[verdicts.tags[tag.name].by].append(tag)
+    ordered = list(_ordered(content, verdicts.manifests))
+    for start in range(0, len(ordered), size):
+        manifests = ordered[start : start + size]
+        named = [tag for manifest in manifests for tag in following.get(manifest.digest, ())]
+        subjects = {tag.name: verdicts.tags[tag.name].by for tag in named}
+        for manifest in manifests:
+            verdict = verdicts.manifests[manifest.digest]
+            if verdict.reason is Reason.SUBJECT_GOES:
+                subjects[manifest.digest] = verdict.by
+        yield Removal(named, manifests, subjects)
+
+
+def _ordered(content: RetainedContent, verdicts: dict[str, Verdict]) -> Iterator[RetainedManifest]:
+    """Yield the manifests that go: each behind those that refer to it, and behind its subject."""
+    going = {each.digest: each for each in content.manifests if verdicts[each.digest].goes}
+    behind: dict[str, list[str]] = defaultdict(list)
+    for digest, manifest in going.items():
+        behind[digest] += [child for child in manifest.children if child in going]
+        if verdicts[digest].reason is Reason.SUBJECT_GOES:
+            behind[verdicts[digest].by].append(digest)
+    awaited = Counter(digest for found in behind.values() for digest in found)
+    # An index can list its own subject; what waits for each other in this way comes last.
+    ready = deque(digest for digest in going if not awaited[digest])
+    waiting = [digest for digest in going if awaited[digest]]
+    while ready:
+        digest = ready.popleft()
+        yield going[digest]
+        for other in behind[digest]:
+            awaited[other] -= 1
+            if not awaited[other]:
+                ready.append(other)
+    yield from (going[digest] for digest in waiting if awaited[digest])

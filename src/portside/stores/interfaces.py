@@ -29,6 +29,7 @@ from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.marks import Mark
 from portside.stores.properties import PropertyStore
+from portside.stores.retention import RetentionStore
 from portside.stores.tag_history import TagHistoryStore
 from portside.stores.trash import TrashStore
 
@@ -353,6 +354,7 @@ class MetadataStore(
     BlobLinkStore,
     TrashStore,
     TagHistoryStore,
+    RetentionStore,
     PullStore,
     LeaseStore,
     UploadStore,

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.locks import Lock, LockChange
 from portside.spec.manifests import Manifest
@@ -155,13 +156,20 @@ class PropertyStore(Protocol):
         """Read the properties of those manifests that exist, but for their tags, in any order."""
         ...
 
-    async def delete_repository(self, repository: RepositoryName, *, by: str = "") -> Deleted:
+    async def delete_repository(
+        self,
+        repository: RepositoryName,
+        *,
+        condition: TagCondition | None = None,
+        by: str = "",
+    ) -> Deleted:
         """Delete all manifests and tags of a repository, or nothing.
 
         Its blobs are unknown from then on. All of it can be restored; `by` is the name of the
         identity.
 
-        Raises NameUnknown, and OperationDisallowed if anything in it may not be deleted.
+        Raises NameUnknown, and OperationDisallowed if anything in it may not be deleted. Of the
+        `condition`, only immutable tags count.
         """
         ...
 

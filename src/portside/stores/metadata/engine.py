@@ -172,6 +172,10 @@ class Database(Queries, Protocol):
         """Read several rows as they were at one moment, for the length of a block."""
         ...
 
+    def snapshot_apart(self) -> AbstractAsyncContextManager[Queries]:
+        """Read as in `snapshot` for as long as it takes; other reads still see the present."""
+        ...
+
     def hold_blob(self, digest: Digest) -> AbstractAsyncContextManager[None]:
         """Keep everybody from changing a blob for the length of a block, which is short."""
         ...

@@ -25,6 +25,7 @@ from portside.stores.metadata.refusals import (
     manifest_in_use,
     manifest_unknown,
     references_missing,
+    refuse_immutable,
     refuse_locked,
     refuse_unmet,
 )
@@ -36,8 +37,13 @@ from portside.stores.metadata.repositories import (
     refuse_repository,
 )
 from portside.stores.metadata.schema.steps import TABLES
-from portside.stores.metadata.tag_history import record_change
-from portside.stores.metadata.trash import discard_manifest, restore_deleted, restore_row
+from portside.stores.metadata.tag_history import note_untagged, record_change
+from portside.stores.metadata.trash import (
+    discard_manifest,
+    discard_tags,
+    restore_deleted,
+    restore_row,
+)
 from portside.stores.tag_history import RestoredTag
 
 _BY_TAG = """
@@ -124,12 +130,12 @@ _TAGGED = """
 _TAGS_OF = """
     SELECT COUNT(*), MIN(CASE WHEN (locks & 3) <> 0 THEN name END) FROM tags WHERE manifest = $1
 """
+_NAMES_OF = "SELECT name FROM tags WHERE manifest = $1 ORDER BY name"
 _TAG = """
     INSERT INTO tags (repository, name, manifest, created, updated) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (repository, name)
     DO UPDATE SET manifest = excluded.manifest, updated = excluded.updated
 """
-_UNTAG = "DELETE FROM tags WHERE repository = $1 AND name = $2"
 
 
 class Manifests(Noun):
@@ -168,6 +174,9 @@ class Manifests(Noun):
             known = await _known_tags(transaction, owner, tags)
             for name, (locks, _) in known.items():
                 refuse_locked(locks, Lock.WRITE, f"tag {name} of repository {repository}")
+            digest = str(manifest.digest)
+            leaving = {name: tag.digest for name, tag in known.items() if tag.digest != digest}
+            refuse_immutable(leaving, condition, repository)
             await _require_condition(
                 transaction, owner, tags or [manifest.digest], known, condition
             )
@@ -181,13 +190,11 @@ class Manifests(Noun):
                 await transaction.execute_each(
                     _TAG, [(owner, str(tag), key, now, now) for tag in tags]
                 )
-                digest = str(manifest.digest)
                 moved = [
-                    (tag, digest)
-                    for tag in {*map(str, tags)}
-                    if tag not in known or known[tag].digest != digest
+                    (tag, digest) for tag in {*map(str, tags)} if tag in leaving or tag not in known
                 ]
                 await record_change(transaction, owner, "set", moved, pushed_by)
+                await note_untagged(transaction, owner, leaving.values())
             await count_changes(
                 transaction, owner, manifests=int(is_new), tags=len({*tags} - known.keys())
             )
@@ -220,6 +227,9 @@ class Manifests(Noun):
                 known = await _known_tags(transaction, locked.id, [Tag(locked_tag)])
                 what = f"tag {locked_tag} of {digest} in repository {repository}"
                 refuse_locked(known[locked_tag].locks, ON_DELETE, what)
+            if condition is not None and condition.immutable:
+                names = await transaction.find_all(_NAMES_OF, key)
+                refuse_immutable([name for (name,) in names], condition, repository)
             parent = await transaction.find(_LISTED_BY, locked.id, str(digest), key)
             if parent is not None:
                 raise manifest_in_use(digest, parent[0])
@@ -248,9 +258,8 @@ class Manifests(Noun):
             refuse_unmet(condition, tag, found.digest)
             refuse_repository(locked.locks, Lock.WRITE, repository)
             refuse_locked(found.locks, ON_DELETE, f"tag {tag} of repository {repository}")
-            await transaction.execute(_UNTAG, locked.id, str(tag))
-            deleted = [(str(tag), found.digest)]
-            await record_change(transaction, locked.id, "deleted", deleted, by)
+            refuse_immutable([str(tag)], condition, repository)
+            await discard_tags(transaction, locked.id, [(str(tag), found.digest)], by)
             await count_changes(transaction, locked.id, tags=-1)
 
         await self._database.write(job)
@@ -280,6 +289,8 @@ class Manifests(Noun):
             refuse_unmet(condition, tag, current)
             if current == digest:
                 return RestoredTag(current, [])
+            if current is not None:
+                refuse_immutable([str(tag)], condition, repository)
             found = await transaction.find(_FIND_DELETED, locked.id, str(digest))
             if found is None:
                 raise manifest_unknown(repository, digest)
@@ -293,6 +304,8 @@ class Manifests(Noun):
             now = transaction.now
             await transaction.execute(_TAG, locked.id, str(tag), key, now, now)
             await record_change(transaction, locked.id, "restored", [(str(tag), str(digest))], by)
+            if current is not None:
+                await note_untagged(transaction, locked.id, [current])
             await count_changes(transaction, locked.id, tags=int(known is None))
             return RestoredTag(current, manifests)
 

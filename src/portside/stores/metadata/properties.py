@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.locks import ON_DELETE, Lock, LockChange
 from portside.spec.manifests import INDEXES
@@ -15,6 +16,7 @@ from portside.stores.metadata.engine import Noun, Queries, Transaction
 from portside.stores.metadata.refusals import (
     manifest_unknown,
     name_unknown,
+    refuse_immutable,
     refuse_locked,
     tag_unknown,
 )
@@ -255,13 +257,20 @@ class Properties(Noun):
         payloads = await _read_indexes(self._database, rows)
         return [_manifest(row, [], payloads.get(row[0])) for row in rows]
 
-    async def delete_repository(self, repository: RepositoryName, *, by: str = "") -> Deleted:
+    async def delete_repository(
+        self,
+        repository: RepositoryName,
+        *,
+        condition: TagCondition | None = None,
+        by: str = "",
+    ) -> Deleted:
         """Delete manifests and tags, hide the blobs, and mark the row."""
 
         async def job(transaction: Transaction) -> Deleted:
             owner = await _lock(transaction, repository)
             await _refuse_deleting(transaction, owner, repository)
             tags = await transaction.find_all(_EVERY_TAG, owner)
+            refuse_immutable([row[0] for row in tags], condition, repository)
             manifests = await transaction.find_all(_EVERY_MANIFEST, owner)
             await discard_repository(transaction, owner, by)
             await transaction.execute(_DELETED, owner, transaction.now)

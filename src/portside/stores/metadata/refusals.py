@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
@@ -17,6 +17,7 @@ from portside.spec.errors import (
     OperationDisallowed,
     PreconditionFailed,
     ReadOnly,
+    TagImmutable,
     TagUnknown,
     TooManyRequests,
     Unavailable,
@@ -68,6 +69,20 @@ def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
     if found:
         verb = "is" if len(found) == 1 else "are"
         raise OperationDisallowed(f"{what} is locked: {' and '.join(found)} {verb} false")
+
+
+def refuse_immutable(
+    tags: Iterable[str], condition: TagCondition | None, repository: RepositoryName
+) -> None:
+    """Raise TagImmutable if one of the tags that would move or go is immutable."""
+    patterns = condition.immutable if condition is not None else ()
+    for tag in tags:
+        for pattern in patterns:
+            if pattern.matches(tag):
+                raise TagImmutable(
+                    f"tag {tag} of repository {repository} is immutable (by the rule {pattern});"
+                    " push under another tag"
+                )
 
 
 def manifest_in_use(digest: Digest, index: str) -> ManifestInUse:

@@ -15,6 +15,7 @@ from portside.stores.metadata.properties import Properties
 from portside.stores.metadata.pulls import Pulls
 from portside.stores.metadata.read_only import ReadOnlyMode
 from portside.stores.metadata.repairs import Repairs
+from portside.stores.metadata.retention import Retention
 from portside.stores.metadata.scope_maps import ScopeMaps
 from portside.stores.metadata.signing_keys import SigningKeys
 from portside.stores.metadata.tag_history import TagHistory
@@ -30,6 +31,7 @@ class Metadata(
     BlobLinks,
     Trash,
     TagHistory,
+    Retention,
     Pulls,
     Leases,
     Uploads,

@@ -58,6 +58,7 @@ CHANGES = """
     ORDER BY h.at DESC
     LIMIT $4
 """
+_UNTAGGED = "UPDATE manifests SET untagged = $3 WHERE repository = $1 AND digest = ANY ($2)"
 _LAST_TIME = 2**63 - 1
 
 # Each change makes those before it superfluous once it is old enough itself. The end of a tag makes
@@ -127,6 +128,13 @@ async def record_change(
     rows = [(owner, name, transaction.now, action, digest, identity) for name, digest in changed]
     if rows:
         await transaction.execute_each(_ADD, rows)
+
+
+async def note_untagged(transaction: Transaction, owner: int, digests: Iterable[str]) -> None:
+    """Note that manifests of a repository have lost a tag, for all that is known their last one."""
+    lost = sorted({*digests})
+    if lost:
+        await transaction.execute(_UNTAGGED, owner, lost, transaction.now)
 
 
 async def record_tags_of_manifest(transaction: Transaction, manifest: int, identity: str) -> None:

@@ -25,6 +25,7 @@ from portside.stores.metadata.repositories import (
     refuse_repository,
 )
 from portside.stores.metadata.tag_history import (
+    note_untagged,
     record_change,
     record_tags_of_manifest,
     record_tags_of_repository,
@@ -33,6 +34,7 @@ from portside.stores.trash import DeletedManifest, Restored
 
 _DELETE_TAGS_OF_MANIFEST = "DELETE FROM tags WHERE manifest = $1"
 _DELETE_TAGS_OF_REPOSITORY = "DELETE FROM tags WHERE repository = $1"
+_DELETE_TAG = "DELETE FROM tags WHERE repository = $1 AND name = $2"
 _DISCARD = "UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE id = $1"
 _DISCARD_ALL = """
     UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE repository = $1 AND deleted IS NULL
@@ -78,8 +80,10 @@ _DELETED_WITH = """
     FROM manifests m JOIN manifests s ON s.repository = m.repository AND s.subject = m.digest
     WHERE m.id = $1 AND s.deleted = $2
 """
+# What was restored is untagged from now on, and not since long ago.
 _RESTORE = """
-    UPDATE manifests SET deleted = NULL, deleted_by = '' WHERE id = $1 AND deleted IS NOT NULL
+    UPDATE manifests SET deleted = NULL, deleted_by = '', untagged = $2
+    WHERE id = $1 AND deleted IS NOT NULL
 """
 _RESTORE_BLOBS = """
     UPDATE repository_blobs SET deleted = NULL, unreferenced = NULL
@@ -180,6 +184,15 @@ class Trash(Noun):
         return await self._database.write(job)
 
 
+async def discard_tags(
+    transaction: Transaction, owner: int, tags: Sequence[tuple[str, str]], by: str
+) -> None:
+    """Delete tags of a repository: pairs of a name and the digest that it points to."""
+    await transaction.execute_each(_DELETE_TAG, [(owner, name) for name, _ in tags])
+    await record_change(transaction, owner, "deleted", tags, by)
+    await note_untagged(transaction, owner, [digest for _, digest in tags])
+
+
 async def discard_manifest(transaction: Transaction, manifest: int, by: str) -> None:
     """Move a manifest to the trash, and delete its tags."""
     await record_tags_of_manifest(transaction, manifest, by)
@@ -197,7 +210,7 @@ async def discard_repository(transaction: Transaction, owner: int, by: str) -> N
 
 async def restore_row(transaction: Transaction, owner: int, manifest: int) -> bool:
     """Restore a manifest and its blobs; return whether it was deleted."""
-    if await transaction.execute(_RESTORE, manifest) == 0:
+    if await transaction.execute(_RESTORE, manifest, transaction.now) == 0:
         return False
     await transaction.execute(_RESTORE_BLOBS, owner, manifest)
     return True

@@ -246,6 +246,12 @@ class PostgresDatabase:
         ):
             yield _Reader(connection)
 
+    @asynccontextmanager
+    async def snapshot_apart(self) -> AsyncIterator[Queries]:
+        """Read in a transaction of its own, as a snapshot always does."""
+        async with self.snapshot() as queries:
+            yield queries
+
     async def damage(self) -> AsyncIterator[str]:
         """Report nothing: PostgreSQL checks its keys itself."""
         nothing: tuple[str, ...] = ()

@@ -407,6 +407,11 @@ _LIFE: Step = (
     ),
 )
 
+_RETENTION: Step = (
+    # When it lost a tag; where no tag is left, that is since when it is untagged.
+    AddColumn("manifests", Column("untagged", Type.INTEGER, null=True)),
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -416,6 +421,7 @@ STEPS = (
     _PASSWORDS_BY_COST,
     _PROPERTIES,
     _LIFE,
+    _RETENTION,
 )
 
 TABLES = tables_after(STEPS)

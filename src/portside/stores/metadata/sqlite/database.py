@@ -11,7 +11,8 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -166,9 +167,18 @@ class SqliteDatabase:
     def reader(self) -> sqlite3.Connection:
         """The connection that reads, opened when it is first needed; raises sqlite3.Error."""
         if self._reader is None:
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only = ON")
+            self._reader = self._connect_reader()
         return self._reader
+
+    def connect_reader(self) -> sqlite3.Connection:
+        """Open one more connection that reads; raises Unavailable."""
+        with self._translated():
+            return self._connect_reader()
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA query_only = ON")
+        return connection
 
     def _failed(self, error: sqlite3.Error) -> Unavailable:
         """Return the registry's error for a read that failed, and open a new connection next time.
@@ -235,6 +245,18 @@ class SqliteDatabase:
         finally:
             if self._reader is not None and self._reader.in_transaction:
                 self._reader.execute("ROLLBACK")
+
+    @asynccontextmanager
+    async def snapshot_apart(self) -> AsyncIterator[Queries]:
+        """Read with a connection of its own, in a thread."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as thread:
+            apart = _Apart(self, thread)
+            await loop.run_in_executor(thread, apart.open)
+            try:
+                yield apart
+            finally:
+                await loop.run_in_executor(thread, apart.close)
 
     async def damage(self) -> AsyncIterator[str]:
         """Run SQLite's own checks of its file and its foreign keys."""
@@ -349,6 +371,41 @@ class SqliteDatabase:
             self._counter.close()
             self._counter = None
         self._close_reader()
+
+
+class _Apart:
+    """The Queries of a connection that belongs to a thread."""
+
+    def __init__(self, database: SqliteDatabase, thread: ThreadPoolExecutor) -> None:
+        self._database = database
+        self._thread = thread
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Connect, and begin a read transaction; blocking. Raises Unavailable."""
+        self._connection = self._database.connect_reader()
+        self._connection.execute("BEGIN")
+
+    def close(self) -> None:
+        """Close the connection; blocking."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def find(self, sql: str, *parameters: Any) -> Any | None:
+        rows = await self.find_all(sql, *parameters)
+        return rows[0] if rows else None
+
+    async def find_all(self, sql: str, *parameters: Any) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._fetch, sql, parameters)
+
+    def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        if self._connection is None:
+            raise AssertionError
+        try:
+            return self._connection.execute(rewritten(sql), bound(parameters)).fetchall()
+        except sqlite3.Error as error:
+            raise translate(error, self._database.file) from error
 
 
 async def _each(cursor: sqlite3.Cursor) -> AsyncGenerator[Any, None]:

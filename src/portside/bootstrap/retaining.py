@@ -1,0 +1,92 @@
+"""The background tasks that apply the rules of retention, and store what these need to know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from uuid import uuid4
+
+from portside.bootstrap.clock import now
+from portside.bootstrap.stores import Stores
+from portside.config import Settings
+from portside.operations.last_pulls import LastPulls
+from portside.operations.retain import Retain
+from portside.spec.errors import RegistryError
+from portside.spec.rules import Rules
+
+log = logging.getLogger(__name__)
+
+PULLS_INTERVAL = 60
+"""Seconds between two writes of the pulls that a process has seen; a crash loses those."""
+
+LOOK_INTERVAL = 60
+"""Seconds after which a mistake in the rules file is in the log, even if nothing is pushed."""
+
+IDENTITY = "retention"
+"""The name under which the rules delete."""
+
+
+async def apply_rules(settings: Settings, stores: Stores, rules: Callable[[], Rules]) -> None:
+    """Apply the rules of retention at intervals, until cancelled; errors are logged.
+
+    The process that has the lease does it; another one takes over two intervals after its end.
+    """
+    holder = uuid4().hex
+    interval = settings.retention_interval
+    remaining = interval * random.uniform(0.5, 1)  # noqa: S311
+    while True:
+        pause = min(remaining, LOOK_INTERVAL)
+        await asyncio.sleep(pause)
+        remaining -= pause
+        current = rules()
+        if remaining > 0:
+            continue
+        remaining = interval * random.uniform(0.5, 1)  # noqa: S311
+        if not current.delete:
+            continue
+        try:
+            if (await stores.metadata.registry_state()).read_only:
+                continue
+            if await stores.metadata.take_lease("retention", holder, seconds=2 * interval):
+                await _apply(stores, current)
+        except RegistryError as error:
+            log.warning("cannot apply the rules of retention: %s", error)
+        except Exception:
+            # The next attempt may succeed; without one, nothing would ever be deleted.
+            log.exception("applying the rules of retention failed")
+
+
+async def _apply(stores: Stores, rules: Rules) -> None:
+    retain = Retain(stores.metadata, clock=now, by=IDENTITY)
+    async for plan in retain.plan_each(rules.of):
+        deleted = await retain.carry_out(plan)
+        if deleted.tags or deleted.manifests:
+            log.info(
+                "retention deleted %d tags and %d manifests of %s",
+                len(deleted.tags),
+                len(deleted.manifests),
+                plan.repository,
+            )
+
+
+async def store_pulls(last_pulls: LastPulls) -> None:
+    """Store at intervals when manifests were pulled, and once more when cancelled."""
+    try:
+        while True:
+            await asyncio.sleep(PULLS_INTERVAL * random.uniform(0.5, 1))  # noqa: S311
+            await _store(last_pulls)
+    except asyncio.CancelledError:
+        await _store(last_pulls)
+        raise
+
+
+async def _store(last_pulls: LastPulls) -> None:
+    try:
+        await last_pulls.store()
+    except RegistryError as error:
+        # They are stored with the next ones; a registry that is read-only has none to delete.
+        log.debug("cannot store the times of pulls: %s", error)
+    except Exception:
+        log.exception("storing the times of pulls failed")

@@ -1,0 +1,89 @@
+"""Retain: delete the tags and manifests that the rules do not keep, a repository at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+from portside.spec.names import RepositoryName
+from portside.spec.pagination import PageRequest
+from portside.spec.retention import (
+    RetainedContent,
+    RetainedManifest,
+    RetainedTag,
+    Verdicts,
+    decide,
+    removals,
+)
+from portside.spec.rules import RepositoryRules
+from portside.stores.interfaces import MetadataStore
+from portside.stores.properties import Deleted
+
+BATCH = 100
+"""Tags or manifests that one transaction deletes: pushes to the repository wait for that long."""
+
+_PAGE = 1000
+"""Repositories that are listed at once."""
+
+
+class Plan(NamedTuple):
+    """What the rules decide about a repository as it was when it was read."""
+
+    repository: RepositoryName
+    content: RetainedContent
+    verdicts: Verdicts
+
+    @property
+    def tags(self) -> list[RetainedTag]:
+        """The tags that go."""
+        return [tag for tag in self.content.tags if self.verdicts.tags[tag.name].goes]
+
+    @property
+    def manifests(self) -> list[RetainedManifest]:
+        """The manifests that go."""
+        found = self.content.manifests
+        return [each for each in found if self.verdicts.manifests[each.digest].goes]
+
+
+class Retain:
+    """Decides and deletes; `by` is the name under which tags and manifests are deleted."""
+
+    def __init__(self, metadata: MetadataStore, *, clock: Callable[[], int], by: str) -> None:
+        self._metadata = metadata
+        self._clock = clock
+        self._by = by
+
+    async def plan(self, repository: RepositoryName, rules: RepositoryRules) -> Plan:
+        """Decide, and change nothing."""
+        content = await self._metadata.read_retained(repository)
+        # A large repository takes seconds, for which the event loop does not wait.
+        verdicts = await asyncio.to_thread(decide, content, rules, self._clock())
+        return Plan(repository, content, verdicts)
+
+    async def plan_each(self, rules_of: Callable[[str], RepositoryRules]) -> AsyncIterator[Plan]:
+        """Decide about each repository in which rules could delete something, in ASCII order."""
+        page = PageRequest(_PAGE)
+        while True:
+            found = await self._metadata.list_repository_properties(page, hidden=True)
+            for item in found.items:
+                rules = rules_of(item.name)
+                if rules.deletes and (item.tag_count or item.manifest_count):
+                    yield await self.plan(RepositoryName(item.name), rules)
+            if not found.more:
+                return
+            page = PageRequest(_PAGE, found.items[-1].name)
+
+    async def size(self, plan: Plan) -> int:
+        """Return the bytes that are free once what goes was purged and its blobs collected."""
+        gone = [manifest.digest for manifest in plan.manifests]
+        return await self._metadata.unshared_size(plan.repository, gone) if gone else 0
+
+    async def carry_out(self, plan: Plan) -> Deleted:
+        """Delete what goes and has not changed since; return what was deleted."""
+        deleted = Deleted([], [])
+        for removal in removals(plan.content, plan.verdicts, BATCH):
+            found = await self._metadata.remove_retained(plan.repository, removal, by=self._by)
+            deleted.manifests.extend(found.manifests)
+            deleted.tags.extend(found.tags)
+        return deleted
