@@ -147,12 +147,13 @@ class TestLists:
         shown = either.json("repository", "show", "team/app")
         assert shown == listed[1]
         assert all(TIME.fullmatch(shown.pop(time)) for time in ("created", "updated"))
-        assert shown == {"name": "team/app", "manifests": 3, "tags": 3, "locks": []}
+        size = sum(map(len, (*FIRST.blobs, *SECOND.blobs)))
+        assert shown == {"name": "team/app", "manifests": 3, "tags": 3, "bytes": size, "locks": []}
         header, _, line = either.do("repository", "list").splitlines()
         assert re.split(r" {2,}", header) == re.split(
-            r" {2,}", "name  manifests  tags  created  updated  locks"
+            r" {2,}", "name  manifests  tags  size  created  updated  locks"
         )
-        assert line.split()[:3] == ["team/app", "3", "3"]
+        assert line.split()[:5] == ["team/app", "3", "3", str(size), "B"]
         assert "locks      none\n" in either.do("repository", "show", "team/app")
 
     def test_tags(self, either: Commands) -> None:
@@ -187,6 +188,8 @@ class TestLists:
         shown = either.json("manifest", "show", f"team/app@{BOTH.digest}")
         assert shown == either.json("manifest", "show", "team/app:latest")
         assert shown == either.json("manifest", "show", f"team/app:v2@{BOTH.digest}")
+        only_it = {"alone": 0, "together": sum(map(len, SECOND.blobs)), "dependents": 1}
+        assert shown.pop("frees") == only_it
         assert shown == listed[digests.index(BOTH.digest)]
         assert all(TIME.fullmatch(shown.pop(time)) for time in ("created", "updated"))
         assert shown == {
@@ -206,7 +209,11 @@ class TestLists:
             "locks": [],
         }
         assert listed[digests.index(SECOND.digest)]["pushed_by"] is None
+        printed = either.do("manifest", "show", f"team/app@{BOTH.digest}")
+        together = only_it["together"]
+        assert f"\ndeleting frees     0 B, or {together} B with 1 manifest\n" in printed
         printed = either.do("manifest", "show", f"team/app@{SECOND.digest}")
+        assert f"\ndeleting frees     {together} B\n" in printed
         assert "\nplatforms          linux/arm64\n" in printed
         assert "\npushed by          -\n" in printed
 

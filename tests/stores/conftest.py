@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -152,6 +152,10 @@ class Shelf(Protocol):
         """Change it behind the stores' back."""
         ...
 
+    async def read(self, sql: str) -> list[Any]:
+        """Return rows of it."""
+        ...
+
     async def close(self) -> None:
         """Close all that was opened."""
         ...
@@ -188,6 +192,10 @@ class SqliteShelf:
     async def execute(self, sql: str) -> None:
         """Change the file."""
         await self._open().execute(sql)
+
+    async def read(self, sql: str) -> list[Any]:
+        """Read the file."""
+        return await self._open().find_all(sql)
 
     async def close(self) -> None:
         """Close the file."""
@@ -239,6 +247,10 @@ class PostgresShelf:
     async def execute(self, sql: str) -> None:
         """Change the database."""
         await self.open().execute(sql)
+
+    async def read(self, sql: str) -> list[Any]:
+        """Read the database."""
+        return await self.open().find_all(sql)
 
     async def close(self) -> None:
         """Hang up."""

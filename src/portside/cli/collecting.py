@@ -18,6 +18,7 @@ from portside.operations.collect import (
     CollectedOrphans,
     collect_orphaned,
     expire_uploads,
+    plan_orphaned,
 )
 from portside.spec.errors import Unavailable
 
@@ -29,8 +30,9 @@ from portside.spec.errors import Unavailable
     metavar="SECONDS",
     help="Keep unreferenced blobs for so long (and a minute), and not for --gc-grace.",
 )
+@click.option("--dry-run", is_flag=True, help="Print what would be removed; change nothing.")
 @registry_command(*BLOBS, "gc_grace", "keep_deleted", "tag_history", "upload_expiry")
-async def collect(*, grace: int | None, **given: Any) -> None:
+async def collect(*, grace: int | None, dry_run: bool, **given: Any) -> None:
     """Remove blobs that nothing refers to, and free their space.
 
     A running registry does so by itself. This command does all at once: it purges deleted content
@@ -40,8 +42,13 @@ async def collect(*, grace: int | None, **given: Any) -> None:
 
     With --grace 0, clients that are pushing an image now can find that blobs they have pushed are
     missing again: their push fails and has to be repeated. Nothing else is lost.
+
+    With --dry-run, print what would be removed, except for expired upload sessions.
     """
     settings = read_settings(given)
+    if dry_run:
+        await _plan(settings, grace)
+        return
     async with connected_stores(settings) as stores:
         await require_this_version(stores)
         collected, orphaned = await _collect(settings, stores, grace)
@@ -59,12 +66,30 @@ async def collect(*, grace: int | None, **given: Any) -> None:
         raise Unavailable(kept)
 
 
+async def _plan(settings: Settings, grace: int | None) -> None:
+    """Print what would be collected; nothing in the stores can change."""
+    async with connected_stores(settings, read_only=True) as stores:
+        await require_this_version(stores)
+        collector = make_collector(settings, stores, grace_period(settings, grace))
+        planned = await collector.plan()
+        orphaned = await plan_orphaned(
+            stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000
+        )
+    click.echo(
+        f"Would purge {counted(planned.manifests, 'deleted manifest')},"
+        f" unlink {counted(planned.links, 'unreferenced blob')},"
+        f" and remove {counted(planned.blobs, 'blob')}."
+    )
+    click.echo(f"Would free {counted(planned.bytes + orphaned.bytes, 'byte')}.")
+
+
 async def _collect(
     settings: Settings, stores: Stores, grace: int | None
 ) -> tuple[Collected, CollectedOrphans]:
     await stores.metadata.probe()
     collector = make_collector(settings, stores, grace_period(settings, grace))
     collected = await collector.collect()
+    # First, so that the files which expire with upload sessions are counted.
     orphaned = await collect_orphaned(
         stores.metadata, stores.blobs, now() - ORPHANED_AGE * 1_000_000
     )

@@ -41,6 +41,7 @@ GROUPS = {
     "scope-map": "scope_maps",
     "tag": "tags",
     "token": "tokens",
+    "usage": "usage",
     "user": "users",
 }
 """Commands and groups that are imported when they are used, with their modules."""

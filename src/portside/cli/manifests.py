@@ -22,6 +22,7 @@ from portside.cli.objects import (
 )
 from portside.cli.options import CommandGroup
 from portside.cli.output import (
+    counted,
     iso_time,
     json_option,
     show_details,
@@ -37,6 +38,7 @@ from portside.spec.pagination import Order
 from portside.spec.platforms import Platform, parse_index_platforms
 from portside.stores.interfaces import MetadataStore
 from portside.stores.properties import ManifestProperties
+from portside.stores.usage import Freed
 
 SHOWN_TAGS = 5
 """Tags of one manifest in a table; JSON has all."""
@@ -93,12 +95,18 @@ async def list_manifests(
 async def show_manifest(
     metadata: MetadataStore, *, reference: QualifiedReference, as_json: bool
 ) -> None:
-    """Show a manifest, named by its digest (REPOSITORY@DIGEST) or by a tag (REPOSITORY:TAG)."""
+    """Show a manifest, named by its digest (REPOSITORY@DIGEST) or by a tag (REPOSITORY:TAG).
+
+    Deleting it frees the bytes that no other manifest needs, once they are collected. The second
+    size is that of a manifest that is deleted with its dependents: what it lists and what refers to
+    it as its subject, unless they have a tag or something else keeps them.
+    """
     name = reference.repository
     digest = await find_digest(metadata, reference)
     found = await metadata.get_manifest_properties(name, digest)
+    freed = await metadata.measure_manifest(name, digest)
     if as_json:
-        show_json(_document(name, found))
+        show_json({**_document(name, found), "frees": freed._asdict()})
         return
     show_details(
         [
@@ -115,8 +123,16 @@ async def show_manifest(
             ("updated", shown_time(found.updated)),
             ("pushed by", found.pushed_by or "-"),
             ("locks", ", ".join(lock_words(found.locks)) or "none"),
+            ("deleting frees", _shown_freed(freed)),
         ]
     )
+
+
+def _shown_freed(freed: Freed) -> str:
+    if not freed.dependents:
+        return shown_size(freed.alone)
+    dependents = counted(freed.dependents, "manifest")
+    return f"{shown_size(freed.alone)}, or {shown_size(freed.together)} with {dependents}"
 
 
 async def _change(

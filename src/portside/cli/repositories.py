@@ -19,6 +19,7 @@ from portside.cli.output import (
     show_details,
     show_json,
     show_pages,
+    shown_size,
     shown_time,
 )
 from portside.cli.registry import (
@@ -50,27 +51,21 @@ def repository() -> None:
 async def list_repositories(metadata: MetadataStore, *, hidden: bool, as_json: bool) -> None:
     """List repositories, sorted by name."""
 
-    async def read() -> AsyncIterator[list[RepositoryProperties]]:
+    async def read() -> AsyncIterator[list[tuple[RepositoryProperties, int]]]:
         last = ""
         while True:
             page = await metadata.list_repository_properties(PageRequest(PAGE, last), hidden=hidden)
-            yield page.items
+            sizes = await metadata.measure_repositories([found.name for found in page.items])
+            yield [(found, sizes[found.name]) for found in page.items]
             if not page.more:
                 return
             last = page.items[-1].name
 
     await show_pages(
         read(),
-        columns=("name", "manifests", "tags", "created", "updated", "locks"),
-        row=lambda found: (
-            found.name,
-            str(found.manifest_count),
-            str(found.tag_count),
-            shown_time(found.created),
-            shown_time(found.updated),
-            ", ".join(lock_words(found.locks)),
-        ),
-        document=_document,
+        columns=("name", "manifests", "tags", "size", "created", "updated", "locks"),
+        row=lambda item: _row(*item),
+        document=lambda item: _document(*item),
         empty="No repositories.",
         as_json=as_json,
     )
@@ -85,14 +80,16 @@ async def show_repository(
 ) -> None:
     """Show a repository."""
     found = await metadata.get_repository(reference.repository)
+    size = (await metadata.measure_repositories([found.name]))[found.name]
     if as_json:
-        show_json(_document(found))
+        show_json(_document(found, size))
         return
     show_details(
         [
             ("name", found.name),
             ("manifests", str(found.manifest_count)),
             ("tags", str(found.tag_count)),
+            ("size", shown_size(size)),
             ("created", shown_time(found.created)),
             ("updated", shown_time(found.updated)),
             ("locks", ", ".join(lock_words(found.locks)) or "none"),
@@ -104,7 +101,8 @@ async def _change(
     metadata: MetadataStore, reference: QualifiedReference, change: LockChange
 ) -> Changed:
     found = await metadata.change_repository(reference.repository, change)
-    return found.locks, _document(found)
+    size = (await metadata.measure_repositories([found.name]))[found.name]
+    return found.locks, _document(found, size)
 
 
 add_lock_commands(
@@ -163,11 +161,24 @@ def _confirm(found: RepositoryProperties) -> None:
     click.confirm(f"Delete repository {found.name} with {content}?", abort=True, err=True)
 
 
-def _document(found: RepositoryProperties) -> dict[str, Any]:
+def _row(found: RepositoryProperties, size: int) -> tuple[str, ...]:
+    return (
+        found.name,
+        str(found.manifest_count),
+        str(found.tag_count),
+        shown_size(size),
+        shown_time(found.created),
+        shown_time(found.updated),
+        ", ".join(lock_words(found.locks)),
+    )
+
+
+def _document(found: RepositoryProperties, size: int) -> dict[str, Any]:
     return {
         "name": found.name,
         "manifests": found.manifest_count,
         "tags": found.tag_count,
+        "bytes": size,
         "created": iso_time(found.created),
         "updated": iso_time(found.updated),
         "locks": lock_words(found.locks),

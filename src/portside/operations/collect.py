@@ -91,6 +91,14 @@ class Collector:
         await self._trim_tag_history()
         return collected
 
+    async def plan(self) -> Collected:
+        """Return what `collect` would remove now."""
+        now, until = self._grace.clock(), self._grace.expired
+        found = await self._metadata.measure_collectable(
+            now - self._keep_deleted, until, at_once=until >= now
+        )
+        return Collected(*found)
+
     async def _purge_manifests(self, collected: Collected) -> None:
         until = self._grace.clock() - self._keep_deleted
         while True:
@@ -215,6 +223,15 @@ async def _unknown_blobs(
             page.clear()
     for found in await unknown():
         yield found
+
+
+async def plan_orphaned(
+    links: BlobLinkStore, blobs: InspectableBlobs, before: int
+) -> CollectedOrphans:
+    """Return what `collect_orphaned` would free, if all of it can be removed."""
+    sizes = [size async for _, size in _unknown_blobs(links, blobs)]
+    files = await blobs.drop_orphaned_files(before, dry_run=True)
+    return CollectedOrphans(sum(sizes) + sum(files), 0)
 
 
 def _remove(remove: Remove, size: int, freed: list[int]) -> None:

@@ -32,6 +32,7 @@ from portside.stores.properties import PropertyStore
 from portside.stores.retention import RetentionStore
 from portside.stores.tag_history import TagHistoryStore
 from portside.stores.trash import TrashStore
+from portside.stores.usage import UsageStore
 
 Undo = Callable[[], None]
 """Takes placed bytes away again. Blocking."""
@@ -358,6 +359,7 @@ class MetadataStore(
     PullStore,
     LeaseStore,
     UploadStore,
+    UsageStore,
     Protocol,
 ):
     """Everything about the content but its bytes."""
@@ -525,10 +527,11 @@ class InspectableBlobs(BlobStore, Protocol):
         """Whether a file that was listed as orphaned is still there, and still orphaned."""
         ...
 
-    async def drop_orphaned_files(self, before: int) -> list[int]:
+    async def drop_orphaned_files(self, before: int, *, dry_run: bool = False) -> list[int]:
         """Drop the files of crashed requests last written before a time (µs since 1970).
 
-        Files of other programs stay. Return how many bytes each file took.
+        Files of other programs stay, and with `dry_run` all of them. Return how many bytes each
+        file took.
         """
         ...
 

@@ -21,6 +21,7 @@ from portside.stores.metadata.signing_keys import SigningKeys
 from portside.stores.metadata.tag_history import TagHistory
 from portside.stores.metadata.trash import Trash
 from portside.stores.metadata.uploads import Uploads
+from portside.stores.metadata.usage import Measurements
 
 
 class Metadata(
@@ -35,6 +36,7 @@ class Metadata(
     Pulls,
     Leases,
     Uploads,
+    Measurements,
     Inspection,
     Repairs,
     ReadOnlyMode,

@@ -29,10 +29,11 @@ def describe(path: str) -> OrphanedFile:
     return OrphanedFile(path, _LEFT_BY_A_CRASH if _is_temporary(path) else _FOREIGN)
 
 
-def drop_orphaned_files(layout: Layout, before: int) -> list[int]:
+def drop_orphaned_files(layout: Layout, before: int, *, dry_run: bool) -> list[int]:
     """Drop temporary files last written before a time (µs since 1970) that are not in use.
 
-    Return how many bytes of the disk each of them took; raises OSError.
+    With `dry_run`, none is dropped. Return how many bytes of the disk each of them took; raises
+    OSError.
     """
     freed = []
     for path in _list_temporary(layout):
@@ -41,7 +42,8 @@ def drop_orphaned_files(layout: Layout, before: int) -> list[int]:
                 continue
             found = stat_or_none(path)
             if found is not None and found.st_mtime_ns // 1000 < before:
-                os.unlink(path)
+                if not dry_run:
+                    os.unlink(path)
                 freed.append(found.st_size if found.st_nlink == 1 else 0)
     return freed
 

@@ -210,10 +210,11 @@ class DiskBlobs:
         """Return the function that looks at the blob's file."""
         return partial(_confirm, self._layout.blob(digest), size)
 
-    async def drop_orphaned_files(self, before: int) -> list[int]:
+    async def drop_orphaned_files(self, before: int, *, dry_run: bool = False) -> list[int]:
         """Drop the temporary files of uploads and probes."""
+        drop = partial(drop_orphaned_files, dry_run=dry_run)
         with translated("dropping orphaned files"):
-            return await self._run(drop_orphaned_files, self._layout, before)
+            return await self._run(drop, self._layout, before)
 
     async def holds_blobs(self) -> bool:
         """Look for the first blob."""

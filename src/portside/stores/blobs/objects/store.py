@@ -330,11 +330,11 @@ class ObjectBlobs:
                 return False
         return True
 
-    async def drop_orphaned_files(self, before: int) -> list[int]:
+    async def drop_orphaned_files(self, before: int, *, dry_run: bool = False) -> list[int]:
         """Drop the objects of probes; incomplete multipart uploads are the store's to drop."""
         gone = [entry async for entry in self._list(PROBES) if _written(entry) < before]
         with translated("dropping orphaned objects"):
-            for entry in gone:
+            for entry in () if dry_run else gone:
                 await obstore.delete_async(self._store, entry["path"])
         return [entry["size"] for entry in gone]
 

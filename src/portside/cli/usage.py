@@ -1,0 +1,91 @@
+"""`portside usage`: what takes the space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from portside.bootstrap import connected_stores
+from portside.cli.options import Command
+from portside.cli.output import json_option, show_json, show_table, shown_size
+from portside.cli.registry import read_settings, registry_command, require_registry
+from portside.spec.patterns import PatternInvalid, RepositoryPattern
+from portside.stores.usage import RegistryUsage, Usage
+
+
+def _parse(_context: click.Context, _parameter: click.Parameter, given: str) -> RepositoryPattern:
+    try:
+        return RepositoryPattern.parse(given)
+    except PatternInvalid as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command("usage", cls=Command)
+@click.option(
+    "--repository",
+    "pattern",
+    default="*",
+    metavar="PATTERN",
+    callback=_parse,
+    help="Measure one repository, or those that a pattern such as team/* matches.",
+)
+@json_option
+@registry_command()
+async def usage(*, pattern: RepositoryPattern, as_json: bool, **given: Any) -> None:
+    """Show how many bytes each repository takes, the largest first.
+
+    The size is that of all blobs that a repository has. No other repository has the exclusive ones,
+    and the others are shared. Deleted bytes can still be restored, and unreferenced ones wait to be
+    collected: see `portside collect`. The total counts each blob once.
+    """
+    async with connected_stores(read_settings(given), read_only=True) as stores:
+        await require_registry(stores)
+        await stores.engine.database.require_newest()
+        found = await stores.metadata.measure_usage(pattern)
+    if as_json:
+        show_json(_document(found))
+        return
+    show_table(
+        (
+            "repository",
+            "manifests",
+            "tags",
+            "size",
+            "exclusive",
+            "shared",
+            "deleted",
+            "unreferenced",
+        ),
+        [
+            *((item.name, *_cells(item.usage)) for item in found.repositories),
+            *([("total", *_cells(found.total))] if found.repositories else []),
+        ],
+        empty="No repositories.",
+    )
+
+
+def _cells(usage: Usage) -> tuple[str, ...]:
+    sizes = (usage.bytes, usage.exclusive, usage.shared, usage.deleted, usage.unreferenced)
+    return (str(usage.manifests), str(usage.tags), *map(shown_size, sizes))
+
+
+def _document(found: RegistryUsage) -> dict[str, Any]:
+    return {
+        "repositories": [
+            {"name": item.name, **_figures(item.usage)} for item in found.repositories
+        ],
+        "total": _figures(found.total),
+    }
+
+
+def _figures(usage: Usage) -> dict[str, int]:
+    return {
+        "manifests": usage.manifests,
+        "tags": usage.tags,
+        "bytes": usage.bytes,
+        "exclusive_bytes": usage.exclusive,
+        "shared_bytes": usage.shared,
+        "deleted_bytes": usage.deleted,
+        "unreferenced_bytes": usage.unreferenced,
+    }
