@@ -15,6 +15,7 @@ import pytest
 
 from portside.bootstrap import connected_stores
 from portside.config import make_settings
+from portside.stores.metadata.schema.versions import NEWEST
 from support.commands import run_inside
 from support.content import image
 from support.postgres import Server
@@ -24,7 +25,7 @@ from support.wire import push
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The digest of no bytes."""
 
-STEPS = 7
+
 """Steps of the schema."""
 
 
@@ -85,7 +86,7 @@ class TestMigrate:
     def test_a_second_time_changes_nothing(self, url: str) -> None:
         code, printed, errors = run_inside("migrate", "--database", url)
         assert (code, errors) == (0, "")
-        assert f"was created; migrations applied: {STEPS}." in printed
+        assert f"was created; migrations applied: {NEWEST}." in printed
         _, printed, _ = run_inside("migrate", "--database", url)
         assert "is up to date; migrations applied: 0." in printed
 
@@ -95,13 +96,13 @@ class TestMigrate:
         nodes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
         printed = [node.communicate(timeout=60)[0] for node in nodes]
         assert [node.returncode for node in nodes] == [0] * 4
-        assert sum(int(line.split()[-1].rstrip(".")) for line in printed) == STEPS
+        assert sum(int(line.split()[-1].rstrip(".")) for line in printed) == NEWEST
 
     def test_an_sqlite_file(self, data: Path) -> None:
         """The same command makes the database of one machine."""
         code, printed, _ = run_portside("migrate", "--data", str(data))
         assert code == 0
-        assert printed == f"{data / 'portside.db'} was created; migrations applied: {STEPS}.\n"
+        assert printed == f"{data / 'portside.db'} was created; migrations applied: {NEWEST}.\n"
 
 
 class TestServe:

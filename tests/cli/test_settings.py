@@ -245,6 +245,10 @@ SERVED = {
     "access": "tests/cli/test_files.py",
     "rules": "tests/cli/test_files.py",
     "retention_interval": "tests/cli/test_retention.py",
+    "gc": "tests/durability/test_collection.py",
+    "gc_grace": "tests/durability/test_collection.py",
+    "gc_interval": "tests/durability/test_collection.py",
+    "keep_deleted": "tests/durability/test_collection.py",
     "upload_expiry": "tests/durability/test_expiry.py",
     "upload_sweep_interval": "tests/durability/test_expiry.py",
 }
