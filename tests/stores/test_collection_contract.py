@@ -340,7 +340,8 @@ class TestTrash:
         restored = await metadata.restore_repository(A)
         assert restored == ([str(DIGEST)], ["v1"])
         assert await metadata.get_blob(A, BLOB)
-        assert (await metadata.get_repository(A)).tag_count == 1
+        found = await metadata.get_repository(A)
+        assert (found.tag_count, found.created) == (1, 1_000_000)
         with pytest.raises(BlobUnknown):
             await metadata.get_blob(A, Digest.of(b"rest"))
         # It is in use again: all that is deleted in it is restored now.

@@ -30,6 +30,12 @@ from portside.stores.metadata.properties import (
 from portside.stores.metadata.properties import REPOSITORIES as PROPERTIES_OF_REPOSITORIES
 from portside.stores.metadata.schema.versions import NEWEST, SchemaTooNew, SchemaTooOld
 from portside.stores.metadata.store import Access, Metadata
+from portside.stores.metadata.trash import (
+    DELETED_REPOSITORIES,
+    TRASHED_MANIFESTS,
+    TRASHED_REPOSITORIES,
+    TRASHED_TAGS,
+)
 from stores.conftest import Clock, PostgresShelf
 from stores.test_metadata_contract import add
 from support.content import image
@@ -440,6 +446,10 @@ class TestPrice:
             (REFERRERS, ("a", "", None, "", 9)),
             (SLOWEST, ()),
             (PROPERTIES_OF_REPOSITORIES, ("", 4, 9)),
+            (TRASHED_REPOSITORIES, ("", "{", 5, 9)),
+            (DELETED_REPOSITORIES, ("", "{", 5, 9)),
+            (TRASHED_MANIFESTS, (1, 5, "a", 9)),
+            (TRASHED_TAGS, (1, 5, "a", 9)),
             *(
                 (sql, (1, 5, "a", 4, 9))
                 for pages in (TAG_PAGES, TAG_PAGES_OF_MANIFEST, MANIFEST_PAGES)

@@ -26,6 +26,12 @@ from portside.stores.metadata.schema.versions import SchemaTooNew
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.statements import rewritten
 from portside.stores.metadata.tag_history import CHANGES, OLD_CHANGES
+from portside.stores.metadata.trash import (
+    DELETED_REPOSITORIES,
+    TRASHED_MANIFESTS,
+    TRASHED_REPOSITORIES,
+    TRASHED_TAGS,
+)
 from stores.conftest import Clock
 
 PROPERTIES = (
@@ -37,6 +43,7 @@ PROPERTIES = (
 )
 
 HISTORY = (CHANGES, OLD_CHANGES)
+TRASH = (DELETED_REPOSITORIES, TRASHED_REPOSITORIES, TRASHED_MANIFESTS, TRASHED_TAGS)
 
 NAMES = "SELECT name FROM repositories"
 
@@ -57,6 +64,7 @@ NOUNS = (
         "scope_maps",
         "signing_keys",
         "tag_history",
+        "trash",
         "uploads",
     ),
     "sqlite.transactions",
@@ -100,7 +108,7 @@ class TestSchema:
         """No list reads a whole table, and none sorts."""
         await SqliteDatabase(tmp_path, clock=clock).migrate()
         with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
-            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS, *PROPERTIES, *HISTORY):
+            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS, *PROPERTIES, *HISTORY, *TRASH):
                 count = len(set(re.findall(r"\$\d+", sql)))
                 rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * count)
                 plan = " ".join(row[3] for row in rows)

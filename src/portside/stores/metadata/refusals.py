@@ -63,6 +63,19 @@ def tag_unknown(repository: RepositoryName, tag: Tag) -> TagUnknown:
     return TagUnknown(f"repository {repository} has no tag {tag}")
 
 
+_TRASH = "list the trash to see what can be restored"
+
+
+def not_in_trash(repository: RepositoryName, digest: Digest) -> ManifestUnknown:
+    """Return the error for a manifest that was not deleted, or not kept long enough."""
+    return ManifestUnknown(f"repository {repository} has no deleted manifest {digest}; {_TRASH}")
+
+
+def nothing_in_trash(repository: RepositoryName) -> NameUnknown:
+    """Return the error for a repository in which nothing can be restored."""
+    return NameUnknown(f"nothing of repository {repository} is in the trash")
+
+
 def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
     """Raise OperationDisallowed if one of the `forbidding` locks is set on what is named."""
     found = [name for lock, name in ATTRIBUTES.items() if locks & lock & forbidding]

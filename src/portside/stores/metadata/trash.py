@@ -7,16 +7,21 @@ a push of the same manifest sees it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from portside.spec.digests import Digest
 from portside.spec.locks import Lock
 from portside.spec.names import RepositoryName, Tag
+from portside.spec.pagination import OrderedPageRequest, Page, PageRequest, Position, cut
+from portside.spec.patterns import EVERY_NAME, NameRange
 from portside.stores.metadata.blobs import unreference_blobs
+from portside.stores.metadata.discovery import before_nul
 from portside.stores.metadata.engine import Noun, Transaction
 from portside.stores.metadata.refusals import (
     manifest_incomplete,
-    manifest_unknown,
     name_unknown,
+    not_in_trash,
+    nothing_in_trash,
 )
 from portside.stores.metadata.repositories import (
     LockedRow,
@@ -30,8 +35,98 @@ from portside.stores.metadata.tag_history import (
     record_tags_of_manifest,
     record_tags_of_repository,
 )
-from portside.stores.trash import DeletedManifest, Restored
+from portside.stores.trash import (
+    DeletedManifest,
+    Restored,
+    TrashedManifest,
+    TrashedRepository,
+    TrashedTag,
+)
 
+# ruff: noqa: S608  # statements are put together of constants
+
+_REPOSITORY_COLUMNS = """
+    SELECT
+        r.name, r.created, r.deleted,
+        (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id AND m.deleted = r.deleted),
+        (
+            SELECT COUNT(*) FROM tag_history h
+            WHERE h.repository = r.id AND h.action = 'deleted' AND h.at >= r.deleted
+        ),
+        COALESCE(
+            (
+                SELECT m.deleted_by FROM manifests m
+                WHERE m.repository = r.id AND m.deleted = r.deleted
+                LIMIT 1
+            ),
+            ''
+        )
+    FROM repositories r
+"""
+TRASHED_REPOSITORIES = f"""
+    {_REPOSITORY_COLUMNS}
+    WHERE r.name >= $1 AND r.name < $2 AND (
+        EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id AND m.deleted > $3)
+        OR EXISTS (
+            SELECT 1 FROM tag_history h
+            JOIN manifests m ON m.repository = h.repository AND m.digest = h.digest
+            WHERE h.repository = r.id AND h.action = 'deleted' AND h.at > $3
+        )
+    )
+    ORDER BY r.name
+    LIMIT $4
+"""
+DELETED_REPOSITORIES = f"""
+    {_REPOSITORY_COLUMNS}
+    WHERE r.name >= $1 AND r.name < $2 AND r.deleted > $3 AND EXISTS (
+        SELECT 1 FROM manifests m WHERE m.repository = r.id AND m.deleted = r.deleted
+    )
+    ORDER BY r.name
+    LIMIT $4
+"""
+_KEY = "SELECT id, deleted FROM repositories WHERE name = $1"
+TRASHED_MANIFESTS = """
+    SELECT m.id, m.digest, m.media_type, m.size, m.image_size, m.created, m.deleted, m.deleted_by
+    FROM manifests m
+    WHERE m.repository = $1 AND m.deleted >= $2 AND (m.deleted, m.digest) > ($2, $3)
+    ORDER BY m.deleted, m.digest
+    LIMIT $4
+"""
+_TAGS_DELETED_WITH_EACH = """
+    SELECT m.id, h.name
+    FROM manifests m
+    JOIN tag_history h ON h.repository = m.repository AND h.digest = m.digest
+        AND h.at >= m.deleted AND h.action = 'deleted'
+    WHERE m.id = ANY ($1)
+    ORDER BY m.id, h.name
+"""
+# Without those that were restored to the same manifest, or deleted from it again, later.
+TRASHED_TAGS = """
+    SELECT
+        h.name, h.digest,
+        COALESCE(
+            (
+                SELECT s.at FROM tag_history s
+                WHERE s.repository = h.repository AND s.name = h.name AND s.at < h.at
+                    AND s.action <> 'deleted'
+                ORDER BY s.at DESC
+                LIMIT 1
+            ),
+            m.created
+        ),
+        h.at, h.identity, m.deleted
+    FROM tag_history h
+    JOIN manifests m ON m.repository = h.repository AND m.digest = h.digest
+    WHERE h.repository = $1 AND h.action = 'deleted' AND h.at >= $2
+        AND (h.at, h.name) > ($2, $3)
+        AND NOT EXISTS (
+            SELECT 1 FROM tag_history l
+            WHERE l.repository = h.repository AND l.name = h.name AND l.at > h.at
+                AND l.digest = h.digest
+        )
+    ORDER BY h.at, h.name
+    LIMIT $4
+"""
 _DELETE_TAGS_OF_MANIFEST = "DELETE FROM tags WHERE manifest = $1"
 _DELETE_TAGS_OF_REPOSITORY = "DELETE FROM tags WHERE repository = $1"
 _DELETE_TAG = "DELETE FROM tags WHERE repository = $1 AND name = $2"
@@ -112,6 +207,8 @@ _TAGS_DELETED_WITH = """
     WHERE repository = $1 AND digest = $2 AND at >= $3 AND action = 'deleted'
     ORDER BY name
 """
+# It is in use again, and as old as it was.
+_USE_AGAIN = "UPDATE repositories SET deleted = NULL WHERE id = $1 AND deleted IS NOT NULL"
 _RESTORE_TAG = """
     INSERT INTO tags (repository, name, manifest, created, updated) VALUES ($1, $2, $3, $4, $4)
     ON CONFLICT DO NOTHING
@@ -120,6 +217,65 @@ _RESTORE_TAG = """
 
 class Trash(Noun):
     """The TrashStore."""
+
+    async def list_trashed_repositories(
+        self,
+        page: PageRequest,
+        names: Sequence[NameRange] = EVERY_NAME,
+        *,
+        since: int = 0,
+        deleted: bool = False,
+    ) -> Page[TrashedRepository]:
+        """Read one range after the other until there are enough."""
+        sql = DELETED_REPOSITORIES if deleted else TRASHED_REPOSITORIES
+        last = before_nul(page.last)
+        found: list[Any] = []
+        for part in names:
+            behind = part.after(last)
+            if behind.start < behind.stop:
+                most = page.limit + 1 - len(found)
+                found += await self._database.find_all(sql, *behind, since, most)
+            if len(found) > page.limit:
+                break
+        return cut([TrashedRepository(*row) for row in found], page)
+
+    async def list_trashed_manifests(
+        self, repository: RepositoryName, page: OrderedPageRequest, *, since: int = 0
+    ) -> Page[TrashedManifest]:
+        """Read one page, and the tags that were deleted with its manifests."""
+        key, is_used = await self._find(repository)
+        rows = await self._database.find_all(
+            TRASHED_MANIFESTS, key, *_behind(page, since), page.limit + 1
+        )
+        if not rows and not is_used:
+            raise name_unknown(repository)
+        found = cut(rows, page)
+        tags: dict[int, list[str]] = {row[0]: [] for row in found.items}
+        if tags:
+            each = await self._database.find_all(_TAGS_DELETED_WITH_EACH, list(tags))
+            for manifest, name in each:
+                tags[manifest].append(name)
+        manifests = [_manifest(row, tags[row[0]]) for row in found.items]
+        return Page(manifests, found.more)
+
+    async def list_trashed_tags(
+        self, repository: RepositoryName, page: OrderedPageRequest, *, since: int = 0
+    ) -> Page[TrashedTag]:
+        """Read one page."""
+        key, is_used = await self._find(repository)
+        rows = await self._database.find_all(
+            TRASHED_TAGS, key, *_behind(page, since), page.limit + 1
+        )
+        if not rows and not is_used:
+            raise name_unknown(repository)
+        return cut([TrashedTag(*row) for row in rows], page)
+
+    async def _find(self, repository: RepositoryName) -> tuple[int, bool]:
+        """Return the key of a repository, and whether it is in use; raises NameUnknown."""
+        row = await self._database.find(_KEY, str(repository))
+        if row is None:
+            raise name_unknown(repository)
+        return row[0], row[1] is None
 
     async def list_expired_manifests(self, until: int, *, limit: int) -> list[DeletedManifest]:
         """Read the index of deleted manifests, the longest deleted first."""
@@ -157,11 +313,11 @@ class Trash(Noun):
         async def job(transaction: Transaction) -> Restored:
             locked = await lock_repository(transaction, str(repository))
             if locked is None:
-                raise manifest_unknown(repository, digest)
+                raise not_in_trash(repository, digest)
             refuse_repository(locked.locks, Lock.WRITE, repository)
             found = await transaction.find(_DELETED_MANIFEST, locked.id, str(digest), since)
             if found is None:
-                raise manifest_unknown(repository, digest)
+                raise not_in_trash(repository, digest)
             return await restore_deleted(transaction, locked, [found], tags, by)
 
         return await self._database.write(job)
@@ -174,10 +330,10 @@ class Trash(Noun):
         async def job(transaction: Transaction) -> Restored:
             locked = await lock_repository(transaction, str(repository))
             if locked is None:
-                raise name_unknown(repository)
+                raise nothing_in_trash(repository)
             found = await transaction.find_all(_DELETED_WITH_REPOSITORY, locked.id, since)
             if not found:
-                raise name_unknown(repository)
+                raise nothing_in_trash(repository)
             refuse_repository(locked.locks, Lock.WRITE, repository)
             return await restore_deleted(transaction, locked, found, None, by)
 
@@ -249,5 +405,28 @@ async def restore_deleted(
         if lacked is not None:
             raise manifest_incomplete(digest, lacked[0])
     await record_change(transaction, locked.id, "restored", restored, by)
+    await transaction.execute(_USE_AGAIN, locked.id)
     await count_changes(transaction, locked.id, manifests=len(manifests), tags=len(restored))
     return Restored(sorted(manifests.values()), sorted(name for name, _ in restored))
+
+
+def _manifest(row: Any, tags: Sequence[str]) -> TrashedManifest:
+    key, digest, media_type, size, image_size, created, deleted, deleted_by = row
+    return TrashedManifest(
+        key=key,
+        digest=digest,
+        media_type=media_type,
+        size=size,
+        image_size=image_size,
+        created=created,
+        deleted=deleted,
+        deleted_by=deleted_by,
+        tags=tuple(tags),
+    )
+
+
+def _behind(page: OrderedPageRequest, since: int) -> Position:
+    """Return the position behind which a page begins: that of the page, or that of `since`."""
+    after = Position(page.after.time, before_nul(page.after.name))
+    # No name and no digest is greater than a tilde.
+    return max(after, Position(since, "~"))

@@ -352,7 +352,11 @@ _LIFE: Step = (
     AddColumn("manifests", Column("deleted", Type.INTEGER, null=True)),
     AddColumn("manifests", Column("deleted_by", Type.TEXT, default="''")),
     "CREATE INDEX manifests_deleted ON manifests (deleted, id) WHERE deleted IS NOT NULL",
-    "CREATE INDEX manifests_deleted_of ON manifests (repository, digest) WHERE deleted IS NOT NULL",
+    """
+    CREATE INDEX manifests_deleted_of ON manifests (repository, deleted, digest)
+        WHERE deleted IS NOT NULL
+    """,
+    "CREATE INDEX repositories_deleted ON repositories (name) WHERE deleted IS NOT NULL",
     "DROP INDEX manifests_by_subject",
     """
     CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest, artifact_type)
@@ -379,6 +383,10 @@ _LIFE: Step = (
     ),
     "CREATE INDEX tag_history_by_time ON tag_history (at, repository, name)",
     "CREATE INDEX tag_history_by_digest ON tag_history (repository, digest, at)",
+    """
+    CREATE INDEX tag_history_deleted ON tag_history (repository, at, name)
+        WHERE action = 'deleted'
+    """,
     # The history of the tags that there are begins with their last push.
     """
     INSERT INTO tag_history (repository, name, at, action, digest)
