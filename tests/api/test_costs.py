@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from servers.counts import Counting, Counts
-from support.content import digest_of, image, index, make_blob
+from support.content import Content, digest_of, image, index, make_blob
 from support.postgres import Server
 from support.s3 import BUCKET, S3, running_s3
 from support.schema1 import SIGNED, built
@@ -127,7 +127,7 @@ class TestPulls:
 
 
 class TestPushes:
-    """A blob in one request."""
+    """A blob in one request, and a manifest."""
 
     @pytest.mark.parametrize("size", [1000, LARGE])
     def test_queries(self, node: Node, repository: str, size: int) -> None:
@@ -148,6 +148,24 @@ class TestPushes:
         for chunk in (b"first", b"second"):
             cost = node.cost(lambda: node.client.patch(path, content=chunk), 202)  # noqa: B023
             assert (cost.queries, cost.frames) == (2, 0), cost.statements
+
+    def test_a_manifest(self, node: Node, repository: str) -> None:
+        """The config is read once; of a manifest that is known, only times are written."""
+        path, kind = f"/v2/{repository}/manifests/v1", {"Content-Type": image("any").media_type}
+
+        def push(content: Content) -> httpx.Response:
+            return node.client.put(path, content=content.manifest, headers=kind)
+
+        # A connection asks once for the types of the parameters.
+        contents = [image(f"{repository}{number}") for number in range(2)]
+        for content in contents:
+            for blob in content.blobs:
+                assert node.push(repository, blob).status_code == 201
+        assert push(contents[0]).status_code == 201
+        for queries, requests in ((12, 2), (8, 0), (8, 0)):
+            cost = node.cost(lambda: push(contents[1]), 201)
+            assert (cost.queries, cost.frames) == (queries, 2), cost.statements
+            assert cost.requests == Counter(GET=requests)
 
     @pytest.mark.parametrize("size", [1000, LARGE])
     def test_bytes(self, node: Node, repository: str, size: int) -> None:

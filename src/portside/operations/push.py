@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from portside.operations.platforms import read_platform
+from portside.operations.platforms import find_platform
 from portside.spec.conditions import TagCondition, keeping
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
@@ -129,7 +129,7 @@ class Push:
             tags=extra_tags if isinstance(reference, Digest) else [reference],
             condition=keeping(condition, self._admission.rules().of(repository).immutable_tags),
             check_children=not self._sparse_indexes,
-            platform=await read_platform(self._blobs, manifest.config),
+            platform=await find_platform(self._metadata, self._blobs, repository, manifest),
             pushed_by=pushed_by,
         )
         return manifest

@@ -75,6 +75,13 @@ class ManifestStore(Protocol):
         """Read a manifest; raises ManifestUnknown and OperationDisallowed."""
         ...
 
+    async def get_platform(self, repository: RepositoryName, manifest: Manifest) -> Platform | None:
+        """Return the platform that a manifest of these bytes and this type is stored with.
+
+        None if it is not stored, or without its properties. It may have been deleted.
+        """
+        ...
+
     async def put_manifest(
         self,
         repository: RepositoryName,

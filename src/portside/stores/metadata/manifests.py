@@ -59,6 +59,11 @@ _BY_DIGEST = """
     JOIN manifests m ON m.repository = r.id
     WHERE r.name = $1 AND m.digest = $2 AND m.deleted IS NULL
 """
+_PLATFORM = """
+    SELECT m.architecture, m.os
+    FROM repositories r JOIN manifests m ON m.repository = r.id
+    WHERE r.name = $1 AND m.digest = $2 AND m.media_type = $3 AND m.image_size IS NOT NULL
+"""
 _FIND = """
     SELECT id, locks, media_type, subject FROM manifests
     WHERE repository = $1 AND digest = $2 AND deleted IS NULL
@@ -125,8 +130,9 @@ _PRESENT = f"""
 """  # noqa: S608  # put together of constants
 _TAGGED = """
     SELECT t.name, t.locks, m.digest FROM tags t JOIN manifests m ON m.id = t.manifest
-    WHERE t.repository = $1 AND t.name = ANY ($2)
+    WHERE t.repository = $1 AND t.name = $2
 """
+_TAGGED_OF_SEVERAL = _TAGGED.replace("= $2", "= ANY ($2)")
 _TAGS_OF = """
     SELECT COUNT(*), MIN(CASE WHEN (locks & 3) <> 0 THEN name END) FROM tags WHERE manifest = $1
 """
@@ -136,6 +142,8 @@ _TAG = """
     ON CONFLICT (repository, name)
     DO UPDATE SET manifest = excluded.manifest, updated = excluded.updated
 """
+# Only what changes is written, and so fewer indexes.
+_TAGGED_AGAIN = "UPDATE tags SET updated = $1 WHERE repository = $2 AND name = $3"
 
 
 class Manifests(Noun):
@@ -153,6 +161,12 @@ class Manifests(Noun):
         if of_repository or of_manifest or of_tag:
             _refuse_pull(repository, reference, digest, (of_repository, of_manifest, of_tag))
         return StoredManifest(media_type, digest, payload)
+
+    async def get_platform(self, repository: RepositoryName, manifest: Manifest) -> Platform | None:
+        """Read the columns with one query."""
+        key = (str(repository), str(manifest.digest), manifest.media_type)
+        row = await self._database.find(_PLATFORM, *key)
+        return Platform(*row) if row else None
 
     async def put_manifest(
         self,
@@ -181,19 +195,22 @@ class Manifests(Noun):
                 transaction, owner, tags or [manifest.digest], known, condition
             )
             references = await _resolve(transaction, owner, manifest, check_children=check_children)
-            described = await describe(transaction, owner, manifest, platform)
             key, is_new = await _store(
-                transaction, locked, manifest, references, described, pushed_by
+                transaction, locked, manifest, references, platform, pushed_by
             )
             now = transaction.now
-            if tags:
+            again = known.keys() - leaving.keys()
+            if again:
                 await transaction.execute_each(
-                    _TAG, [(owner, str(tag), key, now, now) for tag in tags]
+                    _TAGGED_AGAIN, [(now, owner, name) for name in again]
                 )
-                moved = [
-                    (tag, digest) for tag in {*map(str, tags)} if tag in leaving or tag not in known
-                ]
-                await record_change(transaction, owner, "set", moved, pushed_by)
+            moved = {*map(str, tags)} - again
+            if moved:
+                await transaction.execute_each(
+                    _TAG, [(owner, name, key, now, now) for name in moved]
+                )
+                changed = [(name, digest) for name in moved]
+                await record_change(transaction, owner, "set", changed, pushed_by)
                 await note_untagged(transaction, owner, leaving.values())
             await count_changes(
                 transaction, owner, manifests=int(is_new), tags=len({*tags} - known.keys())
@@ -323,7 +340,10 @@ async def _known_tags(
     """Read those of some tags that exist, by name."""
     if not tags:
         return {}
-    rows = await transaction.find_all(_TAGGED, owner, list(map(str, tags)))
+    if len(tags) == 1:
+        rows = await transaction.find_all(_TAGGED, owner, str(tags[0]))
+    else:
+        rows = await transaction.find_all(_TAGGED_OF_SEVERAL, owner, list(map(str, tags)))
     return {name: _KnownTag(locks, digest) for name, locks, digest in rows}
 
 
@@ -432,7 +452,7 @@ async def _store(
     locked: LockedRow,
     manifest: Manifest,
     references: list[ManifestReference],
-    described: Described,
+    platform: Platform,
     pushed_by: str,
 ) -> tuple[int, bool]:
     """Store the manifest if it is new; the same bytes with another type take the new type.
@@ -460,7 +480,7 @@ async def _store(
             *listed,
             transaction.now,
             pushed_by,
-            *described,
+            *await describe(transaction, owner, manifest, platform),
         )
         (key,) = (await transaction.find_all(_ADD, *new))[0]
     else:
@@ -479,6 +499,7 @@ async def _store(
             if not item.is_weak
         }
         _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
+        described = await describe(transaction, owner, manifest, platform)
         await transaction.execute(
             _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, key
         )

@@ -78,6 +78,8 @@ def nothing_in_trash(repository: RepositoryName) -> NameUnknown:
 
 def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
     """Raise OperationDisallowed if one of the `forbidding` locks is set on what is named."""
+    if not locks:
+        return
     found = [name for lock, name in ATTRIBUTES.items() if locks & lock & forbidding]
     if found:
         verb = "is" if len(found) == 1 else "are"

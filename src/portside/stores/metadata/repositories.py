@@ -28,6 +28,8 @@ _COUNT = """
         created = CASE WHEN deleted IS NULL THEN created ELSE $4 END, deleted = NULL
     WHERE id = $1
 """
+# The indexes of repositories are left as they are.
+_USED = "UPDATE repositories SET updated = $2 WHERE id = $1"
 
 
 class LockedRow(NamedTuple):
@@ -60,7 +62,10 @@ async def count_changes(
     transaction: Transaction, owner: int, *, manifests: int = 0, tags: int = 0
 ) -> None:
     """Add to the numbers of manifests and tags of a repository, and note the time."""
-    await transaction.execute(_COUNT, owner, manifests, tags, transaction.now)
+    if manifests or tags:
+        await transaction.execute(_COUNT, owner, manifests, tags, transaction.now)
+    else:
+        await transaction.execute(_USED, owner, transaction.now)
 
 
 async def require_writable(queries: Queries, repository: RepositoryName) -> None:

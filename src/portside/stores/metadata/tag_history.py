@@ -58,7 +58,7 @@ CHANGES = """
     ORDER BY h.at DESC
     LIMIT $4
 """
-_UNTAGGED = "UPDATE manifests SET untagged = $3 WHERE repository = $1 AND digest = ANY ($2)"
+_UNTAGGED = "UPDATE manifests SET untagged = $3 WHERE repository = $1 AND digest = $2"
 _LAST_TIME = 2**63 - 1
 
 # Each change makes those before it superfluous once it is old enough itself. The end of a tag makes
@@ -132,9 +132,9 @@ async def record_change(
 
 async def note_untagged(transaction: Transaction, owner: int, digests: Iterable[str]) -> None:
     """Note that manifests of a repository have lost a tag, for all that is known their last one."""
-    lost = sorted({*digests})
-    if lost:
-        await transaction.execute(_UNTAGGED, owner, lost, transaction.now)
+    rows = [(owner, digest, transaction.now) for digest in sorted({*digests})]
+    if rows:
+        await transaction.execute_each(_UNTAGGED, rows)
 
 
 async def record_tags_of_manifest(transaction: Transaction, manifest: int, identity: str) -> None:

@@ -382,7 +382,10 @@ _LIFE: Step = (
         copy_key=("repository", "name", "at"),
     ),
     "CREATE INDEX tag_history_by_time ON tag_history (at, repository, name)",
-    "CREATE INDEX tag_history_by_digest ON tag_history (repository, digest, at)",
+    """
+    CREATE INDEX tag_history_by_digest ON tag_history (repository, digest, at)
+        WHERE action = 'deleted'
+    """,
     """
     CREATE INDEX tag_history_deleted ON tag_history (repository, at, name)
         WHERE action = 'deleted'
