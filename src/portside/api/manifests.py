@@ -9,15 +9,13 @@ from portside.api.responses import (
     API_VERSION,
     AS_DECLARED,
     FORBID_ALL,
-    Headers,
     PreparedResponse,
     manifest_location,
     no_content,
 )
 from portside.spec.names import Tag
 
-_VARYING: Headers = [(b"vary", b"accept")]
-_FIXED: Headers = []
+_VARY = (b"vary", b"accept")
 
 
 async def get_manifest(request: Request) -> Response:
@@ -27,13 +25,11 @@ async def get_manifest(request: Request) -> Response:
     """
     repository, reference = request.repository, request.known_reference
     manifest = await request.registry.pull.manifest(repository, reference)
-    etag, varying = b'"%b"', _FIXED
-    if isinstance(reference, Tag):
-        varying = _VARYING
-        if request.wants_schema_1(manifest.media_type):
-            manifest = await request.registry.convert.to_schema_1(repository, reference, manifest)
-            # Each signature is another one: the same document, but not the same bytes.
-            etag = b'W/"%b"'
+    etag = b'"%b"'
+    if isinstance(reference, Tag) and request.wants_schema_1(manifest.media_type):
+        manifest = await request.registry.convert.to_schema_1(repository, reference, manifest)
+        # Each signature is another one: the same document, but not the same bytes.
+        etag = b'W/"%b"'
     request.check_match(manifest.digest)
     digest = manifest.digest.encode("ascii")
     fields = [
@@ -44,8 +40,9 @@ async def get_manifest(request: Request) -> Response:
         (b"content-length", b"%d" % len(manifest.payload)),
         (b"docker-content-digest", digest),
         (b"etag", etag % digest),
-        *varying,
     ]
+    if isinstance(reference, Tag):
+        fields.append(_VARY)
     if request.is_not_modified(manifest.digest):
         return PreparedResponse(304, fields[:3] + fields[5:])
     return PreparedResponse(request.status, fields, manifest.payload)

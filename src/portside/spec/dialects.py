@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import cached_property
 
 
 class Dialect(enum.StrEnum):
@@ -15,7 +16,7 @@ class Dialect(enum.StrEnum):
     OCI = "oci"
     ACR_2017 = "acr-2017"
 
-    @property
+    @cached_property
     def prefers_schema_1(self) -> bool:
         """Whether images are sent as the `Layers` of 2017 unless Accept names their own type."""
         return self is Dialect.ACR_2017
