@@ -60,7 +60,9 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "change_repository": ("", LOCK_NOTHING),
     "change_tag": ("v1", LOCK_NOTHING),
     "change_manifest": (IMAGE.digest, LOCK_NOTHING),
+    "list_tag_changes": ("v1", {}),
     "put_manifest": ("v1", MANIFEST),
+    "restore_tag": ("v1", {"params": {"digest": IMAGE.digest}}),
     "start_upload": ("", {}),
     "append_upload": ("", {"content": LATE}),
     "finish_upload": ("", {"content": LATE, "params": {"digest": digest_of(LATE)}}),
@@ -77,7 +79,7 @@ in which each still finds what it needs; each of those on upload sessions has on
 ON_SESSIONS = ("append_upload", "finish_upload", "get_upload", "cancel_upload")
 ABSENT_SESSION = "0" * 32
 
-PUSHES = {"put_manifest", "start_upload", "append_upload", "finish_upload"}
+PUSHES = {"put_manifest", "restore_tag", "start_upload", "append_upload", "finish_upload"}
 PULLS = {"get_manifest", "head_manifest", "get_blob", "head_blob"}
 OF_MANIFEST = {"delete_manifest", "delete_repository"}
 OF_TAG = {"delete_tag", *OF_MANIFEST}
@@ -87,7 +89,7 @@ REFUSED: dict[tuple[str, str], set[str]] = {
     ("repository", "deleteEnabled"): {"delete_repository"},
     ("repository", "readEnabled"): PULLS,
     ("repository", "listEnabled"): set(),
-    ("tag", "writeEnabled"): {"put_manifest", *OF_TAG},
+    ("tag", "writeEnabled"): {"put_manifest", "restore_tag", *OF_TAG},
     ("tag", "deleteEnabled"): OF_TAG,
     ("tag", "readEnabled"): {"get_manifest"},
     ("tag", "listEnabled"): set(),

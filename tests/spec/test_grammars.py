@@ -304,6 +304,12 @@ class TestRoutes:
             ("/v2/a/manifests/list", "/v2/{name}/manifests/{reference}", "a", "list"),
             ("/v2/_catalog", "/v2/_catalog", "", ""),
             ("/v2/_oci/ext/discover", "/v2/_oci/ext/discover", "", ""),
+            (
+                "/v2/tags/history/_portside/tags/history/history",
+                "/v2/{name}/_portside/tags/history/{tag}",
+                "tags/history",
+                "history",
+            ),
             ("/acr/v1/_catalog", "/acr/v1/_catalog", "", ""),
             ("/acr/v1/a", "/acr/v1/{name}", "a", ""),
             ("/acr/v1/a/tags/list", "/acr/v1/{name}", "a/tags/list", ""),

@@ -11,9 +11,11 @@ from portside.spec.errors import (
     ManifestUnknown,
     OperationDisallowed,
     PreconditionFailed,
+    TagImmutable,
 )
 from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
+from portside.spec.patterns import TagPattern
 from portside.stores.interfaces import MetadataStore
 from portside.stores.tag_history import RestoredTag, TagChange, TrimPosition
 from stores.conftest import Clock
@@ -258,6 +260,18 @@ class TestRestore:
             await metadata.restore_tag(A, TAG, ONE, TagCondition(match=(ONE,)))
         assert await tagged(metadata) == TWO
         await metadata.restore_tag(A, TAG, ONE, TagCondition(match=(TWO,)))
+        assert await tagged(metadata) == ONE
+
+    async def test_immutable(self, metadata: MetadataStore) -> None:
+        """An immutable tag does not move, but one that was deleted comes back."""
+        immutable = TagCondition(immutable=(TagPattern.parse("v*"),))
+        await push(metadata, FIRST, "v1")
+        await push(metadata, SECOND, "v1")
+        with pytest.raises(TagImmutable):
+            await metadata.restore_tag(A, TAG, ONE, immutable)
+        assert await metadata.restore_tag(A, TAG, TWO, immutable) == RestoredTag(TWO, [])
+        await metadata.delete_tag(A, TAG)
+        await metadata.restore_tag(A, TAG, ONE, immutable)
         assert await tagged(metadata) == ONE
 
 

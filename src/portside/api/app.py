@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from portside.api import blobs, discovery, manifests, operator, uploads
+from portside.api import blobs, discovery, manifests, operator, tag_history, uploads
 from portside.api.authorization import authorise
 from portside.api.errors import error_response
 from portside.api.registry import Registry
@@ -37,7 +37,14 @@ from portside.spec.routes import Match, Routes
 Handler = Callable[[Request], Awaitable[Response]]
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
-NOUNS: tuple[ModuleType, ...] = (blobs, discovery, manifests, operator, uploads)
+NOUNS: tuple[ModuleType, ...] = (
+    blobs,
+    discovery,
+    manifests,
+    operator,
+    tag_history,
+    uploads,
+)
 """The modules with the handlers of `/v2`, and of operators."""
 
 ASKING = ("/v2", "/acr/v1")

@@ -38,6 +38,15 @@ _EXTENSIONS = Extensions(
             "Lists the repositories of the registry.",
             ["/v2/_catalog"],
         ),
+        Extension(
+            "_portside",
+            "/openapi.json",
+            "Lists what a tag pointed to, and points it back.",
+            [
+                "/v2/{name}/_portside/tags/history/{tag}",
+                "/v2/{name}/_portside/tags/restore/{tag}",
+            ],
+        ),
     ]
 )
 

@@ -30,6 +30,7 @@ from portside.bootstrap.clock import now
 from portside.bootstrap.collecting import collect_garbage, grace_period, remove_expired_uploads
 from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
+from portside.bootstrap.tag_history import make_tag_history
 from portside.config import Redirect, Settings
 from portside.config.rules import watch_rules_file
 from portside.files.watched import LastGood
@@ -207,6 +208,7 @@ def _make_registry(
         mount=Mount(metadata, blobs, require_space=require_space),
         delete=Delete(metadata, blobs, allowed=settings.delete, rules=rules),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
+        tag_history=make_tag_history(settings, metadata, rules),
         properties=metadata,
         readiness=Readiness(
             metadata,

@@ -24,8 +24,8 @@ PULLS_INTERVAL = 60
 LOOK_INTERVAL = 60
 """Seconds after which a mistake in the rules file is in the log, even if nothing is pushed."""
 
-IDENTITY = "retention"
-"""The name under which the rules delete."""
+IDENTITY = "this registry: retention"
+"""The name under which the rules delete; no identity has such a name, see `cli.identity`."""
 
 
 async def apply_rules(settings: Settings, stores: Stores, rules: Callable[[], Rules]) -> None:

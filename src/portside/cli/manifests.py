@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from portside.cli.identity import command_identity
 from portside.cli.locking import Changed, add_lock_commands, lock_words
 from portside.cli.objects import (
     MANIFEST,
@@ -174,7 +175,7 @@ async def delete_manifests(
             lambda found: found.name,
         )
         tags = [found.name async for page in pages for found in page]
-        await metadata.delete_manifest(name, digest)
+        await metadata.delete_manifest(name, digest, by=command_identity())
         lines = [f"Manifest {name}@{digest} deleted."]
         lines += [f"Tag {name}:{tag} deleted." for tag in tags]
         return Done("\n".join(lines), {"repository": name, "manifests": [digest], "tags": tags})

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from portside.cli.identity import command_identity
 from portside.cli.locking import Changed, add_lock_commands, lock_words
 from portside.cli.objects import PAGE, REPOSITORY, all_option, reference_argument
 from portside.cli.options import CommandGroup, settings_options
@@ -150,7 +151,8 @@ async def _delete(settings: Settings, name: RepositoryName) -> Deleted:
     async with opened_registry(settings) as stores:
         await stores.require_storage()
         # --no-delete is for clients.
-        return await Delete(stores.metadata, stores.blobs, allowed=True).repository(name)
+        delete = Delete(stores.metadata, stores.blobs, allowed=True)
+        return await delete.repository(name, by=command_identity())
 
 
 def _confirm(found: RepositoryProperties) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from portside.bootstrap import now
+from portside.cli.identity import command_identity
 from portside.cli.objects import MANIFEST, find_digest, reference_argument
 from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_details, show_json
@@ -43,7 +44,7 @@ async def run(*, dry_run: bool, as_json: bool, **given: Any) -> None:
     settings = read_settings(given)
     rules = _read_rules(settings)
     async with opened_metadata(settings) as metadata:
-        retain = Retain(metadata, clock=now, by="retention")
+        retain = Retain(metadata, clock=now, by=command_identity())
         outcomes = await carry_out(retain, retain.plan_each(rules.of), dry_run=dry_run)
     show(outcomes, as_json=as_json)
 

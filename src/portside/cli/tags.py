@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from portside.cli.identity import command_identity
 from portside.cli.locking import Changed, add_lock_commands, lock_words
 from portside.cli.manifests import platform_documents, shown_platforms
 from portside.cli.objects import (
@@ -32,10 +33,11 @@ from portside.cli.output import (
     shown_time,
 )
 from portside.cli.registry import metadata_command
+from portside.cli.tag_history import restore_tag, show_history
 from portside.spec.digests import Digest
 from portside.spec.errors import RegistryError
 from portside.spec.locks import LockChange
-from portside.spec.names import QualifiedReference, RepositoryName, Tag
+from portside.spec.names import QualifiedReference, RepositoryName
 from portside.spec.pagination import Order
 from portside.stores.interfaces import MetadataStore
 from portside.stores.properties import ManifestProperties, TagProperties
@@ -50,7 +52,11 @@ class _TaggedManifest(NamedTuple):
 
 @click.group("tag", cls=CommandGroup)
 def tag() -> None:
-    """List, lock and delete tags."""
+    """List, lock, delete and restore tags."""
+
+
+tag.add_command(show_history)
+tag.add_command(restore_tag)
 
 
 @tag.command("list")
@@ -92,7 +98,7 @@ async def show_tag(
     metadata: MetadataStore, *, reference: QualifiedReference, as_json: bool
 ) -> None:
     """Show a tag, and what its manifest is."""
-    name, wanted = _parts(reference)
+    name, wanted = reference.named_tag
     found = await _with_manifest(metadata, name, await metadata.get_tag(name, wanted))
     if as_json:
         show_json(_document(name, found))
@@ -117,7 +123,7 @@ async def show_tag(
 async def _change(
     metadata: MetadataStore, reference: QualifiedReference, change: LockChange
 ) -> Changed:
-    name, wanted = _parts(reference)
+    name, wanted = reference.named_tag
     found = await metadata.change_tag(name, wanted, change)
     return found.locks, _document(name, await _with_manifest(metadata, name, found))
 
@@ -144,8 +150,8 @@ async def delete_tags(
     """
 
     async def act(reference: QualifiedReference) -> Done:
-        name, wanted = _parts(reference)
-        await metadata.delete_tag(name, wanted)
+        name, wanted = reference.named_tag
+        await metadata.delete_tag(name, wanted, by=command_identity())
         document = {"repository": name, "manifests": [], "tags": [wanted]}
         return Done(f"Tag {reference} deleted.", document)
 
@@ -177,12 +183,6 @@ async def _with_manifest(
 ) -> _TaggedManifest:
     manifests = await metadata.describe_manifests(name, [Digest(found.digest)])
     return _TaggedManifest(found, manifests[0] if manifests else None)
-
-
-def _parts(reference: QualifiedReference) -> tuple[RepositoryName, Tag]:
-    if reference.tag is None:
-        raise AssertionError(reference)
-    return reference.repository, reference.tag
 
 
 def _parse_digest(text: str) -> Digest:

@@ -87,6 +87,9 @@ ORDER_BY = QueryParameter(
     "orderby", "order of the results: `timeasc`, `timedesc`, or by name (`none`, the default)"
 )
 OF_MANIFEST = QueryParameter("digest", "list only the tags of this manifest")
+LAST_CHANGE = QueryParameter("last", "list the changes before this time")
+TO_DIGEST = QueryParameter("digest", "manifest to point the tag to; this or `at` is required")
+AT = QueryParameter("at", "time (ISO 8601): point the tag to what it pointed to then")
 ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this artifact type")
 
 
@@ -109,6 +112,43 @@ class Tags(msgspec.Struct, frozen=True):
 
     name: str
     tags: list[str]
+
+
+class TagChange(msgspec.Struct, frozen=True):
+    """A change of a tag.
+
+    `digest` is what the tag pointed to from then on, or until then if it was deleted. `identity` is
+    null for anonymous clients, and where it is not known. `manifest` says whether the manifest is
+    still in the repository, was deleted and can be restored, or is gone.
+    """
+
+    time: str
+    action: Literal["set", "deleted", "restored"]
+    digest: str
+    identity: str | None
+    manifest: Literal["present", "deleted", "purged"]
+
+
+class TagChanges(msgspec.Struct, frozen=True):
+    """The history of a tag, newest first."""
+
+    name: str
+    tag: str
+    changes: list[TagChange]
+
+
+class PointedBack(msgspec.Struct, frozen=True):
+    """What a tag points to after it was restored.
+
+    `before` is what it pointed to, null if it did not exist; `manifests` are the digests of what
+    was restored with it.
+    """
+
+    name: str
+    tag: str
+    digest: str
+    before: str | None
+    manifests: list[str]
 
 
 class Repositories(msgspec.Struct, frozen=True):
@@ -563,6 +603,38 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Action.NONE,
         "List the extensions of the distribution-spec that the registry offers.",
         result=Content(media_types.JSON, Extensions),
+    ),
+    Endpoint(
+        "extension",
+        "GET",
+        "/v2/{name}/_portside/tags/history/{tag}",
+        "list_tag_changes",
+        Action.METADATA_READ,
+        "List what a tag pointed to, from when on, and who changed it, newest first.",
+        query=(N, LAST_CHANGE),
+        result=Content(media_types.JSON, TagChanges),
+        errors=(errors.PaginationNumberInvalid, errors.ParameterInvalid, errors.TagUnknown),
+    ),
+    Endpoint(
+        "extension",
+        "POST",
+        "/v2/{name}/_portside/tags/restore/{tag}",
+        "restore_tag",
+        Action.PUSH,
+        "Point a tag back, and restore the manifest if it was deleted.",
+        challenge=_TO_PUSH,
+        query=(TO_DIGEST, AT),
+        result=Content(media_types.JSON, PointedBack),
+        errors=(
+            errors.ParameterInvalid,
+            errors.DigestInvalid,
+            errors.TagUnknown,
+            errors.ManifestUnknown,
+            errors.OperationDisallowed,
+            errors.TagImmutable,
+            errors.PreconditionFailed,
+            *_WRITES,
+        ),
     ),
     Endpoint(
         "acr",

@@ -107,6 +107,13 @@ class QualifiedReference(NamedTuple):
             Digest.parse(digest) if at else None,
         )
 
+    @property
+    def named_tag(self) -> tuple[RepositoryName, Tag]:
+        """The repository and its tag, where a tag is required."""
+        if self.tag is None:
+            raise AssertionError(self)
+        return self.repository, self.tag
+
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""

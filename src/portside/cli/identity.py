@@ -1,0 +1,21 @@
+"""Who changes content by a command, as the history of tags and the trash record it."""
+
+from __future__ import annotations
+
+import pwd
+from os import getuid
+
+
+def command_identity() -> str:
+    """Return the name of the person who runs this command, such as `command line: alice`.
+
+    No identity of the registry has such a name. Names of users, in htpasswd files as well, contain
+    no colon, and the prefix of a trusted issuer contains no space.
+    """
+    user = getuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        # A container may run as a user that it does not know.
+        name = str(user)
+    return f"command line: {name}"
