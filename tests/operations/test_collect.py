@@ -26,6 +26,7 @@ from portside.spec.errors import (
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.stores.blobs.disk.store import DiskBlobs
+from portside.stores.metadata.engine import Database
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
@@ -42,7 +43,7 @@ SIZE = sum(map(len, IMAGE.blobs))
 class Registry:
     """A registry that keeps unreferenced blobs for an hour, and deleted content for two."""
 
-    def __init__(self, database: SqliteDatabase, blobs: DiskBlobs, clock: Clock) -> None:
+    def __init__(self, database: Database, blobs: DiskBlobs, clock: Clock) -> None:
         metadata = Metadata(database)
         self.database = database
         grace = GracePeriod(HOUR, clock)

@@ -1,0 +1,49 @@
+"""kill -9 beside a garbage collector: nothing that a client was told is wrong afterwards."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from support.checks import assert_sound
+from support.collecting import IMAGES, OPTIONS, REPOSITORIES, Pusher, delete_images, stored_in
+from support.content import digest_of
+from support.server import run_portside, start_registry
+from support.wire import connect, push
+
+LOAD = 4
+
+
+@pytest.mark.long
+def test_kill(data: Path) -> None:
+    """Three times load and kill -9; what is reachable is whole, and the rest can be freed."""
+    collected = 0
+    for turn in range(3):
+        registry = start_registry(data, *OPTIONS)
+        stop = threading.Event()
+        pushers = [Pusher(registry.url, f"{turn}-{number}", stop) for number in range(4)]
+        for pusher in pushers:
+            pusher.start()
+        pushers[0].join(LOAD)
+        registry.kill()
+        stop.set()
+        for pusher in pushers:
+            pusher.join(30)
+        assert [pusher.failure for pusher in pushers if pusher.failure] == []
+        assert all(pusher.pushes for pusher in pushers)
+        collected += registry.log.count("collected ")
+        assert_sound(data, crashed=True)
+    registry = start_registry(data, *OPTIONS)
+    kept = REPOSITORIES[1], IMAGES[0]
+    with connect(registry.url, timeout=30) as client:
+        delete_images(client, but=kept)
+        push(client, *kept, "kept")
+    assert registry.stop() == 0
+    command = ("collect", "--grace", "0", "--keep-deleted", "0", "--data", str(data))
+    code, _, errors = run_portside(*command)
+    assert (code, errors) == (0, "")
+    assert stored_in(data) == {digest_of(blob) for blob in IMAGES[0].blobs}
+    assert_sound(data, crashed=True)
+    assert collected

@@ -1,0 +1,84 @@
+"""The garbage collector of several nodes: one works at a time, and it may be killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from portside.stores.blobs.objects.urls import open_store
+from support.checks import assert_home_sound
+from support.collecting import IMAGES, OPTIONS, REPOSITORIES, Pusher, delete_images
+from support.content import digest_of
+from support.homes import ON_S3, Home
+from support.nodes import Cluster, Node, running_cluster
+from support.waiting import until
+from support.wire import connect, push
+
+LOAD = 20
+"""Seconds, in which three nodes collect and are killed."""
+
+
+def stored(home: Home) -> set[str]:
+    """Return the digests of the blobs in the object store."""
+    store = open_store(home.storage, environment=home.env)
+    objects = [item for page in store.list("blobs/") for item in page]
+    return {f"sha256:{item['path'].rpartition('/')[2]}" for item in objects}
+
+
+def collections(node: Node) -> int:
+    """Count the rounds of a node that removed something."""
+    return node.log.count("collected ")
+
+
+def wait_for_a_round(cluster: Cluster) -> Node:
+    """Wait until some node has removed something, and return it."""
+    before = {node: collections(node) for node in cluster.nodes}
+    working: list[Node] = []
+
+    def has_come() -> bool:
+        working.extend(node for node in before if collections(node) > before[node])
+        return bool(working)
+
+    until(has_come, 60)
+    return working[0]
+
+
+@pytest.mark.long
+def test_the_node_that_collects_is_killed(
+    make_home: Callable[[str], Home], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node takes over, and no client is told anything that turns out to be wrong."""
+    home = make_home(ON_S3)
+    for name, value in home.env.items():
+        monkeypatch.setenv(name, value)
+    options = (*OPTIONS, "--redirect", "never", "--upload-hold-timeout", "0.5")
+    stop = threading.Event()
+    with running_cluster(home, tmp_path, *options) as cluster:
+        pushers = [Pusher(cluster.url, f"{n}", stop, retries=True) for n in range(3)]
+        for pusher in pushers:
+            pusher.start()
+        ends = time.monotonic() + LOAD
+        killed: list[Node] = []
+        while time.monotonic() < ends:
+            working = wait_for_a_round(cluster)
+            working.kill()
+            killed.append(working)
+            working.start()
+        stop.set()
+        for pusher in pushers:
+            pusher.join(60)
+        assert [pusher.failure for pusher in pushers if pusher.failure] == []
+        assert all(pusher.pushes and pusher.found and pusher.missing for pusher in pushers)
+        assert len(set(killed)) > 1
+        kept = REPOSITORIES[1], IMAGES[0]
+        with connect(cluster.nodes[0].url, timeout=30) as client:
+            delete_images(client, but=kept)
+            push(client, *kept, "kept")
+        code, printed, errors = home.run("collect", "--grace", "0", "--keep-deleted", "0")
+        assert (code, errors) == (0, ""), printed
+        assert stored(home) == {digest_of(blob) for blob in IMAGES[0].blobs}
+    assert_home_sound(home, crashed=True)
