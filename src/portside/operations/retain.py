@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import PageRequest
 from portside.spec.retention import (
+    Removal,
     RetainedContent,
     RetainedManifest,
     RetainedTag,
@@ -20,7 +21,7 @@ from portside.spec.rules import RepositoryRules
 from portside.stores.interfaces import MetadataStore
 from portside.stores.properties import Deleted
 
-BATCH = 100
+BATCH = 50
 """Tags or manifests that one transaction deletes: pushes to the repository wait for that long."""
 
 _PAGE = 1000
@@ -28,22 +29,32 @@ _PAGE = 1000
 
 
 class Plan(NamedTuple):
-    """What the rules decide about a repository as it was when it was read."""
+    """What the rules decide about a repository as it was when it was read.
+
+    `tags` and `manifests` are those that go, `removals` in which order.
+    """
 
     repository: RepositoryName
     content: RetainedContent
     verdicts: Verdicts
+    tags: list[RetainedTag]
+    manifests: list[RetainedManifest]
+    removals: list[Removal]
 
-    @property
-    def tags(self) -> list[RetainedTag]:
-        """The tags that go."""
-        return [tag for tag in self.content.tags if self.verdicts.tags[tag.name].goes]
-
-    @property
-    def manifests(self) -> list[RetainedManifest]:
-        """The manifests that go."""
-        found = self.content.manifests
-        return [each for each in found if self.verdicts.manifests[each.digest].goes]
+    @classmethod
+    def make(
+        cls, repository: RepositoryName, content: RetainedContent, rules: RepositoryRules, now: int
+    ) -> Self:
+        """Decide; takes seconds for a large repository."""
+        verdicts = decide(content, rules, now)
+        return cls(
+            repository,
+            content,
+            verdicts,
+            [tag for tag in content.tags if verdicts.tags[tag.name].goes],
+            [each for each in content.manifests if verdicts.manifests[each.digest].goes],
+            list(removals(content, verdicts, BATCH)),
+        )
 
 
 class Retain:
@@ -57,9 +68,8 @@ class Retain:
     async def plan(self, repository: RepositoryName, rules: RepositoryRules) -> Plan:
         """Decide, and change nothing."""
         content = await self._metadata.read_retained(repository)
-        # A large repository takes seconds, for which the event loop does not wait.
-        verdicts = await asyncio.to_thread(decide, content, rules, self._clock())
-        return Plan(repository, content, verdicts)
+        # The event loop does not wait for that.
+        return await asyncio.to_thread(Plan.make, repository, content, rules, self._clock())
 
     async def plan_each(self, rules_of: Callable[[str], RepositoryRules]) -> AsyncIterator[Plan]:
         """Decide about each repository in which rules could delete something, in ASCII order."""
@@ -82,7 +92,7 @@ class Retain:
     async def carry_out(self, plan: Plan) -> Deleted:
         """Delete what goes and has not changed since; return what was deleted."""
         deleted = Deleted([], [])
-        for removal in removals(plan.content, plan.verdicts, BATCH):
+        for removal in plan.removals:
             found = await self._metadata.remove_retained(plan.repository, removal, by=self._by)
             deleted.manifests.extend(found.manifests)
             deleted.tags.extend(found.tags)

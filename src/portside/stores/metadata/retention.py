@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -94,17 +95,10 @@ class Retention(Noun):
             if row is None:
                 return RetainedContent((), ())
             owner, locks = row
-            tags = [
-                RetainedTag(name, digest, pushed, Lock(locks))
-                for name, digest, pushed, locks in await _read(queries, _TAGS, owner)
-            ]
+            tags = await _read(queries, _TAGS, owner)
             manifests = await _read(queries, _MANIFESTS, owner)
-            children = await _read_children(queries, owner)
-        return RetainedContent(
-            tags,
-            [_manifest(row, children.get(row[0], ())) for row in manifests],
-            Lock(locks),
-        )
+            children = await queries.find_all(_CHILDREN, owner)
+        return await asyncio.to_thread(_content, tags, manifests, children, locks)
 
     async def unshared_size(self, repository: RepositoryName, manifests: Collection[str]) -> int:
         """Add up in one query."""
@@ -137,6 +131,20 @@ class Retention(Noun):
         return await self._database.write(job)
 
 
+def _content(
+    tags: Sequence[Any], manifests: Sequence[Any], children: Sequence[Any], locks: int
+) -> RetainedContent:
+    """Make the content of a repository of its rows."""
+    of: dict[str, list[str]] = defaultdict(list)
+    for parent, child in children:
+        of[parent].append(child)
+    return RetainedContent(
+        [RetainedTag(name, digest, pushed, Lock(lock)) for name, digest, pushed, lock in tags],
+        [_manifest(row, of.get(row[0], ())) for row in manifests],
+        Lock(locks),
+    )
+
+
 def _manifest(row: Any, children: Sequence[str]) -> RetainedManifest:
     digest, pushed, untagged, pulled, subject, locks = row
     return RetainedManifest(digest, pushed, untagged, pulled, subject, tuple(children), Lock(locks))
@@ -150,14 +158,6 @@ async def _read(queries: Queries, sql: str, owner: int) -> list[Any]:
         found += page
         last = page[-1][0]
     return found
-
-
-async def _read_children(queries: Queries, owner: int) -> dict[str, list[str]]:
-    """Return the manifests that each manifest refers to."""
-    children: dict[str, list[str]] = defaultdict(list)
-    for parent, child in await queries.find_all(_CHILDREN, owner):
-        children[parent].append(child)
-    return children
 
 
 class _Due(NamedTuple):
