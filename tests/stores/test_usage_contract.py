@@ -19,6 +19,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import RepositoryPattern
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.interfaces import MetadataStore
+from portside.stores.metadata import usage as measurements
 from portside.stores.usage import Freed, RepositoryUsage, Usage
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import parsed
@@ -249,9 +250,13 @@ async def do_something(metadata: CheckableStore, chance: random.Random, clock: C
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_random_histories(shelf: Shelf, clock: Clock, seed: int) -> None:
-    """Every figure is what somebody counts who reads every row, at any time."""
+async def test_random_histories(
+    shelf: Shelf, clock: Clock, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure is what somebody counts who reads every row, however many are read at once."""
     chance = random.Random(seed)
+    monkeypatch.setattr(measurements, "SCANNED", 3)
+    monkeypatch.setattr(measurements, "PAGE", 2)
     metadata = shelf.metadata()
     blobs = ObjectBlobs(MemoryStore(), hold_timeout=1, clock=clock)
     for _ in range(8):
@@ -266,8 +271,10 @@ async def test_random_histories(shelf: Shelf, clock: Clock, seed: int) -> None:
                 if naive.usage({key}) != Usage()
             ]
             expected.sort(key=lambda item: (-item.usage.bytes, item.name))
-            found = await metadata.measure_usage(pattern)
-            assert found == (expected, naive.total(matched))
+            for most in (0, 10):
+                monkeypatch.setattr(measurements, "MOST", most)
+                found = await metadata.measure_usage(pattern)
+                assert found == (expected, naive.total(matched))
         for key, manifest in naive.manifests.items():
             if manifest.deleted is None:
                 name = RepositoryName(naive.names[manifest.repository])
