@@ -13,7 +13,7 @@ from obstore.store import MemoryStore
 from portside.operations.collect import Collected, Collector
 from portside.operations.grace import GracePeriod
 from portside.spec.digests import Digest
-from portside.spec.errors import RegistryError
+from portside.spec.errors import ManifestUnknown, RegistryError
 from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import RepositoryPattern
@@ -255,6 +255,7 @@ async def test_random_histories(
 ) -> None:
     """Every figure is what somebody counts who reads every row, however many are read at once."""
     chance = random.Random(seed)
+    clock.now = 100 * HOUR
     monkeypatch.setattr(measurements, "SCANNED", 3)
     monkeypatch.setattr(measurements, "PAGE", 2)
     metadata = shelf.metadata()
@@ -287,3 +288,67 @@ async def test_random_histories(
         assert await collector.collect() == planned
         assert await collector.plan() == Collected()
     blobs.close()
+
+
+class TestKinds:
+    """What random histories rarely come to."""
+
+    async def test_a_blob_that_came_after_its_index(self, metadata: CheckableStore) -> None:
+        """It is in use, although the collector has not looked at it yet."""
+        late = index(ONE)
+        await metadata.put_manifest(A, parsed(late), tags=[], condition=None, check_children=False)
+        digest = Digest(ONE.digest)
+        await metadata.commit_blob(A, digest, 7, session=None, place=lambda: None)
+        found = await metadata.measure_usage(RepositoryPattern("*"))
+        expected = Usage(manifests=1, bytes=7, exclusive=7)
+        assert found == ([RepositoryUsage(A, expected)], expected)
+        assert await metadata.measure_collectable(LATER, LATER, at_once=True) == (0, 0, 0, 0)
+        await metadata.delete_manifest(A, Digest(late.digest))
+        found = await metadata.measure_usage(RepositoryPattern("*"))
+        expected = Usage(bytes=7, exclusive=7, deleted=7)
+        assert found == ([RepositoryUsage(A, expected)], expected)
+        assert await metadata.measure_collectable(0, LATER, at_once=True) == (0, 0, 0, 0)
+        assert await metadata.measure_collectable(LATER, LATER, at_once=False) == (1, 1, 1, 7)
+
+    async def test_what_a_purge_leaves(self, metadata: CheckableStore, clock: Clock) -> None:
+        """Blobs of a purged manifest have their grace period, but for those a client deleted."""
+        await push(metadata, A, ONE)
+        await push(metadata, A, TWO)
+        await metadata.delete_manifest(A, Digest(ONE.digest))
+        first = clock.now
+        clock.now += 5
+        await metadata.delete_manifest(A, Digest(TWO.digest))
+        assert await metadata.measure_collectable(first - 1, LATER, at_once=True) == (0, 0, 0, 0)
+        only_one = size_of([*ONE.blobs[:1], LAYERS[0]])
+        at_once = await metadata.measure_collectable(first, LATER, at_once=True)
+        assert at_once == (1, 2, 2, only_one)
+        assert await metadata.measure_collectable(first, LATER, at_once=False) == (1, 0, 0, 0)
+        await metadata.unlink_blob(A, Digest.of(LAYERS[0]), remove=lambda: None)
+        found = await metadata.measure_collectable(first, LATER, at_once=False)
+        assert found == (1, 1, 1, size_of([LAYERS[0]]))
+
+    async def test_a_plan_of_a_purge(self, metadata: CheckableStore, clock: Clock) -> None:
+        """The plan knows that what is purged now is not collected now."""
+        clock.now = 100 * HOUR
+        blobs = ObjectBlobs(MemoryStore(), hold_timeout=1, clock=clock)
+        await push(metadata, A, ONE)
+        await metadata.delete_manifest(A, Digest(ONE.digest))
+        await metadata.unlink_blob(A, Digest.of(LAYERS[0]), remove=lambda: None)
+        grace = GracePeriod(HOUR, clock)
+        collector = Collector(metadata, blobs, grace=grace, keep_deleted=0, tag_history=0)
+        planned = await collector.plan()
+        assert planned == Collected(1, 1, 1, size_of([LAYERS[0]]))
+        assert await collector.collect() == planned
+        blobs.close()
+
+    async def test_unknown_manifest(self, metadata: CheckableStore) -> None:
+        """Neither one that was never there, nor a deleted one, can be measured."""
+        with pytest.raises(ManifestUnknown):
+            await metadata.measure_manifest(A, Digest(ONE.digest))
+        await push(metadata, A, ONE)
+        assert await metadata.measure_manifest(A, Digest(ONE.digest)) == Freed(
+            size_of(ONE.blobs), size_of(ONE.blobs), 0
+        )
+        await metadata.delete_manifest(A, Digest(ONE.digest))
+        with pytest.raises(ManifestUnknown):
+            await metadata.measure_manifest(A, Digest(ONE.digest))
