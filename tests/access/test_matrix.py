@@ -73,6 +73,10 @@ VARIABLES: dict[str, dict[str, str]] = {
     "list_manifest_properties": {},
     "get_manifest_properties": {"digest": DIGEST},
     "change_manifest": {"digest": DIGEST},
+    "list_deleted_repositories": {},
+    "list_deleted_manifests": {},
+    "list_deleted_tags": {},
+    "restore_deleted_manifest": {"digest": DIGEST},
 }
 """The variables in the path of each operation; none of them exists."""
 
@@ -108,6 +112,10 @@ ACTIONS = {
     "list_manifest_properties": "metadata_read",
     "get_manifest_properties": "metadata_read",
     "change_manifest": "metadata_write",
+    "list_deleted_repositories": "catalog",
+    "list_deleted_manifests": "metadata_read",
+    "list_deleted_tags": "metadata_read",
+    "restore_deleted_manifest": "push",
 }
 """What each operation needs, written down here so that a slip in the table of endpoints is seen."""
 

@@ -21,7 +21,8 @@ from portside.spec.endpoints import ENDPOINTS, Endpoint
 NOUNS = (*OF_API, *acr.NOUNS)
 EDGE = [Path(inspect.getfile(module)).parent for module in (operator, acr)]
 VERBS = {
-    *("pull", "push", "mount", "delete", "discover", "tag_history", "readiness", "properties"),
+    *("pull", "push", "mount", "delete", "restore", "discover", "tag_history", "readiness"),
+    "properties",
 }
 WITHOUT_OPERATION = {"ping", "root", "healthz", "openapi", "list_extensions"}
 """Handlers of what is known without a store."""

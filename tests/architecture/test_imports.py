@@ -48,6 +48,7 @@ STORES_SEEN = {
     "portside.stores.interfaces": ABOVE_STORES,
     "portside.stores.properties": ABOVE_STORES,
     "portside.stores.tag_history": ABOVE_STORES,
+    "portside.stores.trash": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
     "portside.stores.repairing": ("operations",),

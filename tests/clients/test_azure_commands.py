@@ -134,6 +134,63 @@ def test_az_properties(az: Az, client: httpx.Client, team: str) -> None:
     assert sorted(deleted["manifestsDeleted"]) == sorted(images[tag].digest for tag in "ac")
 
 
+def test_az_undo(az: Az, client: httpx.Client, team: str) -> None:
+    """`az acr … list-deleted` and `restore` find and bring back what was deleted, across pages."""
+    images = push_images(client, team, "abcd")
+    for tag in "bcad":
+        az.delete(f"{team}:{tag}")
+    digests = [images[tag].digest for tag in "bcad"]
+    assert [item["digest"] for item in az.deleted_manifests(team)] == digests
+    deleted = az.deleted_tags(team)
+    assert [item["tag"] for item in deleted] == list("bcad")
+    assert [item["digest"] for item in deleted] == digests
+    assert all(item["createdAt"] < item["deletedAt"] for item in deleted)
+    assert az.restore(f"{team}:a") == {"digest": images["a"].digest, "tag": "a"}
+    assert client.get(f"/v2/{team}/manifests/a").content == images["a"].manifest
+    # A tag that was pushed again is moved by force alone.
+    push(client, team, images["c"], "b")
+    with pytest.raises(RegistryException) as caught:
+        az.restore(f"{team}:b")
+    assert caught.value.status == 409
+    assert az.restore(f"{team}:b", force=True)["digest"] == images["b"].digest
+    assert az.restore(team, images["d"].digest) == {"digest": images["d"].digest, "tag": None}
+    assert client.get(f"/v2/{team}/tags/list").json()["tags"] == list("abd")
+    az.untag(f"{team}:a")
+    assert [item["tag"] for item in az.deleted_tags(f"{team}:a")] == ["a"]
+    assert az.restore(f"{team}:a")["digest"] == images["a"].digest
+    with pytest.raises(RegistryException) as caught:
+        az.restore(f"{team}:a", f"sha256:{'0' * 64}", force=True)
+    assert caught.value.status == 404
+
+
+def test_az_undo_of_a_repository(az: Az, client: httpx.Client, team: str) -> None:
+    """A deleted repository is listed, and its images come back one by one."""
+    images = push_images(client, team, "ab")
+    az.delete(team)
+    (found,) = (item for item in az.deleted_repositories() if item["repository"] == team)
+    assert found.keys() == {"createdAt", "deletedAt", "repository"}
+    assert {item["digest"] for item in az.deleted_manifests(team)} == {
+        content.digest for content in images.values()
+    }
+    az.restore(f"{team}:b")
+    assert client.get(f"/v2/{team}/manifests/b").content == images["b"].manifest
+    assert team not in [item["repository"] for item in az.deleted_repositories()]
+    assert [item["digest"] for item in az.deleted_manifests(team)] == [images["a"].digest]
+
+
+def test_az_may_not_restore(guarded: RunningRegistry, client: httpx.Client, team: str) -> None:
+    """To restore takes what a push takes: who may only delete is refused."""
+    push_images(client, team, "a")
+    az = Az(guarded.url, login=SWEEPER.pair)
+    az.delete(f"{team}:a")
+    assert [item["tag"] for item in az.deleted_tags(team)] == ["a"]
+    with pytest.raises(RegistryException) as caught:
+        az.restore(f"{team}:a")
+    assert caught.value.status == 401
+    assert client.get(f"/v2/{team}/tags/list").status_code == 200
+    az.close()
+
+
 def test_az_login(guarded: RunningRegistry, client: httpx.Client, team: str) -> None:
     """The token that `az acr login --expose-token` prints is a password."""
     content = push_images(client, team, "a")["a"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,8 @@ READ = "metadata_read"
 WRITE = "metadata_write,metadata_read"
 UNTAG = "delete"
 DELETE = "delete,metadata_read"
+DELETED = "deleted_read"
+RESTORE = "deleted_read,deleted_restore"
 
 
 class RegistryException(Exception):
@@ -85,8 +88,10 @@ class Az:
         )["refresh_token"]
 
     def _access_token(self, repository: str | None, permission: str) -> str:
+        """Get a token; without a repository, the permission is that of a catalog."""
         challenge = self._challenge()
-        scope = f"repository:{repository}:{permission}" if repository else "registry:catalog:*"
+        catalog = "deleted_catalog" if permission == DELETED else "catalog"
+        scope = f"repository:{repository}:{permission}" if repository else f"registry:{catalog}:*"
         form = {"scope": scope}
         if self._login is None:
             form |= {
@@ -123,9 +128,15 @@ class Az:
         raise RegistryException(answer)
 
     def _list(
-        self, path: str, index: str, repository: str | None, top: int | None, orderby: str | None
+        self,
+        path: str,
+        index: str,
+        repository: str | None,
+        top: int | None = None,
+        orderby: str | None = None,
+        permission: str = READ,
     ) -> list[Any]:
-        token = self._access_token(repository, READ)
+        token = self._access_token(repository, permission)
         params: dict[str, Any] = {"n": PAGE} | ({"orderby": orderby} if orderby else {})
         found: list[Any] = []
         while True:
@@ -188,6 +199,39 @@ class Az:
         elif index == "manifest":
             path = f"/v2/{repository}/manifests/{image.partition('@')[2]}"
         return self._request(token, "DELETE", path)[0]
+
+    def deleted_repositories(self) -> list[dict[str, Any]]:
+        """`az acr repository list-deleted`."""
+        path = "/acr/v1/_deleted/_catalog"
+        return self._list(path, "repositories", None, permission=DELETED)
+
+    def deleted_manifests(self, repository: str) -> list[dict[str, Any]]:
+        """`az acr manifest list-deleted`, which adds days to `deletedAt`."""
+        path = f"/acr/v1/_deleted/{repository}/_manifests"
+        found = self._list(path, "manifests", repository, permission=DELETED)
+        for item in found:
+            datetime.strptime(item["deletedAt"].split("T", 1)[0], "%Y-%m-%d").replace(tzinfo=UTC)
+        return found
+
+    def deleted_tags(self, image: str) -> list[dict[str, Any]]:
+        """`az acr manifest list-deleted-tags`: of a repository or of NAME:TAG."""
+        repository, _, tag = image.partition(":")
+        path = f"/acr/v1/_deleted/{repository}/_tags"
+        found = self._list(path, "tags", repository, permission=DELETED)
+        return [item for item in found if not tag or item["tag"] == tag]
+
+    def restore(self, image: str, digest: str | None = None, *, force: bool = False) -> Any:
+        """`az acr manifest restore --yes`, of NAME:TAG: by default what was deleted last."""
+        repository, _, tag = image.partition(":")
+        if digest is None:
+            digests = [item["digest"] for item in self.deleted_tags(image)]
+            assert digests, f"No deleted manifests found for tag: {tag}"
+            digest = digests[-1]
+        token = self._access_token(repository, RESTORE)
+        path = f"/acr/v1/_deleted/{repository}/_manifests/{digest}"
+        # The library writes booleans as Python does.
+        params, document = {"force": str(force)}, {"tag": tag or None}
+        return self._request(token, "POST", path, params=params, json=document)[0]
 
 
 def _resource_of(image: str) -> tuple[str, str, str | None]:

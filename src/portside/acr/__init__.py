@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from portside.acr import manifests, repositories, tags
+from portside.acr import deleted, manifests, repositories, tags
 
-NOUNS: tuple[ModuleType, ...] = (manifests, repositories, tags)
+NOUNS: tuple[ModuleType, ...] = (deleted, manifests, repositories, tags)
 """The modules with the handlers of `/acr/v1`."""

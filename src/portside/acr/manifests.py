@@ -15,6 +15,7 @@ from portside.spec.acr import (
     parse_change,
     references_of,
 )
+from portside.spec.errors import AttributesInvalid
 from portside.spec.pagination import Position
 from portside.stores.properties import ManifestProperties
 
@@ -41,7 +42,7 @@ async def get_manifest_properties(request: Request) -> Response:
 async def change_manifest(request: Request) -> Response:
     """Change the locks of a manifest, and send its properties."""
     repository, digest = request.repository, request.known_digest
-    change = parse_change(await request.attributes_payload())
+    change = parse_change(await request.document_payload(AttributesInvalid))
     found = await request.registry.properties.change_manifest(repository, digest, change)
     return respond(request, ManifestAttributes(request.host, str(repository), _document(found)))
 

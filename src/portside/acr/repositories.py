@@ -13,6 +13,7 @@ from portside.spec.acr import (
     parse_change,
 )
 from portside.spec.endpoints import Repositories
+from portside.spec.errors import AttributesInvalid
 from portside.spec.pagination import parse_page
 from portside.spec.patterns import EVERY_NAME
 from portside.stores.properties import RepositoryProperties
@@ -40,7 +41,7 @@ async def get_repository(request: Request) -> Response:
 async def change_repository(request: Request) -> Response:
     """Change the locks of a repository, and send its properties."""
     repository = request.repository
-    change = parse_change(await request.attributes_payload())
+    change = parse_change(await request.document_payload(AttributesInvalid))
     found = await request.registry.properties.change_repository(repository, change)
     return respond(request, _document(request, found))
 

@@ -63,6 +63,21 @@ def next_of(
     return next_link(path, place, wanted.limit, request.query("orderby") or "", digest)
 
 
+def deleted_page(request: Request) -> OrderedPageRequest:
+    """Return the page of deleted content that is asked for, which has one order.
+
+    Raises PaginationNumberInvalid and ParameterInvalid.
+    """
+    n, last = request.query("n"), request.query("last")
+    return parse_ordered_page(n, last, "timeasc", limit=page_limit(request), default=PAGE)
+
+
+def next_of_deleted(request: Request, kind: str, limit: int, last: Position) -> str:
+    """Return the Link to the page of deleted content behind a position."""
+    path = f"/acr/v1/_deleted/{quote(request.repository, safe='')}/{kind}"
+    return next_link(path, str(last), limit)
+
+
 def next_link(path: str, last: str, limit: int, orderby: str = "", digest: str = "") -> str:
     """Return the Link to a next page, relative as ACR's clients require.
 

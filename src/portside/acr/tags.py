@@ -14,6 +14,7 @@ from portside.spec.acr import (
     parse_change,
 )
 from portside.spec.digests import Digest
+from portside.spec.errors import AttributesInvalid
 from portside.spec.pagination import Position
 from portside.stores.properties import TagProperties
 
@@ -43,7 +44,7 @@ async def get_tag(request: Request) -> Response:
 async def change_tag(request: Request) -> Response:
     """Change the locks of a tag, and send its properties."""
     repository, tag = request.repository, request.known_tag
-    change = parse_change(await request.attributes_payload())
+    change = parse_change(await request.document_payload(AttributesInvalid))
     found = await request.registry.properties.change_tag(repository, tag, change)
     return respond(request, TagAttributes(request.host, str(repository), _document(found)))
 

@@ -14,6 +14,7 @@ from portside.operations.mount import Mount
 from portside.operations.pull import Pull
 from portside.operations.push import Push
 from portside.operations.readiness import Readiness
+from portside.operations.restore import Restore
 from portside.operations.tag_history import TagHistory
 from portside.spec.dialects import Dialect
 from portside.stores.properties import PropertyStore
@@ -47,6 +48,7 @@ class Registry:
     push: Push
     mount: Mount
     delete: Delete
+    restore: Restore
     discover: Discover
     tag_history: TagHistory
     properties: PropertyStore

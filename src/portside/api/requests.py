@@ -19,7 +19,6 @@ from portside.spec.conditions import TagCondition, allows_range
 from portside.spec.digests import Digest
 from portside.spec.endpoints import Endpoint
 from portside.spec.errors import (
-    AttributesInvalid,
     BodyIncomplete,
     BodyTimeout,
     ContentEncodingUnsupported,
@@ -424,14 +423,14 @@ class Request:
         too_large = FormTooLarge(f"a form may have at most {most} bytes")
         return await self.body.read(most, limits.form_timeout, too_large, memory)
 
-    async def attributes_payload(self) -> bytes:
-        """Return the body of a change of attributes.
+    async def document_payload(self, invalid: type[RegistryError]) -> bytes:
+        """Return the body of a small document.
 
-        Raises AttributesInvalid, TooManyRequests, BodyTimeout and BodyIncomplete.
+        Raises `invalid` if it is large, TooManyRequests, BodyTimeout and BodyIncomplete.
         """
         limits, memory = self.registry.limits, self.registry.form_memory
         most = limits.max_form_bytes
-        too_large = AttributesInvalid(f"the body may have at most {most} bytes")
+        too_large = invalid(f"the body may have at most {most} bytes")
         return await self.body.read(most, limits.form_timeout, too_large, memory)
 
     def _content_length(self) -> int | None:

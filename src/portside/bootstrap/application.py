@@ -42,6 +42,7 @@ from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
 from portside.operations.push import Admission, Push
 from portside.operations.readiness import Readiness
+from portside.operations.restore import Restore
 from portside.spec.rules import Rules
 from portside.stores.blobs.objects.store import ObjectBlobs
 
@@ -207,6 +208,7 @@ def _make_registry(
         ),
         mount=Mount(metadata, blobs, require_space=require_space),
         delete=Delete(metadata, blobs, allowed=settings.delete, rules=rules),
+        restore=Restore(metadata, keep=settings.keep_deleted * 1_000_000, clock=now, rules=rules),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
         tag_history=make_tag_history(settings, metadata, rules),
         properties=metadata,

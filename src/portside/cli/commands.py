@@ -41,6 +41,7 @@ GROUPS = {
     "scope-map": "scope_maps",
     "tag": "tags",
     "token": "tokens",
+    "trash": "trash",
     "usage": "usage",
     "user": "users",
 }

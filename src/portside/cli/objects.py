@@ -67,7 +67,7 @@ def references_argument(form: ReferenceForm) -> Callable[[Command], Command]:
         "references",
         nargs=-1,
         required=True,
-        metavar=f"{form.text.partition(' ')[0]}...",
+        metavar=f"{form.text.partition(' ')[0].rstrip(',')}...",
         callback=lambda _context, _parameter, given: tuple(map(form.parse, given)),
     )
 

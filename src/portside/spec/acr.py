@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from portside.spec.errors import AttributesInvalid
+from portside.spec.errors import AttributesInvalid, ParameterInvalid, RestoreInvalid
 from portside.spec.locks import NOTHING, Lock, LockChange
 from portside.spec.platforms import parse_index
 
@@ -124,6 +124,66 @@ class ManifestList(msgspec.Struct, frozen=True, rename="camel"):
     manifests: list[ManifestAttributesBase] | None
 
 
+class DeletedRepositoryAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """A repository that was deleted, and can be restored."""
+
+    created_at: Time
+    deleted_at: Time
+    repository: str
+
+
+class DeletedRepositoryList(msgspec.Struct, frozen=True):
+    """A page of deleted repositories."""
+
+    repositories: list[DeletedRepositoryAttributes]
+
+
+class DeletedManifestAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """A manifest that was deleted, and can be restored."""
+
+    created_at: Time
+    deleted_at: Time
+    digest: str
+
+
+class DeletedManifestList(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of deleted manifests; None if there are none, as in a list of manifests."""
+
+    registry: str
+    image_name: str
+    manifests: list[DeletedManifestAttributes] | None
+
+
+class DeletedTagAttributes(msgspec.Struct, frozen=True, rename="camel"):
+    """A tag that was deleted, and what it pointed to since `created_at`."""
+
+    created_at: Time
+    deleted_at: Time
+    digest: str
+    tag: str
+
+
+class DeletedTagList(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of deleted tags; None if there are none, as in a list of tags."""
+
+    registry: str
+    image_name: str
+    tags: list[DeletedTagAttributes] | None
+
+
+class RestoreRequest(msgspec.Struct, frozen=True):
+    """The tag that a restored manifest gets; without one, those that were deleted with it."""
+
+    tag: str | None = None
+
+
+class RestoredArtifact(msgspec.Struct, frozen=True):
+    """A manifest that was restored, and the tag that was asked for."""
+
+    digest: str
+    tag: str | None
+
+
 def attributes_of(locks: Lock) -> ChangeableAttributes:
     """Return locks as attributes."""
     return ChangeableAttributes(
@@ -170,6 +230,34 @@ def parse_change(body: bytes) -> LockChange:
         elif enabled is False:
             lock |= one
     return LockChange(lock, unlock)
+
+
+_decode_restore = msgspec.json.Decoder(RestoreRequest).decode
+
+
+def parse_restore(body: bytes) -> str | None:
+    """Read the tag that a manifest is restored with; None if the body names none, or is empty.
+
+    Raises RestoreInvalid.
+    """
+    if not body:
+        return None
+    try:
+        return _decode_restore(body).tag or None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        shape = f'expected a JSON object such as {{"tag": "v1"}}: {error}'
+        raise RestoreInvalid(shape[:600]) from error
+
+
+_FORCE = {"": False, "false": False, "true": True}
+
+
+def parse_force(text: str | None) -> bool:
+    """Read the parameter `force`, in any case; raises ParameterInvalid."""
+    force = _FORCE.get((text or "").lower())
+    if force is None:
+        raise ParameterInvalid(f"force must be true or false, not {(text or '')[:40]!r}")
+    return force
 
 
 def references_of(index: bytes) -> list[ReferenceAttributes]:

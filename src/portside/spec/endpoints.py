@@ -90,6 +90,7 @@ OF_MANIFEST = QueryParameter("digest", "list only the tags of this manifest")
 LAST_CHANGE = QueryParameter("last", "list the changes before this time")
 TO_DIGEST = QueryParameter("digest", "manifest to point the tag to; this or `at` is required")
 AT = QueryParameter("at", "time (ISO 8601): point the tag to what it pointed to then")
+FORCE = QueryParameter("force", "`true` moves the tag if it points to another manifest")
 ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this artifact type")
 
 
@@ -752,6 +753,63 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=_CHANGE,
         result=Content(media_types.JSON, acr.ManifestAttributes),
         errors=(errors.ManifestUnknown, *_ATTRIBUTES),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/_deleted/_catalog",
+        "list_deleted_repositories",
+        Action.CATALOG,
+        "List deleted repositories that can be restored, in ASCII order.",
+        query=(N, LAST),
+        result=Content(media_types.JSON, acr.DeletedRepositoryList),
+        errors=(errors.PaginationNumberInvalid,),
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/_deleted/{name}/_manifests",
+        "list_deleted_manifests",
+        Action.METADATA_READ,
+        "List deleted manifests that can be restored, the longest deleted first.",
+        query=(N, LAST),
+        result=Content(media_types.JSON, acr.DeletedManifestList),
+        errors=_PAGES,
+    ),
+    Endpoint(
+        "acr",
+        "GET",
+        "/acr/v1/_deleted/{name}/_tags",
+        "list_deleted_tags",
+        Action.METADATA_READ,
+        "List deleted tags that can be restored, the longest deleted first.",
+        query=(N, LAST),
+        result=Content(media_types.JSON, acr.DeletedTagList),
+        errors=_PAGES,
+    ),
+    Endpoint(
+        "acr",
+        "POST",
+        "/acr/v1/_deleted/{name}/_manifests/{digest}",
+        "restore_deleted_manifest",
+        Action.PUSH,
+        "Restore a deleted manifest, or a deleted tag of a manifest that is still there.",
+        challenge=_TO_PUSH,
+        query=(FORCE,),
+        body=Content(media_types.JSON, acr.RestoreRequest),
+        result=Content(media_types.JSON, acr.RestoredArtifact),
+        errors=(
+            errors.ManifestUnknown,
+            errors.TagInvalid,
+            errors.TagExists,
+            errors.TagImmutable,
+            errors.PreconditionFailed,
+            errors.OperationDisallowed,
+            errors.ParameterInvalid,
+            errors.RestoreInvalid,
+            *_BODY,
+            *_WRITES,
+        ),
     ),
     Endpoint(
         "root",

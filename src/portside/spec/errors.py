@@ -9,6 +9,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      +-- DigestInvalid
      +-- TagInvalid
      |    +-- TooManyTags
+     +-- TagUnknown, TagExists
      +-- ManifestUnknown, ManifestBlobUnknown
      +-- ManifestInvalid
      |    +-- ManifestTooLarge, ManifestNotConvertible
@@ -28,6 +29,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      |    +-- HeadersTooLarge, HostInvalid, HostNotServed
      |    +-- ContentEncodingUnsupported, TransferEncodingUnsupported
      |    +-- GrantTypeUnsupported, ParameterInvalid, AttributesInvalid
+     |    +-- RestoreInvalid
      +-- Unauthorized, Denied, CrossSiteRefused, TooManyRequests
      +-- Unavailable
      |    +-- StorageFull, ReadOnly, NotReady
@@ -130,6 +132,14 @@ class TagUnknown(RegistryError):
     code = "TAG_UNKNOWN"
     status = 404
     message = "tag unknown to the repository"
+
+
+class TagExists(RegistryError):
+    """A tag that is to be restored points to another manifest; of `/acr/v1` alone."""
+
+    code = "TAG_EXISTS"
+    status = 409
+    message = "the tag exists and points to another manifest"
 
 
 class ManifestInvalid(RegistryError):
@@ -383,6 +393,13 @@ class AttributesInvalid(Unsupported):
 
     status = 400
     message = "invalid changeable attributes"
+
+
+class RestoreInvalid(Unsupported):
+    """A request to restore does not hold what it may."""
+
+    status = 400
+    message = "invalid request to restore"
 
 
 class Unauthorized(RegistryError):

@@ -94,6 +94,10 @@ def _pattern(route: Route) -> _Pattern:
     return _Pattern(prefix, literals, bool(variable), route)
 
 
+def _rank(pattern: _Pattern) -> tuple[bool, int]:
+    return (pattern.has_variable, -len(pattern.prefix) - len(pattern.literals))
+
+
 def _indexed(patterns: list[_Pattern]) -> tuple[dict[str, list[_Pattern]], list[_Pattern]]:
     """Index patterns by the segment before the last one; return those where it may be a name's too.
 
@@ -110,5 +114,5 @@ def _indexed(patterns: list[_Pattern]) -> tuple[dict[str, list[_Pattern]], list[
         else:
             others.append(pattern)
     for found in (*by_segment.values(), others):
-        found.sort(key=lambda pattern: (pattern.has_variable, -len(pattern.literals)))
+        found.sort(key=_rank)
     return {segment: [*found, *others] for segment, found in by_segment.items()}, others

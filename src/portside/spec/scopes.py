@@ -22,7 +22,13 @@ names, the token still fits into a header."""
 
 # The class, as in `repository(plugin)`, is deprecated; it is read and means nothing.
 _TYPE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]*\))?")
-_WORDS = {str(action): action for action in REPOSITORY_ACTIONS}
+
+# What `az` asks for before it lists and restores deleted content. To restore a manifest takes what
+# it takes to push it again.
+_OF_DELETED = {"deleted_read": Action.METADATA_READ, "deleted_restore": Action.PUSH}
+_CATALOGS = {CATALOG_NAME, "deleted_catalog"}
+
+_WORDS = {str(action): action for action in REPOSITORY_ACTIONS} | _OF_DELETED
 
 
 class Scope(NamedTuple):
@@ -61,7 +67,7 @@ def _parse(text: str) -> Scope | None:
     matched = _TYPE.fullmatch(kind)
     if matched is None or not first or not last or not name:
         return None
-    if matched.group(1) == REGISTRY and name == CATALOG_NAME:
+    if matched.group(1) == REGISTRY and name in _CATALOGS:
         return CATALOG_SCOPE if words == "*" else None
     if matched.group(1) != REPOSITORY:
         return None
