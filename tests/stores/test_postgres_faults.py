@@ -15,7 +15,7 @@ import pytest
 from portside.spec.digests import Digest
 from portside.spec.errors import StorageFull, Unavailable
 from portside.spec.names import RepositoryName, Tag
-from portside.spec.pagination import PageRequest
+from portside.spec.pagination import Order, PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
 from portside.stores.metadata.engine import Transaction
@@ -451,9 +451,9 @@ class TestPrice:
             (TRASHED_MANIFESTS, (1, 5, "a", 9)),
             (TRASHED_TAGS, (1, 5, "a", 9)),
             *(
-                (sql, (1, 5, "a", 4, 9))
+                (sql, (1, 4, 9, "a") if order is Order.NAME else (1, 4, 9, "a", 5))
                 for pages in (TAG_PAGES, TAG_PAGES_OF_MANIFEST, MANIFEST_PAGES)
-                for sql in pages.values()
+                for order, sql in pages.items()
             ),
         ]
         for sql, parameters in lists:

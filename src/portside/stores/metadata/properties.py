@@ -109,35 +109,35 @@ _DELETED = """
 
 
 def _ordered(select: str, time: str, name: str, order: Order, condition: str) -> str:
-    """Return the statement of a page in an order: of $1 behind the time $2 and the name $3.
+    """Return the statement of a page in an order: behind the name $4, and in time the time $5.
 
     Items of one time are in the order of their names. The first comparison is what an index of an
     expression is found by.
     """
     if order is Order.NAME:
-        behind, by = f"{name} > $3 AND CAST($2 AS BIGINT) IS NOT NULL", name
+        behind, by = f"{name} > $4", name
     else:
         more, way = (">", "") if order is Order.OLDEST_FIRST else ("<", " DESC")
-        behind = f"{time} {more}= $2 AND ({time}, {name}) {more} ($2, $3)"
+        behind = f"{time} {more}= $5 AND ({time}, {name}) {more} ($5, $4)"
         by = f"{time}{way}, {name}{way}"
-    return f"{select} WHERE {condition} AND {behind} ORDER BY {by} LIMIT $5"
+    return f"{select} WHERE {condition} AND {behind} ORDER BY {by} LIMIT $3"
 
 
 TAG_PAGES = {
     order: _ordered(
-        _TAG_COLUMNS, "t.updated", "t.name", order, "t.repository = $1 AND (t.locks & $4) = 0"
+        _TAG_COLUMNS, "t.updated", "t.name", order, "t.repository = $1 AND (t.locks & $2) = 0"
     )
     for order in Order
 }
 TAG_PAGES_OF_MANIFEST = {
     order: _ordered(
-        _TAG_COLUMNS, "t.updated", "t.name", order, "t.manifest = $1 AND (t.locks & $4) = 0"
+        _TAG_COLUMNS, "t.updated", "t.name", order, "t.manifest = $1 AND (t.locks & $2) = 0"
     )
     for order in Order
 }
 MANIFEST_PAGES = {
     order: _ordered(
-        _MANIFEST_COLUMNS, _PUSHED, "m.digest", order, f"{_LIVE_MANIFEST} AND (m.locks & $4) = 0"
+        _MANIFEST_COLUMNS, _PUSHED, "m.digest", order, f"{_LIVE_MANIFEST} AND (m.locks & $2) = 0"
     )
     for order in Order
 }
@@ -224,7 +224,7 @@ class Properties(Noun):
                 return Page([], more=False)
             key, pages = found[0], TAG_PAGES_OF_MANIFEST
         rows = await self._database.find_all(
-            pages[page.order], key, *_behind(page), _hiding(hidden=hidden), page.limit + 1
+            pages[page.order], key, _hiding(hidden=hidden), page.limit + 1, *_behind(page)
         )
         return cut([_tag(row) for row in rows], page)
 
@@ -236,9 +236,9 @@ class Properties(Noun):
         rows = await self._database.find_all(
             MANIFEST_PAGES[page.order],
             key,
-            *_behind(page),
             _hiding(hidden=hidden),
             page.limit + 1,
+            *_behind(page),
         )
         found = cut(rows, page)
         fitting = _fitting(found.items)
@@ -291,8 +291,9 @@ def _hiding(*, hidden: bool) -> int:
     return 0 if hidden else Lock.LIST.value
 
 
-def _behind(page: OrderedPageRequest) -> tuple[int, str]:
-    return page.after.time, before_nul(page.after.name)
+def _behind(page: OrderedPageRequest) -> tuple[str] | tuple[str, int]:
+    name = before_nul(page.after.name)
+    return (name,) if page.order is Order.NAME else (name, page.after.time)
 
 
 async def _lock_known(transaction: Transaction, repository: RepositoryName) -> int | None:
