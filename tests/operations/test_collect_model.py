@@ -119,9 +119,27 @@ class Model(RuleBasedStateMachine):
         assert found in expected
         return found is None
 
-    @rule(minutes=st.sampled_from([1, 1, 20, 59, 60, 61, 119, 121]))
-    def wait(self, minutes: int) -> None:
+    @rule(minutes=st.sampled_from([1, 20, 30, 59, 60, 61, 121]), collects=st.booleans())
+    def wait(self, minutes: int, *, collects: bool) -> None:
         self.clock.now += minutes * MINUTE
+        if collects:
+            self.collect()
+
+    @rule(
+        name=names,
+        content=st.sampled_from(IMAGES),
+        first=st.sampled_from([1, 30, 59]),
+        second=st.sampled_from([1, 30, 59]),
+    )
+    def push_slowly(self, name: str, content: Content, first: int, second: int) -> None:
+        """Push the blobs, ask for them later, and push the manifest within a grace period."""
+        for blob in content.blobs:
+            self.push_blob(name, blob)
+        self.wait(first, collects=True)
+        for blob in content.blobs:
+            self.head(name, blob)
+        self.wait(second, collects=True)
+        self.push_manifest(name, content)
 
     @rule(name=names, blob=blobs)
     def push_blob(self, name: str, blob: bytes) -> None:
@@ -380,7 +398,7 @@ def test_the_collector_behaves_like_the_model(
     run_state_machine_as_test(
         modelled,
         settings=settings(
-            max_examples=40 if kind == "sqlite" else 8,
+            max_examples=25 if kind == "sqlite" else 5,
             stateful_step_count=40,
             deadline=None,
             database=None,
