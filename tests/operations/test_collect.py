@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portside.operations.collect import Collected, Collector, Step, collect_orphaned
+from portside.operations.collect import PAGE, Collected, Collector, Step, collect_orphaned
 from portside.operations.delete import Delete
 from portside.operations.describe import describe_manifests
 from portside.operations.grace import GracePeriod
@@ -47,7 +48,7 @@ class Registry:
         metadata = Metadata(database)
         self.database = database
         grace = GracePeriod(HOUR, clock)
-        self.metadata, self.blobs = metadata, blobs
+        self.metadata, self.blobs, self.clock = metadata, blobs, clock
         self.push = Push(
             metadata,
             blobs,
@@ -353,3 +354,26 @@ class TestGracePeriod:
     def test_of_a_command(self, clock: Clock) -> None:
         """A shorter one knows how coarsely the registry stores times."""
         assert GracePeriod(100, clock, HOUR).expired == clock.now - 100 - MINUTE
+
+
+async def test_requests_have_their_turn_beside_a_long_history(registry: Registry) -> None:
+    """A walk through many changes waits for nobody, but lets others run between pages."""
+    await registry.push_blobs(A)
+    tags = [Tag(f"t{number}") for number in range(3 * PAGE)]
+    await registry.push.manifest(
+        A, Digest(IMAGE.digest), IMAGE.manifest, content_type=None, extra_tags=tags
+    )
+    collector = Collector(
+        registry.metadata,
+        registry.blobs,
+        grace=GracePeriod(HOUR, registry.clock),
+        keep_deleted=0,
+        tag_history=0,
+    )
+    turns = 0
+    done = asyncio.create_task(collector.collect())
+    while not done.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await done
+    assert turns > 3

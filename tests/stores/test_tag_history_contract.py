@@ -17,6 +17,7 @@ from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import TagPattern
 from portside.stores.interfaces import MetadataStore
+from portside.stores.metadata.store import Metadata
 from portside.stores.tag_history import RestoredTag, TagChange, TrimPosition
 from stores.conftest import Clock
 from stores.test_collection_contract import LATER, link, purge, push
@@ -358,13 +359,17 @@ class TestTrim:
         assert [await told(metadata, tag) for tag in tags[1:]] == [[]] * 4
         assert [change[1] for change in await told(metadata, "t0")] == ["set"]
 
-    async def test_from_a_position(self, metadata: MetadataStore, clock: Clock) -> None:
+    async def test_from_a_position(self, metadata: Metadata, clock: Clock) -> None:
         """What is old enough by now is found without looking at what was looked at before."""
         await push(metadata, FIRST, "v1", "other")
         last = await metadata.trim_tag_history(clock.now, limit=9)
         assert last is not None
         assert last.time == clock.now
         assert await metadata.trim_tag_history(clock.now, last, limit=9) is None
+        # Where nothing can be forgotten, nothing is written.
+        await metadata.set_read_only(read_only=True)
+        assert await trim(metadata, clock.now) == 1
+        await metadata.set_read_only(read_only=False)
         clock.now += 1
         await push(metadata, SECOND, "v1")
         again = await metadata.trim_tag_history(clock.now, last, limit=9)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ class Collector:
             if last is None:
                 return
             self._trimmed = last
+            # A read of SQLite does not suspend, and the first round looks at every change.
+            await asyncio.sleep(0)
 
     async def _unlink(self, found: UnreferencedBlob, until: int, collected: Collected) -> None:
         remove = self._blobs.remove(found.digest)
