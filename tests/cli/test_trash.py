@@ -81,7 +81,8 @@ class TestList:
         assert listing["tags"] == ["v1"]
         assert listing["size"] == len(BOTH.manifest)
         assert first["digest"] == FIRST.digest
-        assert (tag["tag"], tag["digest"], tag["deleted_by"]) == ("latest", BOTH.digest, None)
+        assert (tag["tag"], tag["digest"]) == ("latest", BOTH.digest)
+        assert all(one["deleted_by"].startswith("command line: ") for one in listed)
         assert all(one["deleted"] < one["kept_until"] for one in listed)
         printed = portside.do("trash", "list")
         assert what(portside) == [
@@ -146,6 +147,8 @@ class TestRestore:
         assert what(portside) == [f"{APP}:latest"]
         portside.do("trash", "restore", f"{APP}:latest")
         assert len(portside.json("tag", "list", APP)) == 2
+        change = portside.json("tag", "history", f"{APP}:latest")[0]
+        assert change["identity"].startswith("command line: ")
         assert what(portside) == []
 
     def test_a_tag_that_was_pushed_again(self, portside: Commands) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from portside.bootstrap import now
+from portside.cli.identity import command_identity
 from portside.cli.objects import PAGE, Done, ReferenceForm, do_each, references_argument
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import (
@@ -261,16 +262,17 @@ def _went_with_manifest(tag: TrashedTag) -> bool:
 
 async def _restore_one(restore: Restore, reference: QualifiedReference, *, force: bool) -> Done:
     name, tag, digest = reference
+    by = command_identity()
     if tag is not None:
-        image = await restore.tag(name, tag, digest, force=force)
+        image = await restore.tag(name, tag, digest, force=force, by=by)
         manifests, tags = image.manifests, [str(tag)]
         line = f"Tag {name}:{tag} restored; it points to {image.digest}."
     elif digest is not None:
-        manifests, tags = await restore.manifest(name, digest)
+        manifests, tags = await restore.manifest(name, digest, by=by)
         others = counted(len(manifests) - 1, "other manifest")
         line = f"Manifest {reference} restored, with {others} and {counted(len(tags), 'tag')}."
     else:
-        manifests, tags = await restore.repository(name)
+        manifests, tags = await restore.repository(name, by=by)
         content = f"{counted(len(manifests), 'manifest')}, {counted(len(tags), 'tag')}"
         line = f"Repository {name} restored: {content}."
     return Done(line, {"repository": name, "manifests": manifests, "tags": tags})

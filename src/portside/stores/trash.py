@@ -32,7 +32,7 @@ class TrashedRepository(msgspec.Struct, frozen=True):
     """A repository with something in the trash.
 
     `deleted` is None while the repository itself is in use; otherwise `manifests` and `tags` were
-    deleted with it, by `deleted_by`, which is empty for anonymous clients and for commands.
+    deleted with it, by `deleted_by`, which is empty for anonymous clients.
     """
 
     name: str
