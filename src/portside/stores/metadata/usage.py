@@ -96,30 +96,33 @@ _DELETED_LINKS = f"""
         WHERE NOT {_IN_USE}
     )
 """  # noqa: S608  # likewise
+# SQLite reads the tables of a CROSS JOIN in this order, and would read all blobs, or
+# try all repositories for each blob, otherwise.
 _BY_REPOSITORY = """
     WITH {links}
     SELECT w.repository, CAST(SUM(b.size) AS BIGINT)
-    FROM waiting w JOIN blobs b ON b.digest = w.digest
-    WHERE w.repository IN ({matched})
+    FROM waiting w CROSS JOIN blobs b
+    WHERE b.digest = w.digest AND w.repository IN ({matched})
     GROUP BY w.repository
 """
 # In any repository there may be a link that is better.
 _ONCE = """
     WITH {links}
     SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
-    FROM (SELECT DISTINCT digest FROM waiting) w JOIN blobs b ON b.digest = w.digest
-    WHERE EXISTS (
-            SELECT 1 FROM repository_blobs l
-            WHERE l.digest = b.digest AND l.repository IN ({matched})
+    FROM (SELECT DISTINCT digest FROM waiting) w CROSS JOIN blobs b
+    WHERE b.digest = w.digest
+        AND EXISTS (
+            SELECT 1 FROM repository_blobs l CROSS JOIN repositories r
+            WHERE l.digest = b.digest AND r.id = l.repository AND r.name >= $1 AND r.name < $2
         )
         AND NOT EXISTS (
             SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND {better}
         )
 """
 _DELETED = _BY_REPOSITORY.format(links=_DELETED_LINKS, matched=_MATCHED)
-_TOTAL_DELETED = _ONCE.format(links=_DELETED_LINKS, matched=_MATCHED, better=_IN_USE)
+_TOTAL_DELETED = _ONCE.format(links=_DELETED_LINKS, better=_IN_USE)
 _UNREFERENCED = _BY_REPOSITORY.format(links=_UNREFERENCED_LINKS, matched=_MATCHED)
-_TOTAL_UNREFERENCED = _ONCE.format(links=_UNREFERENCED_LINKS, matched=_MATCHED, better=_REFERRED_TO)
+_TOTAL_UNREFERENCED = _ONCE.format(links=_UNREFERENCED_LINKS, better=_REFERRED_TO)
 
 _MANIFEST = """
     SELECT m.id FROM repositories r JOIN manifests m ON m.repository = r.id
