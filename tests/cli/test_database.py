@@ -26,9 +26,6 @@ EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 """The digest of no bytes."""
 
 
-"""Steps of the schema."""
-
-
 def fail(*arguments: str) -> str:
     """Run a command that fails with one line, and return it."""
     run = run_portside if arguments[0] == "serve" else run_inside
