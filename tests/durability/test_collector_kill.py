@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.checks import assert_sound
-from support.collecting import IMAGES, OPTIONS, REPOSITORIES, Pusher, delete_images, stored_in
+from support.collecting import KEPT, OPTIONS, Pusher, keep_one, stored_in
 from support.content import digest_of
-from support.server import run_portside, start_registry
-from support.wire import connect, push
+from support.server import RunningRegistry, run_portside, start_registry
+from support.waiting import until
+from support.wire import connect
 
-LOAD = 4
+
+def has_collected(registry: RunningRegistry, rounds: int) -> bool:
+    """Whether the collector has removed something in so many rounds."""
+    return registry.log.count("collected ") >= rounds
 
 
 @pytest.mark.long
@@ -25,7 +30,8 @@ def test_kill(data: Path) -> None:
         pushers = [Pusher(registry.url, f"{turn}-{number}", stop) for number in range(4)]
         for pusher in pushers:
             pusher.start()
-        pushers[0].join(LOAD)
+        # Its log is that of all its lives.
+        until(partial(has_collected, registry, turn + 1), 60)
         registry.kill()
         stop.set()
         for pusher in pushers:
@@ -34,13 +40,11 @@ def test_kill(data: Path) -> None:
         assert all(pusher.pushes for pusher in pushers)
         assert_sound(data, crashed=True)
     registry = start_registry(data, *OPTIONS)
-    kept = REPOSITORIES[1], IMAGES[0]
     with connect(registry.url, timeout=30) as client:
-        delete_images(client, but=kept)
-        push(client, *kept, "kept")
+        keep_one(client)
     assert registry.stop() == 0
     command = ("collect", "--grace", "0", "--keep-deleted", "0", "--data", str(data))
     code, _, errors = run_portside(*command)
     assert (code, errors) == (0, "")
-    assert stored_in(data) == {digest_of(blob) for blob in IMAGES[0].blobs}
+    assert stored_in(data) == {digest_of(blob) for blob in KEPT.blobs}
     assert_sound(data, crashed=True)

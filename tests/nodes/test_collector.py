@@ -11,12 +11,12 @@ import pytest
 
 from portside.stores.blobs.objects.urls import open_store
 from support.checks import assert_home_sound
-from support.collecting import IMAGES, OPTIONS, REPOSITORIES, Pusher, delete_images
+from support.collecting import KEPT, OPTIONS, Pusher, keep_one
 from support.content import digest_of
 from support.homes import ON_S3, Home
 from support.nodes import Cluster, Node, running_cluster
 from support.waiting import until
-from support.wire import connect, push
+from support.wire import connect
 
 LOAD = 20
 """Seconds, in which three nodes collect and are killed."""
@@ -74,11 +74,9 @@ def test_the_node_that_collects_is_killed(
         assert [pusher.failure for pusher in pushers if pusher.failure] == []
         assert all(pusher.pushes and pusher.found and pusher.missing for pusher in pushers)
         assert len(set(killed)) > 1
-        kept = REPOSITORIES[1], IMAGES[0]
         with connect(cluster.nodes[0].url, timeout=30) as client:
-            delete_images(client, but=kept)
-            push(client, *kept, "kept")
+            keep_one(client)
         code, printed, errors = home.run("collect", "--grace", "0", "--keep-deleted", "0")
         assert (code, errors) == (0, ""), printed
-        assert stored(home) == {digest_of(blob) for blob in IMAGES[0].blobs}
+        assert stored(home) == {digest_of(blob) for blob in KEPT.blobs}
     assert_home_sound(home, crashed=True)

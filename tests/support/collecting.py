@@ -6,12 +6,13 @@ import random
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
 from support.content import Content, digest_of, image
 from support.waiting import until
-from support.wire import OCTETS, connect, put_manifest
+from support.wire import ANYBODY, OCTETS, connect, push, put_manifest
 
 GRACE = 6
 """Seconds: a client needs less from its first HEAD to its manifest, on a slow machine too."""
@@ -19,7 +20,12 @@ GRACE = 6
 OPTIONS = ("--gc-grace", str(GRACE), "--gc-interval", "1", "--keep-deleted", "1")
 
 REPOSITORIES = ("collected/a", "collected/b")
-IMAGES = [image(("collected", number), layers=2, layer_size=20_000) for number in range(6)]
+KEPT = image("kept", layers=2, layer_size=20_000)
+"""What is left at the end."""
+
+GENERATION = 3
+"""Seconds after which clients push other images, and leave the older ones to the collector."""
+
 TAGS = ("v1", "v2", "v3")
 
 
@@ -59,7 +65,11 @@ class Pusher(threading.Thread):
             self.failure = error
 
     def _step(self) -> None:
-        repository, content = self._chance.choice(REPOSITORIES), self._chance.choice(IMAGES)
+        repository = self._chance.choice(REPOSITORIES)
+        # Some are pushed again at about the time at which they are purged and collected.
+        generation = int(time.time()) // GENERATION - self._chance.choice([0, 0, 0, 0, 1, 2, 3])
+        seed = ("collected", generation, self._chance.randrange(6))
+        content = image(seed, layers=2, layer_size=20_000)
         act = self._chance.choice(
             [self._push_image, self._push_image, self._pull_image, self._delete_image]
         )
@@ -120,13 +130,13 @@ class Pusher(threading.Thread):
         self._expect(self._client.delete(path), 202, 404)
 
 
-def delete_images(client: httpx.Client, *, but: tuple[str, Content]) -> None:
-    """Delete every image but one."""
+def keep_one(client: httpx.Client) -> None:
+    """Delete everything, and push the image that is kept."""
     for repository in REPOSITORIES:
-        for content in IMAGES:
-            if (repository, content) != but:
-                path = f"/v2/{repository}/manifests/{content.digest}"
-                assert client.delete(path).status_code in {202, 404}
+        path = f"/acr/v1/{quote(repository, safe='')}"
+        answer = client.delete(path, headers=ANYBODY)
+        assert answer.status_code in {202, 404}, answer.text
+    push(client, REPOSITORIES[1], KEPT, "kept")
 
 
 def stored_in(data: Path) -> set[str]:
