@@ -110,7 +110,7 @@ class SqliteDatabase:
             self._require_newest(connection)
 
     async def shrink(self) -> int:
-        """Give free pages back to the disk, if there are many; writers of all processes wait."""
+        """Return free pages to the disk, if there are many; writers of all processes wait."""
         with naming(self._lock):
             lock = self._open_lock()
         try:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def shrink(connection: sqlite3.Connection, file: Path) -> int:
-    """Give free pages back to the disk, if they are half of the file; return how many bytes.
+    """Return free pages to the disk, if they are half of the file; return how many bytes.
 
     No other process may be writing. Raises sqlite3.Error, StorageFull and Unavailable.
     """
