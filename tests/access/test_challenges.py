@@ -38,6 +38,12 @@ REQUESTS: list[tuple[str, str, str | None]] = [
     ("GET", "/acr/v1/team/app/_manifests", READ),
     ("GET", f"/acr/v1/team/app/_manifests/{IMAGE.digest}", READ),
     ("PATCH", f"/acr/v1/team/app/_manifests/{IMAGE.digest.replace(':', '%3A')}", WRITE),
+    ("GET", "/acr/v1/_deleted/_catalog", "registry:catalog:*"),
+    ("GET", "/acr/v1/_deleted/team/app/_manifests", READ),
+    ("GET", "/acr/v1/_deleted/team%2Fapp/_tags", READ),
+    ("POST", f"/acr/v1/_deleted/team/app/_manifests/{IMAGE.digest}", PUSH),
+    ("GET", "/v2/team/app/_portside/tags/history/v1", READ),
+    ("POST", f"/v2/team/app/_portside/tags/restore/v1?digest={IMAGE.digest}", PUSH),
     ("GET", f"/v2/team/app/blobs/{BLOB}", PULL),
     ("HEAD", f"/v2/team/app/blobs/{BLOB}", PUSH),
     ("GET", "/v2/team/app/manifests/v1", PULL),
@@ -124,7 +130,7 @@ def test_scope(nobody: httpx.Client, authorization: str | None) -> None:
 def test_every_endpoint_is_here() -> None:
     """No endpoint that asks for credentials is missing above."""
     asking = [row for row in ENDPOINTS if row.action is not None]
-    assert len({(row.method, row.path) for row in asking}) == 28
+    assert len({(row.method, row.path) for row in asking}) == 34
 
 
 def test_another_repository(nobody: httpx.Client) -> None:

@@ -35,7 +35,7 @@ from support.identities import (
 from support.inside import serve_inside
 from support.wire import assert_error, open_upload, push, push_blob
 
-IMAGE = image("locks")
+IMAGE, DELETED = image("locks"), image("deleted")
 FREE, LATE = b"a blob that no manifest needs", b"what was opened before the lock"
 FREE_DIGEST = digest_of(FREE)
 MANIFEST = {"content": IMAGE.manifest, "headers": {"Content-Type": IMAGE.media_type}}
@@ -46,6 +46,9 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "list_extensions": ("", {}),
     "list_repositories": ("", {}),
     "list_acr_repositories": ("", {}),
+    "list_deleted_repositories": ("", {}),
+    "list_deleted_manifests": ("", {}),
+    "list_deleted_tags": ("", {}),
     "get_manifest": ("v1", {}),
     "head_manifest": (IMAGE.digest, {}),
     "get_blob": (FREE_DIGEST, {}),
@@ -63,6 +66,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "list_tag_changes": ("v1", {}),
     "put_manifest": ("v1", MANIFEST),
     "restore_tag": ("v1", {"params": {"digest": IMAGE.digest}}),
+    "restore_deleted_manifest": (DELETED.digest, {"json": {}}),
     "start_upload": ("", {}),
     "append_upload": ("", {"content": LATE}),
     "finish_upload": ("", {"content": LATE, "params": {"digest": digest_of(LATE)}}),
@@ -79,7 +83,14 @@ in which each still finds what it needs; each of those on upload sessions has on
 ON_SESSIONS = ("append_upload", "finish_upload", "get_upload", "cancel_upload")
 ABSENT_SESSION = "0" * 32
 
-PUSHES = {"put_manifest", "restore_tag", "start_upload", "append_upload", "finish_upload"}
+PUSHES = {
+    "put_manifest",
+    "restore_tag",
+    "restore_deleted_manifest",
+    "start_upload",
+    "append_upload",
+    "finish_upload",
+}
 PULLS = {"get_manifest", "head_manifest", "get_blob", "head_blob"}
 OF_MANIFEST = {"delete_manifest", "delete_repository"}
 OF_TAG = {"delete_tag", *OF_MANIFEST}
@@ -219,6 +230,8 @@ def fill(locking: Locking, place: str, flag: str) -> Repository:
     name, client = locking.name(), locking.client
     client.headers.update(KEEPER)
     push(client, name, IMAGE, "v1")
+    push(client, name, DELETED)
+    assert client.delete(f"/v2/{name}/manifests/{DELETED.digest}").status_code == 202
     push_blob(client, name, FREE)
     sessions = {operation: open_upload(client, name) for operation in ON_SESSIONS}
     if flag:

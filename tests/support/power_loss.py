@@ -177,7 +177,7 @@ class Recording:
             self._open(call, self._descriptor(f"{call.result}{call.returned}"))
         elif name in {"fsync", "fdatasync"}:
             self._sync(call, path)
-        elif name in {"write", "writev", "pwrite64", "lseek", "ftruncate"}:
+        elif name in {"write", "writev", "pwrite64", "lseek", "ftruncate", "fallocate"}:
             if path in self._now.names:
                 self._change_content(call, path, b"".join(texts))
         elif name in {
@@ -226,6 +226,10 @@ class Recording:
             self._positions[path] = call.result
         elif call.name == "ftruncate":
             self._resize(call, path, int(call.arguments.rpartition(",")[2]))
+        elif call.name == "fallocate":
+            mode, offset, length = map(int, call.arguments.rsplit(",", 3)[1:])
+            assert mode == 0, call.arguments
+            self._extend(call, path, offset + length)
         elif call.name == "pwrite64":
             self._write(call, path, int(call.arguments.rpartition(",")[2]), data[: call.result])
         else:
@@ -253,6 +257,15 @@ class Recording:
             content.extend(bytes(size - len(content)))
 
         self._note(call, file, resize)
+
+    def _extend(self, call: Call, path: str, size: int) -> None:
+        file = self._now.names[path]
+
+        def extend(image: Image) -> None:
+            content = image.content(file)
+            content.extend(bytes(max(0, size - len(content))))
+
+        self._note(call, file, extend)
 
     def _change_names(self, call: Call, paths: list[str]) -> None:
         kind = call.name.removesuffix("at")
