@@ -35,7 +35,7 @@ class MigratedDatabase(Database, Protocol):
         ...
 
     async def shrink(self) -> int:
-        """Give space that was freed back to the disk; return how many bytes.
+        """Return space that was freed to the disk; return how many bytes.
 
         Does nothing where that would take longer than it is worth.
         """

@@ -286,7 +286,7 @@ class _Decision:
                 self._keep(manifest.subject, Verdict(Reason.SUBJECT, digest))
 
     def _let_go(self, due: dict[str, Verdict]) -> None:
-        """Let go what is due and not kept, and what has it as its subject."""
+        """Mark what is due and not kept, and what has it as its subject."""
         tags, manifests = self._going
         waiting = deque(due.items())
         while waiting:

@@ -62,7 +62,7 @@ class RepairableMetadata(InspectableMetadata, MetadataStore, Protocol):
         ...
 
     async def begin_grace(self, repository: str, digest: str) -> None:
-        """Let the grace period of a link begin, if no manifest refers to its blob."""
+        """Begin the grace period of a link, if no manifest refers to its blob."""
         ...
 
     async def recount(self, repository: str) -> None:
