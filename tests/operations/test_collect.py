@@ -6,17 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
-from portside.operations.collect import PAGE, Collected, Collector, Step, collect_orphaned
-from portside.operations.delete import Delete
+from operations.conftest import HOUR, IMAGE, MINUTE, Registry, body
+from portside.operations.collect import PAGE, Collected, Collector, collect_orphaned
 from portside.operations.describe import describe_manifests
 from portside.operations.grace import GracePeriod
-from portside.operations.mount import Mount
-from portside.operations.pull import Pull
-from portside.operations.push import Chunk, Push
+from portside.operations.push import Chunk
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import (
     BlobUnknown,
@@ -26,94 +23,12 @@ from portside.spec.errors import (
 )
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
-from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.metadata.engine import Database
-from portside.stores.metadata.sqlite.database import SqliteDatabase
-from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
-from support.content import OCI_LAYER, Content, descriptor, image
+from support.content import OCI_LAYER, descriptor, image
 
 A, B = RepositoryName("a"), RepositoryName("b")
-MINUTE = 60_000_000
-HOUR = 60 * MINUTE
-IMAGE = image("collected")
 BLOBS = [Digest.of(blob) for blob in IMAGE.blobs]
 SIZE = sum(map(len, IMAGE.blobs))
-
-
-class Registry:
-    """A registry that keeps unreferenced blobs for an hour, and deleted content for two."""
-
-    def __init__(self, database: Database, blobs: DiskBlobs, clock: Clock) -> None:
-        metadata = Metadata(database)
-        self.database = database
-        grace = GracePeriod(HOUR, clock)
-        self.metadata, self.blobs, self.clock = metadata, blobs, clock
-        self.push = Push(
-            metadata,
-            blobs,
-            max_blob_bytes=0,
-            max_open_uploads=0,
-            sparse_indexes=False,
-            clock=clock,
-        )
-        self.grace = grace
-        self.pull = Pull(metadata, blobs, None, grace=grace)
-        self.mount = Mount(metadata, blobs)
-        self.delete = Delete(metadata, blobs, allowed=True)
-        self.collector = Collector(
-            metadata, blobs, grace=grace, keep_deleted=2 * HOUR, tag_history=5 * HOUR
-        )
-
-    async def push_blobs(self, repository: RepositoryName, content: Content = IMAGE) -> None:
-        """Push the blobs of an image."""
-        for blob in content.blobs:
-            await self.push.blob(repository, Digest.of(blob), Chunk(body(blob)))
-
-    async def push_image(self, repository: RepositoryName, content: Content = IMAGE) -> None:
-        """Push an image whole."""
-        await self.push_blobs(repository, content)
-        await self.push.manifest(repository, Tag("v1"), content.manifest, content_type=None)
-
-    async def stored(self) -> set[Digest]:
-        """Return the blobs that take up space."""
-        return {digest async for digest, _ in self.blobs.stored_blobs()}
-
-    def collector_with(self, step: Step) -> Collector:
-        """Return another collector."""
-        return Collector(
-            self.metadata,
-            self.blobs,
-            grace=self.grace,
-            keep_deleted=2 * HOUR,
-            tag_history=5 * HOUR,
-            step=step,
-        )
-
-
-async def body(content: bytes) -> AsyncIterator[bytes]:
-    """Send a body in one piece."""
-    yield content
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Make a clock that does not move."""
-    made = Clock()
-    made.now = 100 * HOUR
-    return made
-
-
-@pytest.fixture
-async def registry(tmp_path: Path, clock: Clock) -> AsyncIterator[Registry]:
-    """Open an empty registry."""
-    database = SqliteDatabase(tmp_path, clock=clock)
-    await database.migrate()
-    blobs = DiskBlobs(tmp_path, hold_timeout=1)
-    blobs.create()
-    yield Registry(database, blobs, clock)
-    database.close()
-    blobs.close()
 
 
 async def test_blobs_without_a_manifest(registry: Registry, clock: Clock) -> None:

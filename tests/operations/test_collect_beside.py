@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from pathlib import Path
 
 import pytest
 
-from operations.test_collect import HOUR, Registry, body
+from operations.conftest import HOUR, Registry, body
 from portside.operations.collect import Collected
 from portside.operations.push import Chunk
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUnknown, ManifestUnknown
 from portside.spec.names import RepositoryName, Tag
-from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from stores.conftest import Clock
 from support.blobs import listed
 from support.content import Content, image
@@ -170,26 +167,6 @@ def delete_the_repository(client: Client) -> list[Request]:
         client.delete_repository,
         *head_then_push(client),
     ]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Make a clock that does not move."""
-    made = Clock()
-    made.now = 100 * HOUR
-    return made
-
-
-@pytest.fixture
-async def registry(tmp_path: Path, clock: Clock) -> AsyncIterator[Registry]:
-    """Open an empty registry."""
-    database = SqliteDatabase(tmp_path, clock=clock)
-    await database.migrate()
-    blobs = DiskBlobs(tmp_path, hold_timeout=1)
-    blobs.create()
-    yield Registry(database, blobs, clock)
-    database.close()
-    blobs.close()
 
 
 async def require_whole(registry: Registry, *contents: Content) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from operations.test_collect import HOUR, MINUTE, Registry
+from operations.conftest import HOUR, MINUTE, Registry
 from portside.operations.push import Chunk
 from portside.spec.digests import Digest
 from portside.spec.errors import (
