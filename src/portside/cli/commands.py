@@ -32,6 +32,7 @@ GROUPS = {
     "check": "checking",
     "collect": "collecting",
     "copy-store": "copying",
+    "health": "health",
     "keys": "keys",
     "manifest": "manifests",
     "purge": "purge",

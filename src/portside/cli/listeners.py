@@ -98,7 +98,7 @@ class PortListener(Listener):
             unknown = f"cannot listen on {host}:{port}: {host} is not a host name"
             raise ServerError(unknown) from error
         self._address, self.port = self._held.getsockname()[:2]
-        self._reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        self._reachable = address.reachable
         self.is_local = self.on_loopback = _is_loopback(host)
 
     def __str__(self) -> str:

@@ -42,11 +42,19 @@ class SettingsInvalid(Exception):
     """A setting has an invalid value; the message is for the person who set it."""
 
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing listens there
+
+
 class HostPort(NamedTuple):
     """A TCP port of a host, which is a name or an address without brackets."""
 
     host: str
     port: int
+
+    @property
+    def reachable(self) -> str:
+        """The host to connect to: that of this machine where the address stands for all."""
+        return _LOOPBACK.get(self.host, self.host)
 
 
 def parse_address(listen: str) -> HostPort | Path:
