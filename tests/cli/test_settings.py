@@ -236,6 +236,7 @@ ARRIVALS = {
 """Where each setting arrives."""
 
 SERVED = {
+    "admin_password": "tests/cli/test_admin_password.py",
     "backlog": "tests/cli/test_settings.py",
     "storage_http": "tests/cli/test_settings.py",
     "tls_certificate": "tests/cli/test_certificates.py",

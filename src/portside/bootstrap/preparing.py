@@ -10,16 +10,20 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection
 
+from portside.auth.registrar import Registrar, RegistrarError
 from portside.auth.tokens.keys import load_keys
 from portside.bootstrap.application import make_rules
 from portside.bootstrap.clock import now
-from portside.bootstrap.stores import Stores, connected_stores, database_reserve
-from portside.config import Settings
+from portside.bootstrap.stores import Stores, connected_stores, database_reserve, space_check
+from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
 from portside.spec.errors import StorageFull
 from portside.stores.blobs.opening import is_remote
 
 log = logging.getLogger(__name__)
+
+ADMIN = "admin"
+"""The name of the user that `admin_password` is for."""
 
 
 def prepare(settings: Settings) -> bool:
@@ -82,5 +86,26 @@ async def _probe(stores: Stores) -> None:
 async def _prepare_access(settings: Settings, stores: Stores) -> bool:
     """Create the first signing key, for all workers; return whether access control is on."""
     await load_keys(stores.access, now())
-    state = await stores.access.access_state()
-    return settings.requires_credentials or state.closed
+    is_closed = (await stores.access.access_state()).closed
+    if settings.admin_password and not is_closed:
+        await _add_admin(settings, stores)
+        is_closed = True
+    return settings.requires_credentials or is_closed
+
+
+async def _add_admin(settings: Settings, stores: Stores) -> None:
+    """Add the first user of the settings; raises SettingsInvalid and StorageFull."""
+    registrar = Registrar(stores.access, clock=now, require_space=space_check(settings))
+    try:
+        await registrar.add_user(
+            ADMIN,
+            settings.admin_password,
+            cost=settings.password_cost,
+            min_length=settings.min_password_length,
+        )
+    except RegistrarError as error:
+        if not (await stores.access.access_state()).closed:
+            raise SettingsInvalid(f"admin-password: {error}") from error
+        # Another node has just added it, or a command another first user.
+    else:
+        log.warning("user %s added with the password in admin-password", ADMIN)

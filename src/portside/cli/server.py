@@ -74,7 +74,7 @@ def serve(settings: Settings) -> None:
         if not (settings.database or settings.root.exists()):
             # A start that is refused creates nothing.
             listener = held.enter_context(closing(listen(settings)))
-            if not (settings.open or settings.requires_credentials):
+            if not (settings.open or settings.requires_credentials or settings.admin_password):
                 _require_access_control(settings, listener)
         if not settings.database:
             held.callback(os.close, _lock_data(settings.root))
@@ -132,7 +132,8 @@ def _require_access_control(settings: Settings, listener: Listener) -> None:
     elif not listener.is_local:
         exposed = (
             f"{listener} can be reached from other machines, and access control is off; add a user"
-            " (portside user add NAME), set --htpasswd, --access or --anonymous, or pass --open"
+            " (portside user add NAME, or PORTSIDE_ADMIN_PASSWORD_FILE), set --htpasswd, --access"
+            " or --anonymous, or pass --open"
         )
         raise ServerError(exposed)
 

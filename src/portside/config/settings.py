@@ -335,6 +335,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             unit="path",
         ),
     ] = ""
+    admin_password: Annotated[
+        str,
+        described(
+            Group.ACCESS,
+            "Password of a first user named admin",
+            "`portside serve` adds the user `admin` with this password if no user or token has ever"
+            " been added; otherwise the setting has no effect, and neither changes a password nor"
+            " adds the user again. It is for containers, where the first start creates the"
+            " registry; elsewhere, use `portside user add`. Name a file in"
+            " `PORTSIDE_ADMIN_PASSWORD_FILE`: every user of the machine can read a command line."
+            " Ignored with `open`.",
+            unit="password",
+            secret=True,
+        ),
+    ] = ""
     auth_scheme: Annotated[
         AuthScheme,
         described(
