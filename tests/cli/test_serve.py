@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from portside.cli.options import refuse_unknown_variables
 from portside.config import Setting, list_settings, make_settings
 from support.certificates import write_certificate
 from support.commands import run_inside
@@ -550,23 +551,58 @@ class TestMistakes:
         message = serve_and_fail("--data", str(data), env={"PORTSIDE_DELETE": "maybe"})
         assert "PORTSIDE_DELETE: delete must be on or off, not 'maybe'" in message
 
-    def test_unknown_variables(self, data: Path) -> None:
-        """A variable that looks like a setting is reported; those of Kubernetes are not."""
-        links = {
-            "PORTSIDE_PORT": "tcp://10.0.0.1:5000",
-            "PORTSIDE_SERVICE_HOST": "10.0.0.1",
-            "PORTSIDE_SERVICE_PORT": "5000",
-            "PORTSIDE_SERVICE_PORT_HTTP": "5000",
-            "PORTSIDE_PORT_5000_TCP": "tcp://10.0.0.1:5000",
-            "PORTSIDE_PORT_5000_TCP_ADDR": "10.0.0.1",
-            "PORTSIDE_METRICS_PORT_9000_TCP_PROTO": "tcp",
+    @pytest.mark.parametrize(
+        ("variable", "hint"),
+        [
+            ("PORTSIDE_WROKERS", "did you mean PORTSIDE_WORKERS?"),
+            ("PORTSIDE_ACCES", "did you mean PORTSIDE_ACCESS?"),
+            ("portside_access", "did you mean PORTSIDE_ACCESS?"),
+            ("PORTSIDE_DATABASE_FIEL", "did you mean PORTSIDE_DATABASE_FILE?"),
+            # Only secrets can be read from a file.
+            ("PORTSIDE_DATA_FILE", "did you mean PORTSIDE_DATA?"),
+            # Kubernetes would set it to tcp://….
+            ("PORTSIDE_PORT", "did you mean PORTSIDE_LISTEN?"),
+            ("PORTSIDE_IMAGE", "see `portside serve --help`"),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["serve", "user add alice", "check"])
+    def test_unknown_variables(
+        self,
+        command: str,
+        variable: str,
+        hint: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A variable that looks like a setting is refused by every command, which does nothing."""
+        monkeypatch.chdir(tmp_path)
+        code, printed, errors = run_inside(*command.split(), env={variable: "8080"})
+        assert (code, printed) == (1, "")
+        assert errors == f"portside: {variable} is not a setting; {hint}\n"
+        assert not list(tmp_path.iterdir())
+
+    def test_several_unknown_variables(self) -> None:
+        """All of them are named at once; what is no setting's does not matter."""
+        env = {"PORTSIDE_WROKERS": "1", "PORTSIDE_WORKERS": "1", "PORTSIDE_DATE": ""}
+        assert run_inside("serve", env=env)[2].count(" is not a setting; did you mean ") == 2
+        assert "PORTSIDE" not in run_inside("serve", "--data", "", env={"PORTSIDER": "1"})[2]
+
+    def test_variables_of_kubernetes(self) -> None:
+        """What Kubernetes sets for services named portside and portside-… is passed over."""
+        port = {
+            "PORT": "tcp://10.0.0.1:5000",
+            "PORT_5000_TCP": "tcp://10.0.0.1:5000",
+            "PORT_5000_TCP_ADDR": "10.0.0.1",
+            "PORT_5000_TCP_PORT": "5000",
+            "PORT_5000_TCP_PROTO": "tcp",
+            "SERVICE_HOST": "fd00::1",
+            "SERVICE_PORT": "5000",
+            "SERVICE_PORT_HTTP": "5000",
         }
-        env = {**links, "PORTSIDE_WROKERS": "1", "PORTSIDE_WORKERS": "1"}
-        with running_registry(data, env=env) as registry:
-            assert registry.log == (
-                "portside: warning: PORTSIDE_WROKERS is not a setting and is ignored;"
-                " did you mean PORTSIDE_WORKERS?\n"
-            )
+        services = ("PORTSIDE_", "PORTSIDE_METRICS_", "PORTSIDE_DATA_")
+        refuse_unknown_variables(
+            {f"{service}{name}": value for service in services for name, value in port.items()}
+        )
 
     def test_usage(self) -> None:
         """An unknown option or command is a usage error."""

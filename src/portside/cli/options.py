@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from portside.api.log_lines import escape_controls
 from portside.config import Setting, SettingsInvalid, check_values, list_settings
 from portside.files.text import FileInvalid, FileUnreadable, read_secret, read_text
 
@@ -35,6 +34,9 @@ CLOUD_SECRETS = (
 )
 """Variables that the clients of object stores and of PostgreSQL read."""
 
+PREFIX = "PORTSIDE_"
+"""What the variable of every setting begins with."""
+
 CONFIG = "portside.config"
 """Where a context keeps the path of the TOML file."""
 
@@ -55,8 +57,7 @@ class Command(click.Command):
         """Parse the command line; raises SettingsInvalid and UsageError."""
         context = super().make_context(info_name, args, parent, **extra)
         if any(isinstance(parameter, SettingOption) for parameter in self.params):
-            for warning in unknown_variables(os.environ):
-                click.echo(f"portside: warning: {escape_controls(warning)}", err=True)
+            refuse_unknown_variables(os.environ)
         return context
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -145,25 +146,55 @@ def _located(error: SettingsInvalid | FileInvalid, ctx: click.Context) -> Except
 
 
 SERVICE_LINK = re.compile(
-    r"PORTSIDE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)"
-    r"|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    r"PORTSIDE_(\w+_)?("
+    r"SERVICE_HOST=[0-9a-fA-F:.]+"
+    r"|SERVICE_PORT(_\w+)?=[0-9]+"
+    r"|PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.+"
+    r"|PORT_[0-9]+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.+)"
 )
-"""Variables that Kubernetes sets for services whose names begin with portside."""
+"""Variables that Kubernetes sets for services whose names begin with portside, with their values.
+
+A person who writes PORTSIDE_PORT=8080 means something else.
+"""
+
+OTHER_WORDS = {"PORT": "LISTEN", "HOST": "LISTEN", "ADDRESS": "LISTEN", "URL": "PUBLIC_URL"}
+"""What other programs call a setting."""
+
+NEAR = 0.6
+"""How much of a name has to agree with that of a setting for both to be the same, misspelled."""
 
 
-def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each variable that begins as settings do, and is not one."""
+def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    """Refuse variables that begin as settings do, and are not one; raises SettingsInvalid.
+
+    A command that ignored them would go on without the access control that they ask for, or in the
+    wrong directory.
+    """
     settings = list_settings()
     known = {setting.variable for setting in settings} | {"PORTSIDE_CONFIG"}
     known |= {setting.file_variable for setting in settings if setting.is_secret}
-    for variable in sorted(environment):
-        if (
-            variable.startswith("PORTSIDE_")
-            and variable not in known
-            and not SERVICE_LINK.fullmatch(variable)
-        ):
-            nearest = get_close_matches(variable, sorted(known), 1, 0.0)[0]
-            yield f"{variable} is not a setting and is ignored; did you mean {nearest}?"
+    unknown = [
+        variable
+        for variable, value in sorted(environment.items())
+        if variable.upper().startswith(PREFIX)
+        and variable not in known
+        and not SERVICE_LINK.fullmatch(f"{variable}={value}")
+    ]
+    if unknown:
+        raise SettingsInvalid("; ".join(_explain_variable(variable, known) for variable in unknown))
+
+
+def _explain_variable(variable: str, known: set[str]) -> str:
+    """Return what to do about a variable that is not a setting.
+
+    The names are compared without what all of them begin with.
+    """
+    names = {name.removeprefix(PREFIX) for name in known}
+    name = variable.upper().removeprefix(PREFIX)
+    meant = OTHER_WORDS.get(name, name.removesuffix("_FILE"))
+    near = [meant] if meant in names else get_close_matches(name, sorted(names), 1, NEAR)
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "see `portside serve --help`"
+    return f"{variable} is not a setting; {hint}"
 
 
 def settings_options(*names: str) -> Callable[[Function], Function]:
