@@ -147,13 +147,16 @@ class TestLists:
         shown = either.json("repository", "show", "team/app")
         assert shown == listed[1]
         assert all(TIME.fullmatch(shown.pop(time)) for time in ("created", "updated"))
-        size = sum(map(len, (*FIRST.blobs, *SECOND.blobs)))
+        blobs = (*FIRST.blobs, *SECOND.blobs)
+        manifests = [*(one.manifest for one in (FIRST, SECOND, BOTH))]
+        manifests += [_holder(blob).manifest for blob in blobs]
+        size = sum(map(len, (*blobs, *manifests)))
         assert shown == {"name": "team/app", "manifests": 3, "tags": 3, "bytes": size, "locks": []}
         header, _, line = either.do("repository", "list").splitlines()
         assert re.split(r" {2,}", header) == re.split(
             r" {2,}", "name  manifests  tags  size  created  updated  locks"
         )
-        assert line.split()[:5] == ["team/app", "3", "3", str(size), "B"]
+        assert line.split()[:5] == ["team/app", "3", "3", *shown_size(size).split()]
         assert "locks      none\n" in either.do("repository", "show", "team/app")
 
     def test_tags(self, either: Commands) -> None:

@@ -41,9 +41,19 @@ def portside(data: Path) -> Commands:
     return Commands(data)
 
 
-def size(*contents: Content) -> int:
+def blobs(*contents: Content) -> int:
     """Return the bytes of the blobs of some content."""
     return sum(len(blob) for content in contents for blob in content.blobs)
+
+
+def payloads(*contents: Content) -> int:
+    """Return the bytes of the manifests of some content."""
+    return sum(len(content.manifest) for content in contents)
+
+
+def size(*contents: Content) -> int:
+    """Return the bytes of some content."""
+    return blobs(*contents) + payloads(*contents)
 
 
 def test_table(portside: Commands) -> None:
@@ -53,20 +63,20 @@ def test_table(portside: Commands) -> None:
     assert header.split() == columns.split()
     cells = [re.split(r" {2,}", line) for line in lines]
     assert [row[0] for row in cells] == ["team/large", "team/small", "other", "total"]
-    shared = f"{size(SHARED)} B"
+    shared = f"{blobs(SHARED)} B"
     assert cells[1] == [
         "team/small",
         "1",
         "2",
-        f"{size(SHARED, GONE)} B",
-        f"{size(GONE)} B",
+        shown_size(size(SHARED, GONE)),
+        shown_size(size(GONE) + payloads(SHARED)),
         shared,
-        f"{size(GONE)} B",
+        shown_size(size(GONE)),
         "0 B",
     ]
     assert cells[0][3:] == [
         shown_size(size(FIRST, SHARED)),
-        shown_size(size(FIRST)),
+        shown_size(size(FIRST) + payloads(SHARED)),
         shared,
         "0 B",
         "0 B",
@@ -80,8 +90,8 @@ def test_json(portside: Commands) -> None:
     assert found["total"] == {
         "manifests": 3,
         "tags": 3,
-        "bytes": size(FIRST, SHARED, GONE, SECOND),
-        "exclusive_bytes": size(FIRST, SHARED, GONE, SECOND),
+        "bytes": size(FIRST, SHARED, GONE, SECOND) + payloads(SHARED),
+        "exclusive_bytes": size(FIRST, SHARED, GONE, SECOND) + payloads(SHARED),
         "shared_bytes": 0,
         "deleted_bytes": size(GONE, SECOND),
         "unreferenced_bytes": 0,
@@ -91,7 +101,7 @@ def test_json(portside: Commands) -> None:
     figures = {key: figure for key, figure in one["repositories"][0].items() if key != "name"}
     assert one["total"] == figures
     team = portside.json("usage", "--repository", "team/*")
-    assert team["total"]["bytes"] == size(FIRST, SHARED, GONE)
+    assert team["total"]["bytes"] == size(FIRST, SHARED, GONE) + payloads(SHARED)
     assert team["total"]["shared_bytes"] == 0
 
 

@@ -121,6 +121,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda store: sql(store, "UPDATE repositories SET tag_count = 7"),
         "records 7 tags, but has 1",
     ),
+    "a wrong size of a link": (
+        lambda store: sql(store, "UPDATE repository_blobs SET size = size + 1"),
+        "bytes, but has",
+    ),
+    "a wrong size of manifests": (
+        lambda store: sql(store, "UPDATE repositories SET manifest_bytes = 7"),
+        "bytes, but has",
+    ),
     "another artifact type": (
         lambda store: sql(store, "UPDATE manifests SET artifact_type = 'a/b'"),
         "has the artifact type",
@@ -318,7 +326,11 @@ def test_manifests_of_earlier_rules(store: Path) -> None:
             " created) SELECT id, ?, 'text/html', ?, ?, x'7b7d', 1 FROM repositories LIMIT 1",
             (digest_of(payload), payload, len(payload)),
         )
-        connection.execute("UPDATE repositories SET manifest_count = manifest_count + 1")
+        connection.execute(
+            "UPDATE repositories SET manifest_count = manifest_count + 1,"
+            " manifest_bytes = manifest_bytes + ?",
+            (len(payload),),
+        )
         connection.commit()
     assert find_problems(Home(store)) == []
 

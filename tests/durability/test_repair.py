@@ -163,7 +163,10 @@ RECORDS = {
     "lost links": "DELETE FROM repository_blobs",
     "lost blobs": "DELETE FROM repository_blobs; DELETE FROM blobs",
     "hidden links": "UPDATE repository_blobs SET deleted = 5",
+    "wrong sizes": "UPDATE blobs SET size = 7; UPDATE repository_blobs SET size = 8",
     "wrong numbers": "UPDATE repositories SET manifest_count = 7, tag_count = 9",
+    "wrong sums": "UPDATE repositories SET manifest_bytes = 7",
+    "wrong links": "UPDATE repository_blobs SET size = 8",
 }
 
 

@@ -40,12 +40,12 @@ ROWS: dict[str, list[Row]] = {
     "passwords": [("robot", 1, "first", 21), ("robot", 2, "second", 22)],
     "signing_keys": [("first", "its PEM", 1)],
     "repositories": [
-        ("a", 7, 2, 8, 1, 1, None),
-        ("a-b", 8, 0, 9, 0, 0, 10),
-        ("a/b", 9, 0, 9, 0, 0, None),
+        ("a", 7, 2, 8, 1, 1, None, 2),
+        ("a-b", 8, 0, 9, 0, 0, 10, 0),
+        ("a/b", 9, 0, 9, 0, 0, None, 3),
     ],
     "blobs": [(BLOB, 4, 10)],
-    "repository_blobs": [("a", BLOB, 11, None, None), ("a/b", BLOB, 12, 13, 14)],
+    "repository_blobs": [("a", BLOB, 11, None, None, 4), ("a/b", BLOB, 12, 13, 14, 4)],
     "manifests": [
         (
             *("a", "sha256:m", "type/a", 2, None, "type/b", 13),

@@ -38,7 +38,9 @@ async def test_everything_is_told(shelf: Shelf, clock: Clock) -> None:
     await metadata.advance_upload(session.at(5), origin=0)
     blobs = sorted(str(Digest.of(blob)) for blob in content.blobs)
     assert await listed(metadata.integrity_problems()) == []
-    assert await listed(metadata.repository_records()) == [RepositoryRecord("a", 2, 2, 2, 2)]
+    size = len(content.manifest) + sparse.size + 4 * len(blobs)
+    found = RepositoryRecord("a", 2, 2, 2, 2, recorded_bytes=size, bytes=size)
+    assert await listed(metadata.repository_records()) == [found]
     assert sorted(await listed(metadata.tag_names())) == [("a", "all"), ("a", "v1")]
     assert await listed(metadata.blob_records()) == [BlobRecord(digest, 4) for digest in blobs]
     assert await metadata.blob_record(blobs[0]) == BlobRecord(blobs[0], 4)

@@ -156,11 +156,16 @@ async def test_counted_and_forgotten(shelf: Shelf, repairable: Metadata) -> None
         A, parsed(content), tags=[Tag("v2")], condition=None, check_children=True
     )
     await add_blob(repairable, B, DIGEST)
+    before = await listed(repairable.repository_records())
     await shelf.execute("UPDATE repositories SET manifest_count = 7, tag_count = 7")
+    await shelf.execute("UPDATE repositories SET manifest_bytes = manifest_bytes + 5")
+    await shelf.execute("UPDATE repository_blobs SET size = size + 5")
     await repairable.recount("a")
     await repairable.recount("none")
     records = await listed(repairable.repository_records())
     assert [(record.manifest_count, record.tag_count) for record in records] == [(1, 2), (7, 7)]
+    assert records[0] == before[0]
+    assert records[1].recorded_bytes == records[1].bytes + 10
     await shelf.execute("DELETE FROM repository_blobs WHERE repository = 2")
     for blob in (DIGEST, Digest.of(content.blobs[0])):
         await repairable.drop_unlinked_blob(blob)

@@ -127,26 +127,41 @@ OLD_TAGS = (
     "INSERT INTO tags (repository, name, manifest, created, updated) VALUES (1, 'v1', 1, 5, 6)",
     "INSERT INTO tags (repository, name, manifest, created, updated) VALUES (1, 'v2', 1, 6, 6)",
 )
+OLD_BLOBS = (
+    "INSERT INTO blobs (digest, size, created) VALUES ('sha256:b', 70, 5), ('sha256:c', 800, 5)",
+    """
+    INSERT INTO repository_blobs (repository, digest, linked)
+    VALUES (1, 'sha256:b', 5), (1, 'sha256:c', 5)
+    """,
+    "UPDATE manifests SET size = 9",
+)
+SIZES = """
+    SELECT r.manifest_bytes, l.digest, l.size
+    FROM repositories r JOIN repository_blobs l ON l.repository = r.id
+    ORDER BY l.digest
+"""
+MEASURED = [(9, "sha256:b", 70), (9, "sha256:c", 800)]
 HISTORY = "SELECT repository, name, at, action, digest, identity FROM tag_history ORDER BY name"
 BEGUN = [(1, "v1", 6, "set", "sha256:m", ""), (1, "v2", 6, "set", "sha256:m", "")]
 
 
-class TestHistoryOfOldTags:
-    """The tags of a registry that recorded no changes."""
+class TestOlderContent:
+    """The content of a registry that recorded no changes of tags, and no sizes of repositories."""
 
     async def test_in_sqlite(self, tmp_path: Path, clock: Clock) -> None:
-        """Their history begins when they were last pushed, by nobody that is known."""
+        """The history begins with the last push, by nobody that is known; all is measured."""
         with closing(SqliteDatabase(tmp_path, clock=clock)) as database:
             with closing(sqlite3.connect(database.file)) as connection:
                 for number in range(1, BEFORE_HISTORY + 1):
                     for sql in statements(STEPS, number, sqlite.DIALECT):
                         connection.execute(sql)
-                for sql in OLD_TAGS:
+                for sql in (*OLD_TAGS, *OLD_BLOBS):
                     connection.execute(sql.format("BLOB"))
                 connection.execute(f"PRAGMA user_version = {BEFORE_HISTORY}")
                 connection.commit()
             await database.migrate()
             assert await database.find_all(HISTORY) == BEGUN
+            assert await database.find_all(SIZES) == MEASURED
 
     async def test_in_postgresql(self, postgresql: Server, clock: Clock) -> None:
         """The same."""
@@ -155,11 +170,12 @@ class TestHistoryOfOldTags:
             for number in range(1, BEFORE_HISTORY + 1):
                 for sql in statements(STEPS, number, postgres.DIALECT):
                     await connection.execute(sql)
-            for sql in OLD_TAGS:
+            for sql in (*OLD_TAGS, *OLD_BLOBS):
                 await connection.execute(sql.format("BYTEA"))
             await connection.execute("CREATE TABLE schema_version (version BIGINT PRIMARY KEY)")
             note = "INSERT INTO schema_version VALUES ($1)"
             await connection.execute(note, BEFORE_HISTORY)
         await database.migrate()
         assert [tuple(row) for row in await database.find_all(HISTORY)] == BEGUN
+        assert [tuple(row) for row in await database.find_all(SIZES)] == MEASURED
         await database.disconnect()

@@ -93,6 +93,7 @@ class Manifest(NamedTuple):
     subject: str | None
     deleted: int | None
     locks: int
+    size: int
     is_tagged: bool
     references: set[str]
 
@@ -120,11 +121,11 @@ class Naive:
         references = await shelf.read("SELECT manifest, digest FROM manifest_references")
         tags = await shelf.read("SELECT manifest FROM tags")
         tagged = [key for (key,) in tags]
-        sql = "SELECT id, repository, digest, subject, deleted, locks FROM manifests"
-        for key, owner, own, subject, deleted, locks in await shelf.read(sql):
+        sql = "SELECT id, repository, digest, subject, deleted, locks, size FROM manifests"
+        for key, owner, own, subject, deleted, locks, size in await shelf.read(sql):
             named = {digest for manifest, digest in references if manifest == key}
             made.manifests[key] = Manifest(
-                owner, own, subject, deleted, locks, key in tagged, named
+                owner, own, subject, deleted, locks, size, key in tagged, named
             )
         made.tags = [made.manifests[key].repository for key in tagged]
         return made
@@ -152,14 +153,15 @@ class Naive:
             used = {link for link in used if link[0] in keys}
             trashed = {link for link in trashed if link[0] in keys}
         in_use, in_trash = {digest for _, digest in used}, {digest for _, digest in trashed}
+        payloads, in_the_trash = self.payloads(keys)
         return Usage(
             manifests=sum(
                 m.repository in keys and m.deleted is None for m in self.manifests.values()
             ),
             tags=sum(key in keys for key in self.tags),
-            bytes=self.sum(mine),
-            exclusive=self.sum(mine - others),
-            deleted=self.sum(mine & in_trash - in_use),
+            bytes=self.sum(mine) + payloads,
+            exclusive=self.sum(mine - others) + payloads,
+            deleted=self.sum(mine & in_trash - in_use) + in_the_trash,
             unreferenced=self.sum(mine - in_use - in_trash),
         )
 
@@ -169,8 +171,15 @@ class Naive:
         trashed = {digest for _, digest in self.needed(deleted=True)}
         mine = {digest for key, digest in self.links if key in keys}
         return self.usage(keys)._replace(
-            deleted=self.sum(mine & trashed - used), unreferenced=self.sum(mine - used - trashed)
+            deleted=self.sum(mine & trashed - used) + self.payloads(keys)[1],
+            unreferenced=self.sum(mine - used - trashed),
         )
+
+    def payloads(self, keys: set[int]) -> tuple[int, int]:
+        """Return the bytes of the manifests of some repositories, and of those in the trash."""
+        mine = [manifest for manifest in self.manifests.values() if manifest.repository in keys]
+        trashed = sum(manifest.size for manifest in mine if manifest.deleted is not None)
+        return sum(manifest.size for manifest in mine), trashed
 
     def neighbours(self, key: int) -> tuple[set[int], set[int]]:
         """Return what a manifest keeps, and what keeps it."""
@@ -300,12 +309,13 @@ class TestKinds:
         digest = Digest(ONE.digest)
         await metadata.commit_blob(A, digest, 7, session=None, place=lambda: None)
         found = await metadata.measure_usage(RepositoryPattern("*"))
-        expected = Usage(manifests=1, bytes=7, exclusive=7)
+        size = 7 + len(late.manifest)
+        expected = Usage(manifests=1, bytes=size, exclusive=size)
         assert found == ([RepositoryUsage(A, expected)], expected)
         assert await metadata.measure_collectable(LATER, LATER, at_once=True) == (0, 0, 0, 0)
         await metadata.delete_manifest(A, Digest(late.digest))
         found = await metadata.measure_usage(RepositoryPattern("*"))
-        expected = Usage(bytes=7, exclusive=7, deleted=7)
+        expected = Usage(bytes=size, exclusive=size, deleted=size)
         assert found == ([RepositoryUsage(A, expected)], expected)
         assert await metadata.measure_collectable(0, LATER, at_once=True) == (0, 0, 0, 0)
         assert await metadata.measure_collectable(LATER, LATER, at_once=False) == (1, 1, 1, 7)

@@ -35,9 +35,9 @@ def _parse(_context: click.Context, _parameter: click.Parameter, given: str) -> 
 async def usage(*, pattern: RepositoryPattern, as_json: bool, **given: Any) -> None:
     """Show how many bytes each repository takes, the largest first.
 
-    The size is that of all blobs that a repository has. No other repository has the exclusive ones,
-    and the others are shared. Deleted bytes can still be restored, and unreferenced ones wait to be
-    collected: see `portside collect`. The total counts each blob once.
+    The size is that of all blobs and manifests that a repository has. No other repository has the
+    exclusive bytes, and the others are shared. Deleted bytes can still be restored, and
+    unreferenced ones wait to be collected: see `portside collect`. The total counts each blob once.
     """
     async with connected_stores(read_settings(given), read_only=True) as stores:
         await require_registry(stores)

@@ -145,6 +145,7 @@ async def _check_repositories(metadata: InspectableMetadata) -> AsyncIterator[Fi
         for kind, recorded, found in (
             ("manifests", record.manifest_count, record.manifests),
             ("tags", record.tag_count, record.tags),
+            ("bytes", record.recorded_bytes, record.bytes),
         ):
             if recorded != found:
                 wrong = f"repository {record.name} records {recorded} {kind}, but has {found}"

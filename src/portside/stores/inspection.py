@@ -57,13 +57,15 @@ class ManifestRecord(msgspec.Struct, frozen=True):
 
 
 class RepositoryRecord(msgspec.Struct, frozen=True):
-    """A repository: how many manifests and tags are recorded, and how many there are."""
+    """A repository: how many manifests, tags and bytes are recorded, and how many there are."""
 
     name: str
     manifest_count: int
     manifests: int
     tag_count: int
     tags: int
+    recorded_bytes: int
+    bytes: int
 
 
 class UploadRecord(msgspec.Struct, frozen=True):

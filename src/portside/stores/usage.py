@@ -1,6 +1,7 @@
 """What takes the space: of the registry, of each repository, and of one manifest.
 
-A blob takes its bytes once, however many repositories link it. A link is of one of three kinds:
+A blob takes its bytes once, however many repositories link it; a manifest takes those of its
+payload in each repository. A link is of one of three kinds:
 
 - *in use*: a manifest of the repository refers to the blob;
 - *deleted*: only deleted manifests do, which can be restored;
@@ -20,7 +21,8 @@ class Usage(NamedTuple):
     """What some repositories have, and take; each blob counts once.
 
     Of `bytes`, no other repository has the `exclusive` ones. The `deleted` bytes can be restored,
-    and the `unreferenced` ones wait to be collected. Deleted manifests are not counted.
+    and the `unreferenced` ones wait to be collected. The bytes of manifests are included, also of
+    deleted ones, which are left out of their number.
     """
 
     manifests: int = 0
@@ -86,7 +88,7 @@ class UsageStore(Protocol):
         ...
 
     async def measure_repositories(self, names: list[str]) -> dict[str, int]:
-        """Return the bytes of the blobs that repositories link; none is left out."""
+        """Return the bytes that each of some repositories takes; none is left out."""
         ...
 
     async def measure_manifest(self, repository: RepositoryName, digest: Digest) -> Freed:

@@ -142,7 +142,7 @@ class BlobLinks(Noun):
             rows = await transaction.commit_blob(str(repository), digest, size, session)
             await transaction.place(place, is_new=rows.may_be_new)
             if not rows.is_linked:
-                await transaction.link_blob(str(repository), digest)
+                await transaction.link_blob(str(repository), digest, size)
 
         await self._database.write_placing(job, blob=digest)
 
@@ -160,7 +160,7 @@ class BlobLinks(Noun):
         async def job(transaction: Transaction) -> None:
             if await transaction.find(_MOUNTABLE, str(digest), size, named) is None:
                 raise blob_unknown(source, digest)
-            await transaction.link_blob(str(repository), digest)
+            await transaction.link_blob(str(repository), digest, size)
 
         await self._database.write(job, blob=digest)
 

@@ -84,7 +84,7 @@ class Transaction(Queries, Protocol):
         """
         ...
 
-    async def link_blob(self, repository: str, digest: Digest) -> None:
+    async def link_blob(self, repository: str, digest: Digest, size: int) -> None:
         """Link a known blob to a repository, which is added if need be, or renew its link."""
         ...
 

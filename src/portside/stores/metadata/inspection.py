@@ -26,11 +26,24 @@ from portside.stores.metadata.engine import Noun
 PAGE = 1000
 """Rows that are read at once."""
 
+SUMMED = 100
+"""Repositories that are read at once, each with all its rows: PostgreSQL ends a statement that
+takes too long."""
+
 # Each query of pages starts with the columns of its key.
 _REPOSITORIES = """
     SELECT r.id, r.name, r.manifest_count,
            (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id AND m.deleted IS NULL),
-           r.tag_count, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id)
+           r.tag_count, (SELECT COUNT(*) FROM tags t WHERE t.repository = r.id),
+           CAST(r.manifest_bytes + COALESCE((
+               SELECT SUM(l.size) FROM repository_blobs l WHERE l.repository = r.id
+           ), 0) AS BIGINT),
+           CAST(COALESCE((
+               SELECT SUM(m.size) FROM manifests m WHERE m.repository = r.id
+           ), 0) + COALESCE((
+               SELECT SUM(b.size) FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+               WHERE l.repository = r.id
+           ), 0) AS BIGINT)
     FROM repositories r
     WHERE r.id > $1
     ORDER BY r.id
@@ -147,9 +160,9 @@ _UPLOAD = "SELECT id, repository, received FROM uploads WHERE id = $1 AND finish
 class Inspection(Noun):
     """The InspectableMetadata."""
 
-    async def _pages(self, sql: str, *start: int | str) -> AsyncIterator[Any]:
+    async def _pages(self, sql: str, *start: int | str, limit: int = PAGE) -> AsyncIterator[Any]:
         """Read the rows after a key, page by page."""
-        while rows := await self._database.find_all(sql, *start, PAGE):
+        while rows := await self._database.find_all(sql, *start, limit):
             for row in rows:
                 yield row
             start = tuple(rows[-1])[: len(start)]
@@ -169,8 +182,8 @@ class Inspection(Noun):
             yield repository, digest
 
     async def repository_records(self) -> AsyncIterator[RepositoryRecord]:
-        """Read every repository, each with its counts in one query."""
-        async for _, *row in self._pages(_REPOSITORIES, -1):
+        """Read every repository, each with its counts and sums in one query."""
+        async for _, *row in self._pages(_REPOSITORIES, -1, limit=SUMMED):
             yield RepositoryRecord(*row)
 
     async def tag_names(self) -> AsyncIterator[tuple[str, str]]:

@@ -195,7 +195,7 @@ class Manifests(Noun):
                 transaction, owner, tags or [manifest.digest], known, condition
             )
             references = await _resolve(transaction, owner, manifest, check_children=check_children)
-            key, is_new = await _store(
+            key, is_new, size = await _store(
                 transaction, locked, manifest, references, platform, pushed_by
             )
             now = transaction.now
@@ -212,9 +212,8 @@ class Manifests(Noun):
                 changed = [(name, digest) for name in moved]
                 await record_change(transaction, owner, "set", changed, pushed_by)
                 await note_untagged(transaction, owner, leaving.values())
-            await count_changes(
-                transaction, owner, manifests=int(is_new), tags=len({*tags} - known.keys())
-            )
+            added = len({*tags} - known.keys())
+            await count_changes(transaction, owner, manifests=int(is_new), tags=added, size=size)
 
         await self._database.write(job)
 
@@ -447,6 +446,14 @@ async def _resolve(
     ]
 
 
+class _StoredRow(NamedTuple):
+    """The key of a manifest's row, whether clients did not see it before, and the bytes it adds."""
+
+    key: int
+    is_new: bool
+    size: int
+
+
 async def _store(
     transaction: Transaction,
     locked: LockedRow,
@@ -454,12 +461,11 @@ async def _store(
     references: list[ManifestReference],
     platform: Platform,
     pushed_by: str,
-) -> tuple[int, bool]:
+) -> _StoredRow:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    A deleted manifest is restored. Return the key of the row, and whether the manifest is new to
-    clients. Raises OperationDisallowed if a lock forbids
-    another type, and ManifestInvalid if that type would no longer refer to what the old one does.
+    A deleted manifest is restored. Raises OperationDisallowed if a lock forbids another type, and
+    ManifestInvalid if that type would no longer refer to what the old one does.
     """
     owner = locked.id
     listed = (
@@ -469,7 +475,7 @@ async def _store(
     )
     found = await transaction.find(_FIND_STORED, owner, str(manifest.digest))
     key: int
-    is_new = True
+    is_new, size = True, 0
     if found is None:
         new = (
             owner,
@@ -483,6 +489,7 @@ async def _store(
             *await describe(transaction, owner, manifest, platform),
         )
         (key,) = (await transaction.find_all(_ADD, *new))[0]
+        size = manifest.size
     else:
         key, locks, media_type, subject, deleted = found
         is_new = deleted is not None
@@ -490,7 +497,7 @@ async def _store(
             await restore_row(transaction, owner, key)
         if media_type == manifest.media_type:
             await transaction.execute(_PUSHED_AGAIN, transaction.now, key)
-            return key, is_new
+            return _StoredRow(key, is_new, size)
         refuse_locked(locks, Lock.WRITE, f"manifest {manifest.digest}")
         known = await transaction.find_all(_REFERS_TO, key)
         kept = {
@@ -514,7 +521,7 @@ async def _store(
                 for item in references
             ],
         )
-    return key, is_new
+    return _StoredRow(key, is_new, size)
 
 
 def _refuse_forgetting(

@@ -42,7 +42,7 @@ _ADD_BLOB = """
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size
 """
 _LINK = """
-    INSERT INTO repository_blobs (repository, digest, linked) VALUES ($1, $2, $3)
+    INSERT INTO repository_blobs (repository, digest, size, linked) VALUES ($1, $2, $3, $4)
     ON CONFLICT (repository, digest) DO UPDATE SET deleted = NULL, unreferenced = NULL
 """
 _BEGIN_GRACE = """
@@ -60,9 +60,18 @@ _RECOUNT = """
             SELECT COUNT(*) FROM manifests m
             WHERE m.repository = repositories.id AND m.deleted IS NULL
         ),
-        tag_count = (SELECT COUNT(*) FROM tags t WHERE t.repository = repositories.id)
+        tag_count = (SELECT COUNT(*) FROM tags t WHERE t.repository = repositories.id),
+        manifest_bytes = (
+            SELECT COALESCE(SUM(m.size), 0) FROM manifests m WHERE m.repository = repositories.id
+        )
     WHERE id = $1
 """
+_MEASURE_LINKS = """
+    UPDATE repository_blobs
+    SET size = (SELECT b.size FROM blobs b WHERE b.digest = repository_blobs.digest)
+    WHERE repository = $1
+"""
+_MEASURE_LINKS_OF = "UPDATE repository_blobs SET size = $2 WHERE digest = $1 AND size <> $2"
 
 
 class Repairs(Noun):
@@ -96,8 +105,9 @@ class Repairs(Noun):
             if not is_needed and (repository or not is_known):
                 return False
             await transaction.execute(_ADD_BLOB, str(digest), size, transaction.now)
+            await transaction.execute(_MEASURE_LINKS_OF, str(digest), size)
             if owner is not None:
-                await transaction.execute(_LINK, owner.id, str(digest), transaction.now)
+                await transaction.execute(_LINK, owner.id, str(digest), size, transaction.now)
             await transaction.require_not_being_removed(digest)
             await transaction.place(place, is_new=not is_known)
             return True
@@ -120,6 +130,7 @@ class Repairs(Noun):
             if owner is not None:
                 row = (owner.id, str(digest), payload, len(payload))
                 await transaction.execute(_RESTORE_PAYLOAD, *row)
+                await transaction.execute(_RECOUNT, owner.id)
 
         await self._database.write(job)
 
@@ -134,11 +145,12 @@ class Repairs(Noun):
         await self._database.write(job)
 
     async def recount(self, repository: str) -> None:
-        """Count the rows with the repository locked."""
+        """Count the rows, and add up what they say, with the repository locked."""
 
         async def job(transaction: Transaction) -> None:
             owner = await lock_repository(transaction, repository)
             if owner is not None:
                 await transaction.execute(_RECOUNT, owner.id)
+                await transaction.execute(_MEASURE_LINKS, owner.id)
 
         await self._database.write(job)

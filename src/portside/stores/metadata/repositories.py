@@ -24,7 +24,8 @@ _ADD = """
 # What was deleted begins again with the first manifest that is pushed to it.
 _COUNT = """
     UPDATE repositories
-    SET manifest_count = manifest_count + $2, tag_count = tag_count + $3, updated = $4,
+    SET manifest_count = manifest_count + $2, tag_count = tag_count + $3,
+        manifest_bytes = manifest_bytes + $5, updated = $4,
         created = CASE WHEN deleted IS NULL THEN created ELSE $4 END, deleted = NULL
     WHERE id = $1
 """
@@ -59,11 +60,14 @@ async def lock_or_add_repository(transaction: Transaction, name: str) -> LockedR
 
 
 async def count_changes(
-    transaction: Transaction, owner: int, *, manifests: int = 0, tags: int = 0
+    transaction: Transaction, owner: int, *, manifests: int = 0, tags: int = 0, size: int = 0
 ) -> None:
-    """Add to the numbers of manifests and tags of a repository, and note the time."""
+    """Add to the numbers of manifests and tags of a repository, and note the time.
+
+    `size` is the number of bytes of manifests that were not stored before.
+    """
     if manifests or tags:
-        await transaction.execute(_COUNT, owner, manifests, tags, transaction.now)
+        await transaction.execute(_COUNT, owner, manifests, tags, transaction.now, size)
     else:
         await transaction.execute(_USED, owner, transaction.now)
 

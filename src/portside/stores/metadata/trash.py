@@ -135,6 +135,7 @@ _DISCARD_ALL = """
     UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE repository = $1 AND deleted IS NULL
 """
 _PURGE = "DELETE FROM manifests WHERE id = $1"
+_TAKES_LESS = "UPDATE repositories SET manifest_bytes = manifest_bytes - $2 WHERE id = $1"
 # Nobody can read the blobs of a repository that was deleted, so none of them has a grace period.
 _HIDE_BLOBS = """
     UPDATE repository_blobs
@@ -151,7 +152,7 @@ _EXPIRED = """
     ORDER BY m.deleted, m.id
     LIMIT $2
 """
-_IS_EXPIRED = "SELECT 1 FROM manifests WHERE id = $1 AND deleted <= $2"
+_IS_EXPIRED = "SELECT size FROM manifests WHERE id = $1 AND deleted <= $2"
 _DELETED_MANIFEST = """
     SELECT id, digest, deleted FROM manifests
     WHERE repository = $1 AND digest = $2 AND deleted > $3
@@ -295,6 +296,7 @@ class Trash(Noun):
                 return False
             await unreference_blobs(transaction, owner.id, found.key)
             await transaction.execute(_PURGE, found.key)
+            await transaction.execute(_TAKES_LESS, owner.id, still[0])
             return True
 
         return await self._database.write(job)

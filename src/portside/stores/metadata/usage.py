@@ -23,32 +23,33 @@ MOST = 10
 """A tenth of the repositories, or more, are measured by reading all links: in the order of an index
 that takes a third of the time, and less where the disk is slow."""
 
-_REPOSITORIES = "SELECT id, name, manifest_count, tag_count FROM repositories ORDER BY id"
+_REPOSITORIES = """
+    SELECT id, name, manifest_count, tag_count, manifest_bytes FROM repositories ORDER BY id
+"""
 _LINKS = """
-    SELECT l.digest, l.repository, b.size
-    FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+    SELECT l.digest, l.repository, l.size
+    FROM repository_blobs l
     WHERE (l.digest, l.repository) > ($1, $2)
     ORDER BY l.digest, l.repository
     LIMIT $3
 """
 _LINKED = """
-    SELECT l.repository, CAST(SUM(b.size) AS BIGINT), CAST(SUM(
+    SELECT l.repository, CAST(SUM(l.size) AS BIGINT), CAST(SUM(
         CASE WHEN EXISTS (
             SELECT 1 FROM repository_blobs o
             WHERE o.digest = l.digest AND o.repository <> l.repository
-        ) THEN 0 ELSE b.size END
+        ) THEN 0 ELSE l.size END
     ) AS BIGINT)
-    FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+    FROM repository_blobs l
     WHERE l.repository = ANY ($1)
     GROUP BY l.repository
 """
 _SIZES = """
-    SELECT r.name, CAST(SUM(b.size) AS BIGINT)
+    SELECT r.name, CAST(r.manifest_bytes + COALESCE((
+        SELECT SUM(l.size) FROM repository_blobs l WHERE l.repository = r.id
+    ), 0) AS BIGINT)
     FROM repositories r
-    JOIN repository_blobs l ON l.repository = r.id
-    JOIN blobs b ON b.digest = l.digest
     WHERE r.name = ANY ($1)
-    GROUP BY r.id, r.name
 """
 # The names that a pattern matches are those from $1 up to $2.
 _MATCHED = "SELECT r.id FROM repositories r WHERE r.name >= $1 AND r.name < $2"
@@ -119,6 +120,11 @@ _ONCE = """
             SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND {better}
         )
 """
+_DELETED_MANIFESTS = f"""
+    SELECT m.repository, CAST(SUM(m.size) AS BIGINT) FROM manifests m
+    WHERE m.deleted >= 0 AND m.repository IN ({_MATCHED})
+    GROUP BY m.repository
+"""  # noqa: S608  # likewise
 _DELETED = _BY_REPOSITORY.format(links=_DELETED_LINKS, matched=_MATCHED)
 _TOTAL_DELETED = _ONCE.format(links=_DELETED_LINKS, better=_IN_USE)
 _UNREFERENCED = _BY_REPOSITORY.format(links=_UNREFERENCED_LINKS, matched=_MATCHED)
@@ -221,7 +227,9 @@ class Measurements(Noun):
                 linked = await _scan(queries, set(keys))
             else:
                 linked = await _look_up(queries, keys, names)
-            deleted = dict(await queries.find_all(_DELETED, *names))
+            deleted = Counter(dict(await queries.find_all(_DELETED, *names)))
+            in_trash = dict(await queries.find_all(_DELETED_MANIFESTS, *names))
+            deleted.update(in_trash)
             unreferenced = dict(await queries.find_all(_UNREFERENCED, *names))
             found = [
                 RepositoryUsage(
@@ -229,27 +237,31 @@ class Measurements(Noun):
                     Usage(
                         manifests,
                         tags,
-                        linked.sizes[key],
-                        linked.exclusive[key],
-                        deleted.get(key, 0),
+                        linked.sizes[key] + size,
+                        linked.exclusive[key] + size,
+                        deleted[key],
                         unreferenced.get(key, 0),
                     ),
                 )
-                for key, name, manifests, tags in rows
-                if manifests or key in linked.sizes
+                for key, name, manifests, tags, size in rows
+                if manifests or size or key in linked.sizes
             ]
+            size = sum(row[-1] for row in rows)
+            linked_bytes, alone = linked.total
+            trashed = require_row(await queries.find(_TOTAL_DELETED, *names))[0]
             total = Usage(
                 sum(item.usage.manifests for item in found),
                 sum(item.usage.tags for item in found),
-                *linked.total,
-                require_row(await queries.find(_TOTAL_DELETED, *names))[0],
+                linked_bytes + size,
+                alone + size,
+                trashed + sum(in_trash.values()),
                 require_row(await queries.find(_TOTAL_UNREFERENCED, *names))[0],
             )
         found.sort(key=lambda item: (-item.usage.bytes, item.name))
         return RegistryUsage(found, total)
 
     async def measure_repositories(self, names: list[str]) -> dict[str, int]:
-        """Read the links of all of them."""
+        """Read the links of all of them, and the bytes of their manifests."""
         return dict.fromkeys(names, 0) | dict(await self._database.find_all(_SIZES, names))
 
     async def measure_manifest(self, repository: RepositoryName, digest: Digest) -> Freed:

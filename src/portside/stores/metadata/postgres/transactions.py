@@ -46,8 +46,8 @@ _OWNER = """
     owner AS (SELECT id FROM found UNION ALL SELECT id FROM made)
 """
 _ADD_LINK = """
-    INSERT INTO repository_blobs (repository, digest, linked, unreferenced)
-    SELECT id, $2, $3, $3 FROM owner
+    INSERT INTO repository_blobs (repository, digest, size, linked, unreferenced)
+    SELECT id, $2, $4, $3, $3 FROM owner
 """
 # A link that exists is not locked: HEAD and pushes of manifests would wait until the bytes are
 # placed. It stays, because the transaction has the lock of the blob.
@@ -168,9 +168,9 @@ class PostgresTransaction:
             raise CommitFirst(_ADD_REPOSITORY, repository, self.now)
         return Committed(may_be_new=True, is_linked=is_linked)
 
-    async def link_blob(self, repository: str, digest: Digest) -> None:
+    async def link_blob(self, repository: str, digest: Digest, size: int) -> None:
         """Write all rows with one statement."""
-        row = await self.find(_LINK, repository, str(digest), self.now)
+        row = await self.find(_LINK, repository, str(digest), self.now, size)
         refuse_repository(require_row(row)[0], Lock.WRITE, repository)
 
     async def require_not_being_removed(self, digest: Digest) -> None:

@@ -423,6 +423,30 @@ _RETENTION: Step = (
     AddColumn("manifests", Column("untagged", Type.INTEGER, null=True)),
 )
 
+_SIZES: Step = (
+    # The size of the blob once more, so that what a repository takes is read from its links alone.
+    AddColumn("repository_blobs", Column("size", Type.INTEGER, default="0")),
+    """
+    UPDATE repository_blobs
+    SET size = (SELECT b.size FROM blobs b WHERE b.digest = repository_blobs.digest)
+    """,
+    # In SQLite, the rows of a table without ROWID are in the index of its primary key anyway.
+    PerEngine(
+        postgres="""
+            ALTER TABLE repository_blobs
+                DROP CONSTRAINT repository_blobs_pkey,
+                ADD PRIMARY KEY (repository, digest) INCLUDE (size)
+        """
+    ),
+    # The bytes of all payloads, of deleted manifests too.
+    AddColumn("repositories", Column("manifest_bytes", Type.INTEGER, default="0")),
+    """
+    UPDATE repositories SET manifest_bytes = (
+        SELECT COALESCE(SUM(m.size), 0) FROM manifests m WHERE m.repository = repositories.id
+    )
+    """,
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -433,6 +457,7 @@ STEPS = (
     _PROPERTIES,
     _LIFE,
     _RETENTION,
+    _SIZES,
 )
 
 TABLES = tables_after(STEPS)

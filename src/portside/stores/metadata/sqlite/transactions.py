@@ -19,7 +19,8 @@ from portside.stores.metadata.uploads import finish_upload
 
 _ADD_BLOB = "INSERT INTO blobs (digest, size, created) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 _LINK = """
-    INSERT INTO repository_blobs (repository, digest, linked, unreferenced) VALUES ($1, $2, $3, $3)
+    INSERT INTO repository_blobs (repository, digest, size, linked, unreferenced)
+    VALUES ($1, $2, $3, $4, $4)
     ON CONFLICT (repository, digest) DO UPDATE
     SET deleted = NULL, unreferenced = CASE
         WHEN repository_blobs.unreferenced IS NULL THEN NULL ELSE excluded.unreferenced
@@ -74,14 +75,14 @@ class SqliteTransaction:
         if session is not None:
             await finish_upload(self, session, digest)
         is_new = await self.execute(_ADD_BLOB, str(digest), size, self.now) > 0
-        await self.link_blob(repository, digest)
+        await self.link_blob(repository, digest, size)
         return Committed(may_be_new=is_new, is_linked=True)
 
-    async def link_blob(self, repository: str, digest: Digest) -> None:
+    async def link_blob(self, repository: str, digest: Digest, size: int) -> None:
         """Add the link, and the repository before it."""
         owner = await lock_or_add_repository(self, repository)
         refuse_repository(owner.locks, Lock.WRITE, repository)
-        await self.execute(_LINK, owner.id, str(digest), self.now)
+        await self.execute(_LINK, owner.id, str(digest), size, self.now)
 
     async def require_not_being_removed(self, _: Digest) -> None:
         """Return: bytes are removed before the next transaction begins."""
