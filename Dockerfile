@@ -8,7 +8,7 @@
 # port above is published on 127.0.0.1 only, hence --open. To use access control, add a user instead:
 #
 #     docker run --rm --interactive --tty --volume portside:/var/lib/portside \
-#         portside:local user add alice
+#         portside:local user add alice --create
 #     docker run --rm --publish 5000:5000 --volume portside:/var/lib/portside portside:local
 
 FROM python:3.13-slim AS build

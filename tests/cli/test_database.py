@@ -96,8 +96,13 @@ class TestMigrate:
         assert sum(int(line.split()[-1].rstrip(".")) for line in printed) == NEWEST
 
     def test_an_sqlite_file(self, data: Path) -> None:
-        """The same command makes the database of one machine."""
-        code, printed, _ = run_portside("migrate", "--data", str(data))
+        """The same command makes the database of one machine, if it is asked to."""
+        code, printed, errors = run_portside("migrate", "--data", str(data))
+        assert (code, printed) == (1, "")
+        assert f"{data} does not contain a registry" in errors
+        assert "or --create to create a new one there" in errors
+        assert not data.exists()
+        code, printed, _ = run_portside("migrate", "--create", "--data", str(data))
         assert code == 0
         assert printed == f"{data / 'portside.db'} was created; migrations applied: {NEWEST}.\n"
 
@@ -174,7 +179,7 @@ def test_identities(url: str, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("correct horse battery staple\n")
     options = ("--password-file", str(password), "--password-cost", "4")
-    code, printed, errors = run_inside("user", "add", "alice", *options, *where)
+    code, printed, errors = run_inside("user", "add", "alice", "--create", *options, *where)
     assert (code, printed) == (0, "User alice added.\n"), errors
     _, printed, _ = run_inside("user", "list", *where)
     assert "alice" in printed

@@ -87,7 +87,7 @@ class TestWindows:
         path.write_bytes(mark + "correct horse\r\nsecond line\r\n".encode(encoding))
         directory = ("--data", str(data))
         options = (*directory, "--password-file", str(path))
-        assert run_portside("user", "add", "alice", *options, env=FAST)[0] == 0
+        assert run_portside("user", "add", "alice", "--create", *options, env=FAST)[0] == 0
         with running_registry(data, "--auth-scheme", "basic", "--workers", "1") as registry:
             answer = httpx.get(f"{registry.url}/v2/", auth=("alice", "correct horse"))
             assert answer.status_code == 200

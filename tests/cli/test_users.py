@@ -45,7 +45,16 @@ def status(registry: RunningRegistry, *credentials: str) -> int:
 
 def add_with_input(data: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
     """Add alice with a password from the standard input."""
-    command = [sys.executable, "-m", "portside", "user", "add", "alice", "--password-stdin"]
+    command = [
+        sys.executable,
+        "-m",
+        "portside",
+        "user",
+        "add",
+        "alice",
+        "--create",
+        "--password-stdin",
+    ]
     return subprocess.run(
         [*command, "--data", str(data)],
         input=given,
@@ -60,9 +69,10 @@ class TestAdd:
     """`portside user add`, and the ways to say a password."""
 
     def test_makes_a_registry(self, portside: Commands) -> None:
-        """Before the first start there is a registry afterwards, and it is closed."""
+        """Before the first start, --create makes a registry, and it is closed."""
         path = str(portside.write(SECRET))
-        code, printed, errors = portside.run("user", "add", "alice", "--password-file", path)
+        first = ("user", "add", "alice", "--password-file", path, "--create")
+        code, printed, errors = portside.run(*first)
         assert (code, printed, errors) == (0, "User alice added.\n", FIRST)
         code, _, errors = portside.run("user", "add", "bob", "--password-file", path)
         assert (code, errors) == (0, "")
@@ -70,10 +80,20 @@ class TestAdd:
             assert status(registry) == 401
             assert status(registry, "alice", SECRET) == 200
 
+    @pytest.mark.parametrize(
+        "command", ["user add alice --password-stdin", "scope-map create readers --repository a:*"]
+    )
+    def test_wrong_directory(self, portside: Commands, command: str) -> None:
+        """Where there is no registry, none is made by mistake; the message names the directory."""
+        message = portside.refused(*command.split())
+        assert message.startswith(f"portside: {portside.data} does not contain a registry; ")
+        assert message.endswith(", or --create to create a new one there\n")
+        assert not portside.data.exists()
+
     def test_json(self, portside: Commands) -> None:
         """What was added is printed, and the news about the registry beside it."""
         path = str(portside.write(SECRET))
-        added = portside.json("user", "add", "alice", "--password-file", path)
+        added = portside.json("user", "add", "alice", "--create", "--password-file", path)
         assert TIME.fullmatch(added.pop("created"))
         assert TIME.fullmatch(added.pop("password_changed"))
         assert added == {"name": "alice", "status": "enabled"}
@@ -111,7 +131,7 @@ class TestAdd:
         """It is refused for new passwords alone; the length is counted in characters."""
         short, long = portside.write("\u00e9" * 7), portside.data.with_name("long")
         long.write_text("\u00e9" * 8)
-        portside.do("user", "add", "old", "--password-file", str(short))
+        portside.do("user", "add", "old", "--create", "--password-file", str(short))
         assert verify("\u00e9" * 7, portside.stored("old").passwords[0].hash, work=4)
         for command in (("add", "new"), ("passwd", "old")):
             default = ("--min-password-length", str(Settings().min_password_length))
@@ -149,12 +169,13 @@ class TestAdd:
 
     def test_no_way_to_say_a_password(self, portside: Commands) -> None:
         """Without a terminal, the options are named; two at once are one too many."""
-        message = portside.refused("user", "add", "alice")
+        add = ("user", "add", "alice", "--create")
+        message = portside.refused(*add)
         assert "use --password-stdin or --password-file FILE" in message
         both = ("--password-stdin", "--password-file", "x")
-        assert "use either" in portside.refused("user", "add", "alice", *both)
+        assert "use either" in portside.refused(*add, *both)
         absent = ("--password-file", "absent")
-        assert "cannot read absent" in portside.refused("user", "add", "alice", *absent)
+        assert "cannot read absent" in portside.refused(*add, *absent)
 
 
 class Terminal:
@@ -195,7 +216,7 @@ class TestTerminal:
 
     def test_asks_twice(self, portside: Commands) -> None:
         """It asks again where the two differ."""
-        terminal = Terminal("user", "add", "alice", "--data", str(portside.data))
+        terminal = Terminal("user", "add", "alice", "--create", "--data", str(portside.data))
         for first, second in ((SECRET, "horse"), (SECRET, SECRET)):
             terminal.answer("Password for alice: ", first)
             terminal.answer("Repeat for confirmation: ", second)
@@ -207,7 +228,7 @@ class TestTerminal:
 
     def test_interrupted(self, portside: Commands) -> None:
         """Ctrl-C and Ctrl-D end it without a user and without a traceback."""
-        terminal = Terminal("user", "add", "alice", "--data", str(portside.data))
+        terminal = Terminal("user", "add", "alice", "--create", "--data", str(portside.data))
         terminal.answer("Password for alice: ", "\x04")
         assert terminal.finish() != 0
         assert "Traceback" not in terminal.shown

@@ -133,7 +133,7 @@ def test_with_credentials(home: Home, tmp_path: Path) -> None:
     password.write_text("right\n")
     wrong.write_text("wrong\n")
     closed = Home(tmp_path / "closed")
-    added = ("user", "add", "alice", "--password-file", str(password))
+    added = ("user", "add", "alice", "--create", "--password-file", str(password))
     assert run_portside(*added, "--data", str(closed.data), env=FAST)[0] == 0
     with serving(closed) as registry:
         fill(registry, auth=("alice", "right"))

@@ -119,7 +119,7 @@ def guarded(
     folder = tmp_path_factory.mktemp("guarded")
     password = folder / "password"
     password.write_text("alice's password\n")
-    home.manage("user", "add", "alice", "--password-file", str(password))
+    home.manage("user", "add", "alice", "--create", "--password-file", str(password))
     with running_cluster(home, folder, "--login-failures", "0", count=2) as cluster:
         yield cluster
 

@@ -87,8 +87,9 @@ class Commands:
         return errors
 
     def add_user(self, name: str, password: str) -> str:
-        """Add a user; returns what is printed."""
-        return self.do("user", "add", name, "--password-file", str(self.write(password)))
+        """Add a user, to a new registry if there is none; returns what is printed."""
+        path = str(self.write(password))
+        return self.do("user", "add", name, "--password-file", path, "--create")
 
     def write(self, password: str) -> Path:
         """Write a password to a file."""

@@ -18,8 +18,10 @@ from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import counted, drop_output
 from portside.cli.registry import (
     BLOBS,
+    create_option,
     read_settings,
     registry_command,
+    require_registry,
 )
 from portside.config import SettingsInvalid
 from portside.files.text import FileInvalid
@@ -84,9 +86,12 @@ def serve_command(**given: Any) -> None:
 
 
 @commands.command("migrate")
+@create_option
 @registry_command(*BLOBS)
-async def migrate_command(**given: Any) -> None:
+async def migrate_command(*, create: bool, **given: Any) -> None:
     """Create the database, or upgrade its schema.
+
+    An empty PostgreSQL database is filled; a new data directory is made only with --create.
 
     What a new version records of content is then filled in for the content that is there. The
     registry can serve meanwhile, and the command can be interrupted and run again. Several nodes
@@ -95,6 +100,9 @@ async def migrate_command(**given: Any) -> None:
     settings = read_settings(given)
     async with connected_stores(settings) as stores:
         if not settings.database:
+            await stores.require_database()
+            if not create:
+                await require_registry(stores, can_create=True)
             create_directory(settings.root)
         is_new = not await stores.engine.database.is_made()
         taken = await stores.engine.database.migrate()

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from typing import Any
 
+import click
+
 from portside.auth.registrar import Registrar
 from portside.bootstrap import Stores, connected_stores, now, space_check
 from portside.cli.options import read_cloud_secrets, settings_options
@@ -96,14 +98,25 @@ def _opening_command(
     return registry_command(*settings)(run)
 
 
-async def require_registry(stores: Stores) -> None:
-    """Refuse stores that do not contain a registry; raises Unavailable."""
+create_option = click.option(
+    "--create", is_flag=True, help="Create the registry if it does not exist yet."
+)
+"""For commands that can be the first one of a registry: without it, a command that is run in the
+wrong directory would change a new registry there, and not the one that is served."""
+
+
+async def require_registry(stores: Stores, *, can_create: bool = False) -> None:
+    """Refuse stores that do not contain a registry; raises Unavailable.
+
+    `can_create` says that the command has the option --create.
+    """
     if not await stores.engine.database.is_made():
         nothing = (
             f"{stores.engine.place} does not contain a registry; use --data or --database to say"
             " where the registry is"
         )
-        raise Unavailable(nothing)
+        creating = ", or --create to create a new one there" if can_create else ""
+        raise Unavailable(f"{nothing}{creating}")
 
 
 async def require_this_version(stores: Stores) -> None:
@@ -118,15 +131,19 @@ async def require_this_version(stores: Stores) -> None:
 
 
 @asynccontextmanager
-async def opened_registry(settings: Settings, *, create: bool = False) -> AsyncIterator[Stores]:
+async def opened_registry(
+    settings: Settings, *, create: bool | None = None
+) -> AsyncIterator[Stores]:
     """Open the stores of a registry for the duration of a block, with a current schema.
 
-    `create` creates the registry if there is none. Raises Unavailable, StorageFull, SchemaTooNew
-    and SchemaTooOld.
+    `create` is the option --create of a command that has it. Raises Unavailable, StorageFull,
+    SchemaTooNew and SchemaTooOld.
     """
     async with connected_stores(settings) as stores:
+        if not settings.database:
+            await stores.require_database()
         if not create:
-            await require_registry(stores)
+            await require_registry(stores, can_create=create is not None)
         if settings.database:
             # Identities do not depend on blobs, which may be unreachable from this machine.
             await stores.engine.prepare()
@@ -136,7 +153,9 @@ async def opened_registry(settings: Settings, *, create: bool = False) -> AsyncI
 
 
 @asynccontextmanager
-async def opened_registrar(settings: Settings, *, create: bool = False) -> AsyncIterator[Registrar]:
+async def opened_registrar(
+    settings: Settings, *, create: bool | None = None
+) -> AsyncIterator[Registrar]:
     """Open the stores for a registrar; see `opened_registry`."""
     async with opened_registry(settings, create=create) as stores:
         yield Registrar(stores.access, clock=now, require_space=space_check(settings))

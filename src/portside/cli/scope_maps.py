@@ -24,6 +24,7 @@ from portside.cli.output import (
 )
 from portside.cli.registry import (
     ADDITION,
+    create_option,
     opened_registrar,
     read_settings,
     registrar_command,
@@ -56,19 +57,23 @@ def scope_map() -> None:
     help="Allowed actions, such as 'team/*:content/read,metadata/read'; repeatable.",
 )
 @click.option("--description", default="", help="One line that says what the scope map is for.")
+@create_option
 @json_option
 @registry_command("reserve_bytes")
 async def create_scope_map(
-    *, name: str, repositories: tuple[str, ...], description: str, as_json: bool, **given: Any
+    *,
+    name: str,
+    repositories: tuple[str, ...],
+    description: str,
+    create: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
-    """Create scope map NAME.
-
-    If the registry does not exist yet, it is created.
-    """
+    """Create scope map NAME."""
     settings = read_settings(given)
     check_spelling(name)
     rules = parse_scope_rules(repositories)
-    async with opened_registrar(settings, create=True) as registrar:
+    async with opened_registrar(settings, create=create) as registrar:
         created = await registrar.add_scope_map(name, rules, description=description)
     if as_json:
         show_json(_document(created))

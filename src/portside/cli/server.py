@@ -132,8 +132,8 @@ def _require_access_control(settings: Settings, listener: Listener) -> None:
     elif not listener.is_local:
         exposed = (
             f"{listener} can be reached from other machines, and access control is off; add a user"
-            " (portside user add NAME, or PORTSIDE_ADMIN_PASSWORD_FILE), set --htpasswd, --access"
-            " or --anonymous, or pass --open"
+            " (portside user add NAME --create, or PORTSIDE_ADMIN_PASSWORD_FILE), set --htpasswd,"
+            " --access or --anonymous, or pass --open"
         )
         raise ServerError(exposed)
 

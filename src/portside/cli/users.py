@@ -16,6 +16,7 @@ from portside.cli.output import iso_time, json_option, show_json, show_table, sh
 from portside.cli.registry import (
     ADDITION,
     REGISTRY,
+    create_option,
     opened_registrar,
     read_settings,
     registrar_command,
@@ -62,19 +63,25 @@ def _password_options(command: Command) -> Command:
 @user.command("add")
 @click.argument("name")
 @_password_options
+@create_option
 @json_option
 @settings_options(*ADDITION, *PASSWORDS)
 def add_user(
-    *, name: str, password_stdin: bool, password_file: Path | None, as_json: bool, **given: Any
+    *,
+    name: str,
+    password_stdin: bool,
+    password_file: Path | None,
+    create: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Add user NAME; prompts for the password.
 
-    Adding the first user turns authentication on. If the registry does not exist yet, it is
-    created.
+    Adding the first user turns authentication on.
     """
     settings = read_settings(given)
     check_name(name)
-    asyncio.run(_require_free(settings, name))
+    asyncio.run(_require_free(settings, name, create=create))
     password = _password(name, stdin=password_stdin, file=password_file)
     added = asyncio.run(_add(settings, name, password))
     if as_json:
@@ -85,13 +92,13 @@ def add_user(
         click.echo(FIRST, err=True)
 
 
-async def _require_free(settings: Settings, name: str) -> None:
-    async with opened_registrar(settings, create=True) as registrar:
+async def _require_free(settings: Settings, name: str, *, create: bool) -> None:
+    async with opened_registrar(settings, create=create) as registrar:
         await registrar.require_free(name)
 
 
 async def _add(settings: Settings, name: str, password: str) -> Registration:
-    async with opened_registrar(settings, create=True) as registrar:
+    async with opened_registrar(settings) as registrar:
         return await registrar.add_user(name, password, **_terms(settings))
 
 
