@@ -12,7 +12,7 @@ WITHOUT_UMASK = ("sh", "-c", 'umask 000; exec "$@"', "sh")
 
 
 def test_umask(data: Path) -> None:
-    """Whatever the umask is, new directories are 0750 or less, and files with keys are 0600."""
+    """Whatever the umask is, others see nothing, and content and keys are private."""
     with (
         running_registry(data, "--workers", "1", prefix=WITHOUT_UMASK) as registry,
         connect(registry.url) as client,
@@ -23,4 +23,7 @@ def test_umask(data: Path) -> None:
     assert len(modes) > 10
     assert {path: mode for path, mode in modes.items() if mode & 0o027} == {}
     keys = ("portside.db", "portside.db-wal", "portside.db-shm")
+    private = [path for path in modes if path.is_dir() and path != data]
+    assert len(private) > 4
+    assert {modes[path] for path in private} == {0o700}
     assert {modes[data / name] for name in keys if data / name in modes} == {0o600}

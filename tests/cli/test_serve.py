@@ -11,12 +11,15 @@ import ssl
 import subprocess
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from portside.cli.banner import banner
+from portside.cli.listeners import listen
 from portside.cli.options import refuse_unknown_variables
 from portside.config import Setting, list_settings, make_settings
 from support.certificates import write_certificate
@@ -24,6 +27,14 @@ from support.commands import run_inside
 from support.content import digest_of, image, make_blob
 from support.server import run_portside, running_registry, start_registry
 from support.wire import OCTETS, assert_error, connect, open_upload, push
+
+
+def suggestion(options: dict[str, str]) -> str:
+    """Return the command to try, with PORT for the port."""
+    settings = make_settings({"listen": "127.0.0.1:0", **options})
+    with closing(listen(settings)) as listener:
+        last = banner(settings, listener, is_closed=False).splitlines()[-1]
+        return last.removeprefix("Try: ").replace(f":{listener.port}/", ":PORT/")
 
 
 class TestStart:
@@ -66,6 +77,39 @@ class TestStart:
                 f"Try: podman login --tls-verify=false {registry.address} && podman push"
                 f" --tls-verify=false IMAGE {registry.address}/library/app:1"
             )
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"public_url": "https://r.example"}, "podman push IMAGE r.example/library/app:1"),
+            (
+                {"public_url": "http://r.example:81/", "listen": "unix:s"},
+                "podman push --tls-verify=false IMAGE r.example:81/library/app:1",
+            ),
+            (
+                {"listen": "0.0.0.0:0"},
+                "podman push --tls-verify=false IMAGE 127.0.0.1:PORT/library/app:1",
+            ),
+        ],
+    )
+    def test_suggestion(
+        self,
+        options: dict[str, str],
+        expected: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The command to try fits the public URL, or the listener."""
+        monkeypatch.chdir(tmp_path)
+        assert suggestion(options) == expected
+
+    def test_suggestion_of_a_name(self, tmp_path: Path) -> None:
+        """A certificate that clients trust is valid for some names, and one of them is used."""
+        certificate, key = write_certificate(tmp_path, issuer="A CA", names=["*.ex", "r.example"])
+        options = {"tls_certificate": str(certificate), "tls_key": str(key)}
+        assert suggestion(options) == "podman push IMAGE r.example:PORT/library/app:1"
+        certificate, _ = write_certificate(tmp_path, issuer="A CA")
+        assert suggestion(options) == "podman push IMAGE 127.0.0.1:PORT/library/app:1"
 
     def test_is_quick_whatever_the_store_holds(self, data: Path) -> None:
         """It is ready within 1.5 s with ten thousand blobs and as many uploads."""

@@ -47,6 +47,20 @@ def is_self_signed(path: str) -> bool:
     return certificate.issuer == certificate.subject
 
 
+def host_names(path: str) -> list[str]:
+    """Return the names that a certificate is valid for, in their order.
+
+    Raises CertificateInvalid.
+    """
+    certificate = _read_certificate(path)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return [*names.get_values_for_type(x509.DNSName), *addresses]
+
+
 def _read(path: str, what: str) -> bytes:
     try:
         content = Path(path).read_bytes()

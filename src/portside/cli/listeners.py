@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -43,12 +42,8 @@ class Listener(ABC):
     def url(self, scheme: str) -> str:
         """Return where the registry listens, for people."""
 
-    @abstractmethod
-    def suggestion(self, scheme: str, *, is_trusted: bool, is_closed: bool) -> str:
-        """Return a command to try.
-
-        `is_trusted` says that clients trust the certificate, `is_closed` that they have to log in.
-        """
+    authority = ""
+    """The host and the port by which clients of this machine reach it, if it is a port."""
 
     @abstractmethod
     def connect(self) -> None:
@@ -99,6 +94,7 @@ class PortListener(Listener):
             raise ServerError(unknown) from error
         self._address, self.port = self._held.getsockname()[:2]
         self._reachable = address.reachable
+        self.authority = f"{_bracketed(self._reachable)}:{self.port}"
         self.is_local = self.on_loopback = _is_loopback(host)
 
     def __str__(self) -> str:
@@ -112,14 +108,6 @@ class PortListener(Listener):
     def url(self, scheme: str) -> str:
         """Return the URL with the host as it was set."""
         return f"{scheme}://{_bracketed(self.host)}:{self.port}"
-
-    def suggestion(self, scheme: str, *, is_trusted: bool, is_closed: bool) -> str:
-        """Return how to push an image."""
-        del scheme
-        verify = "" if is_trusted else "--tls-verify=false "
-        shown = f"{_bracketed(self._reachable)}:{self.port}"
-        login = f"podman login {verify}{shown} && " if is_closed else ""
-        return f"{login}podman push {verify}IMAGE {shown}/library/app:1"
 
     def connect(self) -> None:
         """Connect to the port; raises OSError."""
@@ -171,12 +159,6 @@ class SocketListener(Listener):
         """Return the address as it is set."""
         del scheme
         return str(self)
-
-    def suggestion(self, scheme: str, *, is_trusted: bool, is_closed: bool) -> str:
-        """Return how to see that the registry answers: podman cannot use the socket."""
-        del is_closed
-        insecure = "--insecure " if scheme == "https" and not is_trusted else ""
-        return f"curl {insecure}--unix-socket {shlex.quote(str(self.path))} {scheme}://localhost/"
 
     def connect(self) -> None:
         """Connect to the socket; raises OSError."""

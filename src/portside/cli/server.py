@@ -20,10 +20,11 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
-from portside.api.log_lines import LineFormatter, escape_controls
+from portside.api.log_lines import LineFormatter
 from portside.bootstrap.application import LastGoodTexts
 from portside.bootstrap.preparing import prepare
-from portside.cli.certificates import check_certificate, is_self_signed
+from portside.cli.banner import banner
+from portside.cli.certificates import check_certificate
 from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
 from portside.cli.listeners import Listener, listen
@@ -210,20 +211,8 @@ def _announce(
             time.sleep(0.01)
             continue
         try:
-            click.echo(_banner(settings, listener, is_closed=is_closed))
+            click.echo(banner(settings, listener, is_closed=is_closed))
         except (OSError, ValueError):
             # The reader is gone, as in `portside serve | head -1`; the registry serves anyway.
             drop_output()
         return
-
-
-def _banner(settings: Settings, listener: Listener, *, is_closed: bool) -> str:
-    certificate = settings.tls_certificate
-    scheme = "https" if certificate else "http"
-    is_trusted = bool(certificate) and not is_self_signed(certificate)
-    lines = (
-        f"Portside listens on {listener.url(scheme)}",
-        f"Data is in {settings.place}",
-        f"Try: {listener.suggestion(scheme, is_trusted=is_trusted, is_closed=is_closed)}",
-    )
-    return "\n".join(map(escape_controls, lines))

@@ -7,7 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 MODE = 0o750
-"""Permissions of new directories: other users of this machine see nothing of a registry."""
+"""Permissions of a new data directory and of its parents: other users of this machine see nothing
+of a registry. Its group may reach a socket in there."""
+
+PRIVATE = 0o700
+"""Permissions of new directories for content."""
 
 
 def sync_directory(directory: str | Path) -> None:
@@ -19,14 +23,14 @@ def sync_directory(directory: str | Path) -> None:
         os.close(descriptor)
 
 
-def create_directory(directory: Path) -> None:
-    """Create a directory and its missing parents durably; raises OSError.
+def create_directory(directory: Path, mode: int = MODE) -> None:
+    """Create a directory and its missing parents durably, with a mode; raises OSError.
 
     One that exists may have been created by a process that was killed before it could sync.
     """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in (*reversed(missing), directory):
-        path.mkdir(MODE, exist_ok=True)
+        path.mkdir(mode, exist_ok=True)
     for path in missing:
         sync_directory(path.parent)
     if not missing:

@@ -12,7 +12,7 @@ from pathlib import Path
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUploadUnknown, DigestInvalid
 from portside.spec.uploads import UploadId
-from portside.stores.directories import create_directory
+from portside.stores.directories import PRIVATE, create_directory
 from portside.stores.marks import NAME as MARK
 
 
@@ -40,8 +40,9 @@ class Layout:
 
     def create(self) -> None:
         """Create the directories; raises OSError."""
+        create_directory(self.root)
         for directory in self.directories:
-            create_directory(directory)
+            create_directory(directory, PRIVATE)
 
     def blob(self, digest: Digest) -> str:
         """Return the path of a blob: `blobs/sha256/ab/abcd…`."""

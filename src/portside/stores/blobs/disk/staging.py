@@ -23,7 +23,7 @@ from portside.stores.blobs.batcher import Batcher, hash_all
 from portside.stores.blobs.disk.layout import Layout
 from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
-from portside.stores.directories import MODE, sync_directory
+from portside.stores.directories import PRIVATE, sync_directory
 from portside.stores.interfaces import Place, Undo
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _make_directory(directory: str) -> None:
     Its parents are not created: without them every blob would be missing, and no one would notice.
     """
     with suppress(FileExistsError):
-        os.mkdir(directory, MODE)
+        os.mkdir(directory, PRIVATE)
     try:
         sync_directory(os.path.dirname(directory))
     except OSError:
