@@ -261,7 +261,8 @@ def shown(answer: httpx.Response, repository: Repository) -> Shown:
     """Return all that an answer shows of a repository but its name."""
     challenge = answer.headers.get("www-authenticate", "")
     name = repository.name
-    return answer.status_code, challenge.replace(name, "X"), answer.text.replace(name, "X")
+    said = answer.text.replace(answer.headers["X-Request-Id"], "ID")
+    return answer.status_code, challenge.replace(name, "X"), said.replace(name, "X")
 
 
 BY_OPERATION = {endpoint.operation: endpoint for endpoint in ASKING}

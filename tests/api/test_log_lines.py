@@ -9,14 +9,21 @@ import unicodedata
 from io import StringIO
 from pathlib import Path
 
+import httpx
 import pytest
 
-from portside.api.log_lines import escape_controls, line_handler
+from portside.api.log_lines import escape_controls, line_handler, log_formatter
 from support.server import run_portside, running_registry
 from support.waiting import until
 from support.wire import raw_request
 
-RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S")
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+RECORD = re.compile(rf"{TIME} [A-Z]+ \S")
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+ACCESS = re.compile(
+    rf"{TIME} ACCESS 127\.0\.0\.1 - {QUOTED} \d{{3}} [A-Z_-]+ in=0 out=\d+ \d+\.\d{{3}}s"
+    rf" (?:{QUOTED}|-) request [0-9a-f]{{32}}"
+)
 
 HOSTILE = b"%0A2026-01-01%20%0D%1B[2J%C2%85%C2%9B%7F%E2%80%A8%E2%80%A9%E2%80%AEx"
 
@@ -50,6 +57,63 @@ def test_served(data: Path) -> None:
     others = [line for line in log.splitlines() if not line.startswith("{")]
     assert len([line for line in others if r"\n2026-01-01 \r\u001b[2J\u0085" in line]) == 2
     assert all(RECORD.match(line) for line in others)
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_styles(data: Path, style: str) -> None:
+    """Every line has the style that is asked for, and what is from outside keeps to its place."""
+    options = ("--access-log", "--log-format", style, "--workers", "1")
+    with running_registry(data, *options) as registry:
+        (data / "portside.db").write_bytes(b"x" * 100_000)
+        path = b'/v2/a/manifests/"%22%5C' + HOSTILE
+        sent = 'User-Agent: a" request 1\r\n'
+        status, _ = raw_request(registry.host, registry.port, "GET", path, sent)
+        assert status == 503
+        raw_request(registry.host, registry.port, "GET", b"/healthz")
+        until(lambda: "/healthz" in registry.log)
+        log = registry.log
+    assert_plain(log)
+    if style == "text":
+        failed, *accesses = log.splitlines()
+        assert RECORD.match(failed)
+        assert [bool(ACCESS.fullmatch(line)) for line in accesses] == [True, True]
+        return
+    records = [json.loads(line) for line in log.splitlines()]
+    assert all(re.fullmatch(TIME, record.pop("time")) for record in records)
+    (failed,) = [record for record in records if record.get("level") == "error"]
+    assert failed.pop("message").startswith("request ")
+    assert failed == {"level": "error", "logger": "portside.api.app"}
+    assert [record["status"] for record in records if "status" in record] == [503, 200]
+
+
+@pytest.mark.parametrize("level", ["error", "info"])
+def test_level(data: Path, level: str) -> None:
+    """Less important lines than those asked for are left out."""
+    with running_registry(data, "--log-level", level, "--workers", "1") as registry:
+        (data / "uploads").rename(data / "moved")
+        until(lambda: httpx.get(f"{registry.url}/readyz/writes").status_code == 503)
+        (data / "moved").rename(data / "uploads")
+        until(lambda: httpx.get(f"{registry.url}/readyz/writes").status_code == 200)
+        assert " ERROR failure " in registry.log
+        assert (" INFO " in registry.log) == (level == "info")
+
+
+def test_traceback_as_json() -> None:
+    """A traceback is a field of the record."""
+    stream = StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(log_formatter(as_json=True))
+    log = logging.getLogger(__name__)
+    log.addHandler(handler)
+    try:
+        raise ValueError("first\nERROR forged\r\x85\u2028\x1b[2J")
+    except ValueError:
+        log.exception("a\nERROR b")
+    assert_plain(stream.getvalue())
+    record = json.loads(stream.getvalue())
+    assert record["message"] == "a\nERROR b"
+    assert "Traceback (most recent call last):" in record["traceback"]
+    assert "first" in record["traceback"]
 
 
 def test_traceback() -> None:

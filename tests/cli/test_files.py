@@ -100,7 +100,9 @@ class TestRules:
         """A mistake is one line that names the file, the line and the reason."""
         path = tmp_path / "rules.toml"
         path.write_text('[[repositories]]\nmatch = "team/*"\nqouta = "1GiB"\n')
-        code, printed, shown = run_portside("serve", "--data", str(data), "--rules", str(path))
+        code, printed, shown = run_portside(
+            "serve", "--listen", "127.0.0.1:0", "--data", str(data), "--rules", str(path)
+        )
         assert (code, printed) == (1, "")
         assert shown == (
             f"portside: {path}, line 3, [[repositories]] 1: there is no field 'qouta' (allowed:"

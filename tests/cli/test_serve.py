@@ -163,7 +163,7 @@ class TestStart:
         ):
             push(client, "a", image("log", layers=1), "v1")
             started = time.monotonic()
-            client.get("/v2/a/manifests/v1?x=1")
+            answer = client.get("/v2/a/manifests/v1?x=1")
             longest = time.monotonic() - started
             client.get("/v2/a/manifests/v2")
             client.head("/v2/a/manifests/v1")
@@ -171,19 +171,36 @@ class TestStart:
         events = [json.loads(line) for line in registry.log.splitlines()]
         statuses = [202, 201, 202, 201, 201, 200, 404, 200, 200]
         assert [event["status"] for event in events] == statuses
-        assert [event["bytes"] for event in events[-2:]] == [0, 0]
-        pulled = events[-4]
+        assert [event["bytes_out"] for event in events[-2:]] == [0, 0]
+        content = image("log", layers=1)
+        assert [event["bytes_in"] for event in events[1:5:3]] == [
+            len(content.blobs[0]),
+            len(content.manifest),
+        ]
+        missed, pulled = events[-3], events[-4]
+        assert missed["error"] == "MANIFEST_UNKNOWN"
+        assert 0 < pulled.pop("first_byte") < pulled["seconds"]
         assert 0 < pulled.pop("seconds") < longest
+        assert pulled.pop("request") == answer.headers["X-Request-Id"]
         moment = datetime.fromisoformat(pulled.pop("time"))
         assert moment.utcoffset() == timedelta(0)
         assert abs(datetime.now(UTC) - moment) < timedelta(minutes=2)
         assert pulled == {
+            "client": "127.0.0.1",
+            "identity": None,
+            "token": None,
+            "scheme": None,
             "method": "GET",
             "path": "/v2/a/manifests/v1",
             "query": "x=1",
+            "operation": "get_manifest",
+            "repository": "a",
+            "reference": "v1",
+            "digest": content.digest,
             "status": 200,
-            "bytes": len(image("log", layers=1).manifest),
-            "client": "127.0.0.1",
+            "error": None,
+            "bytes_in": 0,
+            "bytes_out": len(content.manifest),
             "agent": "test",
         }
 
@@ -224,9 +241,8 @@ class TestStart:
             blob = f"blobs/{digest_of(content.blobs[0])}"
             for path, allowed in (("manifests/v1", "GET, HEAD, PUT"), (blob, "GET, HEAD")):
                 answer = client.delete(f"/v2/a/{path}")
-                assert_error(answer, 405, "UNSUPPORTED")
-                (error,) = answer.json()["errors"]
-                assert error["detail"] == "the registry runs with --no-delete"
+                detail = assert_error(answer, 405, "UNSUPPORTED")
+                assert detail == "the registry runs with --no-delete"
                 assert answer.headers["Allow"] == allowed
                 assert client.post(f"/v2/a/{path}").headers["Allow"] == allowed
             session = client.post("/v2/a/blobs/uploads/").headers["Location"]

@@ -47,6 +47,7 @@ class Built:
         self.settings = make_settings({"listen": "127.0.0.1:0", **given})
         self.layers: list[type] = []
         served: Any = make_app(self.settings, on_start=lambda: None, on_loopback=True)
+        self.application = served
         while not isinstance(served, RegistryApp):
             self.layers.append(type(served))
             served = served._app
@@ -155,7 +156,7 @@ ARRIVALS = {
     "trusted_proxies": Arrival(
         ["10.0.0.0/8"], lambda it: list(map(str, it.gate.addresses._proxies)), ["10.0.0.0/8"]
     ),
-    "cors_origins": Arrival(["https://ui.example"], lambda it: it.layers, [Cors]),
+    "cors_origins": Arrival(["https://ui.example"], lambda it: it.layers[1:], [Cors]),
     "allowed_hosts": Arrival(
         ["r.example"], lambda it: "r.example" in it.served._web_pages._hosts, True
     ),
@@ -231,13 +232,17 @@ ARRIVALS = {
     "max_streams": Arrival(7, lambda it: it.server.http2_settings.max_concurrent_streams, 7),
     "workers": Arrival(7, lambda it: it.server.workers, 7),
     "shutdown_timeout": Arrival(7, lambda it: it.server._timeout, 7),
-    "access_log": Arrival(True, lambda it: it.layers, [AccessLog]),
+    "access_log": Arrival(
+        True, lambda it: [type(reader) for reader in it.application._readers], [AccessLog]
+    ),
 }
 """Where each setting arrives."""
 
 SERVED = {
     "admin_password": "tests/cli/test_admin_password.py",
     "backlog": "tests/cli/test_settings.py",
+    "log_format": "tests/api/test_log_lines.py",
+    "log_level": "tests/api/test_log_lines.py",
     "storage_http": "tests/cli/test_settings.py",
     "tls_certificate": "tests/cli/test_certificates.py",
     "tls_key": "tests/cli/test_certificates.py",

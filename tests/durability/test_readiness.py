@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -74,7 +73,7 @@ def test_trouble(registry: RunningRegistry, kind: str) -> None:
     (line,) = [line for line in registry.log.splitlines() if "not ready" in line]
     assert expected in line
     assert detail.startswith(("the database does not work", "the blob store does not work"))
-    assert line.split("request ")[1][:32] in detail
+    assert line.split("failure ")[1][:32] in detail
 
 
 @pytest.mark.parametrize("kind", TROUBLE)
@@ -97,7 +96,7 @@ def test_writes_alone(registry: RunningRegistry) -> None:
     (line,) = [line for line in registry.log.splitlines() if "not ready" in line]
     assert line.endswith(f"{uploads}: No such file or directory")
     assert detail.startswith("the blob store cannot be written to; the log has the cause")
-    assert line.split("request ")[1][:32] in detail
+    assert line.split("failure ")[1][:32] in detail
     (registry.data / "moved").rename(uploads)
     until(lambda: httpx.get(f"{registry.url}/readyz/writes").status_code == 200)
 
@@ -232,7 +231,7 @@ def test_causes_are_for_the_log(registry: RunningRegistry) -> None:
         assert "try again later" in detail
         assert str(registry.data) not in answer.text
         assert answer.headers["Retry-After"]
-        (request,) = re.findall(r"\(request ([0-9a-f]{32})\)", detail)
+        request = answer.headers["X-Request-Id"]
         (line,) = [line for line in registry.log.splitlines() if request in line]
         assert f" ERROR request {request}: POST {path}: " in line
         assert line.endswith("opening an upload: No such file or directory")

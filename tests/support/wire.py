@@ -70,7 +70,15 @@ def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
     for error in errors:
         assert set(error) == {"code", "message", "detail"}
         assert all(isinstance(value, str) for value in error.values())
+        error["detail"] = without_request_id(error["detail"], answer)
     return list(errors)
+
+
+def without_request_id(text: str, answer: httpx.Response) -> str:
+    """Return what an answer says, once it has been seen to name its request."""
+    named = f"(request {answer.headers['X-Request-Id']})"
+    assert named in text
+    return text.replace(named, "").rstrip()
 
 
 def assert_error(answer: httpx.Response, status: int, code: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlencode
 
@@ -23,19 +22,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def respond(request: Request, document: object, link: str | None = None) -> PreparedResponse:
     """Return the success of a request, with a JSON document."""
-    correlation = uuid.uuid4().hex
     return json_response(
         request.status,
         document,
         content_type=_JSON,
         link=link,
-        x_ms_correlation_request_id=correlation,
+        x_ms_correlation_request_id=request.id,
     )
 
 
 def respond_empty(request: Request) -> PreparedResponse:
     """Return the success of a request, without a body."""
-    return no_content(request.status, x_ms_correlation_request_id=uuid.uuid4().hex)
+    return no_content(request.status, x_ms_correlation_request_id=request.id)
 
 
 def page_limit(request: Request) -> int:

@@ -1,17 +1,17 @@
-"""The access log: one structured event for each request."""
+"""The access log: one line for each request, when it has ended."""
 
 from __future__ import annotations
 
 import logging
-import time
-from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import unquote_plus
 
 import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
-from portside.api.log_lines import line_handler
+from portside.api.addresses import Addresses
+from portside.api.log_lines import line_handler, written_time
+from portside.api.records import RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -23,66 +23,84 @@ SECRET_PATHS = ("/oauth2", "/token")
 
 MASK = "***"
 
+_SCHEMES = frozenset({"basic", "bearer"})
+
 
 def log_to(stream: TextIO) -> None:
-    """Write the events to a stream, one JSON object a line."""
+    """Write the lines to a stream."""
     log.handlers = [line_handler(stream)]
     log.setLevel(logging.INFO)
     log.propagate = False
 
 
 class AccessLog:
-    """An ASGI middleware that writes a line of JSON when a request has ended.
+    """Writes the line of each request: a JSON object, or with `as_text` a line for a person."""
 
-    `time` is when the request arrived, `bytes` counts the body that was sent, and `seconds` is the
-    time from the request's headers to the end of the response. A status of 0 means that no response
-    was begun.
-    """
+    def __init__(self, addresses: Addresses, *, as_text: bool = False) -> None:
+        self._addresses = addresses
+        self._write = _as_text if as_text else _json
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __call__(self, record: RequestRecord, scope: Scope) -> None:
+        """Log a request."""
+        log.info("%s", self._write(self._entry(record, scope)))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, and log it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = size = 0
-        # The server sends no body to a HEAD, whatever it is given (RFC 9110, section 9.3.2).
-        has_body = scope["method"] != "HEAD"
+    def _entry(self, record: RequestRecord, scope: Scope) -> dict[str, Any]:
+        """Return what the line tells; what is not known is None."""
+        endpoint, identity = record.endpoint, record.identity
+        headers = dict(scope["headers"])
+        agent = headers.get(b"user-agent")
+        return {
+            "time": written_time(record.received),
+            "request": record.id,
+            "client": self._addresses.client_address(scope) or None,
+            "identity": (identity.name or None) if identity is not None else None,
+            "token": identity.name if identity is not None and identity.is_token else None,
+            "scheme": _scheme(headers.get(b"authorization", b"")),
+            "method": scope["method"],
+            "path": scope["path"],
+            "query": _masked(scope["path"], scope["query_string"].decode("latin-1")),
+            "operation": endpoint.operation if endpoint is not None else None,
+            "repository": record.name or None,
+            "reference": record.last or None,
+            "digest": record.digest or None,
+            "status": record.status,
+            "error": record.error or None,
+            "bytes_in": record.bytes_in,
+            "bytes_out": record.bytes_out,
+            "seconds": round(record.seconds, 6),
+            "first_byte": round(record.first_byte, 6),
+            "agent": agent.decode("latin-1") if agent is not None else None,
+        }
 
-        async def counting(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            if has_body:
-                size += len(message.get("body", b""))
-            await send(message)
 
-        moment = datetime.now(UTC)
-        started = time.perf_counter()
-        try:
-            await self._app(scope, receive, counting)
-        finally:
-            seconds = time.perf_counter() - started
-            log.info("%s", _event(scope, moment, status, size, seconds))
+def _json(content: object) -> str:
+    return msgspec.json.encode(content).decode("utf-8")
 
 
-def _event(scope: Scope, moment: datetime, status: int, size: int, seconds: float) -> str:
-    agents = [value for name, value in scope["headers"] if name == b"user-agent"]
-    client = scope.get("client")
-    event = {
-        "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "method": scope["method"],
-        "path": scope["path"],
-        "query": _masked(scope["path"], scope["query_string"].decode("latin-1")),
-        "status": status,
-        "bytes": size,
-        "seconds": round(seconds, 6),
-        "client": (client[0] or None) if client else None,
-        "agent": agents[0].decode("latin-1") if agents else None,
-    }
-    return msgspec.json.encode(event).decode("utf-8")
+def _as_text(entry: dict[str, Any]) -> str:
+    """Return the line for a person; what others choose is in quotes."""
+    query = f"?{entry['query']}" if entry["query"] else ""
+    parts = (
+        entry["time"],
+        "ACCESS",
+        entry["client"] or "-",
+        _json(entry["identity"]) if entry["identity"] else "-",
+        _json(f"{entry['method']} {entry['path']}{query}"),
+        entry["status"],
+        entry["error"] or "-",
+        f"in={entry['bytes_in']}",
+        f"out={entry['bytes_out']}",
+        f"{entry['seconds']:.3f}s",
+        _json(entry["agent"]) if entry["agent"] else "-",
+        f"request {entry['request']}",
+    )
+    return " ".join(map(str, parts))
+
+
+def _scheme(authorization: bytes) -> str | None:
+    """Return the scheme of the credentials, or None if there are none of a scheme that is read."""
+    scheme = authorization[:7].split(b" ")[0].decode("latin-1").lower()
+    return scheme if scheme in _SCHEMES else None
 
 
 def _masked(path: str, query: str) -> str:

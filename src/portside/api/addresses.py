@@ -35,15 +35,22 @@ class Addresses:
         self._on_socket = on_socket
 
     def client(self, scope: Scope) -> str:
-        """Return the client address: the last one that is not a trusted proxy's.
+        """Return who is counted as one client, by the address of the request.
 
         An IPv6 address is returned as its /64 network, because one client usually has all of it.
+        """
+        return _holder(self.client_address(scope))
+
+    def client_address(self, scope: Scope) -> str:
+        """Return the address of the client: the last one that is not a trusted proxy's.
+
+        It is empty if the server listens on a socket in the file system and no proxy names one.
         """
         hops = self._hops(scope)
         farthest = hops[-1].address if hops else ""
         if not _is_address(farthest) or self._is_proxy(farthest):
-            return _holder(_nearest(scope))
-        return _holder(farthest)
+            return _nearest(scope)
+        return farthest
 
     def _hops(self, scope: Scope) -> list[Hop]:
         """Return the hops that trusted proxies vouch for, the nearest first.
@@ -51,7 +58,7 @@ class Addresses:
         A proxy vouches for the hop that it adds, and so for the address that it was called from; if
         that is another trusted proxy, this one vouches for the hop before.
         """
-        if not self._is_called_by_proxy(scope):
+        if not self.is_called_by_proxy(scope):
             return []
         found = []
         for hop in read_hops(scope):
@@ -60,7 +67,8 @@ class Addresses:
                 break
         return found
 
-    def _is_called_by_proxy(self, scope: Scope) -> bool:
+    def is_called_by_proxy(self, scope: Scope) -> bool:
+        """Whether a trusted proxy sent the request, so that its headers count."""
         if self._on_socket:
             return not _nearest(scope)
         return bool(self._proxies) and self._is_proxy(_nearest(scope))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from portside.api import blobs, discovery, manifests, operator, tag_history, uploads
 from portside.api.authorization import authorise
 from portside.api.errors import error_response
+from portside.api.records import RECORD, REQUEST_ID, RequestRecord
 from portside.api.registry import Registry
 from portside.api.requests import Body, Request, check_headers
 from portside.api.responses import CLOSE, ClosingResponse, PreparedResponse
@@ -91,6 +91,7 @@ class RegistryApp:
             return
         path, method = scope["path"], scope["method"]
         body = Body(scope, receive)
+        record: RequestRecord = scope[RECORD]
         found = self._match(path)
         endpoint = found.route.methods.get(method) if found else None
         response: Response | ClosingResponse
@@ -108,12 +109,14 @@ class RegistryApp:
             if endpoint is None:
                 raise MethodNotAllowed(f"method {method} is not supported")
             handler, status = self._served[endpoint]
+            record.endpoint, record.name, record.last = endpoint, found.name, found.last
             request = Request(self._registry, endpoint, status, scope, body, found)
             await authorise(request)
             response = await handler(request)
             if method == "HEAD" and endpoint.method == "GET":
                 # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
                 response = PreparedResponse(response.status_code, response.raw_headers)
+            response.raw_headers.append((REQUEST_ID, record.id.encode("ascii")))
         except RegistryError as error:
             response = await self._refuse(error, found, scope, body)
         except Exception as error:  # noqa: BLE001  # logged with its traceback
@@ -141,9 +144,10 @@ class RegistryApp:
     ) -> Response | ClosingResponse:
         method = scope["method"]
         methods = found.route.methods if found else {}
-        request = uuid.uuid4().hex
+        record: RequestRecord = scope[RECORD]
+        record.error = error.code
         if error.is_private:
-            error = _concealed(error, request, method, scope["path"], cause)
+            error = _concealed(error, record.id, method, scope["path"], cause)
         elif isinstance(error, BodyIncomplete):
             log.info("%s %s: %s", method, scope["path"], error)
         response = error_response(
@@ -152,7 +156,8 @@ class RegistryApp:
             dialect=self._registry.dialect,
             allowed=[other for other in self._allowed(methods) if other != method],
             is_head=method == "HEAD",
-            correlation=request if found and found.route.path.startswith("/acr/") else None,
+            request_id=record.id,
+            is_of_acr=found is not None and found.route.path.startswith("/acr/"),
         )
         is_silent = isinstance(error, BodyTimeout)
         if not is_silent and await body.drain_little():
@@ -167,11 +172,11 @@ def _concealed(
 ) -> RegistryError:
     """Log an error, and return it without its details: only operators may read those.
 
-    The id of the request leads from the response to the log.
+    The id of the request, which the response has, leads to the log.
     """
     log.error("request %s: %s %s: %s", request, method, path, error, exc_info=cause)
     again = "; try again later" if isinstance(error, Unavailable) else ""
-    return type(error)(f"the log of the registry has the cause (request {request}){again}")
+    return type(error)(f"the log of the registry has the cause{again}")
 
 
 def find_handlers(registry: Registry, modules: Sequence[ModuleType]) -> dict[Endpoint, Handler]:

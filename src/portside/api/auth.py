@@ -15,6 +15,7 @@ from portside.auth.credentials import (
     parse_authorization,
 )
 from portside.auth.grants import NOBODY, Caller
+from portside.auth.identities import Identity
 from portside.auth.tokens.own import TokenInvalid
 from portside.spec.actions import Action
 from portside.spec.dialects import AuthScheme
@@ -138,6 +139,11 @@ class Permit:
         self._scope = scope
         self._wanted = wanted
         self._retries_denied = retries_denied
+
+    @property
+    def identity(self) -> Identity:
+        """The identity of the caller."""
+        return self._caller.identity
 
     @property
     def is_anonymous(self) -> bool:

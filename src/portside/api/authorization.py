@@ -42,6 +42,7 @@ async def authorise(request: Request) -> None:
     request.permit = permit = await gate.admit(
         snapshot, request.scope, authorization, wanted, retries_denied=is_of_acr
     )
+    request.record.identity = permit.identity
     match action:
         case Action.NONE:
             permit.check_identity()

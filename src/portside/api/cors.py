@@ -56,6 +56,7 @@ EXPOSED = (
     "Retry-After",
     "WWW-Authenticate",
     "X-Ms-Correlation-Request-Id",
+    "X-Request-Id",
 )
 """Headers that the registry sends, and that pages see only if they are listed."""
 

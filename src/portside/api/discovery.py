@@ -13,15 +13,12 @@ from portside.spec.pagination import PageRequest
 from portside.spec.patterns import EVERY_NAME
 from portside.stores.interfaces import Referrer
 
-_PING = PreparedResponse(
-    200, [API_VERSION, (b"content-type", JSON.encode("ascii")), (b"content-length", b"2")], b"{}"
-)
+_PING_FIELDS = (API_VERSION, (b"content-type", JSON.encode("ascii")), (b"content-length", b"2"))
 
 
 async def ping(request: Request) -> Response:
     """Confirm that this is a registry."""
-    del request
-    return _PING
+    return PreparedResponse(request.status, [*_PING_FIELDS], b"{}")
 
 
 _EXTENSIONS = Extensions(

@@ -20,29 +20,34 @@ def error_response(
     dialect: Dialect,
     allowed: Sequence[str],
     is_head: bool,
-    correlation: str | None = None,
+    request_id: str,
+    is_of_acr: bool = False,
 ) -> PreparedResponse:
     """Return the response of an error ("Error Codes").
 
     `endpoint` is None for a request that reached none. `allowed` lists the other methods of the
-    path, which a 405 names (RFC 9110, section 15.5.6). `correlation` is the id that ACR's clients
-    print.
+    path, which a 405 names (RFC 9110, section 15.5.6). `request_id` is in the headers and in each
+    detail; ACR's clients print it from a header of their own, which responses of ACR's API have.
     """
     status = endpoint.failure(error.status, dialect) if endpoint else error.status
-    body = error_body(error)
+    body = error_body(error, request_id)
     fields = headers(
         content_type=JSON,
         content_length=str(len(body)),
         allow=", ".join(allowed) if status == errors.Unsupported.status else None,
-        x_ms_correlation_request_id=correlation,
+        x_request_id=request_id,
+        x_ms_correlation_request_id=request_id if is_of_acr else None,
         **_explaining_headers(error, status),
     )
     return PreparedResponse(status, fields, b"" if is_head else body)
 
 
-def error_body(error: errors.RegistryError) -> bytes:
+def error_body(error: errors.RegistryError, request_id: str) -> bytes:
     """Return the JSON body: one entry for each detail."""
-    entries = [Error(error.code, error.message, detail) for detail in error.details]
+    entries = [
+        Error(error.code, error.message, f"{detail} (request {request_id})".lstrip())
+        for detail in error.details
+    ]
     return msgspec.json.encode(Errors(entries))
 
 

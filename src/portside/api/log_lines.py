@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
+
+import msgspec
 
 # C0, DEL and C1; the line and paragraph separators, at which some viewers break lines; and what
 # reverses the order of the characters after it.
@@ -42,6 +45,11 @@ class LineFormatter(logging.Formatter):
         """Return the line of a record."""
         return escape_controls(super().formatMessage(record))
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the time of a record."""
+        del datefmt
+        return written_time(record.created)
+
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
         """Return the lines of a traceback."""
         return _continued(super().formatException(ei))
@@ -55,8 +63,37 @@ def _continued(text: str) -> str:
     return "\n".join(CONTINUED + escape_controls(line) for line in text.split("\n"))
 
 
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object."""
+        entry: dict[str, Any] = {
+            "time": written_time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return escape_controls(msgspec.json.encode(entry).decode("utf-8"))
+
+
+def written_time(seconds: float) -> str:
+    """Return a time in seconds since 1970 as logs have it: RFC 3339, in UTC, to the millisecond."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def line_handler(stream: TextIO, line: str = "%(message)s") -> logging.Handler:
     """Return a handler that writes records to a stream; `line` is the format of a record."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(line))
     return handler
+
+
+def log_formatter(*, as_json: bool) -> logging.Formatter:
+    """Return the formatter of the log, with the time and the level of each record."""
+    if as_json:
+        return JsonFormatter()
+    return LineFormatter("%(asctime)s %(levelname)s %(message)s")

@@ -13,6 +13,7 @@ from starlette.types import Scope as AsgiScope
 from portside.api.auth import Permit
 from portside.api.body_memory import BodyMemory, Taken
 from portside.api.queries import Fields, FieldsExceeded
+from portside.api.records import RECORD, RequestRecord
 from portside.api.registry import Limits, Registry
 from portside.operations.push import Chunk
 from portside.spec.conditions import TagCondition, allows_range
@@ -234,6 +235,17 @@ class Request:
     def scope(self) -> AsgiScope:
         """The ASGI scope."""
         return self._scope
+
+    @property
+    def record(self) -> RequestRecord:
+        """What logs tell of the request."""
+        record: RequestRecord = self._scope[RECORD]
+        return record
+
+    @property
+    def id(self) -> str:
+        """The id of the request, by which logs know it."""
+        return self.record.id
 
     @property
     def identity(self) -> str:

@@ -121,16 +121,19 @@ class TokenServer:
     async def _basic(self, snapshot: Snapshot, request: Request, given: BasicCredentials) -> Caller:
         source = self._gate.addresses.client(request.scope)
         try:
-            return await self._gate.control.authenticate_basic(snapshot, given, source)
+            caller = await self._gate.control.authenticate_basic(snapshot, given, source)
         except CredentialsInvalid as error:
             raise self._refusal(str(error)) from error
+        request.record.identity = caller.identity
+        return caller
 
     async def _from_token(self, snapshot: Snapshot, request: Request, token: str) -> Caller:
-        del request
         try:
-            return await self._gate.control.exchange(snapshot, token)
+            caller = await self._gate.control.exchange(snapshot, token)
         except TokenInvalid as error:
             raise self._refusal(str(error)) from error
+        request.record.identity = caller.identity
+        return caller
 
     def _refusal(self, reason: str) -> Unauthorized:
         return Unauthorized(f'Basic realm="{self._gate.service}"', reason)

@@ -33,6 +33,11 @@ class Identity:
         """Whether this is the identity of requests without credentials."""
         return self.kind is IdentityKind.ANONYMOUS
 
+    @property
+    def is_token(self) -> bool:
+        """Whether this is a token, which a program uses."""
+        return self.kind is IdentityKind.TOKEN
+
 
 ANONYMOUS = Identity("", IdentityKind.ANONYMOUS)
 """The identity of requests without credentials."""

@@ -20,6 +20,7 @@ from portside.api.app import NOUNS, RegistryApp
 from portside.api.auth import Gate
 from portside.api.body_memory import BodyMemory
 from portside.api.cors import Cors
+from portside.api.records import Recorder, RecordReader, RequestIds
 from portside.api.registry import Limits, Registry
 from portside.api.web_pages import WebPages
 from portside.auth.access_control import AccessControl, AccessTerms
@@ -31,7 +32,7 @@ from portside.bootstrap.collecting import collect_garbage, grace_period, remove_
 from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.bootstrap.tag_history import make_tag_history
-from portside.config import Redirect, Settings
+from portside.config import LogFormat, Redirect, Settings
 from portside.config.rules import watch_rules_file
 from portside.files.watched import LastGood
 from portside.operations.convert import Convert
@@ -116,7 +117,15 @@ def make_app(
     app: ASGIApp = served
     if settings.cors_origins:
         app = Cors(app, origins=settings.cors_origins, methods=served.methods)
-    return AccessLog(app) if settings.access_log else app
+    return Recorder(app, ids=RequestIds(addresses), readers=_record_readers(settings, addresses))
+
+
+def _record_readers(settings: Settings, addresses: Addresses) -> list[RecordReader]:
+    """Return what is told of each request that has ended."""
+    readers: list[RecordReader] = []
+    if settings.access_log:
+        readers.append(AccessLog(addresses, as_text=settings.log_format is LogFormat.TEXT))
+    return readers
 
 
 def make_rules(settings: Settings, last_good: LastGoodFiles | None = None) -> AccessFiles:

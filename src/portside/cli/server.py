@@ -20,7 +20,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.common import AbstractServer
 
-from portside.api.log_lines import LineFormatter
+from portside.api.log_lines import log_formatter
 from portside.bootstrap.application import LastGoodTexts
 from portside.bootstrap.preparing import prepare
 from portside.cli.banner import banner
@@ -32,7 +32,7 @@ from portside.cli.locks import lock
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
 from portside.cli.workers import ShutdownPipe, Supervisor, load_worker, start_logging
-from portside.config import Settings
+from portside.config import LogFormat, Settings
 from portside.stores.directories import create_directory
 
 LOCK = "portside.lock"
@@ -41,18 +41,6 @@ START_TIMEOUT = 30.0
 """Seconds to wait for the workers; the log says why they did not start."""
 
 _LOG_STYLES = (("console", "generic"), ("access", "access"))
-
-_LOGGING = {
-    "handlers": {
-        name: {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}
-        for name, style in _LOG_STYLES
-    },
-    "formatters": {
-        style: {"()": LineFormatter, "fmt": "[%(levelname)s] %(message)s"}
-        for _, style in _LOG_STYLES
-    },
-}
-"""Granian would log to standard output, and as it likes, otherwise."""
 
 FIELD_OVERHEAD = 4096
 """Bytes that HTTP/2 counts beside those of the headers, 32 for each field (RFC 9113, 6.5.2)."""
@@ -95,7 +83,7 @@ def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
     descriptors = Descriptors(settings.backlog)
     server = _make_server(settings, shutdown_pipe, descriptors, listener)
     descriptors.raise_limit()
-    start_logging()
+    start_logging(settings)
     descriptors.report(settings.max_connections)
     started = multiprocessing.Semaphore(0)
     loader = partial(
@@ -170,7 +158,7 @@ def _make_server(
                 max_send_buffer_size=SEND_BUFFER,
             ),
             log_level=LogLevels.warning,
-            log_dictconfig=_LOGGING,
+            log_dictconfig=_logging(settings),
             ssl_protocol_min=SSLProtocols.tls12,
             ssl_cert=Path(certificate) if certificate else None,
             ssl_key=Path(key) if key else None,
@@ -179,6 +167,22 @@ def _make_server(
     except (OSError, ssl.SSLError) as error:
         unusable = f"cannot use the certificate {certificate} with the key {key}: {error}"
         raise ServerError(unusable) from error
+
+
+def _logging(settings: Settings) -> dict[str, Any]:
+    """Return how Granian logs: to standard error, in lines like those of the registry."""
+    formatter = partial(log_formatter, as_json=settings.log_format is LogFormat.JSON)
+    return {
+        "handlers": {
+            name: {
+                "class": "logging.StreamHandler",
+                "formatter": style,
+                "stream": "ext://sys.stderr",
+            }
+            for name, style in _LOG_STYLES
+        },
+        "formatters": {style: {"()": formatter} for _, style in _LOG_STYLES},
+    }
 
 
 def _lock_data(root: Path) -> int:

@@ -26,14 +26,14 @@ from starlette.types import ASGIApp
 
 from portside.api.access_log import log_to
 from portside.api.connections import Connections
-from portside.api.log_lines import line_handler
+from portside.api.log_lines import log_formatter
 from portside.bootstrap.application import LastGoodTexts, make_app
 from portside.cli.connections import Limits as ConnectionLimits
 from portside.cli.connections import Watcher
 from portside.cli.descriptors import Descriptors
 from portside.cli.listeners import Listener
 from portside.cli.signals import SHUTDOWN_SIGNALS
-from portside.config import Settings
+from portside.config import LogFormat, Settings
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,12 @@ class Supervisor(MPServer):
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
 
 
-def start_logging() -> None:
+def start_logging(settings: Settings) -> None:
     """Write the log of this process to standard error."""
-    handler = line_handler(sys.stderr, "%(asctime)s %(levelname)s %(message)s")
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_formatter(as_json=settings.log_format is LogFormat.JSON))
+    level = settings.log_level.upper()
+    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def load_worker(
@@ -165,7 +167,7 @@ def load_worker(
     """Make the application in the process of a worker."""
     shutdown_pipe.close()
     signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
-    start_logging()
+    start_logging(settings)
     log_to(sys.stderr)
     worker = _Worker(shutdown_pipe, started, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()

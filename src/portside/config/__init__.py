@@ -6,11 +6,13 @@ The command line, the environment and the TOML file are three spellings of the s
 
 from portside.config.addresses import HostPort, SettingsInvalid
 from portside.config.listing import Setting, check_values, list_settings, make_settings
-from portside.config.settings import Group, Redirect, Settings
+from portside.config.settings import Group, LogFormat, LogLevel, Redirect, Settings
 
 __all__ = [
     "Group",
     "HostPort",
+    "LogFormat",
+    "LogLevel",
     "Redirect",
     "Setting",
     "Settings",

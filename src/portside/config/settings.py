@@ -62,6 +62,23 @@ class Redirect(enum.StrEnum):
     LARGE = "large"
 
 
+class LogFormat(enum.StrEnum):
+    """How the lines of the logs are written."""
+
+    JSON = "json"
+    TEXT = "text"
+    MIXED = "mixed"
+
+
+class LogLevel(enum.StrEnum):
+    """The least important records that are written to the log."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def described(
     group: Group,
     summary: str,
@@ -938,9 +955,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.PROCESSES,
             "Log every request to standard error",
-            "One line for each request, as a JSON object.",
+            "One line for each request, as a JSON object unless `log-format` is `text`.",
         ),
     ] = False
+    log_format: Annotated[
+        LogFormat,
+        described(
+            Group.PROCESSES,
+            "How lines of the logs are written",
+            "`json` writes every line as a JSON object, `text` as text. `mixed` writes the access"
+            " log as JSON and the other lines as text.",
+        ),
+    ] = LogFormat.MIXED
+    log_level: Annotated[
+        LogLevel,
+        described(
+            Group.PROCESSES,
+            "Least important lines to log",
+            "The access log does not depend on it.",
+        ),
+    ] = LogLevel.INFO
 
     def select(self, part: Callable[..., Part]) -> Part:
         """Return a struct of an inner layer, filled with the settings of the same names."""

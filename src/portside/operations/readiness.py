@@ -130,10 +130,10 @@ class _Probe:
         """Log a change, once, however often it is tried."""
         self._cause = cause
         if cause:
-            request = uuid.uuid4().hex
-            failure = f"{self._store} {self._work.failing}"
-            log.error("request %s: not ready: %s: %s", request, failure, cause)
-            self._failure = f"{failure}; the log has the cause (request {request})"
+            failure = uuid.uuid4().hex
+            what = f"{self._store} {self._work.failing}"
+            log.error("failure %s: not ready: %s: %s", failure, what, cause)
+            self._failure = f"{what}; the log has the cause (failure {failure})"
         else:
             log.info("%s %s again", self._store, self._work.succeeding)
             self._failure = ""

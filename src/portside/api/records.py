@@ -1,0 +1,166 @@
+"""The record of a request: what is known of it once it has been answered, for logs and metrics."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from portside.api.addresses import Addresses
+from portside.auth.identities import Identity
+from portside.spec.endpoints import Endpoint
+
+RECORD = "portside.record"
+"""The key of the record in the scope of a request."""
+
+REQUEST_ID = b"x-request-id"
+
+DIGEST = b"docker-content-digest"
+
+# What proxies and gateways write: UUIDs, ULIDs, hexadecimal numbers, base64.
+_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class RequestRecord:
+    """One request.
+
+    `id` names it in the response and in every log. `endpoint` is None for a request that reached
+    none; `name` and `last` are the parts of its path. `identity` is None for a request without
+    valid credentials, and while the registry is open. `error` is the code of an error.
+
+    What only a `Recorder` with readers measures: `received` is when the request arrived, in seconds
+    since 1970; `seconds` is the time from its headers to the end of the response, and `first_byte`
+    to the headers of the response. `bytes_in` and `bytes_out` count the bodies. A status of 0 means
+    that no response was begun. `digest` is what the response names.
+    """
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "digest",
+        "endpoint",
+        "error",
+        "first_byte",
+        "id",
+        "identity",
+        "last",
+        "name",
+        "received",
+        "seconds",
+        "status",
+    )
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.endpoint: Endpoint | None = None
+        self.name = ""
+        self.last = ""
+        self.identity: Identity | None = None
+        self.error = ""
+        self.digest = ""
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.received = 0.0
+        self.seconds = 0.0
+        self.first_byte = 0.0
+
+
+RecordReader = Callable[[RequestRecord, Scope], None]
+"""Is given each record when the request has ended."""
+
+
+class RequestIds:
+    """Makes the ids of requests: 32 hexadecimal digits, none of them twice.
+
+    A trusted proxy may have given the request an id, by which its own log knows it.
+    """
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._prefix = secrets.token_hex(10)
+        self._number = count(1).__next__
+
+    def make(self, scope: Scope) -> str:
+        """Return the id of a request."""
+        if self._addresses.is_called_by_proxy(scope):
+            for name, value in scope["headers"]:
+                if name == REQUEST_ID and _ID.fullmatch(value):
+                    return str(value, "ascii")
+        return f"{self._prefix}{self._number():012x}"
+
+
+class Recorder:
+    """An ASGI middleware that begins the record of each request, and hands it to its readers.
+
+    Without readers, nothing is measured.
+    """
+
+    def __init__(self, app: ASGIApp, *, ids: RequestIds, readers: Sequence[RecordReader]) -> None:
+        self._app = app
+        self._make_id = ids.make
+        self._readers = readers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = scope[RECORD] = RequestRecord(self._make_id(scope))
+        if not self._readers:
+            await self._app(scope, receive, send)
+            return
+        measured = _Measured(record, scope, receive, send)
+        try:
+            await self._app(scope, measured.receive, measured.send)
+        finally:
+            measured.end()
+            for read in self._readers:
+                read(record, scope)
+
+
+class _Measured:
+    """The two directions of a request, with what passes in them counted."""
+
+    __slots__ = ("_has_body", "_receive", "_record", "_send", "_started")
+
+    def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+        self._record = record
+        self._receive = receive
+        self._send = send
+        # The server sends no body to a HEAD, whatever it is given (RFC 9110, section 9.3.2).
+        self._has_body = scope["method"] != "HEAD"
+        record.received = time.time()
+        self._started = time.perf_counter()
+
+    async def receive(self) -> Message:
+        """Receive a message."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._record.bytes_in += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a message."""
+        record = self._record
+        match message["type"]:
+            case "http.response.start":
+                record.status = message["status"]
+                record.first_byte = time.perf_counter() - self._started
+                self._read_headers(message["headers"])
+            case "http.response.body" if self._has_body:
+                record.bytes_out += len(message.get("body", b""))
+        await self._send(message)
+
+    def _read_headers(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        for name, value in fields:
+            if name == DIGEST:
+                self._record.digest = value.decode("latin-1")
+
+    def end(self) -> None:
+        """Note the end of the response."""
+        self._record.seconds = time.perf_counter() - self._started
