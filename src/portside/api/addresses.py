@@ -34,6 +34,11 @@ class Addresses:
         self._proxies = tuple(proxies)
         self._on_socket = on_socket
 
+    @property
+    def has_proxies(self) -> bool:
+        """Whether the forwarding headers of any request are trusted."""
+        return self._on_socket or bool(self._proxies)
+
     def client(self, scope: Scope) -> str:
         """Return who is counted as one client, by the address of the request.
 

@@ -116,7 +116,7 @@ class RegistryApp:
             if method == "HEAD" and endpoint.method == "GET":
                 # The headers of a GET, and nothing behind them (RFC 9110, section 9.3.2).
                 response = PreparedResponse(response.status_code, response.raw_headers)
-            response.raw_headers.append((REQUEST_ID, record.id.encode("ascii")))
+            response.raw_headers.append((REQUEST_ID, record.header))
         except RegistryError as error:
             response = await self._refuse(error, found, scope, body)
         except Exception as error:  # noqa: BLE001  # logged with its traceback

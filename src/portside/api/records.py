@@ -28,9 +28,10 @@ _ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 class RequestRecord:
     """One request.
 
-    `id` names it in the response and in every log. `endpoint` is None for a request that reached
-    none; `name` and `last` are the parts of its path. `identity` is None for a request without
-    valid credentials, and while the registry is open. `error` is the code of an error.
+    `id` names it in every log and in the response, where `header` is it. `endpoint` is None for a
+    request that reached none; `name` and `last` are the parts of its path. `identity` is None for a
+    request without valid credentials, and while the registry is open. `error` is the code of an
+    error.
 
     What only a `Recorder` with readers measures: `received` is when the request arrived, in seconds
     since 1970; `seconds` is the time from its headers to the end of the response, and `first_byte`
@@ -45,7 +46,7 @@ class RequestRecord:
         "endpoint",
         "error",
         "first_byte",
-        "id",
+        "header",
         "identity",
         "last",
         "name",
@@ -54,20 +55,25 @@ class RequestRecord:
         "status",
     )
 
-    def __init__(self, request_id: str) -> None:
-        self.id = request_id
+    # Without readers, all that a request pays for is the id and five empty fields.
+    digest: str
+    status: int
+    bytes_in: int
+    bytes_out: int
+    received: float
+    seconds: float
+    first_byte: float
+
+    def __init__(self, header: bytes) -> None:
+        self.header = header
         self.endpoint: Endpoint | None = None
-        self.name = ""
-        self.last = ""
+        self.name = self.last = self.error = ""
         self.identity: Identity | None = None
-        self.error = ""
-        self.digest = ""
-        self.status = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.received = 0.0
-        self.seconds = 0.0
-        self.first_byte = 0.0
+
+    @property
+    def id(self) -> str:
+        """The id of the request."""
+        return self.header.decode("ascii")
 
 
 RecordReader = Callable[[RequestRecord, Scope], None]
@@ -81,17 +87,17 @@ class RequestIds:
     """
 
     def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
-        self._prefix = secrets.token_hex(10)
+        self._is_from_proxy = addresses.is_called_by_proxy if addresses.has_proxies else None
+        self._prefix = secrets.token_hex(10).encode("ascii")
         self._number = count(1).__next__
 
-    def make(self, scope: Scope) -> str:
-        """Return the id of a request."""
-        if self._addresses.is_called_by_proxy(scope):
+    def make(self, scope: Scope) -> bytes:
+        """Return the id of a request, as a header has it."""
+        if self._is_from_proxy is not None and self._is_from_proxy(scope):
             for name, value in scope["headers"]:
                 if name == REQUEST_ID and _ID.fullmatch(value):
-                    return str(value, "ascii")
-        return f"{self._prefix}{self._number():012x}"
+                    return bytes(value)
+        return b"%b%012x" % (self._prefix, self._number())
 
 
 class Recorder:
@@ -134,6 +140,9 @@ class _Measured:
         self._send = send
         # The server sends no body to a HEAD, whatever it is given (RFC 9110, section 9.3.2).
         self._has_body = scope["method"] != "HEAD"
+        record.digest = ""
+        record.status = record.bytes_in = record.bytes_out = 0
+        record.first_byte = 0.0
         record.received = time.time()
         self._started = time.perf_counter()
 
