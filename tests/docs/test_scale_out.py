@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from portside.auth.access_files import parse_access_file
+from portside.cli import health
 from portside.cli.commands import commands
 from portside.cli.registry import read_settings
 from portside.config import HostPort, Settings, list_settings, make_settings
@@ -26,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "howto" / "scale-out.md"
 CONSISTENCY = ROOT / "docs" / "topics" / "consistency.md"
 FOLDER = PAGE.with_suffix("")
-IMAGE = ROOT / "Dockerfile"
+IMAGE = ROOT / "deploy" / "Containerfile"
+CONTAINERS = ROOT / "docs" / "howto" / "containers.md"
 
 VARIABLES = {setting.variable for setting in list_settings()}
 OPTIONS = {option for command in commands.commands.values() for option in command.params}
@@ -123,7 +125,7 @@ class TestBlocks:
         assert set(rule) == {"ID", "Status", "Filter", "AbortIncompleteMultipartUpload"}
 
 
-class TestDockerfile:
+class TestContainerfile:
     """The image."""
 
     def test_copies_what_there_is(self) -> None:
@@ -137,12 +139,23 @@ class TestDockerfile:
         }
 
     def test_commands(self) -> None:
-        """The commands in its comments have the options that they are given."""
-        text = IMAGE.read_text("utf-8").replace(" \\\n#", "")
-        named = re.findall(r"^#     docker run .*?portside:local ?(.*)$", text, re.MULTILINE)
+        """The commands of the page about containers have the options that they are given."""
+        text = CONTAINERS.read_text("utf-8").replace("\\\n", "")
+        named = re.findall(r"(?:docker|podman) run .*?portside:local ?(.*)$", text, re.MULTILINE)
         assert len(named) == 3
         for words in named:
             check_command((words or "serve").split())
+
+    def test_health(self) -> None:
+        """It is asked by a command that there is, for a while that the command keeps."""
+        text = IMAGE.read_text("utf-8")
+        ((timeout, command),) = re.findall(
+            r"^HEALTHCHECK .*--timeout=(\d+)s .*CMD (.+)$", text, re.MULTILINE
+        )
+        entry, *words = json.loads(command)
+        assert entry == "portside"
+        check_command(words)
+        assert int(timeout) > health.TIMEOUT
 
     def test_serves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It starts a command that there is, on the port that it exposes, not as root."""
@@ -216,8 +229,8 @@ class TestCompose:
         assert all((FOLDER / name).is_file() for name in mounted)
         build = services["migrate"]["build"]
         assert (FOLDER / build["context"]).resolve() == ROOT
-        assert set(build) == {"context"}
-        assert IMAGE.is_file()
+        assert set(build) == {"context", "dockerfile"}
+        assert ROOT / build["dockerfile"] == IMAGE
         check_command(services["migrate"]["command"])
         for service in services.values():
             assert set(service.get("depends_on", ())) <= set(services)

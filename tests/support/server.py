@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -94,9 +94,12 @@ class RunningRegistry:
             self.process.stdout.close()
 
 
-def serve_command(data: Path, *options: str) -> list[str]:
+PROGRAM = (sys.executable, "-m", "portside")
+
+
+def serve_command(data: Path, *options: str, program: Sequence[str] = PROGRAM) -> list[str]:
     """Return the command that serves a directory on a free port of the loopback."""
-    command = [sys.executable, "-m", "portside", "serve", "--data", str(data)]
+    command = [*program, "serve", "--data", str(data)]
     if "--listen" not in options:
         command += ["--listen", "127.0.0.1:0"]
     return [*command, *options]
@@ -108,12 +111,13 @@ def start_registry(
     env: Mapping[str, str] | None = None,
     prefix: tuple[str, ...] = (),
     log: Path | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> RunningRegistry:
     """Start a registry and wait until it says that it listens."""
     log = log or data.with_name(f"{data.name}.log")
     with log.open("a") as errors:
         process = subprocess.Popen(
-            [*prefix, *serve_command(data, *options)],
+            [*prefix, *serve_command(data, *options, program=program)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -145,10 +149,14 @@ def _read_banner(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def running_registry(
-    data: Path, *options: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+    data: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[RunningRegistry]:
     """Serve a directory for the length of a block."""
-    registry = start_registry(data, *options, env=env, prefix=prefix)
+    registry = start_registry(data, *options, env=env, prefix=prefix, program=program)
     try:
         yield registry
     finally:
@@ -158,7 +166,7 @@ def running_registry(
 def run_portside(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Run a command to its end; returns its exit code, standard output and standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "portside", *arguments],
+        [*PROGRAM, *arguments],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,0 +1,26 @@
+"""Portside and what it depends on, as packages that are installed without a network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from support.pages import ROOT
+
+
+def download_wheels(folder: Path) -> None:
+    """Put wheels of all that an installation needs into a folder, that of the build as well."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel"]
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    subprocess.run(
+        [*command, *constraints, "--wheel-dir", str(folder), str(ROOT), "hatchling"], check=True
+    )
+    # What is installed is to be built from the source by those who install it.
+    for built in folder.glob("portside-*.whl"):
+        built.unlink()
+
+
+def write_pip_configuration(path: Path, wheels: str) -> None:
+    """Write a configuration with which pip installs from a folder, and asks no index."""
+    path.write_text(f"[global]\nno-index = true\nfind-links = {wheels}\n")
