@@ -11,9 +11,11 @@ import pytest
 from portside.operations.collect import Collector, Step
 from portside.operations.delete import Delete
 from portside.operations.grace import GracePeriod
+from portside.operations.last_pulls import LastPulls
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull
 from portside.operations.push import Chunk, Push
+from portside.operations.retain import Retain
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName, Tag
 from portside.stores.blobs.disk.store import DiskBlobs
@@ -44,9 +46,11 @@ class Registry:
             sparse_indexes=False,
             clock=clock,
         )
-        self.pull = Pull(metadata, blobs, None, grace=self.grace)
+        self.last_pulls = LastPulls(metadata, clock=clock)
+        self.pull = Pull(metadata, blobs, None, grace=self.grace, last_pulls=self.last_pulls)
         self.mount = Mount(metadata, blobs)
         self.delete = Delete(metadata, blobs, allowed=True)
+        self.retain = Retain(metadata, clock=clock, by="retention")
         self.collector = self.collector_with(nullcontext)
 
     async def push_blobs(self, repository: RepositoryName, content: Content = IMAGE) -> None:

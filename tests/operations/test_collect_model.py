@@ -1,16 +1,21 @@
-"""Random sequences of pushes, deletes, restores and collections, with a clock that they set."""
+"""Random sequences of pushes, deletes, restores, retention and collections.
+
+They set the clock. What retention deletes is what a naive oracle says of what the model knows.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from operations.conftest import HOUR, MINUTE, Registry
 from portside.operations.push import Chunk
@@ -24,27 +29,48 @@ from portside.spec.errors import (
     NameUnknown,
     OperationDisallowed,
     RegistryError,
+    TagUnknown,
 )
-from portside.spec.locks import Lock, LockChange
-from portside.spec.names import RepositoryName
+from portside.spec.locks import NOTHING, Lock, LockChange
+from portside.spec.names import RepositoryName, Tag
+from portside.spec.retention import RetainedContent, RetainedManifest, RetainedTag
+from portside.spec.rules import RepositoryRules
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.engine import Database
 from portside.stores.metadata.sqlite.database import SqliteDatabase
+from spec.test_retention import removed, rule_sets
 from stores.conftest import Clock, PostgresShelf
 from support.blobs import listed
-from support.content import Content, digest_of, image, index
+from support.content import Content, artifact, digest_of, image, index
 from support.postgres import Server
 
 IMAGES = [image(("model", number), layers=1, layer_size=50 + number) for number in range(2)]
 SHARING = image(("model", 0), layers=2, layer_size=50)
-MANIFESTS = [*IMAGES, SHARING, index(*IMAGES)]
+INDEX = index(*IMAGES)
+REFERRERS = [artifact(("model", of.digest), subject=of.descriptor) for of in (IMAGES[0], INDEX)]
+MANIFESTS = [*IMAGES, SHARING, INDEX, *REFERRERS]
+BY_DIGEST = {content.digest: content for content in MANIFESTS}
 BLOBS = sorted({blob for content in MANIFESTS for blob in content.blobs})
+TAGS = ["v1", "pr-1", "pr-2", IMAGES[1].digest.replace(":", "-") + ".sig"]
 KEEP_DELETED = 2 * HOUR
 
 NAMES = ("one", "two")
-names = st.sampled_from(NAMES)
+# One repository lives for long, and the other one is deleted and restored.
+names = st.sampled_from(["one", "one", "one", "two"])
+short_lived = st.sampled_from(["two", "two", "two", "one"])
 blobs = st.sampled_from(BLOBS)
 manifests = st.sampled_from(MANIFESTS)
+tags = st.sampled_from(TAGS)
+pushes = st.lists(
+    st.tuples(manifests, tags | st.none(), st.sampled_from([0, 1, 29, 31])), min_size=2, max_size=6
+)
+
+
+def one_of(stored: dict[str, Stored], content: Content) -> Content:
+    """Return one of the stored manifests, or now and then one that need not be among them."""
+    number = MANIFESTS.index(content)
+    found = [stored[digest].content for digest in sorted(stored)]
+    return [*found, content][number % (len(found) + 1)]
 
 
 class Link:
@@ -55,13 +81,30 @@ class Link:
         self.is_hidden = False
 
 
+class Stored:
+    """A manifest of a repository: what the times are that retention looks at, and what it holds."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.pushed = 0
+        self.untagged: int | None = None
+        self.pulled: int | None = None
+        self.deleted: int | None = None
+        self.is_locked = False
+        named = json.loads(content.manifest).get("subject")
+        self.subject: str | None = named and named["digest"]
+        self.children = [child.digest for child in content.children]
+
+
 class Repository:
     """What the model knows of one repository."""
 
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
-        self.live: dict[str, Content] = {}
-        self.trash: dict[str, tuple[Content, int]] = {}
+        self.stored: dict[str, Stored] = {}
+        self.tags: dict[str, tuple[str, int]] = {}
+        # The last change of a tag at a time, and to which manifest it pointed before or after it.
+        self.changes: dict[tuple[str, int], tuple[str, str]] = {}
         self.is_made = False
         self.deleted: int | None = None
         self.is_locked = False
@@ -71,23 +114,141 @@ class Repository:
         """Whether clients can see it."""
         return self.is_made and self.deleted is None
 
+    @property
+    def live(self) -> dict[str, Stored]:
+        """The manifests that clients can see."""
+        return {digest: each for digest, each in self.stored.items() if each.deleted is None}
+
+    @property
+    def trash(self) -> dict[str, Stored]:
+        """The deleted manifests."""
+        return {digest: each for digest, each in self.stored.items() if each.deleted is not None}
+
     def sees(self, digest: str) -> bool:
         """Whether a client can see a blob."""
         return digest in self.links and not self.links[digest].is_hidden
 
     def refers(self, digest: str, *, trash: bool = True) -> bool:
         """Whether a manifest refers to a blob."""
-        contents = [*self.live.values()]
-        contents += [content for content, _ in self.trash.values()] if trash else []
-        return any(digest in map(digest_of, content.blobs) for content in contents)
+        found = self.stored if trash else self.live
+        return any(digest in map(digest_of, each.content.blobs) for each in found.values())
 
-    def restore(self, content: Content) -> None:
-        """Note that a manifest is there, with its blobs."""
-        self.trash.pop(content.digest, None)
-        self.live[content.digest] = content
+    def push(self, content: Content, now: int) -> None:
+        """Note that a manifest was pushed."""
+        if content.digest in self.trash:
+            self.restore(content.digest, now)
+        stored = self.stored.setdefault(content.digest, Stored(content))
+        stored.pushed = now
+        self.is_made, self.deleted = True, None
+
+    def set_tag(self, name: str, digest: str, now: int, action: str = "set") -> None:
+        """Note that a tag points to a manifest."""
+        before = self.tags.get(name)
+        if before is not None and before[0] != digest:
+            self.stored[before[0]].untagged = now
+        if before is None or before[0] != digest:
+            self.changes[name, now] = action, digest
+        self.tags[name] = digest, now
+
+    def delete_tag(self, name: str, now: int) -> None:
+        """Note that a tag was deleted."""
+        digest, _ = self.tags.pop(name)
+        self.stored[digest].untagged = now
+        self.changes[name, now] = "deleted", digest
+
+    def discard(self, digest: str, now: int) -> None:
+        """Note that a manifest was deleted, with its tags."""
+        for name in [name for name, (found, _) in self.tags.items() if found == digest]:
+            del self.tags[name]
+            self.changes[name, now] = "deleted", digest
+        self.stored[digest].deleted = now
+
+    def restore(self, digest: str, now: int) -> None:
+        """Note that a manifest was restored, with its blobs and without its tags."""
+        stored = self.stored[digest]
+        stored.deleted, stored.untagged = None, now
         self.deleted = None
-        for blob in content.blobs:
+        for blob in stored.content.blobs:
             self.links[digest_of(blob)].is_hidden = False
+
+    def deleted_with(self, found: list[str]) -> dict[str, int]:
+        """Return what comes back with some manifests, and when it was deleted.
+
+        That is what they list, and what was deleted together with its subject.
+        """
+        waiting = list(found)
+        together: dict[str, int] = {}
+        while waiting:
+            digest = waiting.pop()
+            if digest not in together and digest in self.trash:
+                together[digest] = self.trash[digest].deleted or 0
+                waiting += self.beside(digest)
+        return together
+
+    def beside(self, digest: str) -> list[str]:
+        """Return what comes back directly with a deleted manifest."""
+        stored = self.trash[digest]
+        return [
+            other
+            for other, each in self.trash.items()
+            if other in stored.children
+            or (each.subject == digest and each.deleted == stored.deleted)
+        ]
+
+    def purge(self, digest: str, now: int) -> None:
+        """Note that a manifest was purged, and before it the deleted ones that list it."""
+        for parent in [other for other, each in self.trash.items() if digest in each.children]:
+            self.purge(parent, now)
+        stored = self.stored.pop(digest, None)
+        for blob in map(digest_of, stored.content.blobs if stored else ()):
+            if not self.refers(blob):
+                self.links[blob].told = now
+
+    def purge_image(self, digest: str, now: int) -> None:
+        """Note that a manifest was purged with what comes back with it, and nothing else lists."""
+        waiting = [digest]
+        while waiting:
+            digest = waiting.pop()
+            others = self.beside(digest) if digest in self.trash else []
+            self.purge(digest, now)
+            listed = {child for each in self.stored.values() for child in each.children}
+            waiting += [other for other in others if other not in listed]
+
+    def is_whole(self, digests: set[str]) -> bool:
+        """Whether all that manifests list is there, or comes back with them."""
+        present = {*self.live, *digests}
+        return all(child in present for each in digests for child in self.stored[each].children)
+
+    def restore_with(self, found: dict[str, int], now: int) -> None:
+        """Note that manifests were restored, with the tags that were deleted with them.
+
+        Of several that had the same tag, that one gets it from which it was deleted last.
+        """
+        for digest in found:
+            self.restore(digest, now)
+        for (name, time), (action, digest) in sorted(self.changes.items(), reverse=True):
+            is_due = action == "deleted" and digest in found and time >= found[digest]
+            if is_due and name not in self.tags:
+                self.set_tag(name, digest, now, "restored")
+
+    def retained(self) -> RetainedContent:
+        """Return what retention is to decide about."""
+        return RetainedContent(
+            [RetainedTag(name, digest, pushed) for name, (digest, pushed) in self.tags.items()],
+            [
+                RetainedManifest(
+                    digest,
+                    each.pushed,
+                    each.untagged,
+                    each.pulled,
+                    each.subject,
+                    tuple(each.children),
+                    Lock.DELETE if each.is_locked else NOTHING,
+                )
+                for digest, each in self.live.items()
+            ],
+            Lock.WRITE if self.is_locked else NOTHING,
+        )
 
 
 class Model(RuleBasedStateMachine):
@@ -102,6 +263,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         Model.examples += 1
         self.model = {name: Repository() for name in NAMES}
+        self.noted: dict[tuple[str, str], int] = {}
 
     def name(self, name: str) -> RepositoryName:
         """Name a repository of this example."""
@@ -119,10 +281,13 @@ class Model(RuleBasedStateMachine):
         assert found in expected
         return found is None
 
-    @rule(minutes=st.sampled_from([1, 20, 30, 59, 60, 61, 121]), collects=st.booleans())
-    def wait(self, minutes: int, *, collects: bool) -> None:
+    @rule(minutes=st.sampled_from([1, 20, 30, 59, 60, 61, 121]), works=st.booleans())
+    def wait(self, minutes: int, *, works: bool) -> None:
+        """Let time pass, with or without what works in the background."""
         self.clock.now += minutes * MINUTE
-        if collects:
+        if works:
+            for name in NAMES:
+                self.retain(name)
             self.collect()
 
     @rule(
@@ -135,10 +300,12 @@ class Model(RuleBasedStateMachine):
         """Push the blobs, ask for them later, and push the manifest within a grace period."""
         for blob in content.blobs:
             self.push_blob(name, blob)
-        self.wait(first, collects=True)
+        self.clock.now += first * MINUTE
+        self.collect()
         for blob in content.blobs:
             self.head(name, blob)
-        self.wait(second, collects=True)
+        self.clock.now += second * MINUTE
+        self.collect()
         self.push_manifest(name, content)
 
     @rule(name=names, blob=blobs)
@@ -171,42 +338,84 @@ class Model(RuleBasedStateMachine):
             known.is_made = True
             known.links[digest] = Link(self.clock.now)
 
-    @rule(name=names, content=manifests)
-    def push_manifest(self, name: str, content: Content) -> None:
+    @rule(name=names, content=manifests, tag=st.none() | tags)
+    def push_manifest(self, name: str, content: Content, tag: str | None = None) -> None:
         known = self.model[name]
         is_whole = all(known.sees(digest_of(blob)) for blob in content.blobs)
         is_whole &= all(child.digest in known.live for child in content.children)
         expected = None if is_whole else ManifestBlobUnknown
-        digest = Digest(content.digest)
         work = self.registry.push.manifest(
-            self.name(name), digest, content.manifest, content_type=None
+            self.name(name),
+            Digest(content.digest) if tag is None else Tag(tag),
+            content.manifest,
+            content_type=content.media_type,
         )
         # The repository is made by whatever is pushed to it first.
         if self.outcome(work, OperationDisallowed if known.is_locked else expected):
-            known.is_made = True
-            known.restore(content)
+            known.push(content, self.clock.now)
+            if tag is not None:
+                known.set_tag(tag, content.digest, self.clock.now)
 
-    @rule(name=names, content=manifests)
-    def push_image(self, name: str, content: Content) -> None:
+    @initialize(pushes=pushes, rules=rule_sets(10 * MINUTE))
+    def begin(self, pushes: list[tuple[Content, str | None, int]], rules: RepositoryRules) -> None:
+        self.push_images(NAMES[0], pushes)
+        self.in_force = rules
+
+    @rule(name=names, pushes=pushes)
+    def push_images(self, name: str, pushes: list[tuple[Content, str | None, int]]) -> None:
+        """Push some images whole, with time between them."""
+        for content, tag, minutes in pushes:
+            self.push_image(name, content, tag)
+            self.clock.now += minutes * MINUTE
+
+    def push_image(self, name: str, content: Content, tag: str | None = None) -> None:
         for child in content.children:
             self.push_image(name, child)
         for blob in content.blobs:
             self.push_blob(name, blob)
-        self.push_manifest(name, content)
+        self.push_manifest(name, content, tag)
+
+    @rule(name=names, content=manifests, tag=tags)
+    def pull(self, name: str, content: Content, tag: str) -> None:
+        """Pull by tag, or by digest if there is no such tag."""
+        known, now = self.model[name], self.clock.now
+        tagged = known.tags.get(tag)
+        digest = content.digest if tagged is None else tagged[0]
+        reference = Digest(digest) if tagged is None else Tag(tag)
+        work = self.registry.pull.manifest(self.name(name), reference)
+        if self.outcome(work, None if digest in known.live else ManifestUnknown):
+            self.run(self.registry.last_pulls.store())
+            # A manifest is noted once an hour.
+            if now - self.noted.get((name, digest), 0) >= HOUR:
+                self.noted[name, digest] = now
+                known.stored[digest].pulled = now
 
     @rule(name=names, content=manifests)
     def delete_manifest(self, name: str, content: Content) -> None:
-        known, digest = self.model[name], content.digest
-        is_listed = any(content in other.children for other in known.live.values())
+        known = self.model[name]
+        digest = one_of(known.live, content).digest
+        is_listed = any(digest in other.children for other in known.live.values())
         expected: type[RegistryError] | None = None
         if digest not in known.live:
             expected = ManifestUnknown
-        elif known.is_locked:
+        elif known.is_locked or known.live[digest].is_locked:
             expected = OperationDisallowed
         elif is_listed:
             expected = ManifestInUse
         if self.outcome(self.registry.delete.manifest(self.name(name), Digest(digest)), expected):
-            known.trash[digest] = known.live.pop(digest), self.clock.now
+            known.discard(digest, self.clock.now)
+
+    @rule(name=names, tag=tags)
+    def delete_tag(self, name: str, tag: str) -> None:
+        known = self.model[name]
+        tag = tag if tag in known.tags else min(known.tags, default=tag)
+        expected: type[RegistryError] | None = None
+        if tag not in known.tags:
+            expected = ManifestUnknown
+        elif known.is_locked:
+            expected = OperationDisallowed
+        if self.outcome(self.registry.delete.manifest(self.name(name), Tag(tag)), expected):
+            known.delete_tag(tag, self.clock.now)
 
     @rule(name=names, blob=blobs)
     def delete_blob(self, name: str, blob: bytes) -> None:
@@ -225,71 +434,116 @@ class Model(RuleBasedStateMachine):
             else:
                 del known.links[digest]
 
-    @rule(name=names)
+    @rule(name=short_lived)
     def delete_repository(self, name: str) -> None:
         known = self.model[name]
         expected: type[RegistryError] | None = None
         if not known.exists:
             expected = NameUnknown
-        elif known.is_locked:
+        elif known.is_locked or any(each.is_locked for each in known.live.values()):
             expected = OperationDisallowed
         if self.outcome(self.registry.delete.repository(self.name(name)), expected):
-            now = self.clock.now
-            known.trash |= {digest: (content, now) for digest, content in known.live.items()}
-            known.live.clear()
-            known.deleted, known.is_locked = now, False
+            for digest in known.live:
+                known.discard(digest, self.clock.now)
+            known.deleted, known.is_locked = self.clock.now, False
             for link in known.links.values():
                 link.is_hidden = True
-
-    def can_restore(self, known: Repository, contents: list[Content]) -> bool:
-        """Whether everything that manifests list is there, or can be restored with them."""
-        wanted = {content.digest for content in contents}
-        return all(
-            child.digest in {*known.live, *known.trash, *wanted}
-            for content in contents
-            for child in content.children
-        )
-
-    def note_restored(self, known: Repository, contents: list[Content]) -> None:
-        """Note that manifests were restored, with what they list."""
-        for content in contents:
-            for child in content.children:
-                known.restore(child)
-            known.restore(content)
 
     @rule(name=names, content=manifests)
     def restore_manifest(self, name: str, content: Content) -> None:
         known, since = self.model[name], self.clock.now - KEEP_DELETED
+        content = one_of(known.trash, content)
         kept = known.trash.get(content.digest)
+        found = known.deleted_with([content.digest])
         expected: type[RegistryError] | None = None
         if known.is_locked:
             expected = OperationDisallowed
-        elif kept is None or kept[1] <= since or not self.can_restore(known, [content]):
+        elif kept is None or (kept.deleted or 0) <= since or not known.is_whole({*found}):
             expected = ManifestUnknown
         work = self.registry.metadata.restore_manifest(
             self.name(name), Digest(content.digest), since=since
         )
         if self.outcome(work, expected):
-            self.note_restored(known, [content])
+            known.restore_with(found, self.clock.now)
 
-    @rule(name=names)
+    @rule(name=short_lived)
     def restore_repository(self, name: str) -> None:
         known, since = self.model[name], self.clock.now - KEEP_DELETED
-        found = [
-            content
-            for content, deleted in known.trash.values()
-            if deleted > since and known.deleted in {None, deleted}
+        asked = [
+            digest
+            for digest, each in known.trash.items()
+            if (each.deleted or 0) > since and known.deleted in {None, each.deleted}
         ]
+        found = known.deleted_with(asked)
         expected: type[RegistryError] | None = None
         if not found:
             expected = NameUnknown
         elif known.is_locked:
             expected = OperationDisallowed
-        elif not self.can_restore(known, found):
+        elif not known.is_whole({*found}):
             expected = ManifestUnknown
         work = self.registry.metadata.restore_repository(self.name(name), since=since)
         if self.outcome(work, expected):
-            self.note_restored(known, found)
+            known.restore_with(found, self.clock.now)
+
+    @rule(name=names, tag=tags, content=manifests)
+    def restore_tag(self, name: str, tag: str, content: Content) -> None:
+        known, since = self.model[name], self.clock.now - KEEP_DELETED
+        digest = one_of(known.stored, content).digest
+        current, _ = known.tags.get(tag, (None, 0))
+        kept = known.trash.get(digest)
+        found = known.deleted_with([digest])
+        is_kept = kept is None or ((kept.deleted or 0) > since and known.is_whole({*found}))
+        expected: type[RegistryError] | None = None
+        if known.is_locked:
+            expected = OperationDisallowed
+        elif digest not in known.stored or not is_kept:
+            expected = ManifestUnknown
+        work = self.registry.metadata.restore_tag(
+            self.name(name), Tag(tag), Digest(digest), since=since
+        )
+        if self.outcome(work, expected) and current != digest:
+            for each in found:
+                known.restore(each, self.clock.now)
+            known.set_tag(tag, digest, self.clock.now, "restored")
+
+    @rule(name=names, content=manifests)
+    def empty_trash(self, name: str, content: Content) -> None:
+        known = self.model[name]
+        digest = one_of(known.trash, content).digest
+        work = self.registry.metadata.purge_image(self.name(name), Digest(digest))
+        if self.outcome(work, None if digest in known.trash else ManifestUnknown):
+            known.purge_image(digest, self.clock.now)
+
+    @rule(rules=rule_sets(10 * MINUTE))
+    def change_rules(self, rules: RepositoryRules) -> None:
+        self.in_force = rules
+
+    @rule(name=names)
+    def retain(self, name: str) -> None:
+        """Delete by rules; exactly what the oracle says goes, and nothing that a tag reaches."""
+        known, now = self.model[name], self.clock.now
+        expected = removed(known.retained(), self.in_force, now)
+        plan = self.run(self.registry.retain.plan(self.name(name), self.in_force))
+        deleted = self.run(self.registry.retain.carry_out(plan))
+        assert set(deleted.tags) == expected.tags
+        assert set(deleted.manifests) == expected.manifests
+        for tag in expected.tags:
+            known.delete_tag(tag, now)
+        for digest in expected.manifests:
+            known.discard(digest, now)
+        self.look()
+        for tag in known.tags:
+            self.require_whole(name, Tag(tag))
+
+    def require_whole(self, name: str, reference: Tag | Digest) -> None:
+        """Read an image as a client does, with all that it lists."""
+        repository = self.name(name)
+        found = self.run(self.registry.metadata.get_manifest(repository, reference))
+        for child in BY_DIGEST[found.digest].children:
+            self.require_whole(name, Digest(child.digest))
+        for blob in BY_DIGEST[found.digest].blobs:
+            self.run(self.registry.metadata.get_blob(repository, Digest.of(blob)))
 
     @rule(name=names, lock=st.booleans())
     def lock(self, name: str, *, lock: bool) -> None:
@@ -299,17 +553,22 @@ class Model(RuleBasedStateMachine):
         if self.outcome(work, None if known.exists else NameUnknown):
             known.is_locked = lock
 
+    @rule(name=names, content=manifests, lock=st.booleans())
+    def lock_manifest(self, name: str, content: Content, *, lock: bool) -> None:
+        known, digest = self.model[name], content.digest
+        change = LockChange(Lock.DELETE, Lock(0)) if lock else LockChange(Lock(0), Lock.DELETE)
+        work = self.registry.metadata.change_manifest(self.name(name), Digest(digest), change)
+        if self.outcome(work, None if digest in known.live else ManifestUnknown):
+            known.live[digest].is_locked = lock
+
     @rule()
     def collect(self) -> None:
         now = self.clock.now
         self.run(self.registry.collector.collect())
         for name, known in self.model.items():
-            for digest, (content, deleted) in list(known.trash.items()):
-                if deleted <= now - KEEP_DELETED:
-                    del known.trash[digest]
-                    for blob in map(digest_of, content.blobs):
-                        if not known.refers(blob):
-                            known.links[blob].told = now
+            for digest, stored in known.trash.items():
+                if (stored.deleted or 0) <= now - KEEP_DELETED:
+                    known.purge(digest, now)
             for digest, link in list(known.links.items()):
                 if not known.refers(digest) and self.is_collected(name, digest, link):
                     del known.links[digest]
@@ -340,11 +599,20 @@ class Model(RuleBasedStateMachine):
                     found = False
                 assert found == known.sees(digest_of(blob))
             for content in MANIFESTS:
-                work = self.registry.pull.manifest(self.name(name), Digest(content.digest))
-                expected = None if content.digest in known.live else ManifestUnknown
-                self.outcome(work, expected)
+                of = Digest(content.digest)
+                work = self.registry.metadata.get_manifest(self.name(name), of)
+                self.outcome(work, None if content.digest in known.live else ManifestUnknown)
+            for tag in TAGS:
+                self.look_at_tag(name, tag)
         held = {digest for known in self.model.values() for digest in known.links}
         assert set(map(str, self.run(self.registry.stored()))) == held
+
+    def look_at_tag(self, name: str, tag: str) -> None:
+        """Compare where a tag points to."""
+        found = None
+        with suppress(NameUnknown, TagUnknown):
+            found = self.run(self.registry.metadata.get_tag(self.name(name), Tag(tag))).digest
+        assert found == self.model[name].tags.get(tag, (None, 0))[0]
 
     def teardown(self) -> None:
         """Delete everything, and let every time pass: nothing is left."""
@@ -352,6 +620,8 @@ class Model(RuleBasedStateMachine):
         assert self.run(listed(self.registry.metadata.uncollected_links())) == []
         for name in NAMES:
             self.lock(name, lock=False)
+            for digest in self.model[name].live:
+                self.lock_manifest(name, BY_DIGEST[digest], lock=False)
             self.delete_repository(name)
         for _ in range(2):
             self.clock.now += 3 * HOUR
@@ -398,7 +668,7 @@ def test_the_collector_behaves_like_the_model(
     run_state_machine_as_test(
         modelled,
         settings=settings(
-            max_examples=25 if kind == "sqlite" else 5,
+            max_examples=50 if kind == "sqlite" else 8,
             stateful_step_count=40,
             deadline=None,
             database=None,

@@ -392,7 +392,9 @@ def named_subject(item: RetainedTag, content: RetainedContent) -> str | None:
     return None
 
 
-def stays_alone(item: RetainedTag, content: RetainedContent, rules: RepositoryRules) -> bool:
+def stays_alone(
+    item: RetainedTag, content: RetainedContent, rules: RepositoryRules, now: int
+) -> bool:
     """Whether a tag stays by its locks, or by the rules if it names no subject."""
     (own,) = (found for found in content.manifests if found.digest == item.digest)
     if (item.locks | own.locks) & (Lock.DELETE | Lock.WRITE) or rules.is_immutable(item.name):
@@ -410,14 +412,14 @@ def stays_alone(item: RetainedTag, content: RetainedContent, rules: RepositoryRu
         ]
         if each.keep_newest is not None and len(rivals) < each.keep_newest:
             return True
-        if each.keep_pushed_within and item.pushed > NOW - each.keep_pushed_within:
+        if each.keep_pushed_within and item.pushed > now - each.keep_pushed_within:
             return True
-        if each.keep_pulled_within and (own.pulled or 0) > NOW - each.keep_pulled_within:
+        if each.keep_pulled_within and (own.pulled or 0) > now - each.keep_pulled_within:
             return True
     return not matching
 
 
-def removed(content: RetainedContent, rules: RepositoryRules) -> Removed:
+def removed(content: RetainedContent, rules: RepositoryRules, now: int = NOW) -> Removed:
     """Return what goes, by the words of the documentation."""
     if content.locks & (Lock.DELETE | Lock.WRITE):
         return Removed(frozenset(), frozenset())
@@ -427,7 +429,7 @@ def removed(content: RetainedContent, rules: RepositoryRules) -> Removed:
         (item.digest, item.subject) for item in content.manifests if item.subject in names
     }
     about |= {(item.digest, named) for item in content.tags if (named := subjects[item.name])}
-    alone = {item.name for item in content.tags if stays_alone(item, content, rules)}
+    alone = {item.name for item in content.tags if stays_alone(item, content, rules, now)}
     expired = {
         item.name for item in content.tags if not subjects[item.name] and item.name not in alone
     }
@@ -450,8 +452,8 @@ def removed(content: RetainedContent, rules: RepositoryRules) -> Removed:
         if not rules.untagged.since_push:
             times.append(item.untagged or 0)
             lost = [it for it in content.tags if it.name in expired and it.digest == item.digest]
-            times += [NOW for _ in lost]
-        return NOW - max(times) >= rules.untagged.delete_after
+            times += [now for _ in lost]
+        return now - max(times) >= rules.untagged.delete_after
 
     kept = closed(roots & set(names))
     referrers = {referrer for referrer, _ in about}
@@ -505,12 +507,10 @@ def contents(draw: st.DrawFn) -> RetainedContent:
     return RetainedContent(tags, manifests, draw(st.sampled_from([NOTHING] * 20 + [Lock.WRITE])))
 
 
-durations = st.none() | st.integers(1, 12)
-
-
 @st.composite
-def rule_sets(draw: st.DrawFn) -> RepositoryRules:
-    """Return rules of a repository."""
+def rule_sets(draw: st.DrawFn, unit: int = 1) -> RepositoryRules:
+    """Return rules of a repository, whose durations are up to twelve times a `unit`."""
+    durations = st.none() | st.integers(1, 12).map(lambda number: number * unit)
     patterns = st.sampled_from(["*", "pr-*", "v*", "v1", "sha256-*"]).map(TagPattern.parse)
     count = draw(st.integers(0, 3))
     retention = tuple(
@@ -523,7 +523,7 @@ def rule_sets(draw: st.DrawFn) -> RepositoryRules:
         )
         for number in range(count)
     )
-    after = draw(st.none() | st.integers(0, 12))
+    after = draw(st.just(0) | durations)
     return RepositoryRules(
         immutable_tags=tuple(draw(st.lists(patterns, max_size=1))) if draw(st.booleans()) else (),
         retention=retention,
