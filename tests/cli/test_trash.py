@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -133,11 +135,27 @@ class TestRestore:
                 "repository": APP,
                 "manifests": sorted([BOTH.digest, FIRST.digest]),
                 "tags": ["latest", "v1"],
+                "incomplete": [],
             }
         ]
         assert portside.json("trash", "list") == []
         message = portside.refused("trash", "restore", f"{APP}@{UNKNOWN}")
         assert f"has no deleted manifest {UNKNOWN}; list the trash" in message
+
+    def test_what_needs_more(self, portside: Commands) -> None:
+        """What can be restored is, and the rest is named."""
+        portside.do("repository", "delete", APP, "--yes")
+        with closing(sqlite3.connect(portside.data / "portside.db")) as database, database:
+            database.execute("PRAGMA foreign_keys = ON")
+            database.execute("DELETE FROM manifests WHERE digest = ?", (FIRST.digest,))
+        code, printed, _ = portside.run("trash", "restore", APP)
+        assert code == 1
+        assert printed == (
+            f"Repository {APP} restored: 1 manifest, 0 tags.\n"
+            f"Manifest {named(BOTH)} cannot be restored: something that it needs was purged.\n"
+        )
+        assert what(portside) == [named(BOTH)]
+        assert "which is gone" in portside.refused("trash", "restore", APP)
 
     def test_tags(self, portside: Commands) -> None:
         """A tag comes back with its manifest, if that was deleted; others stay deleted."""
@@ -191,6 +209,24 @@ class TestEmpty:
         assert what(portside) == [f"{APP}:latest"]
         assert "nothing of repository other" in portside.refused("trash", "restore", "other")
 
+    def test_an_image(self, portside: Commands) -> None:
+        """An index goes with what it lists; its space can then be freed."""
+        portside.do("manifest", "delete", named(BOTH), named(FIRST))
+        printed = portside.do("trash", "empty", named(BOTH), "--yes")
+        assert printed == f"Manifest {named(BOTH)} purged, with 1 other manifest.\n"
+        assert what(portside) == []
+        portside.do("manifest", "delete", named(SECOND))
+        document = portside.json("trash", "empty", named(SECOND), "--yes")
+        assert document == [{"repository": APP, "manifests": [SECOND.digest]}]
+        message = portside.refused("trash", "empty", named(SECOND), "--yes")
+        assert f"has no deleted manifest {SECOND.digest}" in message
+
+    def test_what_is_named_wrongly(self, portside: Commands) -> None:
+        """A tag does not say which manifest is meant, and one choice is enough."""
+        assert "expected REPOSITORY@DIGEST" in portside.refused("trash", "empty", f"{APP}:v1")
+        both = ("trash", "empty", named(BOTH), "--repository", "team/*", "--yes")
+        assert "cannot be combined" in portside.refused(*both)
+
     def test_all(self, portside: Commands) -> None:
         """Also what `--keep-deleted` no longer keeps; its space can then be freed."""
         portside.do("repository", "delete", "other", "--yes")
@@ -200,13 +236,16 @@ class TestEmpty:
         portside.do("collect", "--grace", "0")
         assert not [*(portside.data / "blobs").glob("*/*/*")]
 
+    @pytest.mark.parametrize("given", [(), (named(BOTH),)])
     @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"\n", 130)])
-    def test_confirmation(self, portside: Commands, answer: bytes, code: int) -> None:
+    def test_confirmation(
+        self, portside: Commands, given: tuple[str, ...], answer: bytes, code: int
+    ) -> None:
         """A person is asked, and nothing is purged without a clear answer."""
         portside.do("manifest", "delete", named(BOTH))
         outer, inner = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "portside", "trash", "empty", *portside.place],
+            [sys.executable, "-m", "portside", "trash", "empty", *given, *portside.place],
             stdin=inner,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -217,7 +256,8 @@ class TestEmpty:
         _, errors = process.communicate(timeout=60)
         os.close(outer)
         assert process.returncode == code, errors
-        assert "Purge 1 deleted manifest, so that nothing can restore" in errors
+        found = "1 deleted manifest and what was deleted with it" if given else "1 deleted manifest"
+        assert f"Purge {found}, so that nothing can restore" in errors
         left = [f"{APP}:latest"] if code == 0 else [named(BOTH)]
         assert what(portside)[:1] == ([] if code == 0 else left)
 

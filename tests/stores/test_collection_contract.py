@@ -17,7 +17,7 @@ from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.interfaces import MetadataStore, UnreferencedBlob
-from stores.conftest import CheckableStore, Clock
+from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import add, add_blob, parsed
 from support.content import OCI_LAYER, Content, artifact, descriptor, image, index
 
@@ -247,7 +247,7 @@ class TestTrash:
         await push(metadata, OTHER, "v2")
         clock.now += 5
         restored = await metadata.restore_manifest(A, DIGEST, by="bob")
-        assert restored == ([str(DIGEST)], ["v1"])
+        assert restored == ([str(DIGEST)], ["v1"], [])
         assert (await metadata.get_manifest(A, Tag("v1"))).payload == IMAGE.manifest
         assert (await metadata.get_manifest(A, Tag("v2"))).digest == OTHER.digest
         found = await metadata.get_repository(A)
@@ -272,25 +272,43 @@ class TestTrash:
         with pytest.raises(ManifestBlobUnknown):
             await push(metadata, IMAGE)
         restored = await metadata.restore_manifest(A, Digest(listing.digest), tags=[Tag("again")])
-        assert restored == (sorted([str(DIGEST), listing.digest]), ["again"])
+        assert restored == (sorted([str(DIGEST), listing.digest]), ["again"], [])
         assert (await metadata.get_blob(A, BLOB)).unreferenced is None
         with pytest.raises(BlobInUse):
             await metadata.unlink_blob(A, BLOB, remove=pytest.fail)
 
-    async def test_nothing_is_restored_in_part(self, metadata: CheckableStore) -> None:
-        """An index whose manifest was purged is not restored, and stays in the trash."""
+    async def test_nothing_is_restored_in_part(
+        self, shelf: Shelf, metadata: CheckableStore
+    ) -> None:
+        """An index whose manifest is gone is not restored, and stays in the trash."""
         listing = index(IMAGE)
+        listing_it = index(listing)
         await add(metadata, A, IMAGE)
+        await add(metadata, A, OTHER)
         await push(metadata, listing, "v1")
+        await push(metadata, listing_it, "v2")
+        await push(metadata, OTHER, "v3")
         await metadata.delete_repository(A)
-        found = await metadata.list_expired_manifests(LATER, limit=9)
-        (child,) = [item for item in found if item.digest == DIGEST]
-        assert await metadata.purge_manifest(child, LATER)
+        await shelf.execute(f"DELETE FROM manifests WHERE digest = '{DIGEST}'")  # noqa: S608  # of a test
+        incomplete = sorted([listing.digest, listing_it.digest])
+        assert await metadata.restore_repository(A) == ([OTHER.digest], ["v3"], incomplete)
         with pytest.raises(ManifestUnknown, match=f"it needs {DIGEST}, which is gone"):
             await metadata.restore_manifest(A, Digest(listing.digest))
         with pytest.raises(ManifestUnknown):
             await metadata.restore_repository(A)
-        assert await metadata.list_expired_manifests(LATER, limit=9)
+        assert len(await metadata.list_expired_manifests(LATER, limit=9)) == len(incomplete)
+
+    async def test_a_tag_of_several(self, metadata: CheckableStore, clock: Clock) -> None:
+        """A tag points again to the manifest from which it was deleted last."""
+        for content in (IMAGE, OTHER):
+            await add(metadata, A, content)
+        await push(metadata, OTHER)
+        for content in (IMAGE, OTHER):
+            await push(metadata, content, "v1")
+            clock.now += 5
+            await metadata.delete_manifest(A, Digest(content.digest))
+        assert (await metadata.restore_repository(A)).tags == ["v1"]
+        assert (await metadata.get_tag(A, Tag("v1"))).digest == OTHER.digest
 
     async def test_is_restored_by_a_push(self, metadata: CheckableStore) -> None:
         """The same manifest is there again, with what it refers to."""
@@ -338,14 +356,14 @@ class TestTrash:
         with pytest.raises(NameUnknown):
             await metadata.get_repository(A)
         restored = await metadata.restore_repository(A)
-        assert restored == ([str(DIGEST)], ["v1"])
+        assert restored == ([str(DIGEST)], ["v1"], [])
         assert await metadata.get_blob(A, BLOB)
         found = await metadata.get_repository(A)
         assert (found.tag_count, found.created) == (1, 1_000_000)
         with pytest.raises(BlobUnknown):
             await metadata.get_blob(A, Digest.of(b"rest"))
         # It is in use again: all that is deleted in it is restored now.
-        assert await metadata.restore_repository(A) == ([OTHER.digest], [])
+        assert await metadata.restore_repository(A) == ([OTHER.digest], [], [])
         with pytest.raises(NameUnknown):
             await metadata.restore_repository(B)
 

@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from portside.spec.digests import Digest
-from portside.spec.errors import (
-    NameUnknown,
-)
+from portside.spec.errors import ManifestUnknown, NameUnknown
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import START, Order, OrderedPageRequest, Page, PageRequest, Position
 from portside.spec.patterns import RepositoryPattern
@@ -22,11 +20,13 @@ from portside.stores.trash import (
 )
 from stores.conftest import Clock, Shelf
 from stores.test_metadata_contract import add_blob, parsed
-from support.content import Content, image, index
+from support.content import Content, artifact, image, index
 
 A, B, C = RepositoryName("a"), RepositoryName("b/app"), RepositoryName("b/base")
 IMAGE, OTHER = image("deleted"), image("kept")
 BOTH = index(IMAGE, OTHER)
+NESTED = index(BOTH)
+SPARE = image("never pushed")
 DIGEST = Digest(IMAGE.digest)
 V1, V2 = Tag("v1"), Tag("v2")
 LATER = 10**15
@@ -280,3 +280,39 @@ class TestPurge:
         assert await metadata.purge_manifest(item, clock.now)
         assert not await metadata.purge_manifest(item, clock.now)
         assert len(await manifests(metadata)) == 1
+
+    async def test_an_index_goes_with_its_manifest(
+        self, metadata: MetadataStore, clock: Clock
+    ) -> None:
+        """No deleted index is left that could not be restored."""
+        for content in (IMAGE, OTHER, BOTH, NESTED):
+            await push(metadata, A, content)
+        for content in (NESTED, BOTH, IMAGE):
+            await delete(metadata, content)
+        (child,) = [
+            item
+            for item in await metadata.list_expired_manifests(LATER, limit=9)
+            if item.digest == DIGEST
+        ]
+        assert await metadata.purge_manifest(child, clock.now) == 3
+        assert await manifests(metadata) == []
+
+    async def test_an_image(self, metadata: MetadataStore, clock: Clock) -> None:
+        """It goes with what would be restored with it, but for what another index lists."""
+        signature = artifact("signature", subject=NESTED.descriptor)
+        earlier = artifact("earlier", subject=NESTED.descriptor)
+        other = index(OTHER)
+        for content in (IMAGE, OTHER, BOTH, NESTED, other, signature, earlier):
+            await push(metadata, A, content)
+        await delete(metadata, earlier)
+        clock.now += 5
+        for content in (NESTED, signature, BOTH, other, IMAGE, OTHER):
+            await delete(metadata, content)
+        purged = await metadata.purge_image(A, Digest(NESTED.digest))
+        assert purged == sorted(content.digest for content in (NESTED, BOTH, IMAGE, signature))
+        left = {found.digest for found in await manifests(metadata)}
+        assert left == {earlier.digest, other.digest, OTHER.digest}
+        for content in (NESTED, SPARE):
+            with pytest.raises(ManifestUnknown, match="has no deleted manifest"):
+                await metadata.purge_image(A, Digest(content.digest))
+        assert await metadata.restore_manifest(A, Digest(other.digest))

@@ -61,12 +61,14 @@ def reference_argument(form: ReferenceForm) -> Callable[[Command], Command]:
     )
 
 
-def references_argument(form: ReferenceForm) -> Callable[[Command], Command]:
-    """Return a decorator that adds the argument `references`: one or more."""
+def references_argument(
+    form: ReferenceForm, *, required: bool = True
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds the argument `references`: one or more, or else any number."""
     return click.argument(
         "references",
         nargs=-1,
-        required=True,
+        required=required,
         metavar=f"{form.text.partition(' ')[0].rstrip(',')}...",
         callback=lambda _context, _parameter, given: tuple(map(form.parse, given)),
     )

@@ -36,6 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Trashed = TypeVar("Trashed", TrashedManifest, TrashedTag)
 
 DELETED = ReferenceForm("REPOSITORY, REPOSITORY@DIGEST or REPOSITORY:TAG", lambda _: True)
+PURGED = ReferenceForm("REPOSITORY@DIGEST", lambda given: bool(given.digest) and not given.tag)
 
 
 class _Item(NamedTuple):
@@ -129,32 +130,57 @@ async def restore_deleted(
     deleted with it. A tag points again to what it pointed to last, and that manifest is restored if
     it was deleted; REPOSITORY:TAG@DIGEST names another manifest. A tag that was pushed again since
     stays where it points.
+
+    A manifest of a repository stays in the trash if something that it needs was purged. It is
+    named, and the exit code is 1.
     """
     settings = read_settings(given)
+    incomplete: list[str] = []
     async with opened_metadata(settings) as metadata:
         restore = _restore(settings, metadata)
 
         async def act(reference: QualifiedReference) -> Done:
-            return await _restore_one(restore, reference, force=force)
+            done = await _restore_one(restore, reference, force=force)
+            incomplete.extend(done.document["incomplete"])
+            return done
 
         await do_each(references, act, as_json=as_json)
+    if incomplete:
+        sys.exit(1)
 
 
 @trash.command("empty")
+@references_argument(PURGED, required=False)
 @_pattern_option("Purge only what was deleted in these repositories, such as 'team/*'.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @settings_options(*REGISTRY, "keep_deleted")
-def empty_trash(*, names: tuple[NameRange, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Purge deleted manifests now; they cannot be restored any more.
+def empty_trash(
+    *,
+    references: tuple[QualifiedReference, ...],
+    names: tuple[NameRange, ...],
+    yes: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Purge deleted manifests now, all or those that are named; they cannot be restored any more.
+
+    A manifest that is named (REPOSITORY@DIGEST) goes with what `portside trash restore` would
+    restore with it, and with the deleted indexes that list it. What another index lists stays.
 
     Their space is free once the garbage collector has removed their blobs; `portside collect
     --grace 0` does so at once. Deleted tags of manifests that are still there take up no space, and
     can be restored nevertheless.
     """
     settings = read_settings(given)
+    if references and names != EVERY_NAME:
+        raise click.UsageError("--repository cannot be combined with REPOSITORY@DIGEST")
     if not yes:
-        _confirm(asyncio.run(_count(settings, names)))
+        found = len(references) or asyncio.run(_count(settings, names))
+        _confirm(found, with_others=bool(references))
+    if references:
+        asyncio.run(_purge(settings, references, as_json=as_json))
+        return
     purged = asyncio.run(_empty(settings, names))
     if as_json:
         show_json({"manifests": purged})
@@ -263,19 +289,48 @@ def _went_with_manifest(tag: TrashedTag) -> bool:
 async def _restore_one(restore: Restore, reference: QualifiedReference, *, force: bool) -> Done:
     name, tag, digest = reference
     by = command_identity()
+    incomplete: list[str] = []
     if tag is not None:
         image = await restore.tag(name, tag, digest, force=force, by=by)
         manifests, tags = image.manifests, [str(tag)]
-        line = f"Tag {name}:{tag} restored; it points to {image.digest}."
+        lines = [f"Tag {name}:{tag} restored; it points to {image.digest}."]
     elif digest is not None:
-        manifests, tags = await restore.manifest(name, digest, by=by)
+        manifests, tags, incomplete = await restore.manifest(name, digest, by=by)
         others = counted(len(manifests) - 1, "other manifest")
-        line = f"Manifest {reference} restored, with {others} and {counted(len(tags), 'tag')}."
+        lines = [f"Manifest {reference} restored, with {others} and {counted(len(tags), 'tag')}."]
     else:
-        manifests, tags = await restore.repository(name, by=by)
+        manifests, tags, incomplete = await restore.repository(name, by=by)
         content = f"{counted(len(manifests), 'manifest')}, {counted(len(tags), 'tag')}"
-        line = f"Repository {name} restored: {content}."
-    return Done(line, {"repository": name, "manifests": manifests, "tags": tags})
+        lines = [f"Repository {name} restored: {content}."]
+    lines += [
+        f"Manifest {name}@{other} cannot be restored: something that it needs was purged."
+        for other in incomplete
+    ]
+    document = {
+        "repository": name,
+        "manifests": manifests,
+        "tags": tags,
+        "incomplete": incomplete,
+    }
+    return Done("\n".join(lines), document)
+
+
+async def _purge(
+    settings: Settings, references: Sequence[QualifiedReference], *, as_json: bool
+) -> None:
+    async with opened_metadata(settings) as metadata:
+        restore = _restore(settings, metadata)
+
+        async def act(reference: QualifiedReference) -> Done:
+            name, _, digest = reference
+            if digest is None:
+                raise AssertionError(reference)
+            purged = await restore.purge(name, digest)
+            others = counted(len(purged) - 1, "other manifest")
+            line = f"Manifest {reference} purged, with {others}."
+            return Done(line, {"repository": name, "manifests": purged})
+
+        await do_each(references, act, as_json=as_json)
 
 
 async def _count(settings: Settings, names: Sequence[NameRange]) -> int:
@@ -288,9 +343,10 @@ async def _empty(settings: Settings, names: Sequence[NameRange]) -> int:
         return await _restore(settings, metadata).empty(names)
 
 
-def _confirm(manifests: int) -> None:
+def _confirm(manifests: int, *, with_others: bool) -> None:
     """Ask whether manifests are to be purged; raises UsageError and Abort."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("cannot ask for confirmation without a terminal; use --yes")
     found = counted(manifests, "deleted manifest")
+    found += " and what was deleted with it" if with_others else ""
     click.confirm(f"Purge {found}, so that nothing can restore them?", abort=True, err=True)

@@ -90,7 +90,8 @@ class Restore:
     async def repository(self, repository: RepositoryName, *, by: str = "") -> Restored:
         """Restore what was deleted with a repository, or all that is deleted in one that is in use.
 
-        Raises NameUnknown, ManifestUnknown and OperationDisallowed.
+        What needs something that was purged stays in the trash; if that is all of it, it is an
+        error. Raises NameUnknown, ManifestUnknown and OperationDisallowed.
         """
         return await self._metadata.restore_repository(repository, since=self._since, by=by)
 
@@ -143,6 +144,13 @@ class Restore:
             item = DeletedManifest(name, Digest(found.digest), found.key, found.deleted)
             purged += await self._metadata.purge_manifest(item, until)
         return purged
+
+    async def purge(self, repository: RepositoryName, digest: Digest) -> list[str]:
+        """Purge a deleted manifest with what is deleted with it; return the digests.
+
+        Raises ManifestUnknown.
+        """
+        return await self._metadata.purge_image(repository, digest)
 
     async def count(self, names: Sequence[NameRange] = EVERY_NAME) -> int:
         """Return how many manifests `empty` would purge."""

@@ -77,10 +77,14 @@ class TrashedTag(msgspec.Struct, frozen=True):
 
 
 class Restored(NamedTuple):
-    """What was restored: digests of manifests, and names of tags."""
+    """What was restored: digests of manifests, and names of tags.
+
+    Manifests that are `incomplete` stay in the trash: something that they need was purged.
+    """
 
     manifests: list[str]
     tags: list[str]
+    incomplete: list[str]
 
 
 class TrashStore(Protocol):
@@ -128,10 +132,19 @@ class TrashStore(Protocol):
         """List manifests that were deleted at a time or before it, oldest first."""
         ...
 
-    async def purge_manifest(self, found: DeletedManifest, until: int) -> bool:
+    async def purge_manifest(self, found: DeletedManifest, until: int) -> int:
         """Delete a manifest for good, if it is still in the trash since `until` or before.
 
-        Return whether it was purged. The grace period of its blobs begins.
+        The deleted manifests that list it are purged with it: none can be restored in part. Return
+        how many were purged. The grace period of their blobs begins.
+        """
+        ...
+
+    async def purge_image(self, repository: RepositoryName, digest: Digest) -> list[str]:
+        """Delete a manifest in the trash for good, and what would be restored with it.
+
+        Of that, what another manifest lists stays. The deleted manifests that list what is purged
+        go as well. Return the digests. Raises ManifestUnknown if the manifest is not in the trash.
         """
         ...
 
@@ -157,6 +170,8 @@ class TrashStore(Protocol):
     ) -> Restored:
         """Restore what was deleted with a repository, or all that is deleted in one that is in use.
 
-        Raises NameUnknown if there is nothing to restore, and OperationDisallowed.
+        A tag that several manifests had points to that one from which it was deleted last. Raises
+        NameUnknown if there is nothing to restore, ManifestUnknown if all of it needs what was
+        purged, and OperationDisallowed.
         """
         ...

@@ -7,7 +7,7 @@ a push of the same manifest sees it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from portside.spec.digests import Digest
 from portside.spec.locks import Lock
@@ -134,8 +134,19 @@ _DISCARD = "UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE id = $1"
 _DISCARD_ALL = """
     UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE repository = $1 AND deleted IS NULL
 """
-_PURGE = "DELETE FROM manifests WHERE id = $1"
+_PURGE = "DELETE FROM manifests WHERE id = $1 RETURNING size"
 _TAKES_LESS = "UPDATE repositories SET manifest_bytes = manifest_bytes - $2 WHERE id = $1"
+_LISTED = """
+    SELECT 1 FROM manifest_references
+    WHERE repository = $1 AND digest = $2 AND kind = 'manifest' AND required
+    LIMIT 1
+"""
+_DELETED_PARENTS = """
+    SELECT m.id, m.digest
+    FROM manifest_references f JOIN manifests m ON m.id = f.manifest
+    WHERE f.repository = $1 AND f.digest = $2 AND f.kind = 'manifest' AND f.required
+        AND m.deleted IS NOT NULL
+"""
 # Nobody can read the blobs of a repository that was deleted, so none of them has a grace period.
 _HIDE_BLOBS = """
     UPDATE repository_blobs
@@ -152,7 +163,7 @@ _EXPIRED = """
     ORDER BY m.deleted, m.id
     LIMIT $2
 """
-_IS_EXPIRED = "SELECT size FROM manifests WHERE id = $1 AND deleted <= $2"
+_IS_EXPIRED = "SELECT 1 FROM manifests WHERE id = $1 AND deleted <= $2"
 _DELETED_MANIFEST = """
     SELECT id, digest, deleted FROM manifests
     WHERE repository = $1 AND digest = $2 AND deleted > $3
@@ -187,9 +198,9 @@ _RESTORE_BLOBS = """
         AND digest IN (SELECT f.digest FROM manifest_references f WHERE f.manifest = $2)
         AND (deleted IS NOT NULL OR unreferenced IS NOT NULL)
 """
-# What a manifest that is not deleted any more lacks: each of two kinds is there in its own way.
+# What a deleted manifest needs and is not in use; the blobs that it needs may be deleted as well.
 _LACKED = """
-    SELECT f.digest
+    SELECT f.kind, f.digest
     FROM manifest_references f
     WHERE f.manifest = $1 AND f.required AND NOT EXISTS (
         SELECT 1 FROM manifests c
@@ -198,15 +209,13 @@ _LACKED = """
     ) AND NOT EXISTS (
         SELECT 1 FROM repository_blobs l
         WHERE f.kind = 'blob' AND l.repository = f.repository AND l.digest = f.digest
-            AND l.deleted IS NULL
     )
-    LIMIT 1
 """
 # The clock of this node may have been behind that of the node with the change before.
 _TAGS_DELETED_WITH = """
-    SELECT name FROM tag_history
+    SELECT MAX(at), name FROM tag_history
     WHERE repository = $1 AND digest = $2 AND at >= $3 AND action = 'deleted'
-    ORDER BY name
+    GROUP BY name
 """
 # It is in use again, and as old as it was.
 _USE_AGAIN = "UPDATE repositories SET deleted = NULL WHERE id = $1 AND deleted IS NOT NULL"
@@ -286,18 +295,40 @@ class Trash(Noun):
             for name, digest, *rest in rows
         ]
 
-    async def purge_manifest(self, found: DeletedManifest, until: int) -> bool:
-        """Delete the row, and with it the references, whose blobs begin their grace period."""
+    async def purge_manifest(self, found: DeletedManifest, until: int) -> int:
+        """Delete the rows, and with them the references, whose blobs begin their grace period."""
 
-        async def job(transaction: Transaction) -> bool:
+        async def job(transaction: Transaction) -> int:
             owner = await lock_repository(transaction, str(found.repository))
             still = await transaction.find(_IS_EXPIRED, found.key, until)
             if owner is None or still is None:
-                return False
-            await unreference_blobs(transaction, owner.id, found.key)
-            await transaction.execute(_PURGE, found.key)
-            await transaction.execute(_TAKES_LESS, owner.id, still[0])
-            return True
+                return 0
+            return len(await _purge(transaction, owner.id, found.key, str(found.digest)))
+
+        return await self._database.write(job)
+
+    async def purge_image(self, repository: RepositoryName, digest: Digest) -> list[str]:
+        """Purge one manifest after the other, each with what cannot be restored without it."""
+
+        async def job(transaction: Transaction) -> list[str]:
+            locked = await lock_repository(transaction, str(repository))
+            if locked is None:
+                raise not_in_trash(repository, digest)
+            found = await transaction.find(_DELETED_MANIFEST, locked.id, str(digest), 0)
+            if found is None:
+                raise not_in_trash(repository, digest)
+            purged: list[str] = []
+            waiting = [_Deleted(*found)]
+            while waiting:
+                manifest = waiting.pop()
+                rows = await transaction.find_all(_DELETED_WITH, manifest.key, manifest.deleted)
+                purged += await _purge(transaction, locked.id, manifest.key, manifest.digest)
+                waiting += [
+                    other
+                    for other in map(_Deleted._make, rows)
+                    if await transaction.find(_LISTED, locked.id, other.digest) is None
+                ]
+            return sorted(purged)
 
         return await self._database.write(job)
 
@@ -366,50 +397,125 @@ async def discard_repository(transaction: Transaction, owner: int, by: str) -> N
     await transaction.execute(_HIDE_BLOBS, owner, transaction.now)
 
 
-async def restore_row(transaction: Transaction, owner: int, manifest: int) -> bool:
-    """Restore a manifest and its blobs; return whether it was deleted."""
-    if await transaction.execute(_RESTORE, manifest, transaction.now) == 0:
-        return False
+async def _purge(transaction: Transaction, owner: int, key: int, digest: str) -> list[str]:
+    """Purge a manifest, and before it those that cannot be restored without it; return all."""
+    purged: list[str] = []
+    for parent in await transaction.find_all(_DELETED_PARENTS, owner, digest):
+        purged += await _purge(transaction, owner, *parent)
+    await unreference_blobs(transaction, owner, key)
+    row = await transaction.find(_PURGE, key)
+    # An index can be listed by several others, and has gone with the first one.
+    if row is not None:
+        purged.append(digest)
+        await transaction.execute(_TAKES_LESS, owner, row[0])
+    return purged
+
+
+async def restore_row(transaction: Transaction, owner: int, manifest: int) -> None:
+    """Restore a manifest that was deleted, and its blobs."""
+    await transaction.execute(_RESTORE, manifest, transaction.now)
     await transaction.execute(_RESTORE_BLOBS, owner, manifest)
-    return True
+
+
+class _Deleted(NamedTuple):
+    """The row of a deleted manifest."""
+
+    key: int
+    digest: str
+    deleted: int
 
 
 async def restore_deleted(
     transaction: Transaction,
     locked: LockedRow,
-    found: Sequence[tuple[int, str, int]],
+    asked: Sequence[Sequence[Any]],
     tags: Sequence[Tag] | None,
     by: str,
 ) -> Restored:
-    """Restore manifests and all that they need; the first one gets the `tags`."""
-    manifests: dict[int, str] = {}
-    restored: list[tuple[str, str]] = []
-    named = None if tags is None else [str(tag) for tag in tags]
-    waiting = list(found)
-    while waiting:
-        key, digest, deleted = waiting.pop()
-        waiting += await transaction.find_all(_DELETED_WITH, key, deleted)
-        if not await restore_row(transaction, locked.id, key):
-            continue
-        manifests[key] = digest
-        if named is None:
-            rows = await transaction.find_all(_TAGS_DELETED_WITH, locked.id, digest, deleted)
-            names = [name for (name,) in rows]
-        else:
-            names, named = named, []
-        for name in names:
-            row = (locked.id, name, key, transaction.now)
-            if await transaction.execute(_RESTORE_TAG, *row):
-                restored.append((name, digest))
-    for key, digest in manifests.items():
-        # The trash may be half emptied, and the manifests that an index lists be gone before it.
-        lacked = await transaction.find(_LACKED, key)
-        if lacked is not None:
-            raise manifest_incomplete(digest, lacked[0])
+    """Restore manifests and all that they need; the first one gets the `tags`.
+
+    What can no longer be whole stays in the trash. Raises ManifestUnknown if that is all of it.
+    """
+    found = await _deleted_together(transaction, asked)
+    lacked = await _find_lacked(transaction, found)
+    whole = [manifest for manifest in found if manifest.digest not in lacked]
+    digests = [digest for _, digest, _ in asked]
+    if lacked.keys() >= {*digests}:
+        raise manifest_incomplete(digests[0], lacked[digests[0]])
+    for manifest in whole:
+        await restore_row(transaction, locked.id, manifest.key)
+    if tags is None:
+        restored = await _restore_tags(transaction, locked.id, whole)
+    else:
+        restored = [
+            (str(tag), digests[0])
+            for tag in tags
+            if await transaction.execute(
+                _RESTORE_TAG, locked.id, str(tag), asked[0][0], transaction.now
+            )
+        ]
     await record_change(transaction, locked.id, "restored", restored, by)
     await transaction.execute(_USE_AGAIN, locked.id)
-    await count_changes(transaction, locked.id, manifests=len(manifests), tags=len(restored))
-    return Restored(sorted(manifests.values()), sorted(name for name, _ in restored))
+    await count_changes(transaction, locked.id, manifests=len(whole), tags=len(restored))
+    return Restored(
+        sorted(manifest.digest for manifest in whole),
+        sorted(name for name, _ in restored),
+        sorted(lacked),
+    )
+
+
+async def _deleted_together(
+    transaction: Transaction, asked: Sequence[Sequence[Any]]
+) -> list[_Deleted]:
+    """Return deleted manifests with those that come back with them."""
+    found: dict[int, _Deleted] = {}
+    waiting = [_Deleted(*row) for row in asked]
+    while waiting:
+        manifest = waiting.pop()
+        if manifest.key not in found:
+            found[manifest.key] = manifest
+            rows = await transaction.find_all(_DELETED_WITH, manifest.key, manifest.deleted)
+            waiting += [_Deleted(*row) for row in rows]
+    return list(found.values())
+
+
+async def _find_lacked(transaction: Transaction, found: Sequence[_Deleted]) -> dict[str, str]:
+    """Return which of some deleted manifests lack something, even if all come back, and what.
+
+    The trash may have been emptied in part, and what an index lists be gone before it.
+    """
+    needed = {
+        manifest.digest: await transaction.find_all(_LACKED, manifest.key) for manifest in found
+    }
+    lacked: dict[str, str] = {}
+    size = -1
+    while size < len(lacked):
+        size = len(lacked)
+        for digest, references in needed.items():
+            for kind, named in references:
+                if kind != "manifest" or named not in needed or named in lacked:
+                    lacked.setdefault(digest, named)
+    return lacked
+
+
+async def _restore_tags(
+    transaction: Transaction, owner: int, manifests: Sequence[_Deleted]
+) -> list[tuple[str, str]]:
+    """Restore the tags that were deleted with manifests; return them with their digests.
+
+    If several had the same tag, it points to that one again from which it was deleted last.
+    """
+    found: list[tuple[int, str, _Deleted]] = []
+    for manifest in manifests:
+        row = (owner, manifest.digest, manifest.deleted)
+        times = await transaction.find_all(_TAGS_DELETED_WITH, *row)
+        found += [(time, name, manifest) for time, name in times]
+    now = transaction.now
+    return [
+        (name, manifest.digest)
+        for _, name, manifest in sorted(found, reverse=True)
+        if await transaction.execute(_RESTORE_TAG, owner, name, manifest.key, now)
+    ]
 
 
 def _manifest(row: Any, tags: Sequence[str]) -> TrashedManifest:
