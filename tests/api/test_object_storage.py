@@ -260,22 +260,59 @@ class TestSharedDirectory:
         assert run_portside("check", "--data", str(data), *storage)[0] == 1
 
 
+HERE = Path().absolute().as_uri()
+
+
 @pytest.mark.parametrize(
-    ("storage", "said"),
+    ("storage", "env", "said"),
     [
-        ("s3://no-such-bucket", "404 Not Found (NoSuchBucket)"),
-        ("ftp://bucket", "names no object store"),
-        ("file://relative", "three slashes"),
-        ("file:///", "names no directory"),
+        ("s3://no-such-bucket", {}, "{endpoint} has no such bucket or container; create it, or"),
+        ("s3://registry", {"AWS_ACCESS_KEY_ID": "x"}, "does not know the key; check AWS_ACCESS_"),
+        ("s3://registry", {"AWS_SECRET_ACCESS_KEY": "x"}, "refuses the key; check AWS_SECRET_"),
+        ("s3://registry", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "(Connection refused)"),
+        ("s3://registry", {"AWS_SECRET_ACCESS_KEY": None}, "set AWS_SECRET_ACCESS_KEY as well"),
+        ("az://registry", {}, "set AZURE_STORAGE_ACCOUNT_NAME, and"),
+        ("ftp://bucket", {}, "names no object store; it has to begin with s3://, az://, gs://"),
+        ("https://bucket.example/x", {}, "such as s3://BUCKET/PREFIX, and set AWS_ENDPOINT_URL"),
+        ("/srv/blobs", {}, "'/srv/blobs' is not a URL; write file:///srv/blobs for"),
+        ("blobs", {}, f"'blobs' is not a URL; write {HERE}/blobs for the directory"),
+        ("file://relative", {}, "three slashes"),
+        ("file:///", {}, "names no directory"),
     ],
 )
-def test_no_storage(data: Path, s3: S3, storage: str, said: str) -> None:
-    """A registry that cannot use its store ends with one line."""
+def test_no_storage(
+    data: Path, s3: S3, storage: str, env: dict[str, str | None], said: str
+) -> None:
+    """A registry that cannot use its store ends with one line, which says what to do."""
+    known = {**s3.environment, **env}
     code, printed, errors = run_portside(
         *("serve", "--data", str(data), "--listen", "127.0.0.1:0", "--storage", storage),
-        env=s3.environment,
+        env={name: value for name, value in known.items() if value is not None},
     )
-    is_wrong_option = not storage.startswith("s3:")
-    assert (code, printed) == (2 if is_wrong_option else 1, "")
-    assert said in errors
+    assert (code, printed) == (2 if "--help" in errors else 1, "")
+    assert said.format(endpoint=s3.endpoint) in errors
     assert len(errors.splitlines()) == 1, errors
+
+
+def test_bucket_that_is_gone(data: Path, s3: S3) -> None:
+    """A registry that was served from a bucket asks for the bucket, and not for its mark."""
+    with running_registry(data, "--storage", "s3://registry/gone", env=s3.environment):
+        pass
+    code, _, errors = run_portside(
+        *("check", "--data", str(data), "--storage", "s3://no-such-bucket/gone"), env=s3.environment
+    )
+    assert code == 1
+    assert "has no such bucket or container; create it, or correct the name" in errors
+
+
+def test_container_that_does_not_exist(data: Path, azure: Azure) -> None:
+    """Azure says it in other words, and refuses keys in others."""
+    for storage, key, said in (
+        ("az://no-such-container", None, "has no such bucket or container; create it, or correct"),
+        ("az://registry", "d3Jvbmc=", "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACC"),
+        ("az://registry", "x", "AZURE_STORAGE_ACCOUNT_KEY is not a key in base64; copy it again"),
+    ):
+        env = {**azure.environment, **({"AZURE_STORAGE_ACCOUNT_KEY": key} if key else {})}
+        where = ("--data", str(data), "--storage", storage)
+        _, _, errors = run_portside("serve", *where, "--listen", "127.0.0.1:0", env=env)
+        assert said in errors

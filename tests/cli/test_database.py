@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import pytest
 from portside.bootstrap import connected_stores
 from portside.config import make_settings
 from portside.stores.metadata.schema.versions import NEWEST
+from servers.ports import free_ports
+from servers.postgresql import HASTY, running_postgresql
 from support.commands import run_inside
 from support.content import image
+from support.missing import server_needed
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
 from support.wire import push
@@ -39,6 +43,23 @@ def fail(*arguments: str) -> str:
 def url(postgresql: Server) -> str:
     """Make an empty database."""
     return postgresql.make_database()
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """Run a server that asks for passwords; yields its host and port."""
+    port = free_ports(1)[0]
+    settings = {**HASTY, "listen_addresses": "127.0.0.1", "port": str(port)}
+    with server_needed(), running_postgresql(settings) as server:
+        url = f"{server.url()}&port={port}"
+        for role in ("eve", "other", "guest"):
+            server.ask(url, f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
+        server.ask(url, "CREATE DATABASE registry OWNER eve")
+        (server.folder / "data" / "pg_hba.conf").write_text(
+            "local all portside trust\nhost all eve,guest,nobody 127.0.0.1/32 scram-sha-256\n"
+        )
+        server.restart("fast")
+        yield f"127.0.0.1:{port}"
 
 
 def execute(url: str, sql: str) -> None:
@@ -134,6 +155,30 @@ class TestServe:
         line = fail(*serve_command(data, "--database", "postgresql://eve:hidden@127.0.0.1:1/x")[3:])
         assert "the database at 127.0.0.1:1: " in line
         assert "hidden" not in line
+
+    @pytest.mark.parametrize(
+        ("address", "password", "said"),
+        [
+            ("eve@{host}/registry", "", "set PGPASSWORD or PGPASSWORD_FILE, or add the password"),
+            ("eve@{host}/registry", "hidden", "set PGPASSWORD or PGPASSWORD_FILE, or add the"),
+            ("eve:hidden@{host}/registry", "", "correct the user or the password in --database"),
+            ("eve:right@{host}/none", "", "create it, or correct the name in --database"),
+            ("nobody@{host}/registry", "", "set PGPASSWORD"),
+            ("other:right@{host}/registry", "", "allow the user in pg_hba.conf, or correct the"),
+            ("guest:right@{host}/registry", "", "make the user the owner of the database"),
+            ("eve:right@no-such-host.invalid/registry", "", "correct the host in --database"),
+            ("eve:right@{host}/registry?sslmode=require", "", "rejected SSL upgrade"),
+        ],
+    )
+    def test_refused(self, guarded: str, address: str, password: str, said: str) -> None:
+        """The line names the server and says what to do, and shows no password."""
+        env = {"PGPASSWORD": password} if password else {}
+        url = f"postgresql://{address.format(host=guarded)}"
+        code, _, errors = run_inside("migrate", "--database", url, env=env)
+        assert code == 1
+        assert said in errors
+        assert "hidden" not in errors
+        assert "right" not in errors
 
 
 @pytest.mark.parametrize(

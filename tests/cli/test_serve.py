@@ -430,7 +430,10 @@ class TestMistakes:
         for host in ("127.0.0.1", "localhost"):
             url = f"postgresql://portside@{host}:1/portside"
             _, _, errors = run_portside("user", "list", "--database", url)
-            assert errors == f"portside: the database at {host}:1: Connection refused\n"
+            assert errors == (
+                f"portside: the database at {host}:1: Connection refused; start PostgreSQL there,"
+                " or correct the host and the port in --database\n"
+            )
         env = {"AWS_METADATA_ENDPOINT": "http://127.0.0.1:1"}
         _, _, errors = run_portside("check", "--storage", "s3://bucket", env=env)
         assert "found no credentials for the object store" in errors

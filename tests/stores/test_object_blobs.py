@@ -452,9 +452,13 @@ class TestS3:
     async def test_no_bucket(self, make_s3: Callable[..., ObjectStore]) -> None:
         """A registry whose bucket is not there says so when it is tried."""
         blobs = ObjectBlobs(make_s3("x", bucket="missing"), hold_timeout=0.1, clock=lambda: 0)
-        with pytest.raises(Unavailable, match=r"trying the object store: .*\(NoSuchBucket\)$"):
+        with pytest.raises(
+            Unavailable, match=r"trying the object store: .* create it, .*\(NoSuchBucket\)$"
+        ):
             await blobs.probe()
-        with pytest.raises(Unavailable, match=r"reading the object store: .*\(NoSuchBucket\)$"):
+        with pytest.raises(
+            Unavailable, match=r"reading the object store: .* create it, .*\(NoSuchBucket\)$"
+        ):
             await blobs.probe_reads()
         blobs.close()
 

@@ -136,14 +136,17 @@ URL = "https://bucket.example/key?X-Amz-Signature=secret"
             (
                 GenericError(f"400: <Error><Code>{code}</Code></Error>"),
                 kind,
-                f"trying: 400 ({code})",
+                said,
             )
-            for code, kind in (
-                ("XMinioStorageFull", StorageFull),
-                ("QuotaExceeded", StorageFull),
-                ("InsufficientStorage", StorageFull),
-                ("AccountQuotaExceeded", StorageFull),
-                ("AccessDenied", Unavailable),
+            for code, kind, said in (
+                ("XMinioStorageFull", StorageFull, "trying: 400 (XMinioStorageFull)"),
+                ("QuotaExceeded", StorageFull, "trying: 400 (QuotaExceeded)"),
+                ("InsufficientStorage", StorageFull, "trying: 400 (InsufficientStorage)"),
+                ("AccountQuotaExceeded", StorageFull, "trying: 400 (AccountQuotaExceeded)"),
+                ("AccessDenied", Unavailable, "delete objects there (AccessDenied)"),
+                ("ExpiredToken", Unavailable, "renew AWS_SESSION_TOKEN (ExpiredToken)"),
+                ("RequestTimeTooSkewed", Unavailable, "the clock of this machine differs"),
+                ("PermanentRedirect", Unavailable, "set AWS_REGION (PermanentRedirect)"),
             )
         ),
         (

@@ -22,7 +22,7 @@ from portside.spec.uploads import UploadId
 from portside.stores.background import BackgroundTasks
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.holds import Backoff, wait_for_hold
-from portside.stores.blobs.objects.faults import translated
+from portside.stores.blobs.objects.faults import is_of_the_store, translated
 from portside.stores.blobs.objects.layout import (
     BLOBS,
     PROBES,
@@ -263,7 +263,9 @@ class ObjectBlobs:
         try:
             found = await obstore.get_async(self._store, key)
             return bytes(await found.bytes_async())
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if is_of_the_store(error):
+                raise
             return None
 
     async def put_mark(self, mark: Mark) -> None:

@@ -32,6 +32,16 @@ _ENDPOINTS = {
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     "gs": ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
 }
+_MISSING = {
+    "Missing SecretAccessKey": "AWS_ACCESS_KEY_ID is set; set AWS_SECRET_ACCESS_KEY as well",
+    "Missing AccessKeyId": "AWS_SECRET_ACCESS_KEY is set; set AWS_ACCESS_KEY_ID as well",
+    "Account must be specified": (
+        "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or another credential"
+    ),
+    "Invalid Access Key": "AZURE_STORAGE_ACCOUNT_KEY is not a key in base64; copy it again",
+}
+"""What to do about what obstore says of the environment."""
+
 _EMULATOR = "AZURE_STORAGE_USE_EMULATOR"
 _FILES = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
 
@@ -88,8 +98,7 @@ def open_store(
             " endpoints come from the environment"
         )
     if parts.scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise StorageUrlInvalid(f"{url!r} names no object store; it has to begin with {known}")
+        raise StorageUrlInvalid(_explain_scheme(url, parts.scheme))
     plain = _plain_endpoint(parts.scheme, environment)
     if plain is not None and not allow_http and not _is_loopback(plain):
         shown = plain.rpartition("@")[2]
@@ -102,7 +111,22 @@ def open_store(
         return _open_cloud(url, parts, environment, client, retry)
     except (BaseError, ValueError) as error:
         said = str(error).strip().partition("\n")[0]
-        raise StorageUrlInvalid(f"{url}: {said}") from error
+        missing = next((text for sign, text in _MISSING.items() if sign in said), said)
+        raise StorageUrlInvalid(f"{url}: {missing}") from error
+
+
+def _explain_scheme(url: str, scheme: str) -> str:
+    """Return what to write for a URL that is not one of an object store."""
+    if scheme in {"http", "https"}:
+        return (
+            f"{url!r} is an address; name the bucket, such as s3://BUCKET/PREFIX, and set"
+            " AWS_ENDPOINT_URL or AZURE_STORAGE_ENDPOINT to the address"
+        )
+    if "://" not in url:
+        directory = Path(url).expanduser().absolute().as_uri()
+        return f"{url!r} is not a URL; write {directory} for the directory"
+    known = ", ".join(f"{known}://" for known in SCHEMES)
+    return f"{url!r} names no object store; it has to begin with {known}, or file:///"
 
 
 def _open_cloud(

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from portside.spec.digests import Digest
@@ -36,8 +37,8 @@ from portside.stores.metadata.postgres.faults import (
     FAILURES,
     LOST,
     RETRIED,
+    refused,
     translated,
-    unreachable,
 )
 from portside.stores.metadata.postgres.limiter import BytesLimiter
 from portside.stores.metadata.postgres.migrations import migrate, read_version
@@ -203,8 +204,8 @@ class PostgresDatabase:
                 taken = await cache.take()
             except ValueError as error:
                 raise Unavailable(f"invalid database URL: {error}") from error
-            except OSError as error:
-                raise unreachable(self.terms.url, error) from error
+            except (OSError, asyncpg.PostgresError) as error:
+                raise refused(self.terms.url, error) from error
             try:
                 yield taken.connection
             except BaseException:
