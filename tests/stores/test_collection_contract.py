@@ -414,3 +414,16 @@ class TestLeases:
         clock.now -= 10**12
         assert await metadata.take_lease("work", "second", seconds=10)
         assert not await metadata.take_lease("work", "first", seconds=10)
+
+    async def test_release(self, metadata: MetadataStore, clock: Clock) -> None:
+        """Anyone can see a lease until it is released by its holder, or over."""
+        assert not await metadata.is_leased("work")
+        assert await metadata.take_lease("work", "first", seconds=10)
+        await metadata.release_lease("work", "second")
+        assert await metadata.is_leased("work")
+        assert not await metadata.is_leased("other")
+        await metadata.release_lease("work", "first")
+        assert not await metadata.is_leased("work")
+        assert await metadata.take_lease("work", "second", seconds=10)
+        clock.now += 10_000_000
+        assert not await metadata.is_leased("work")

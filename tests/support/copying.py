@@ -14,7 +14,7 @@ from portside.operations.check import check
 from portside.operations.copy.moving import Ending, Move
 from portside.operations.copy.plan import RegistryStores, Tally, compared
 from portside.operations.push import Chunk, Push
-from portside.spec.digests import Digest
+from portside.spec.digests import Algorithm, Digest
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.stores.blobs.disk.store import DiskBlobs
@@ -65,7 +65,8 @@ async def push(side: RegistryStores, repository: str, content: Content, *tags: s
         clock=now,
     )
     for blob in content.blobs:
-        await receiver.blob(name, Digest.of(blob), Chunk(_pieces(blob)))
+        digest = Digest.of(blob, Algorithm(content.algorithm))
+        await receiver.blob(name, digest, Chunk(_pieces(blob)))
     await side.metadata.put_manifest(
         name,
         parse_manifest(content.manifest, content_type=content.media_type),

@@ -53,15 +53,8 @@ class NotItsCopy(Unavailable):
     message = "the target is not a copy of the source"
 
 
-class CopyableMetadata(ReadOnlySwitch, Protocol):
-    """All rows of a registry, to be read, and to be written as they were elsewhere.
-
-    Upload sessions are not copied: their bytes are in a form of the store's own, and clients start
-    again. Nor are failed logins.
-
-    Every method that writes raises NotItsCopy unless the store holds a copy of `source`, which is
-    the identity of another registry.
-    """
+class ReadableRows(Protocol):
+    """All rows of a registry, to be read."""
 
     @property
     def tables(self) -> tuple[CopiedTable, ...]:
@@ -76,19 +69,37 @@ class CopyableMetadata(ReadOnlySwitch, Protocol):
         """Return rows with their heavy columns; rows that are gone are left out."""
         ...
 
+
+class CopyableMetadata(ReadableRows, ReadOnlySwitch, Protocol):
+    """All rows of a registry, to be read, and to be written as they were elsewhere.
+
+    Upload sessions are not copied: their bytes are in a form of the store's own, and clients start
+    again. Nor are failed logins.
+
+    Every method that writes raises NotItsCopy unless the store holds a copy of `source`, which is
+    the identity of another registry.
+    """
+
+    def rows_apart(self) -> AbstractAsyncContextManager[ReadableRows]:
+        """Read all rows as they are at one moment, for as long as it takes."""
+        ...
+
     def claim(self) -> AbstractAsyncContextManager[None]:
         """Keep other copies away from the registry for the length of a block, which may be long.
 
-        Raises Unavailable if another copy is running; never NotItsCopy.
+        Raises Unavailable if a copy or a backup is running; never NotItsCopy.
         """
         ...
 
-    async def begin_copy(self, source: str) -> None:
-        """Make an empty registry a copy, which nobody else may change; repeat it freely."""
+    async def begin_copy(self, source: str, *, is_same: bool = False) -> None:
+        """Make an empty registry a copy, which nobody else may change; repeat it freely.
+
+        With `is_same`, it takes the identity of the source too: it will be the same registry.
+        """
         ...
 
     async def put_rows(self, source: str, table: CopiedTable, rows: Sequence[Row]) -> list[Key]:
-        """Write whole rows, all at once; not those of BLOBS.
+        """Write whole rows, all at once; those of BLOBS only where there are no bytes beside them.
 
         A row that refers to a missing one is left out. Return the keys of rows with a text that the
         store cannot store.

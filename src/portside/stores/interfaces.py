@@ -354,6 +354,14 @@ class LeaseStore(Protocol):
         """Take or renew a lease; return whether `holder` has it now, for that long."""
         ...
 
+    async def is_leased(self, name: str) -> bool:
+        """Whether anyone has a lease."""
+        ...
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        """End a lease, if `holder` has it."""
+        ...
+
 
 class MetadataStore(
     ManifestStore,

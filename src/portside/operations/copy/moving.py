@@ -108,7 +108,8 @@ class Move:
     async def _refuse_itself(self) -> None:
         source = await self._source.metadata.registry_state()
         target = await self._target.metadata.registry_state()
-        if source.identity == target.identity:
+        # A registry that is restored is a copy of itself.
+        if source.identity == target.identity and target.copy_of is None:
             raise NotItsCopy("source and target are the same registry")
 
     async def _begin(self) -> Rounds:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from portside.operations.copy.blobs import BlobMover
 from portside.operations.copy.plan import Plan, compared
-from portside.stores.copying import BLOBS, CopiedTable, Key, Row
+from portside.stores.copying import (
+    BLOBS,
+    CopiedTable,
+    CopyableMetadata,
+    Key,
+    ReadableRows,
+    Row,
+)
 
 BATCH = 500
 """Rows that are written in one transaction."""
@@ -49,7 +56,7 @@ class Rounds:
         """Write what is new or different; return the keys that the source lacks."""
         extra: list[Key] = []
         batch: list[Row] = []
-        most = HEAVY_BATCH if table.heavy else BATCH
+        most = _batch(table)
         async for row, there in compared(self._source.metadata, self._target.metadata, table):
             if row is None:
                 extra += [table.key_of(there)] if there is not None else []
@@ -93,3 +100,18 @@ class Rounds:
 def describe(table: CopiedTable, key: Key) -> str:
     """Return what a row is called: its key, which holds no secret."""
     return f"{table.name} {' '.join(map(str, key))}"
+
+
+async def copy_rows(source: ReadableRows, target: CopyableMetadata, identity: str) -> None:
+    """Write all rows of a source that does not change into an empty target without blobs."""
+    for table in source.tables:
+        after: Key | None = None
+        while rows := await source.list_rows(table, after, _batch(table)):
+            keys = [*map(table.key_of, rows)]
+            after = keys[-1]
+            whole = await source.read_whole(table, keys) if table.heavy else rows
+            await target.put_rows(identity, table, whole)
+
+
+def _batch(table: CopiedTable) -> int:
+    return HEAVY_BATCH if table.heavy else BATCH

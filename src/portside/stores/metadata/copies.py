@@ -19,7 +19,7 @@ from portside.spec.digests import Digest
 from portside.stores.copying import CopiedTable, Key, Row
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.access_state import CHANGED
-from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.engine import Noun, Queries, Transaction
 from portside.stores.metadata.read_only import lock_state
 from portside.stores.metadata.refusals import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.schema.steps import COPIED, GUARDED
@@ -28,6 +28,7 @@ from portside.stores.metadata.schema.tables import Column, Table, Type
 _REPOSITORY_ID = "(SELECT id FROM repositories WHERE name = $1)"
 
 _BEGIN = "UPDATE registry SET copy_of = $1, read_only = TRUE"
+_BEGIN_AS_SOURCE = "UPDATE registry SET copy_of = $1, read_only = TRUE, identity = $1"
 _END = "UPDATE registry SET copy_of = NULL, read_only = FALSE"
 _FOLLOW = "UPDATE registry SET copy_of = $1 WHERE read_only"
 _COPY_OF = "SELECT copy_of FROM registry FOR SHARE"
@@ -244,10 +245,13 @@ STATEMENTS = {table.name: copy_statements(table) for table in COPIED}
 _ACCESS = {table.name for table in COPIED if table.access}
 
 
-class Copies(Noun):
-    """The CopyableMetadata."""
+class CopiedRows:
+    """The ReadableRows, as `queries` see them."""
 
     tables = tuple(map(copied, COPIED))
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
 
     async def list_rows(self, table: CopiedTable, after: Key | None, limit: int) -> list[Row]:
         """Read on after the key, part by part."""
@@ -257,14 +261,34 @@ class Copies(Noun):
         for part in statements.parts:
             if len(rows) < limit:
                 parameters = (*key[: part.columns], limit - len(rows))
-                rows += map(tuple, await self._database.find_all(part.sql, *parameters))
+                rows += map(tuple, await self._queries.find_all(part.sql, *parameters))
         return rows
 
     async def read_whole(self, table: CopiedTable, keys: Sequence[Key]) -> list[Row]:
         """Read row by row."""
         whole = STATEMENTS[table.name].whole
-        found = [await self._database.find(whole, *key) for key in keys]
+        found = [await self._queries.find(whole, *key) for key in keys]
         return [tuple(row) for row in found if row is not None]
+
+
+class Copies(Noun):
+    """The CopyableMetadata."""
+
+    tables = CopiedRows.tables
+
+    async def list_rows(self, table: CopiedTable, after: Key | None, limit: int) -> list[Row]:
+        """Read what is there now."""
+        return await CopiedRows(self._database).list_rows(table, after, limit)
+
+    async def read_whole(self, table: CopiedTable, keys: Sequence[Key]) -> list[Row]:
+        """Read what is there now."""
+        return await CopiedRows(self._database).read_whole(table, keys)
+
+    @asynccontextmanager
+    async def rows_apart(self) -> AsyncIterator[CopiedRows]:
+        """Read in a snapshot."""
+        async with self._database.snapshot_apart() as queries:
+            yield CopiedRows(queries)
 
     @asynccontextmanager
     async def claim(self) -> AsyncIterator[None]:
@@ -274,7 +298,7 @@ class Copies(Noun):
                 raise being_copied()
             yield
 
-    async def begin_copy(self, source: str) -> None:
+    async def begin_copy(self, source: str, *, is_same: bool = False) -> None:
         """Keep writers out, look, and write."""
 
         async def job(transaction: Transaction) -> None:
@@ -283,7 +307,7 @@ class Copies(Noun):
                 return
             if await transaction.find(_IS_HELD) is not None:
                 raise not_empty()
-            await transaction.execute(_BEGIN, source)
+            await transaction.execute(_BEGIN_AS_SOURCE if is_same else _BEGIN, source)
 
         await self._database.write(job)
 

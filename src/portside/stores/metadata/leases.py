@@ -14,6 +14,10 @@ _TAKE = """
 """
 
 
+_IS_TAKEN = "SELECT 1 FROM leases WHERE name = $1 AND until > $2"
+_RELEASE = "DELETE FROM leases WHERE name = $1 AND holder = $2"
+
+
 class Leases(Noun):
     """The LeaseStore."""
 
@@ -27,3 +31,11 @@ class Leases(Noun):
         if await self._database.find(_HELD, name, holder, now, until) is not None:
             return False
         return await self._database.execute(_TAKE, name, holder, until, now) > 0
+
+    async def is_leased(self, name: str) -> bool:
+        """Look."""
+        return await self._database.find(_IS_TAKEN, name, self._database.clock()) is not None
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        """Delete the row."""
+        await self._database.execute(_RELEASE, name, holder)

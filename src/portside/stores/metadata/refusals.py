@@ -155,8 +155,11 @@ def not_its_copy() -> NotItsCopy:
 
 
 def being_copied() -> Unavailable:
-    """Return the error for a store that another copy is reading or writing."""
-    return Unavailable("another `portside copy-store` is running on this registry; wait for it")
+    """Return the error for a store that a copy or a backup is reading or writing."""
+    return Unavailable(
+        "another `portside copy-store`, `backup` or `restore` is running on this registry; wait for"
+        " it"
+    )
 
 
 def not_empty() -> NotItsCopy:

@@ -37,6 +37,9 @@ from portside.stores.reserve import release
 # A transaction alone does not fail where only reading is allowed; a statement that writes does.
 _TRY = "DELETE FROM uploads WHERE id IS NULL"
 
+_SAVE = "VACUUM INTO ?"
+_DROP_UPLOADS = "DELETE FROM uploads"
+
 FILE = "portside.db"
 LOCK = "portside.db.lock"
 
@@ -122,6 +125,32 @@ class SqliteDatabase:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with self._translated(), closing(self._with_room(connect)) as connection:
             return shrink(connection, self.file)
+
+    async def save_copy(self, folder: Path) -> None:
+        """Save the database as it is at one moment in a new directory, as a file that is private.
+
+        Upload sessions are left out: their bytes are not part of it. Whatever its schema is, the
+        copy has the same. Raises Unavailable and StorageFull.
+        """
+        await asyncio.to_thread(self._save_copy, folder / FILE)
+
+    def _save_copy(self, file: Path) -> None:
+        _create_private(file)
+        with self._translated(), closing(self._with_room(connect_read_only)) as connection:
+            try:
+                connection.execute(_SAVE, (str(file),))
+            except sqlite3.Error as error:
+                raise translate(error, file) from error
+        try:
+            with closing(connect(file)) as connection:
+                connection.execute(_DROP_UPLOADS)
+        except sqlite3.Error as error:
+            raise translate(error, file) from error
+
+    async def schema_version(self) -> int:
+        """Return the number of the last step that was taken."""
+        with self._reading() as connection:
+            return _read_version(connection)
 
     def _require_newest(self, connection: sqlite3.Connection) -> None:
         version = _read_version(connection)
