@@ -12,6 +12,7 @@ from pathlib import Path
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import BlobUploadUnknown, DigestInvalid
 from portside.spec.uploads import UploadId
+from portside.stores.backups import SNAPSHOTS
 from portside.stores.directories import PRIVATE, create_directory
 from portside.stores.marks import NAME as MARK
 
@@ -24,6 +25,7 @@ class Layout:
         self.blobs = root / "blobs"
         self.uploads = root / "uploads"
         self.mark = root / MARK
+        self.snapshots = root / SNAPSHOTS
         self._prefixes = {
             algorithm: f"{self.blobs}{os.sep}{algorithm}{os.sep}" for algorithm in Algorithm
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,13 @@ from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.background import BackgroundTasks
+from portside.stores.backups import SUFFIX, Snapshot, decode_snapshot, encode_snapshot
+from portside.stores.blobs.disk.documents import (
+    drop_document,
+    list_documents,
+    put_document,
+    read_document,
+)
 from portside.stores.blobs.disk.layout import Layout, stat_or_none
 from portside.stores.blobs.disk.locks import is_in_use, or_close, try_lock
 from portside.stores.blobs.disk.orphaned import describe, drop_orphaned_files, try_reads, try_store
@@ -28,7 +34,6 @@ from portside.stores.blobs.faults import translated
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.holds import Backoff, wait_for_hold
 from portside.stores.blobs.open_reads import OpenReads
-from portside.stores.directories import sync_directory
 from portside.stores.interfaces import OrphanedFile, Place, Remove
 from portside.stores.marks import Mark, decode_mark, encode_mark
 from portside.stores.repairing import BytesReplaced
@@ -81,6 +86,11 @@ class DiskBlobs:
         """The directory that holds the blobs."""
         return self._layout.blobs
 
+    @property
+    def place(self) -> Path:
+        """The directory of everything."""
+        return self._layout.root
+
     def create(self) -> None:
         """Create the directories; raises StorageFull or Unavailable."""
         with translated(f"preparing {self._layout.root}"):
@@ -88,11 +98,32 @@ class DiskBlobs:
 
     async def read_mark(self) -> Mark | None:
         """Read the file of the mark."""
-        return await self._run(_read_mark, self._layout)
+        content = await self._run(read_document, self._layout.mark)
+        return decode_mark(content) if content is not None else None
 
     async def put_mark(self, mark: Mark) -> None:
-        """Write a temporary file and link it, which fails if there is a mark."""
-        await self._run(_put_mark, self._layout, mark)
+        """Write the file of the mark."""
+        await self._run(put_document, self._layout.mark, encode_mark(mark))
+
+    async def list_snapshots(self) -> list[str]:
+        """List the files."""
+        return await self._run(list_documents, self._layout.snapshots, SUFFIX)
+
+    async def read_snapshot(self, name: str) -> Snapshot | None:
+        """Read the file of a snapshot."""
+        content = await self._run(read_document, self._snapshot(name))
+        return decode_snapshot(name, content) if content is not None else None
+
+    async def put_snapshot(self, name: str, snapshot: Snapshot) -> None:
+        """Write the file of a snapshot."""
+        await self._run(put_document, self._snapshot(name), encode_snapshot(snapshot))
+
+    async def drop_snapshot(self, name: str) -> None:
+        """Remove the file of a snapshot."""
+        await self._run(drop_document, self._snapshot(name))
+
+    def _snapshot(self, name: str) -> Path:
+        return self._layout.snapshots / f"{name}{SUFFIX}"
 
     def close(self) -> None:
         """Wait for the threads to finish, and end them."""
@@ -296,27 +327,6 @@ def _take(items: Iterator[Item]) -> tuple[list[Item], OSError | None]:
     except OSError as error:
         return batch, error
     return batch, None
-
-
-def _read_mark(layout: Layout) -> Mark | None:
-    with translated(f"reading {layout.mark}"), suppress(FileNotFoundError):
-        return decode_mark(layout.mark.read_bytes())
-    return None
-
-
-def _put_mark(layout: Layout, mark: Mark) -> None:
-    beside = layout.mark.with_suffix(f".{secrets.token_hex(8)}")
-    with translated(f"writing {layout.mark}"):
-        try:
-            with open(beside, "xb") as file:
-                file.write(encode_mark(mark))
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(beside, layout.mark)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_directory(layout.root)
 
 
 def _confirm(path: str, size: int) -> None:

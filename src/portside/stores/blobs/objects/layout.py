@@ -7,6 +7,7 @@
   offset has 20 digits, so that a list of keys is in the order of the bytes.
 - `uploads/<id>/lease` says which request writes to the upload.
 - `probes/<random>` is an object that a probe writes.
+- `snapshots/<name>.json` describes a snapshot of a backup.
 
 Every request writes a chunk of its own. A request that fails before its offset is acknowledged
 leaves a chunk that is not part of the upload, and another request may have written one for the same
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUploadUnknown, DigestInvalid
 from portside.spec.uploads import UploadId
+from portside.stores.backups import SNAPSHOTS, SUFFIX
 
 BLOBS = "blobs"
 UPLOADS = "uploads"
@@ -108,6 +110,17 @@ def parse_chunk_key(key: str, size: int) -> Chunk | None:
 def is_probe_key(key: str) -> bool:
     """Whether an object belongs to a probe."""
     return key.startswith(f"{PROBES}/")
+
+
+def snapshot_key(name: str) -> str:
+    """Return the key of the document of a snapshot."""
+    return f"{SNAPSHOTS}/{name}{SUFFIX}"
+
+
+def parse_snapshot_key(key: str) -> str | None:
+    """Return the name of a snapshot; None if the key is not that of its document."""
+    name = key.removeprefix(f"{SNAPSHOTS}/").removesuffix(SUFFIX)
+    return name if key == snapshot_key(name) else None
 
 
 def find_chain(chunks: Iterable[Chunk], offset: int) -> list[Chunk] | None:

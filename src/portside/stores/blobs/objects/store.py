@@ -20,6 +20,7 @@ from portside.spec.errors import BlobUnknown, Unavailable
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId
 from portside.stores.background import BackgroundTasks
+from portside.stores.backups import SNAPSHOTS, Snapshot, decode_snapshot, encode_snapshot
 from portside.stores.blobs.hashes import RunningHashes
 from portside.stores.blobs.holds import Backoff, wait_for_hold
 from portside.stores.blobs.objects.faults import is_of_the_store, translated
@@ -34,7 +35,9 @@ from portside.stores.blobs.objects.layout import (
     lease_key,
     parse_blob_key,
     parse_chunk_key,
+    parse_snapshot_key,
     parse_upload_key,
+    snapshot_key,
     upload_prefix,
 )
 from portside.stores.blobs.objects.leases import LIFE, Lease, is_live
@@ -108,6 +111,11 @@ class ObjectBlobs:
         memory = UploadMemory(sizes.together, share=sizes.share, patience=sizes.patience)
         self._means = Means(store, self._brief, self._hashes, self._pool, sizes, memory)
         self._background = BackgroundTasks()
+
+    @property
+    def place(self) -> str:
+        """The location: everything is there."""
+        return self.location
 
     def create(self) -> None:
         """Do nothing: the first probe shows whether the bucket or container exists."""
@@ -273,6 +281,28 @@ class ObjectBlobs:
         with translated("leaving the mark"), suppress(AlreadyExistsError):
             await obstore.put_async(self._store, MARK, encode_mark(mark), mode="create")
 
+    async def list_snapshots(self) -> list[str]:
+        """List the objects, which a directory does not in the order of keys."""
+        found = [parse_snapshot_key(entry["path"]) async for entry in self._list(SNAPSHOTS)]
+        return sorted(name for name in found if name is not None)
+
+    async def read_snapshot(self, name: str) -> Snapshot | None:
+        """Read the object of a snapshot."""
+        with translated("reading a snapshot"):
+            content = await self._get(snapshot_key(name))
+        return decode_snapshot(name, content) if content is not None else None
+
+    async def put_snapshot(self, name: str, snapshot: Snapshot) -> None:
+        """Put the object on the condition that there is none."""
+        with translated("writing a snapshot"), suppress(AlreadyExistsError):
+            content = encode_snapshot(snapshot)
+            await obstore.put_async(self._store, snapshot_key(name), content, mode="create")
+
+    async def drop_snapshot(self, name: str) -> None:
+        """Delete the object of a snapshot."""
+        with translated("removing a snapshot"), suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, snapshot_key(name))
+
     async def holds_blobs(self) -> bool:
         """List up to the first blob."""
         async with aclosing(self.stored_blobs()) as found:
@@ -418,7 +448,8 @@ def _is_foreign(key: str) -> bool:
         # Some servers list the prefix itself, as the directory that it is to them.
         return False
     known = parse_blob_key(key) is not None or parse_upload_key(key) is not None
-    return not known and not is_probe_key(key) and key != MARK
+    beside = key == MARK or is_probe_key(key) or parse_snapshot_key(key) is not None
+    return not known and not beside
 
 
 def _written(entry: ObjectMeta) -> int:
