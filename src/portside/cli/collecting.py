@@ -59,6 +59,8 @@ async def collect(*, grace: int | None, dry_run: bool, **given: Any) -> None:
         f" {counted(collected.blobs, 'blob')} removed."
     )
     click.echo(f"{counted(collected.bytes + orphaned.bytes, 'byte')} freed.")
+    if collected.is_held:
+        click.echo("A backup is running: unreferenced blobs stay until it is done.")
     if shrunk:
         click.echo(f"{counted(shrunk, 'byte')} of {stores.engine.name} freed.")
     if orphaned.kept:

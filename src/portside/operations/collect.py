@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from portside.operations.backup.hold import is_held
 from portside.operations.grace import GracePeriod
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUploadUnknown, Unavailable, UploadBusy
@@ -39,12 +40,16 @@ Step = Callable[[], AbstractAsyncContextManager[None]]
 
 @dataclass
 class Collected:
-    """What a round of the garbage collector removed; `bytes` were freed."""
+    """What a round of the garbage collector removed; `bytes` were freed.
+
+    A round `is_held` if it left blobs to the next one, because a backup needs them.
+    """
 
     manifests: int = 0
     links: int = 0
     blobs: int = 0
     bytes: int = 0
+    is_held: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.manifests or self.links)
@@ -116,6 +121,9 @@ class Collector:
         while True:
             due = await self._metadata.list_unreferenced(until, last, limit=PAGE)
             for last in due:
+                if await is_held(self._metadata):
+                    collected.is_held = True
+                    return
                 async with self._step():
                     await self._unlink(last, until, collected)
             if len(due) < PAGE:

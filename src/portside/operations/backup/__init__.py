@@ -1,0 +1,1 @@
+"""Backup: snapshots of a registry that serves, beside the blobs that they need."""
