@@ -53,6 +53,8 @@ STORES_SEEN = {
     "portside.stores.inspection": ("operations",),
     "portside.stores.repairing": ("operations",),
     "portside.stores.copying": ("operations",),
+    "portside.stores.backups": ("operations",),
+    "portside.stores.marks": ("operations",),
 }
 
 

@@ -31,6 +31,7 @@ from portside.stores.directories import create_directory
 
 GROUPS = {
     "access": "access",
+    "backup": "backup",
     "check": "checking",
     "collect": "collecting",
     "copy-store": "copying",
@@ -40,6 +41,7 @@ GROUPS = {
     "purge": "purge",
     "read-only": "copying",
     "repository": "repositories",
+    "restore": "backup",
     "retention": "retention",
     "scope-map": "scope_maps",
     "tag": "tags",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 import click
 
-from portside.bootstrap import Stores, connected_stores, now
+from portside.bootstrap import connected_stores, now
+from portside.bootstrap.backups import refuse_same_storage
 from portside.cli.options import Command, read_file
 from portside.cli.output import counted
 from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
-from portside.config import SettingsInvalid, make_settings
+from portside.config import make_settings
 from portside.operations.copy.moving import Ending, Move
 from portside.operations.copy.plan import RegistryStores, Tally
 
@@ -50,7 +50,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
         connected_stores(target_settings) as target,
         opened_registry(settings) as source,
     ):
-        _refuse_same_storage(source, target)
+        refuse_same_storage(source.blobs.location, target.blobs.location)
         await source.require_storage()
         await target.create()
         move = Move(
@@ -58,7 +58,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
             RegistryStores(target.metadata, target.blobs),
             tally=tally,
             clock=now,
-            progress=_Reporter(tally),
+            progress=Reporter(tally),
         )
         if finish:
             ending = await move.finish()
@@ -67,7 +67,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
         places = source.engine.place, target.engine.place
     for problem in tally.problems:
         click.echo(problem)
-    click.echo(_count(tally))
+    click.echo(count(tally))
     if ending is not None:
         click.echo(_say_end(ending, *places, target_file))
     if tally.problems:
@@ -98,7 +98,7 @@ async def read_only(*, state: str | None, **given: Any) -> None:
         )
 
 
-class _Reporter:
+class Reporter:
     """Reports the progress of a copy on standard error from time to time."""
 
     def __init__(self, tally: Tally) -> None:
@@ -109,10 +109,11 @@ class _Reporter:
         """Report, unless the last report was a moment ago."""
         if time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
-            click.echo(_count(self._tally), err=True)
+            click.echo(count(self._tally), err=True)
 
 
-def _count(tally: Tally) -> str:
+def count(tally: Tally) -> str:
+    """Return what was copied, as a sentence."""
     if not tally.moved:
         return "Nothing to copy."
     return (
@@ -129,10 +130,3 @@ def _say_end(ending: Ending, source: str, target: str, file: Path) -> str:
         )
     state = "is still read-only" if ending.is_source_read_only else "continues as before"
     return f"The registry was not moved: {source} {state}."
-
-
-def _refuse_same_storage(source: Stores, target: Stores) -> None:
-    """Refuse to copy blobs onto themselves, and to drop some of them; raises SettingsInvalid."""
-    places = [os.path.realpath(str(stores.blobs.location)) for stores in (source, target)]
-    if len(set(places)) == 1:
-        raise SettingsInvalid(f"source and target keep their blobs in {source.blobs.location}")

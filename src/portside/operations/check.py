@@ -55,9 +55,6 @@ async def check(
     `pause` is the time, in seconds, in which a running registry removes what it has finished with.
     Blobs in `sound` were read to their end before, and are not read again.
     """
-    for directory in await blobs.missing_directories():
-        advice = "restore it, or start the registry to create it"
-        yield Finding(Kind.STORE, f"directory {directory} is missing: {advice}")
     unclear: list[Finding] = []
     loose = [
         upload
@@ -67,6 +64,27 @@ async def check(
     orphaned = [file async for file in _as_far(blobs.orphaned_files(), "files", unclear)]
     for finding in unclear:
         yield finding
+    async for finding in find_damage(metadata, blobs, tally, sound=sound):
+        yield finding
+    async for finding in _guarded(_find_orphaned_blobs(metadata, blobs), "stored blobs"):
+        yield finding
+    if [finding async for finding in _name_orphaned(metadata, blobs, loose, orphaned)]:
+        await asyncio.sleep(pause)
+        async for finding in _name_orphaned(metadata, blobs, loose, orphaned):
+            yield finding
+
+
+async def find_damage(
+    metadata: InspectableMetadata,
+    blobs: InspectableBlobs,
+    tally: Tally,
+    *,
+    sound: Container[Digest] = frozenset(),
+) -> AsyncIterator[Finding]:
+    """Yield what is wrong, as `check` does, and nothing that is orphaned."""
+    for directory in await blobs.missing_directories():
+        advice = "restore it, or start the registry to create it"
+        yield Finding(Kind.STORE, f"directory {directory} is missing: {advice}")
     for findings, what in (
         (_check_database(metadata), "the database"),
         (_check_repositories(metadata), "names"),
@@ -74,13 +92,8 @@ async def check(
         (_check_blobs(metadata, blobs, tally, sound), "blobs"),
         (_check_links(metadata), "links"),
         (_check_uploads(metadata, blobs, tally), "upload sessions"),
-        (_find_orphaned_blobs(metadata, blobs), "stored blobs"),
     ):
         async for finding in _guarded(findings, what):
-            yield finding
-    if [finding async for finding in _name_orphaned(metadata, blobs, loose, orphaned)]:
-        await asyncio.sleep(pause)
-        async for finding in _name_orphaned(metadata, blobs, loose, orphaned):
             yield finding
 
 

@@ -1,0 +1,181 @@
+"""Backups beside clients and the collector: a snapshot names nothing that is not in the backup."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from operations.conftest import HOUR, IMAGE, MINUTE, Registry
+from portside.operations.backup.hold import holding
+from portside.operations.backup.making import Backup, SavedMetadata, Source
+from portside.operations.copy.plan import Tally
+from portside.spec.digests import Digest
+from portside.spec.errors import Unavailable
+from portside.spec.names import RepositoryName
+from portside.stores.blobs.disk.store import DiskBlobs
+from portside.stores.metadata.sqlite.database import SqliteDatabase
+from portside.stores.metadata.store import Metadata
+from stores.conftest import Clock
+from support.content import image
+
+A = RepositoryName("a")
+LAYER = Digest.of(IMAGE.blobs[1])
+
+Meanwhile = Callable[[int], Awaitable[None]]
+"""What happens between the snapshot of a round and the first copy of a blob."""
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> DiskBlobs:
+    """Open a directory for a backup."""
+    return DiskBlobs(tmp_path / "backup", hold_timeout=1)
+
+
+async def nothing(_: int) -> None:
+    """Let nothing happen."""
+
+
+async def back_up(
+    registry: Registry,
+    target: DiskBlobs,
+    meanwhile: Meanwhile = nothing,
+    tally: Tally | None = None,
+) -> set[Digest]:
+    """Make a backup; return the blobs that the snapshot names."""
+    named: set[Digest] = set()
+    rounds = 0
+
+    @asynccontextmanager
+    async def save() -> AsyncIterator[SavedMetadata]:
+        nonlocal rounds
+        folder = target.place.with_name(uuid4().hex)
+        folder.mkdir()
+        database = registry.database
+        assert isinstance(database, SqliteDatabase)
+        await database.save_copy(folder)
+        file = SqliteDatabase(folder, clock=registry.clock, read_only=True)
+        metadata = Metadata(file)
+        named.clear()
+        named.update({Digest(record.digest) async for record in metadata.blob_records()})
+        await meanwhile(rounds)
+        rounds += 1
+        identity = (await metadata.registry_state()).identity
+        yield SavedMetadata(file.file, identity, await file.schema_version(), metadata)
+        file.close()
+
+    identity = (await registry.metadata.registry_state()).identity
+    source = Source(identity, registry.metadata, registry.blobs, save)
+    await Backup(source, target, tally=tally or Tally(), clock=registry.clock).make()
+    return named
+
+
+async def blobs_of(target: DiskBlobs) -> set[Digest]:
+    """Return the blobs in a backup."""
+    return {digest async for digest, _ in target.stored_blobs()}
+
+
+class TestDeleted:
+    """A client deletes what the backup is about to copy."""
+
+    async def test_once(self, registry: Registry, target: DiskBlobs) -> None:
+        """The snapshot is taken anew, without it, and with what was pushed in between."""
+        await registry.push_blobs(A)
+        new = image("new")
+
+        async def change(number: int) -> None:
+            if number == 0:
+                await registry.delete.blob(A, LAYER)
+                await registry.push_image(A, new)
+
+        tally = Tally()
+        named = await back_up(registry, target, change, tally)
+        assert LAYER not in named
+        assert named == {*map(Digest.of, [*IMAGE.blobs, *new.blobs])} - {LAYER}
+        assert named <= await blobs_of(target)
+        assert tally.problems == []
+
+    async def test_again_and_again(self, registry: Registry, target: DiskBlobs) -> None:
+        """A backup that cannot keep up says so, and leaves no snapshot."""
+
+        async def change(number: int) -> None:
+            await registry.delete.blob(A, Digest.of(image(number).blobs[1]))
+            await registry.push_blobs(A, image(number + 1))
+
+        await registry.push_blobs(A, image(0))
+        with pytest.raises(Unavailable, match="deleted faster than it can be copied"):
+            await back_up(registry, target, change)
+        assert await target.list_snapshots() == []
+
+
+class TestHold:
+    """The collector waits for a backup."""
+
+    async def due(self, registry: Registry) -> set[Digest]:
+        """Leave blobs that are due; return what is stored."""
+        await registry.push_blobs(A)
+        registry.clock.now += 2 * HOUR
+        return await registry.stored()
+
+    async def test_while_it_runs(self, registry: Registry) -> None:
+        """No bytes are removed until the backup is done."""
+        stored = await self.due(registry)
+        async with holding(registry.metadata):
+            collected = await registry.collector.collect()
+            assert (collected.blobs, collected.is_held) == (0, True)
+            assert await registry.stored() == stored
+        collected = await registry.collector.collect()
+        assert (collected.blobs, collected.is_held) == (len(stored), False)
+        assert await registry.stored() == set()
+
+    async def test_in_the_middle(self, registry: Registry) -> None:
+        """A round that has begun stops before the next blob."""
+        stored = await self.due(registry)
+
+        @asynccontextmanager
+        async def step() -> AsyncIterator[None]:
+            yield
+            await registry.metadata.take_lease("backup", "backup", seconds=60)
+
+        assert (await registry.collector_with(step).collect()).blobs == 1
+        assert len(await registry.stored()) == len(stored) - 1
+
+    async def test_killed(self, registry: Registry) -> None:
+        """A backup that was killed holds the collector up for a minute."""
+        stored = await self.due(registry)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(holding(registry.metadata))
+            registry.clock.now += MINUTE - 1
+            assert (await registry.collector.collect()).is_held
+            registry.clock.now += 1
+            assert (await registry.collector.collect()).blobs == len(stored)
+
+    async def test_the_next_one(self, registry: Registry) -> None:
+        """The backup after one that was killed takes over at once."""
+        await self.due(registry)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(holding(registry.metadata))
+            registry.clock.now += MINUTE - 1
+            async with holding(registry.metadata):
+                registry.clock.now += MINUTE - 1
+                assert (await registry.collector.collect()).is_held
+
+
+class TestNames:
+    """Snapshots are named by their times."""
+
+    async def test_order(self, registry: Registry, target: DiskBlobs, clock: Clock) -> None:
+        """The newest snapshot is the last one, whatever the clock says."""
+        for change in (0, 0, -5 * HOUR, 10 * HOUR):
+            clock.now += change
+            await back_up(registry, target)
+        names = await target.list_snapshots()
+        times = ("05T04:00:00Z", "05T04:00:01Z", "05T04:00:02Z", "05T09:00:00Z")
+        assert names == [f"1970-01-{time}" for time in times]
+        created = [await target.read_snapshot(name) for name in names]
+        assert [snapshot and snapshot.created // HOUR for snapshot in created] == [
+            *(100, 100, 95, 105)
+        ]
