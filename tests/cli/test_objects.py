@@ -25,6 +25,7 @@ from portside.spec.digests import Digest
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.platforms import Platform
+from portside.stores.interfaces import LastPull
 from support.commands import Commands
 from support.content import OCI_INDEX, Content, artifact, digest_of, image, index
 from support.copying import opened_side
@@ -210,6 +211,7 @@ class TestLists:
             "size": len(BOTH.manifest),
             "pushed_by": "ci:team/app",
             "locks": [],
+            "pulled": None,
         }
         assert listed[digests.index(SECOND.digest)]["pushed_by"] is None
         printed = either.do("manifest", "show", f"team/app@{BOTH.digest}")
@@ -219,6 +221,21 @@ class TestLists:
         assert f"\ndeleting frees     {together} B\n" in printed
         assert "\nplatforms          linux/arm64\n" in printed
         assert "\npushed by          -\n" in printed
+        assert "\nlast pull          unknown\n" in printed
+
+    def test_last_pull(self, portside: Commands) -> None:
+        """A manifest says about when it was last pulled."""
+
+        async def pull() -> None:
+            async with opened_side(portside.data) as side:
+                time = 1_700_000_000_000_000
+                await side.metadata.note_pulls([LastPull(APP, Digest(FIRST.digest), time)])
+
+        asyncio.run(pull())
+        shown = portside.json("manifest", "show", f"{APP}@{FIRST.digest}")
+        assert shown["pulled"] == "2023-11-14T22:13:20Z"
+        printed = portside.do("manifest", "show", f"{APP}@{FIRST.digest}")
+        assert "\nlast pull          2023-11-14T22:13:20Z" in printed
 
     @pytest.mark.parametrize("noun", ["tag", "manifest"])
     def test_order(self, portside: Commands, noun: str) -> None:

@@ -123,6 +123,7 @@ async def show_manifest(
             ("created", shown_time(found.created)),
             ("updated", shown_time(found.updated)),
             ("pushed by", found.pushed_by or "-"),
+            ("last pull", "unknown" if found.pulled is None else shown_time(found.pulled)),
             ("locks", ", ".join(lock_words(found.locks)) or "none"),
             ("deleting frees", _shown_freed(freed)),
         ]
@@ -220,6 +221,7 @@ def _document(repository: RepositoryName, found: ManifestProperties) -> dict[str
         "size": found.size,
         "created": iso_time(found.created),
         "updated": iso_time(found.updated),
+        "pulled": iso_time(found.pulled),
         "pushed_by": found.pushed_by or None,
         "locks": lock_words(found.locks),
     }

@@ -48,6 +48,7 @@ class ManifestProperties(msgspec.Struct, frozen=True):
     not looked yet at a manifest that an older version received. `architecture` and `os` are those
     of an image's config. `index` is the payload of an index, None for other manifests. `tags` are
     the first of those that lists show, 1000 at most. `pushed_by` is empty for anonymous clients.
+    `pulled` is about when it was last pulled, None if that is not known.
     """
 
     digest: str
@@ -62,6 +63,7 @@ class ManifestProperties(msgspec.Struct, frozen=True):
     image_size: int | None
     pushed_by: str
     locks: Lock
+    pulled: int | None
     index: bytes | None
     tags: tuple[str, ...]
 

@@ -52,7 +52,8 @@ _TAG = f"{_TAG_COLUMNS} WHERE t.repository = $1 AND t.name = $2"
 _PUSHED = "COALESCE(m.updated, m.created)"
 _MANIFEST_COLUMNS = f"""
     SELECT m.id, m.digest, m.media_type, m.size, m.created, {_PUSHED}, m.artifact_type,
-           m.config_media_type, m.architecture, m.os, m.image_size, m.pushed_by, m.locks
+           m.config_media_type, m.architecture, m.os, m.image_size, m.pushed_by, m.locks,
+           (SELECT p.pulled FROM manifest_pulls p WHERE p.manifest = m.id)
     FROM manifests m
 """
 _LIVE_MANIFEST = "m.repository = $1 AND m.deleted IS NULL"
@@ -403,6 +404,7 @@ def _manifest(row: Any, tags: list[str], index: bytes | None) -> ManifestPropert
         image_size=row[10],
         pushed_by=row[11],
         locks=Lock(row[12]),
+        pulled=row[13],
         index=index,
         tags=tuple(tags),
     )
