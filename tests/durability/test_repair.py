@@ -240,11 +240,11 @@ def test_what_cannot_be_read_stays(home: Home) -> None:
 
 
 def test_manifests_stay(home: Home) -> None:
-    """A damaged manifest is named, and left for a person to decide about."""
+    """A damaged manifest is named, and left until it is pushed again."""
     sql(home, "UPDATE manifests SET payload = CAST('{}' AS BLOB)")
     code, lines = repair(home)
     assert code == 1
-    assert any("needed by team/app:v1; cannot be repaired automatically" in line for line in lines)
+    assert any("needed by team/app:v1; push it again" in line for line in lines)
 
 
 def test_a_disk_that_is_not_mounted(home: Home) -> None:

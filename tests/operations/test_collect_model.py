@@ -618,6 +618,10 @@ class Model(RuleBasedStateMachine):
         """Delete everything, and let every time pass: nothing is left."""
         assert self.run(listed(self.registry.metadata.integrity_problems())) == []
         assert self.run(listed(self.registry.metadata.uncollected_links())) == []
+        for record in self.run(listed(self.registry.metadata.repository_records())):
+            assert record.manifest_count == record.manifests
+            assert record.tag_count == record.tags
+            assert record.recorded_bytes == record.bytes
         for name in NAMES:
             self.lock(name, lock=False)
             for digest in self.model[name].live:

@@ -28,7 +28,7 @@ from portside.spec.pagination import PageRequest
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.inspection import ReferenceRecord
 from portside.stores.interfaces import MetadataStore
-from stores.conftest import CheckableStore, Clock
+from stores.conftest import CheckableStore, Clock, Shelf
 from support.blobs import listed
 from support.content import Content, artifact, image, index
 
@@ -223,6 +223,19 @@ class TestManifests:
             await metadata.list_tags(A, PageRequest(1))
         await put(check=False)
         assert (await metadata.get_manifest(A, manifest.digest)).payload == content.manifest
+
+    async def test_damaged(self, shelf: Shelf, metadata: CheckableStore) -> None:
+        """A push of the same manifest replaces damaged bytes, whatever it says that its type is."""
+        manifest = await add(metadata, A, image(1))
+        other = msgspec.structs.replace(manifest, media_type="application/vnd.other+json")
+        for pushed in (manifest, other):
+            await shelf.execute("UPDATE manifests SET payload = SUBSTR(payload, 1, 2), size = 2")
+            await shelf.execute("UPDATE repositories SET manifest_bytes = 2")
+            await metadata.put_manifest(A, pushed, tags=[], condition=None, check_children=True)
+            found = await metadata.get_manifest(A, manifest.digest)
+            assert (found.media_type, found.payload) == (pushed.media_type, manifest.payload)
+            (record,) = await listed(metadata.repository_records())
+            assert record.recorded_bytes == record.bytes
 
     @pytest.mark.parametrize("dropped", ["all references", "one reference", "the subject"])
     async def test_a_type_that_forgets(self, metadata: MetadataStore, dropped: str) -> None:

@@ -39,6 +39,7 @@ MOST_REPOSITORIES = 100
 
 
 NOT_AUTOMATIC = "cannot be repaired automatically"
+PUSH_AGAIN = "push it again"
 
 
 class Outcome(enum.StrEnum):
@@ -117,7 +118,7 @@ class Repairer:
         return Repair(Outcome.LEFT, "not repaired: it is being pushed; check again")
 
     async def _restore_manifest(self, finding: Finding) -> Repair:
-        """Fetch the payload of a manifest, which is its only copy here."""
+        """Fetch the payload of a manifest, which is its only copy here; a push replaces it, too."""
         digest, notes = Digest.parse(finding.digest), list[str]()
         for source in self._sources:
             try:
@@ -131,7 +132,7 @@ class Repairer:
                     await self._metadata.replace_payload(finding.repository, digest, payload)
                     return Repair(Outcome.REPAIRED, f"fetched from {source.name}")
                 notes.append(f"{source.name} has other bytes")
-        return Repair(Outcome.LEFT, "; ".join([*notes, NOT_AUTOMATIC]))
+        return Repair(Outcome.WAITING, "; ".join([*notes, PUSH_AGAIN]))
 
     async def _forget_unlinked(self, finding: Finding) -> Repair:
         await self._metadata.drop_unlinked_blob(finding.digest)
@@ -175,7 +176,7 @@ class Repairer:
             if await self._metadata.blob_record(digest) is None:
                 return Repair(Outcome.REPAIRED, "; ".join([*notes, "dropped"]))
             notes += ["its bytes were dropped"] if version is not None else []
-        return Repair(Outcome.WAITING, "; ".join([*notes, "push it again"]))
+        return Repair(Outcome.WAITING, "; ".join([*notes, PUSH_AGAIN]))
 
     async def _fetch_from_any(
         self, digest: Digest, repository: str, notes: list[str]

@@ -69,7 +69,7 @@ _FIND = """
     WHERE repository = $1 AND digest = $2 AND deleted IS NULL
 """
 _FIND_STORED = """
-    SELECT id, locks, media_type, subject, deleted FROM manifests
+    SELECT id, locks, media_type, subject, deleted, size FROM manifests
     WHERE repository = $1 AND digest = $2
 """
 _FIND_DELETED = "SELECT id, deleted FROM manifests WHERE repository = $1 AND digest = $2"
@@ -80,7 +80,8 @@ _ADD = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     RETURNING id
 """
-_PUSHED_AGAIN = "UPDATE manifests SET updated = $1 WHERE id = $2"
+_PUSHED_AGAIN = "UPDATE manifests SET updated = $1 WHERE id = $2 AND payload = $3"
+_HEAL = "UPDATE manifests SET updated = $1, payload = $3, size = $4 WHERE id = $2"
 # The manifests that are listed, and those that they list; then all their blobs and some more.
 _IMAGE_SIZE = """
     WITH RECURSIVE held (id) AS (
@@ -104,8 +105,9 @@ _REFERS_TO = "SELECT kind, digest FROM manifest_references WHERE manifest = $1 A
 _CHANGE_TYPE = """
     UPDATE manifests
     SET media_type = $1, subject = $2, artifact_type = $3, annotations = $4, updated = $5,
-        config_media_type = $6, architecture = $7, os = $8, image_size = $9
-    WHERE id = $10
+        config_media_type = $6, architecture = $7, os = $8, image_size = $9,
+        payload = $10, size = $11
+    WHERE id = $12
 """
 _DELETE_REFERENCES = "DELETE FROM manifest_references WHERE manifest = $1"
 _LISTED_BY = """
@@ -464,8 +466,9 @@ async def _store(
 ) -> _StoredRow:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
-    A deleted manifest is restored. Raises OperationDisallowed if a lock forbids another type, and
-    ManifestInvalid if that type would no longer refer to what the old one does.
+    A deleted manifest is restored, and damaged bytes are replaced. Raises OperationDisallowed if a
+    lock forbids another type, and ManifestInvalid if that type would no longer refer to what the
+    old one does.
     """
     owner = locked.id
     listed = (
@@ -491,12 +494,15 @@ async def _store(
         (key,) = (await transaction.find_all(_ADD, *new))[0]
         size = manifest.size
     else:
-        key, locks, media_type, subject, deleted = found
+        key, locks, media_type, subject, deleted, known_size = found
+        size = manifest.size - known_size
         is_new = deleted is not None
         if is_new:
             await restore_row(transaction, owner, key)
         if media_type == manifest.media_type:
-            await transaction.execute(_PUSHED_AGAIN, transaction.now, key)
+            pushed = (transaction.now, key, manifest.payload)
+            if await transaction.execute(_PUSHED_AGAIN, *pushed) == 0:
+                await transaction.execute(_HEAL, *pushed, manifest.size)
             return _StoredRow(key, is_new, size)
         refuse_locked(locks, Lock.WRITE, f"manifest {manifest.digest}")
         known = await transaction.find_all(_REFERS_TO, key)
@@ -507,8 +513,9 @@ async def _store(
         }
         _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
         described = await describe(transaction, owner, manifest, platform)
+        payload = (manifest.payload, manifest.size)
         await transaction.execute(
-            _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, key
+            _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, *payload, key
         )
         await unreference_blobs(transaction, owner, key)
         await transaction.execute(_DELETE_REFERENCES, key)

@@ -66,7 +66,7 @@ async def count_changes(
 
     `size` is the number of bytes of manifests that were not stored before.
     """
-    if manifests or tags:
+    if manifests or tags or size:
         await transaction.execute(_COUNT, owner, manifests, tags, transaction.now, size)
     else:
         await transaction.execute(_USED, owner, transaction.now)
