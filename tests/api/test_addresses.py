@@ -305,3 +305,50 @@ class TestBaseUrl:
         assert DIRECT.base_url(scope) == "http://[::1]:5000"
         scope["server"] = None
         assert DIRECT.base_url(scope) == "http://127.0.0.1"
+
+
+class TestWarning:
+    """A proxy that ends TLS and is not trusted is told of, once."""
+
+    TLS = {"x_forwarded_proto": "https", "host": "registry.example"}  # noqa: RUF012
+
+    def warnings(self, caplog: pytest.LogCaptureFixture, addresses: Addresses, *asked: Any) -> str:
+        """Ask for the URL of requests; returns what is logged."""
+        for scope in asked:
+            addresses.base_url(scope)
+        return "\n".join(record.getMessage() for record in caplog.records)
+
+    def test_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The line names the proxy, the URL and what to set, and does not come again."""
+        addresses = Addresses(public_url="", proxies=PROXIES)
+        asked = [request("192.0.2.1", **self.TLS), request("192.0.2.2", **self.TLS)]
+        (line,) = self.warnings(caplog, addresses, *asked).splitlines()
+        assert line.startswith("192.0.2.1 forwards a request that came over TLS")
+        assert "sent to http://registry.example for a token" in line
+        assert "--public-url" in line
+        assert "--trusted-proxies" in line
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{}, {"x_forwarded_proto": "http"}, {"x_forwarded_for": "198.51.100.7"}],
+    )
+    def test_no_tls(self, caplog: pytest.LogCaptureFixture, headers: dict[str, str]) -> None:
+        """A request that did not come over TLS is where it says."""
+        addresses = Addresses(public_url="", proxies=PROXIES)
+        assert self.warnings(caplog, addresses, request("192.0.2.1", **headers)) == ""
+
+    @pytest.mark.parametrize(
+        ("addresses", "scope"),
+        [
+            (Addresses(public_url="https://r.example", proxies=()), request(**TLS)),
+            (Addresses(public_url="", proxies=PROXIES), request("10.1.1.1", **TLS)),
+            (Addresses(public_url="", proxies=(), on_socket=True), request(None, **TLS)),
+            (Addresses(public_url="", proxies=()), request(scheme="https", **TLS)),
+        ],
+        ids=["public URL", "trusted", "socket", "TLS all the way"],
+    )
+    def test_in_order(
+        self, caplog: pytest.LogCaptureFixture, addresses: Addresses, scope: Any
+    ) -> None:
+        """Where clients are sent to the right place, nothing is logged."""
+        assert self.warnings(caplog, addresses, scope) == ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Iterable
 
 from starlette.types import Scope
 
 from portside.api.forwarding import Hop, read_hops
+
+log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -33,6 +36,7 @@ class Addresses:
         self._public_url = public_url.rstrip("/")
         self._proxies = tuple(proxies)
         self._on_socket = on_socket
+        self._has_warned = False
 
     @property
     def has_proxies(self) -> bool:
@@ -100,7 +104,26 @@ class Addresses:
         scheme = next(schemes, scope.get("scheme", "http"))
         forwarded = (hop.host for hop in farthest_first)
         host = next(filter(_HOST.fullmatch, (*forwarded, _header(scope, b"host"))), "")
-        return f"{scheme}://{host or self._authority(scope)}"
+        found = f"{scheme}://{host or self._authority(scope)}"
+        if scheme == "http" and not self._has_warned and not self.is_called_by_proxy(scope):
+            self._warn_of_proxy(scope, found)
+        return found
+
+    def _warn_of_proxy(self, scope: Scope, found: str) -> None:
+        """Warn, once, of a proxy that ends TLS and is not trusted.
+
+        Its clients are sent from TLS to plain HTTP, with a password. Anybody can send the header
+        that says so, and with it cause one line in the log, but no more.
+        """
+        if next((hop.scheme for hop in read_hops(scope)), "") != "https":
+            return
+        self._has_warned = True
+        log.warning(
+            "%s forwards a request that came over TLS, and is not a trusted proxy: its client is"
+            " sent to %s for a token; set --public-url, or name the proxy in --trusted-proxies",
+            _nearest(scope),
+            found,
+        )
 
     def _authority(self, scope: Scope) -> str:
         """Return the address of the server, for a request that does not name a host."""
