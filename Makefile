@@ -31,7 +31,7 @@ install: $(VENV)/.installed
 
 # With CI=true, tests fail instead of being skipped if a server that they need is missing.
 test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE) sdks
-	scripts/need skopeo podman buildah runc systemd:systemd-analyze 'docker-cli|docker.io:docker' strace docker-registry nginx apache2-utils:htpasswd \
+	scripts/need skopeo podman buildah runc caddy systemd:systemd-analyze 'docker-cli|docker.io:docker' strace docker-registry nginx apache2-utils:htpasswd \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 

@@ -45,14 +45,36 @@ def listens(port: int) -> bool:
     return True
 
 
-def find_nginx() -> str:
+def find_proxy(name: str) -> str:
     """Return the program; skips the test if there is none, but in CI."""
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     with server_needed():
         if found is None:
-            raise ServerMissing("there is no nginx; `make test` installs it")
+            raise ServerMissing(f"there is no {name}; `make test` installs it")
     assert found is not None
     return found
+
+
+def temporary_paths(folder: Path) -> str:
+    """Return the lines with which nginx keeps what it writes in a folder."""
+    return "".join(f"    {name}_temp_path {folder}/temporary;\n" for name in TEMPORARY)
+
+
+@contextmanager
+def running_proxy(command: Sequence[str], port: int, errors: Path) -> Iterator[None]:
+    """Run a proxy for the length of a block, from when it listens; its log is a file."""
+    with errors.open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not listens(port):
+            assert process.poll() is None, errors.read_text()
+            assert time.monotonic() < deadline, errors.read_text()
+            time.sleep(0.01)
+        yield
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
 
 
 class Answer(NamedTuple):
@@ -71,7 +93,7 @@ class Balancer:
     def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self.port, self.tls_port = take_port(), take_port()
         self._folder = folder
-        self._program = find_nginx()
+        self._program = find_proxy("nginx")
         self.certificate, key = write_certificate(folder)
         (folder / "nginx.conf").write_text(self._configure(ports, key))
 
@@ -88,7 +110,7 @@ class Balancer:
                     lines.append(re.sub(r"10\.[0-9.]+:5000", f"127.0.0.1:{port}", line))
                 continue
             lines.append(line)
-        paths = "".join(f"    {name}_temp_path {folder}/temporary;\n" for name in TEMPORARY)
+        paths = temporary_paths(folder)
         changes = {
             "listen 80;": f"listen 127.0.0.1:{self.port};",
             "listen 443 ssl http2;": f"listen 127.0.0.1:{self.tls_port} ssl http2;",
@@ -129,16 +151,5 @@ class Balancer:
     def running(self) -> Iterator[None]:
         """Run it for the length of a block."""
         command = [self._program, "-c", f"{self._folder}/nginx.conf", "-g", "daemon off;"]
-        errors = self._folder / "error.log"
-        with errors.open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + DEADLINE
-            while not listens(self.port):
-                assert process.poll() is None, errors.read_text()
-                assert time.monotonic() < deadline, errors.read_text()
-                time.sleep(0.01)
+        with running_proxy(command, self.port, self._folder / "error.log"):
             yield
-        finally:
-            process.terminate()
-            process.wait(DEADLINE)
