@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -111,6 +113,28 @@ class TestFilledFromOutside:
             assert client.get("/v2/a/manifests/v0").status_code == 200
             assert client.delete("/v2/a/manifests/v0").status_code == 202
             assert_error(client.post("/v2/a/blobs/uploads/"), 507, "UNAVAILABLE")
+
+    def test_a_blob_to_which_nothing_refers(self, small_disk: Path, data: Path) -> None:
+        """It can be pulled, but no client is told that it need not push it."""
+        (data / FILE).unlink()
+        blob = b"unreferenced"
+        path = f"/v2/a/blobs/{digest_of(blob)}"
+        options = ("--reserve-bytes", "0", "--no-gc")
+        with running_registry(data, *options) as registry, connect(registry.url) as client:
+            query = {"digest": digest_of(blob)}
+            answer = client.post("/v2/a/blobs/uploads/", params=query, content=blob, headers=OCTETS)
+            assert answer.status_code == 201
+            with closing(sqlite3.connect(data / "portside.db")) as database, database:
+                database.execute(
+                    "UPDATE repository_blobs SET unreferenced = 1 WHERE unreferenced > 1"
+                )
+            with closing(sqlite3.connect(data / "portside.db")) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            foreign = fill_from_outside(small_disk)
+            assert client.get(path).content == blob
+            assert client.head(path).status_code == 507
+            foreign.unlink()
+            assert client.head(path).status_code == 200
 
     def test_no_reserve(self, data: Path) -> None:
         """A registry that reserves nothing has no such file."""

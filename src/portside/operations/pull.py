@@ -9,7 +9,7 @@ from typing import NamedTuple
 from portside.operations.grace import GracePeriod
 from portside.operations.last_pulls import LastPulls
 from portside.spec.digests import Digest
-from portside.spec.errors import BlobUnknown, ReadOnly
+from portside.spec.errors import BlobUnknown, ReadOnly, Unavailable
 from portside.spec.names import Reference, RepositoryName
 from portside.spec.ranges import ByteRange
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
@@ -72,20 +72,30 @@ class Pull:
 
         Raises BlobUnknown.
         """
-        size = await self.blob_size(repository, digest)
+        # Nothing is collected while the registry is read-only.
+        size = await self._find_blob(repository, digest, unless=ReadOnly)
         await self._require_whole(digest, size)
         return size
 
     async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         """Return the size in bytes of a blob that the repository links; raises BlobUnknown.
 
+        A pull needs no write, and so the disk may be full. Only a client that asks whether a blob
+        exists (`stat_blob`) takes the answer for a promise.
+        """
+        return await self._find_blob(repository, digest, unless=Unavailable)
+
+    async def _find_blob(
+        self, repository: RepositoryName, digest: Digest, *, unless: type[Unavailable]
+    ) -> int:
+        """Return the size of a blob, and begin its grace period anew; `unless` ignores errors.
+
         Every repository has the empty layer, which manifests that were converted refer to.
         """
         try:
             blob = await self._metadata.get_blob(repository, digest)
             if blob.unreferenced is not None and self._grace.has_begun(blob.unreferenced):
-                # Nothing is collected while the registry is read-only.
-                with suppress(ReadOnly):
+                with suppress(unless):
                     await self._metadata.confirm_blob(repository, digest)
         except BlobUnknown:
             if digest != EMPTY_LAYER_DIGEST:
