@@ -55,6 +55,7 @@ STORES_SEEN = {
     "portside.stores.copying": ("operations",),
     "portside.stores.backups": ("operations",),
     "portside.stores.marks": ("operations",),
+    "portside.stores.read_only": ("operations",),
 }
 
 

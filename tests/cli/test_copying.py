@@ -68,12 +68,40 @@ def test_move_to_servers_and_back(
         push(client, "library/app", image("new"), "v2")
     code, output, errors = run_portside(*move, "--finish")
     assert (code, output) == (1, "")
-    assert "was moved away" in errors
+    assert "the source was moved to postgresql:" in errors
     code, output, _ = run_portside(
         "copy-store", "--config", str(there), "--to", str(back), "--finish"
     )
     assert code == 0
     assert output.startswith("3 blobs ")
+
+
+def test_who_uses_the_old_one(source: Path, tmp_path: Path) -> None:
+    """After a move, clients, commands and the log of the old registry name the new one."""
+    old, new = ("--data", str(source)), tmp_path / "new"
+    there = configuration(tmp_path / "there.toml", data=new, **{"public-url": "https://new.ex"})
+    password = tmp_path / "password"
+    password.write_text("correct horse battery staple\n")
+    add = ("user", "add", "alice", "--password-file", str(password), *old)
+    with (
+        running_registry(source, "--workers", "1") as registry,
+        connect(registry.url) as client,
+    ):
+        assert run_portside("copy-store", *old, "--to", str(there), "--finish")[0] == 0
+        answer = put_manifest(client, "library/app", APP, "v2")
+        assert_error(answer, 503, "UNAVAILABLE")
+        detail = answer.json()["errors"][0]["detail"]
+        assert detail.startswith("the registry was moved to https://new.ex; push there (request ")
+        assert client.get("/v2/library/app/manifests/v1").status_code == 200
+    assert f"read-only because it was moved to {new};" in run_portside("read-only", *old)[1]
+    _, _, errors = run_portside(*add)
+    assert f"the registry was moved to {new}; name that one, or run `portside read-" in errors
+    with running_registry(source, "--workers", "1") as registry:
+        assert f"this registry was moved to {new}, and only answers pulls" in registry.log
+    run_portside("read-only", "off", *old)
+    assert run_portside(*add)[0] == 0
+    with running_registry(source, "--workers", "1") as registry:
+        assert registry.log.count("moved") == 1
 
 
 def test_damage(source: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from stores.test_access_contract import ALICE, KEY, PULL
 from stores.test_metadata_contract import add, add_blob, parsed
 from stores.test_read_only_contract import fill
 from support.content import image, index
+from support.copying import ELSEWHERE
 
 A, B = RepositoryName("a"), RepositoryName("b")
 SOURCE = "0123456789abcdef0123456789abcdef"
@@ -297,8 +298,10 @@ async def test_access_is_heard_of(shelf: Shelf) -> None:
 async def test_following(shelf: Shelf) -> None:
     """A registry that is read-only can become a copy of what took its place; others cannot."""
     metadata = shelf.metadata()
-    await metadata.follow(SOURCE)
-    assert (await metadata.registry_state()).copy_of is None
+    await metadata.follow(SOURCE, ELSEWHERE)
+    before = await metadata.registry_state()
+    assert (before.copy_of, before.successor) == (None, None)
     await metadata.set_read_only(read_only=True)
-    await metadata.follow(SOURCE)
+    await metadata.follow(SOURCE, ELSEWHERE)
+    assert (await metadata.registry_state()).successor == ELSEWHERE
     await write_all(metadata)

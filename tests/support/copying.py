@@ -21,8 +21,12 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
+from portside.stores.read_only import Successor
 from support.blobs import listed
 from support.content import Content
+
+ELSEWHERE = Successor("postgresql://db.example/portside", "https://registry.example")
+"""Where a test says that a registry is moved."""
 
 
 def now() -> int:
@@ -83,7 +87,7 @@ async def _pieces(blob: bytes) -> AsyncIterator[bytes]:
 async def copy(source: RegistryStores, target: RegistryStores, *, verify: bool = False) -> Tally:
     """Copy once."""
     tally = Tally()
-    await Move(source, target, tally=tally, clock=now).copy(verify=verify)
+    await Move(source, target, tally=tally, clock=now, successor=ELSEWHERE).copy(verify=verify)
     return tally
 
 
@@ -92,7 +96,7 @@ async def finish(
 ) -> tuple[Ending, Tally]:
     """Copy to the end."""
     tally = Tally()
-    move = Move(source, target, tally=tally, clock=now, progress=progress)
+    move = Move(source, target, tally=tally, clock=now, successor=ELSEWHERE, progress=progress)
     return await move.finish(), tally
 
 
@@ -120,7 +124,9 @@ async def _main(source: str, target: str, url: str) -> None:
             sys.stdout.write(f"{tally.moved}\n")
             sys.stdout.flush()
 
-        await Move(left, right, tally=tally, clock=now, progress=progress).copy()
+        await Move(
+            left, right, tally=tally, clock=now, successor=ELSEWHERE, progress=progress
+        ).copy()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from portside.spec.errors import (
     DeleteDisabled,
     EndpointUnknown,
     MethodNotAllowed,
+    ReadOnly,
     RegistryError,
     Unavailable,
     Unknown,
@@ -146,6 +147,8 @@ class RegistryApp:
         methods = found.route.methods if found else {}
         record: RequestRecord = scope[RECORD]
         record.error = error.code
+        if isinstance(error, ReadOnly):
+            error = await self._registry.relocation.explain_to_client(error)
         if error.is_private:
             error = _concealed(error, record.id, method, scope["path"], cause)
         elif isinstance(error, BodyIncomplete):

@@ -14,6 +14,7 @@ from portside.operations.mount import Mount
 from portside.operations.pull import Pull
 from portside.operations.push import Push
 from portside.operations.readiness import Readiness
+from portside.operations.relocation import Relocation
 from portside.operations.restore import Restore
 from portside.operations.tag_history import TagHistory
 from portside.spec.dialects import Dialect
@@ -52,6 +53,7 @@ class Registry:
     discover: Discover
     tag_history: TagHistory
     properties: PropertyStore
+    relocation: Relocation
     readiness: Readiness
     addresses: Addresses
     limits: Limits

@@ -43,6 +43,7 @@ from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
 from portside.operations.push import Admission, Push
 from portside.operations.readiness import Readiness
+from portside.operations.relocation import Relocation
 from portside.operations.restore import Restore
 from portside.spec.rules import Rules
 from portside.stores.blobs.objects.store import ObjectBlobs
@@ -221,6 +222,7 @@ def _make_registry(
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),
         tag_history=make_tag_history(settings, metadata, rules),
         properties=metadata,
+        relocation=Relocation(metadata),
         readiness=Readiness(
             metadata,
             blobs,

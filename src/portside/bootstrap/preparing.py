@@ -66,6 +66,12 @@ async def _prepare(settings: Settings) -> bool:
             make_rules(settings)
         watch_rules_file(settings.rules)
         await _probe(stores)
+        successor = (await stores.metadata.registry_state()).successor
+        if successor is not None:
+            log.warning(
+                "this registry was moved to %s, and only answers pulls; direct clients there",
+                successor.place,
+            )
         if await stores.metadata.list_undescribed(1):
             log.warning(
                 "lists lack the properties of content that an older version received;"

@@ -34,6 +34,7 @@ from portside.operations.check import Tally as CheckTally
 from portside.operations.copy.moving import Move
 from portside.operations.copy.plan import RegistryStores, Tally
 from portside.stores.backups import BackupBlobs, Snapshot
+from portside.stores.read_only import Successor
 
 PRIVATE = 0o077
 """Permissions that nothing in a backup has: signing keys and hashes of passwords are in it."""
@@ -229,6 +230,7 @@ async def restore(*, place: str, snapshot: str | None, keep_blobs: bool, **given
                 RegistryStores(target.metadata, target.blobs),
                 tally=tally,
                 clock=now,
+                successor=Successor(target.engine.place),
                 progress=Reporter(tally),
             ).finish()
             where = target.engine.place

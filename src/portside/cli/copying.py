@@ -17,6 +17,7 @@ from portside.cli.registry import BLOBS, opened_registry, read_settings, registr
 from portside.config import make_settings
 from portside.operations.copy.moving import Ending, Move
 from portside.operations.copy.plan import RegistryStores, Tally
+from portside.stores.read_only import Successor
 
 EVERY = 10.0
 """Seconds between two lines that say how far the copy is."""
@@ -58,6 +59,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
             RegistryStores(target.metadata, target.blobs),
             tally=tally,
             clock=now,
+            successor=Successor(target.engine.place, target_settings.public_url),
             progress=Reporter(tally),
         )
         if finish:
@@ -89,11 +91,16 @@ async def read_only(*, state: str | None, **given: Any) -> None:
         place = stores.engine.place
     if not found.read_only:
         click.echo(f"{place} is not read-only.")
+    elif found.successor is not None:
+        click.echo(
+            f"{place} is read-only because it was moved to {found.successor.place};"
+            " `portside read-only off` makes it independent of that registry."
+        )
     elif found.copy_of is None:
         click.echo(f"{place} is read-only; run `portside read-only off` to allow changes.")
     else:
         click.echo(
-            f"{place} is read-only because it is a copy of another registry or was moved there;"
+            f"{place} is read-only because it is a copy of another registry;"
             " `portside read-only off` makes it independent of that registry."
         )
 

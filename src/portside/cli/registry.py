@@ -14,7 +14,8 @@ from portside.auth.registrar import Registrar
 from portside.bootstrap import Stores, connected_stores, now, space_check
 from portside.cli.options import read_cloud_secrets, settings_options
 from portside.config import Settings, SettingsInvalid, make_settings
-from portside.spec.errors import Unavailable
+from portside.operations.relocation import Relocation
+from portside.spec.errors import ReadOnly, Unavailable
 from portside.stores.interfaces import MetadataStore
 
 
@@ -149,7 +150,10 @@ async def opened_registry(
             await stores.engine.prepare()
         else:
             await stores.create()
-        yield stores
+        try:
+            yield stores
+        except ReadOnly as error:
+            raise await Relocation(stores.metadata).explain_to_operator(error) from error
 
 
 @asynccontextmanager

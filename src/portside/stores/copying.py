@@ -17,7 +17,7 @@ import msgspec
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.stores.interfaces import Place, Remove
-from portside.stores.read_only import ReadOnlySwitch
+from portside.stores.read_only import ReadOnlySwitch, Successor
 
 Row = tuple[Any, ...]
 """A row: texts, numbers, bytes and None; times are microseconds since 1970, booleans 0 or 1."""
@@ -125,9 +125,10 @@ class CopyableMetadata(ReadableRows, ReadOnlySwitch, Protocol):
         """Make the copy independent, and allow changes."""
         ...
 
-    async def follow(self, identity: str) -> None:
+    async def follow(self, identity: str, successor: Successor) -> None:
         """Become a copy of the registry that was copied from here and now takes this one's place.
 
-        Does nothing unless the registry is read-only. Never raises NotItsCopy.
+        `successor` is where that one is. Does nothing unless the registry is read-only. Never
+        raises NotItsCopy.
         """
         ...

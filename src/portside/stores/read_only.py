@@ -12,18 +12,31 @@ from typing import Protocol
 import msgspec
 
 
+class Successor(msgspec.Struct, frozen=True):
+    """The registry that took another one's place.
+
+    `place` is where it is stored, for operators and without secrets; `url` is what clients call, or
+    empty where that is not set.
+    """
+
+    place: str
+    url: str = ""
+
+
 class RegistryState(msgspec.Struct, frozen=True):
     """Which registry a store holds, and whether it may change.
 
     `identity` is random and the store's own. `copy_of` is the identity of the registry that this
     one is a copy of and whose changes it will take; None for an independent registry. `storage` is
-    the name in the mark of its blob store, if there is one; see `marks`.
+    the name in the mark of its blob store, if there is one; see `marks`. `successor` is where it
+    was moved, if it was.
     """
 
     identity: str
     copy_of: str | None
     read_only: bool
     storage: str | None
+    successor: Successor | None = None
 
 
 class ReadOnlySwitch(Protocol):

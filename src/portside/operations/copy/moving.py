@@ -19,6 +19,7 @@ from portside.operations.copy.plan import Plan, Progress, RegistryStores, Tally
 from portside.operations.copy.rounds import Rounds
 from portside.spec.errors import RegistryError
 from portside.stores.copying import NotItsCopy
+from portside.stores.read_only import Successor
 
 LITTLE = 1000
 """Things that may be left to copy when the registry is made read-only: a matter of seconds."""
@@ -43,6 +44,7 @@ class Ending(NamedTuple):
 class Move:
     """One run of the copy of a registry; `clock` returns microseconds since 1970.
 
+    `successor` is where the target is, for those who still use the source after the move.
     `progress` is called whenever `tally` has grown. Every method raises Unavailable, StorageFull
     and NotItsCopy if the target is used otherwise; each can be interrupted, and be run again.
     """
@@ -54,12 +56,14 @@ class Move:
         *,
         tally: Tally,
         clock: Callable[[], int],
+        successor: Successor,
         progress: Progress = lambda: None,
     ) -> None:
         self._source = source
         self._target = target
         self._tally = tally
         self._clock = clock
+        self._successor = successor
         self._progress = progress
 
     async def copy(self, *, verify: bool = False) -> None:
@@ -116,10 +120,15 @@ class Move:
         """Require that the target may be written to, and drop unfinished uploads there."""
         source = await self._source.metadata.registry_state()
         target = await self._target.metadata.registry_state()
+        if source.successor is not None:
+            raise NotItsCopy(
+                f"the source was moved to {source.successor.place}; copy that registry, or run"
+                " `portside read-only off` to make the source independent"
+            )
         if source.copy_of is not None:
             raise NotItsCopy(
-                "the source is a copy itself, or was moved away; copy the registry that took its"
-                " place, or run `portside read-only off` to make the source independent"
+                "the source is a copy itself; copy the registry that it is a copy of, or run"
+                " `portside read-only off` to make the source independent"
             )
         is_new = target.copy_of != source.identity
         if is_new and await self._target.blobs.holds_blobs():
@@ -177,4 +186,4 @@ class Move:
         target = await self._target.metadata.registry_state()
         # If this fails, the source is read-only all the same; only moving back takes longer.
         with suppress(RegistryError):
-            await self._source.metadata.follow(target.identity)
+            await self._source.metadata.follow(target.identity, self._successor)

@@ -20,17 +20,19 @@ from portside.stores.copying import CopiedTable, Key, Row
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.access_state import CHANGED
 from portside.stores.metadata.engine import Noun, Queries, Transaction
-from portside.stores.metadata.read_only import lock_state
+from portside.stores.metadata.read_only import LIFT, lock_state
 from portside.stores.metadata.refusals import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.schema.steps import COPIED, GUARDED
 from portside.stores.metadata.schema.tables import Column, Table, Type
+from portside.stores.read_only import Successor
 
 _REPOSITORY_ID = "(SELECT id FROM repositories WHERE name = $1)"
 
 _BEGIN = "UPDATE registry SET copy_of = $1, read_only = TRUE"
 _BEGIN_AS_SOURCE = "UPDATE registry SET copy_of = $1, read_only = TRUE, identity = $1"
-_END = "UPDATE registry SET copy_of = NULL, read_only = FALSE"
-_FOLLOW = "UPDATE registry SET copy_of = $1 WHERE read_only"
+_FOLLOW = """
+    UPDATE registry SET copy_of = $1, successor = $2, successor_url = $3 WHERE read_only
+"""
 _COPY_OF = "SELECT copy_of FROM registry FOR SHARE"
 
 # A key that was made with the registry does not count.
@@ -368,13 +370,13 @@ class Copies(Noun):
         async def job(transaction: Transaction) -> None:
             if (await lock_state(transaction)).copy_of != source:
                 raise not_its_copy()
-            await transaction.execute(_END)
+            await transaction.execute(LIFT)
 
         await self._database.write(job)
 
-    async def follow(self, identity: str) -> None:
+    async def follow(self, identity: str, successor: Successor) -> None:
         """Write the row of the registry."""
-        await self._database.execute(_FOLLOW, identity)
+        await self._database.execute(_FOLLOW, identity, successor.place, successor.url)
 
 
 async def _require_copy(transaction: Transaction, source: str) -> None:

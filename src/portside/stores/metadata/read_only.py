@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from portside.stores.metadata.engine import Noun, Queries, Transaction, require_row
 from portside.stores.metadata.schema.steps import GUARDED
-from portside.stores.read_only import RegistryState
+from portside.stores.read_only import RegistryState, Successor
 
-_GET = "SELECT identity, copy_of, read_only, storage FROM registry"
+_GET = "SELECT identity, copy_of, read_only, storage, successor, successor_url FROM registry"
 _SET = "UPDATE registry SET read_only = TRUE"
-_LIFT = "UPDATE registry SET read_only = FALSE, copy_of = NULL"
+LIFT = """
+    UPDATE registry
+    SET read_only = FALSE, copy_of = NULL, successor = NULL, successor_url = NULL
+"""
 _NOTE_STORAGE = "UPDATE registry SET storage = $1 WHERE storage IS NULL"
 
 
@@ -29,7 +32,7 @@ class ReadOnlyMode(Noun):
         async def job(transaction: Transaction) -> RegistryState:
             await transaction.lock_tables(GUARDED)
             before = await lock_state(transaction)
-            await transaction.execute(_SET if read_only else _LIFT)
+            await transaction.execute(_SET if read_only else LIFT)
             return before
 
         return await self._database.write(job)
@@ -46,5 +49,6 @@ async def lock_state(transaction: Transaction) -> RegistryState:
 
 async def _read(queries: Queries, lock: str = "") -> RegistryState:
     row = require_row(await queries.find(f"{_GET}{lock}"))
-    identity, copy_of, read_only, storage = row
-    return RegistryState(identity, copy_of, bool(read_only), storage)
+    identity, copy_of, read_only, storage, place, url = row
+    successor = Successor(place, url or "") if place is not None else None
+    return RegistryState(identity, copy_of, bool(read_only), storage, successor)

@@ -447,6 +447,12 @@ _SIZES: Step = (
     """,
 )
 
+_SUCCESSOR: Step = (
+    # Where a registry was moved: the database or directory, and the URL of its clients, if known.
+    AddColumn("registry", Column("successor", Type.TEXT, null=True)),
+    AddColumn("registry", Column("successor_url", Type.TEXT, null=True)),
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -458,6 +464,7 @@ STEPS = (
     _LIFE,
     _RETENTION,
     _SIZES,
+    _SUCCESSOR,
 )
 
 TABLES = tables_after(STEPS)
