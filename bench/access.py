@@ -62,9 +62,9 @@ def _load(registry: Portside) -> None:
 
 
 def _add_user(registry: Portside) -> None:
-    command = [sys.executable, "-m", "portside", "user", "add", USER, "--password-stdin"]
+    command = [sys.executable, "-m", "portside", "user", "add", USER, "--create"]
     done = subprocess.run(
-        [*command, "--data", str(registry.data)],
+        [*command, "--password-stdin", "--data", str(registry.data)],
         input=PASSWORD,
         text=True,
         capture_output=True,

@@ -297,7 +297,7 @@ class TestChallenge:
     def test_dialect(self, data: Path) -> None:
         """The description of 2017 knows Basic alone, and 401 for all that is not allowed."""
         commands = Commands(data)
-        commands.do("scope-map", "create", "m", "--repository", "a:pull")
+        commands.do("scope-map", "create", "m", "--create", "--repository", "a:pull")
         made = commands.json("token", "create", "robot", "--scope-map", "m")
         pair = ("robot", made["passwords"][0]["value"])
         with running_registry(data, "--dialect", "acr-2017", env=CHEAP) as registry:
