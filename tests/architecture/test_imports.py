@@ -49,6 +49,8 @@ STORES_SEEN = {
     "portside.stores.properties": ABOVE_STORES,
     "portside.stores.tag_history": ABOVE_STORES,
     "portside.stores.trash": ABOVE_STORES,
+    "portside.stores.actors": ABOVE_STORES,
+    "portside.stores.events": ABOVE_STORES,
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
     "portside.stores.repairing": ("operations",),

@@ -25,6 +25,7 @@ from portside.spec.digests import Digest
 from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.platforms import Platform
+from portside.stores.actors import Actor
 from portside.stores.interfaces import LastPull
 from support.commands import Commands
 from support.content import OCI_INDEX, Content, artifact, digest_of, image, index
@@ -69,7 +70,7 @@ async def describe(
         condition=None,
         check_children=True,
         platform=Platform(**platform),
-        pushed_by=by,
+        by=Actor(by),
     )
 
 

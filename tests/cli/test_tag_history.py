@@ -11,7 +11,7 @@ import pytest
 from portside.auth.access_files import parse_htpasswd
 from portside.auth.identities import IdentityNameInvalid, parse_identity_name
 from portside.cli import identity
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from support.commands import Commands
 from support.content import Content, digest_of, image
 from support.copying import opened_side
@@ -52,7 +52,7 @@ class TestHistory:
         changes = portside.json("tag", "history", NAME)
         times = [change.pop("time") for change in changes]
         assert times == sorted(times, reverse=True)
-        me = command_identity()
+        me = command_actor().name
         expected = [
             ("deleted", SECOND, me, "present"),
             ("set", SECOND, None, "present"),
@@ -73,7 +73,7 @@ class TestHistory:
         assert header.split() == ["time", "change", "by", "digest", "manifest"]
         rows = [re.split(r" {2,}", line)[1:] for line in lines]
         assert rows == [
-            ["deleted", command_identity(), SECOND.digest, "in the trash"],
+            ["deleted", command_actor().name, SECOND.digest, "in the trash"],
             ["set", "-", SECOND.digest, "in the trash"],
             ["set", "-", FIRST.digest, "present"],
         ]
@@ -110,7 +110,7 @@ class TestRestore:
             "manifests": [],
         }
         newest = portside.json("tag", "history", NAME)[0]
-        assert (newest["action"], newest["identity"]) == ("restored", command_identity())
+        assert (newest["action"], newest["identity"]) == ("restored", command_actor().name)
 
     def test_to(self, portside: Commands) -> None:
         """A digest that the tag points to already changes nothing."""
@@ -130,9 +130,9 @@ class TestRestore:
         )
         assert current(portside) == SECOND.digest
         deleted = portside.json("tag", "history", NAME)[1]
-        assert (deleted["action"], deleted["identity"]) == ("deleted", command_identity())
+        assert (deleted["action"], deleted["identity"]) == ("deleted", command_actor().name)
         refusal = portside.refused("tag", "restore", NAME, "--at", deleted["time"])
-        assert f"it was deleted at {deleted['time']} by {command_identity()}" in refusal
+        assert f"it was deleted at {deleted['time']} by {command_actor().name}" in refusal
 
     def test_what_is_purged(self, portside: Commands) -> None:
         """It has to be pushed again, and the tag stays where it is."""
@@ -187,7 +187,7 @@ class TestIdentity:
 
     def test_no_user_has_that_name(self) -> None:
         """Neither one that the registry makes nor one of an htpasswd file."""
-        name = command_identity()
+        name = command_actor().name
         with pytest.raises(IdentityNameInvalid):
             parse_identity_name(name)
         line = f"{name}:$2b$04${'a' * 53}"
@@ -196,4 +196,4 @@ class TestIdentity:
     def test_a_user_that_the_system_does_not_know(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A container may run as any number."""
         monkeypatch.setattr(identity, "getuid", lambda: 3_999_999_999)
-        assert command_identity() == "command line: 3999999999"
+        assert command_actor().name == "command line: 3999999999"

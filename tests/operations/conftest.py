@@ -18,6 +18,7 @@ from portside.operations.push import Chunk, Push
 from portside.operations.retain import Retain
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName, Tag
+from portside.stores.actors import Actor
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.engine import Database
 from portside.stores.metadata.sqlite.database import SqliteDatabase
@@ -50,7 +51,7 @@ class Registry:
         self.pull = Pull(metadata, blobs, None, grace=self.grace, last_pulls=self.last_pulls)
         self.mount = Mount(metadata, blobs)
         self.delete = Delete(metadata, blobs, allowed=True)
-        self.retain = Retain(metadata, clock=clock, by="retention")
+        self.retain = Retain(metadata, clock=clock, by=Actor("retention"))
         self.collector = self.collector_with(nullcontext)
 
     async def push_blobs(self, repository: RepositoryName, content: Content = IMAGE) -> None:

@@ -19,6 +19,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import TagPattern
 from portside.spec.retention import Reason, RetainedContent, Verdict, decide, removals
 from portside.spec.rules import RepositoryRules, RetentionRule, UntaggedRule
+from portside.stores.actors import Actor
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from spec.test_retention import NOW, contents, rule_sets
@@ -52,7 +53,7 @@ class Repository:
     def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
         self.metadata = Metadata(database)
         self.clock = clock
-        self.retain = Retain(self.metadata, clock=clock, by="retention")
+        self.retain = Retain(self.metadata, clock=clock, by=Actor("retention"))
 
     async def push(self, content: Content, *tags: str) -> None:
         """Push a manifest with what it needs."""

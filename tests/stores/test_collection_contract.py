@@ -16,6 +16,7 @@ from portside.spec.errors import (
 from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
+from portside.stores.actors import Actor
 from portside.stores.interfaces import MetadataStore, UnreferencedBlob
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import add, add_blob, parsed
@@ -37,7 +38,7 @@ async def push(metadata: MetadataStore, content: Content, *tags: str, by: str = 
         tags=[Tag(tag) for tag in tags],
         condition=None,
         check_children=True,
-        pushed_by=by,
+        by=Actor(by),
     )
 
 
@@ -243,10 +244,10 @@ class TestTrash:
         await push(metadata, IMAGE, "v1", "v2", "v3")
         await metadata.delete_tag(A, Tag("v3"))
         clock.now += 5
-        await metadata.delete_manifest(A, DIGEST, by="alice")
+        await metadata.delete_manifest(A, DIGEST, by=Actor("alice"))
         await push(metadata, OTHER, "v2")
         clock.now += 5
-        restored = await metadata.restore_manifest(A, DIGEST, by="bob")
+        restored = await metadata.restore_manifest(A, DIGEST, by=Actor("bob"))
         assert restored == ([str(DIGEST)], ["v1"], [])
         assert (await metadata.get_manifest(A, Tag("v1"))).payload == IMAGE.manifest
         assert (await metadata.get_manifest(A, Tag("v2"))).digest == OTHER.digest
@@ -351,7 +352,7 @@ class TestTrash:
         await link(metadata, A, b"rest")
         await push(metadata, IMAGE, "v1")
         clock.now += 5
-        await metadata.delete_repository(A, by="alice")
+        await metadata.delete_repository(A, by=Actor("alice"))
         assert await unreferenced(metadata) == {Digest.of(b"rest"): 0}
         with pytest.raises(NameUnknown):
             await metadata.get_repository(A)

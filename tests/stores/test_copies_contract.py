@@ -64,6 +64,13 @@ ROWS: dict[str, list[Row]] = {
         ("a", "sha256:m", "manifest", "sha256:0", 0, 1),
         ("a/b", "sha256:m", "blob", BLOB, 0, 0),
     ],
+    "events": [
+        (
+            *(70, 14, "manifest.pushed", "a", "v1", "sha256:m", "type/a", 2),
+            *("robot", "request", "192.0.2.1", "client/1", "localhost:5000", "PUT", ""),
+        ),
+        (71, 15, "user.added", "", "robot", "", "", None, *[""] * 6, '{"expires":1}'),
+    ],
     "tag_history": [("a", "v1", 14, "set", "sha256:m", "robot")],
     "manifest_pulls": [("a", "sha256:m", 19)],
     "tags": [("a", "v1", "sha256:m", 14, 15, 8), ("a/b", "v1", "sha256:m", 17, 18, 0)],
@@ -156,6 +163,15 @@ async def test_what_is_written_is_read(shelf: Shelf) -> None:
         assert [row[0] for row in await all_rows(metadata, table)] == ["a"] * (
             len(ROWS[table.name]) - 1
         )
+
+
+async def test_events_go_on(shelf: Shelf) -> None:
+    """The next event of a copy that became a registry comes after those that were copied."""
+    metadata = shelf.metadata()
+    await write_all(metadata)
+    await metadata.end_copy(SOURCE)
+    await add_blob(metadata, B, Digest.of(b""))
+    assert [event.id for event in await metadata.read_events(70, limit=9)] == [71, 72]
 
 
 async def test_rows_are_dropped(shelf: Shelf) -> None:

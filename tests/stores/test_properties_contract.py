@@ -24,6 +24,7 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import START, Order, OrderedPageRequest, PageRequest, Position
 from portside.spec.platforms import Platform
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.actors import Actor
 from portside.stores.inspection import ReferenceRecord
 from portside.stores.metadata.engine import Database
 from stores.conftest import CheckableStore, Clock
@@ -47,7 +48,7 @@ async def push(metadata: CheckableStore, content: Content, *tags: str, by: str =
         condition=None,
         check_children=True,
         platform=Platform("amd64", "linux"),
-        pushed_by=by,
+        by=Actor(by),
     )
 
 

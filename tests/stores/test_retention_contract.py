@@ -13,6 +13,7 @@ from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import TagPattern
 from portside.spec.retention import Removal, RetainedContent, RetainedManifest, RetainedTag
+from portside.stores.actors import Actor
 from portside.stores.interfaces import LastPull, MetadataStore
 from portside.stores.properties import Deleted
 from stores.conftest import CheckableStore, Clock
@@ -68,7 +69,7 @@ async def remove(
         [manifest for manifest in content.manifests if manifest.digest in names],
         subjects or {},
     )
-    return await metadata.remove_retained(A, removal, by="retention")
+    return await metadata.remove_retained(A, removal, by=Actor("retention"))
 
 
 class TestReading:

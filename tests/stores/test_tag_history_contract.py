@@ -16,6 +16,7 @@ from portside.spec.errors import (
 from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import TagPattern
+from portside.stores.actors import Actor
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata.store import Metadata
 from portside.stores.tag_history import RestoredTag, TagChange, TrimPosition
@@ -75,7 +76,7 @@ class TestList:
         clock.now += 1
         await push(metadata, SECOND, "v1", "other", by="ben")
         clock.now += 1
-        await metadata.delete_tag(A, TAG, by="eve")
+        await metadata.delete_tag(A, TAG, by=Actor("eve"))
         assert await told(metadata) == [
             (start + 3, "deleted", TWO, "eve"),
             (start + 2, "set", TWO, "ben"),
@@ -125,13 +126,13 @@ class TestList:
         start = clock.now
         await push(metadata, FIRST, "v1")
         clock.now += 1
-        await metadata.delete_manifest(A, ONE, by="eve")
+        await metadata.delete_manifest(A, ONE, by=Actor("eve"))
         clock.now += 1
-        await metadata.restore_manifest(A, ONE, by="ann")
+        await metadata.restore_manifest(A, ONE, by=Actor("ann"))
         clock.now += 1
-        await metadata.delete_repository(A, by="eve")
+        await metadata.delete_repository(A, by=Actor("eve"))
         clock.now += 1
-        await metadata.restore_repository(A, by="ann")
+        await metadata.restore_repository(A, by=Actor("ann"))
         assert [(time - start, *rest) for time, *rest in await told(metadata)] == [
             (4, "restored", ONE, "ann"),
             (3, "deleted", ONE, "eve"),
@@ -167,7 +168,7 @@ class TestRestore:
         clock.now += 1
         await push(metadata, SECOND, "v1")
         clock.now += 1
-        assert await metadata.restore_tag(A, TAG, ONE, by="ann") == RestoredTag(TWO, [])
+        assert await metadata.restore_tag(A, TAG, ONE, by=Actor("ann")) == RestoredTag(TWO, [])
         assert await tagged(metadata) == ONE
         assert (await metadata.get_tag(A, TAG)).updated == clock.now
         assert (await told(metadata))[0] == (clock.now, "restored", ONE, "ann")
@@ -178,7 +179,7 @@ class TestRestore:
         await push(metadata, FIRST, "v1")
         before = await metadata.get_tag(A, TAG), await told(metadata)
         clock.now += 1
-        assert await metadata.restore_tag(A, TAG, ONE, by="ann") == RestoredTag(ONE, [])
+        assert await metadata.restore_tag(A, TAG, ONE, by=Actor("ann")) == RestoredTag(ONE, [])
         assert (await metadata.get_tag(A, TAG), await told(metadata)) == before
 
     async def test_a_tag_that_was_deleted(self, metadata: MetadataStore, clock: Clock) -> None:
@@ -199,7 +200,7 @@ class TestRestore:
         clock.now += 1
         await metadata.delete_repository(A)
         clock.now += 1
-        done = await metadata.restore_tag(A, TAG, Digest(INDEX.digest), by="ann")
+        done = await metadata.restore_tag(A, TAG, Digest(INDEX.digest), by=Actor("ann"))
         assert (done.before, sorted(done.manifests)) == (
             None,
             sorted([INDEX.digest, IMAGE.digest]),

@@ -11,6 +11,7 @@ from portside.spec.errors import ManifestUnknown, NameUnknown
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import START, Order, OrderedPageRequest, Page, PageRequest, Position
 from portside.spec.patterns import RepositoryPattern
+from portside.stores.actors import Actor
 from portside.stores.interfaces import MetadataStore
 from portside.stores.trash import (
     DeletedManifest,
@@ -76,7 +77,7 @@ class TestRepositories:
         await push(metadata, A, IMAGE, "v1", "v2")
         await push(metadata, A, OTHER)
         clock.now += 5
-        await metadata.delete_repository(A, by="alice")
+        await metadata.delete_repository(A, by=Actor("alice"))
         expected = TrashedRepository(A, 1_000_000, clock.now, 2, 2, "alice")
         assert await metadata.list_trashed_repositories(ALL, deleted=True) == ([expected], False)
         assert await metadata.list_trashed_repositories(ALL) == ([expected], False)
@@ -149,7 +150,7 @@ class TestManifests:
         await push(metadata, A, OTHER, "v4")
         await metadata.delete_tag(A, V1)
         clock.now += 5
-        await metadata.delete_manifest(A, DIGEST, by="alice")
+        await metadata.delete_manifest(A, DIGEST, by=Actor("alice"))
         (found,) = await manifests(metadata)
         assert found.key
         assert found == TrashedManifest(
@@ -171,7 +172,7 @@ class TestManifests:
     async def test_of_a_deleted_repository(self, metadata: MetadataStore) -> None:
         """They are listed as others are."""
         await push(metadata, A, IMAGE, "v1")
-        await metadata.delete_repository(A, by="alice")
+        await metadata.delete_repository(A, by=Actor("alice"))
         (found,) = await manifests(metadata)
         assert (found.digest, found.tags, found.deleted_by) == (IMAGE.digest, ("v1",), "alice")
 
@@ -229,11 +230,11 @@ class TestTags:
         clock.now += 5
         await push(metadata, A, IMAGE, "v1", "v2")
         clock.now += 5
-        await metadata.delete_tag(A, V1, by="alice")
+        await metadata.delete_tag(A, V1, by=Actor("alice"))
         clock.now += 5
         first = TrashedTag("v1", IMAGE.digest, 1_000_005, 1_000_010, "alice", None)
         assert await tags(metadata) == [first]
-        await metadata.delete_manifest(A, DIGEST, by="bob")
+        await metadata.delete_manifest(A, DIGEST, by=Actor("bob"))
         assert await tags(metadata) == [
             TrashedTag("v1", IMAGE.digest, 1_000_005, 1_000_010, "alice", clock.now),
             TrashedTag("v2", IMAGE.digest, 1_000_005, 1_000_015, "bob", clock.now),

@@ -92,8 +92,8 @@ async def restore_deleted_manifest(request: Request) -> Response:
     name = parse_restore(await request.document_payload(RestoreInvalid))
     restore = request.registry.restore
     if name is None:
-        await restore.manifest(repository, digest, by=request.identity)
+        await restore.manifest(repository, digest, by=request.actor)
     else:
         tag = Tag.parse(name)
-        await restore.tag(repository, tag, digest, force=force, by=request.identity)
+        await restore.tag(repository, tag, digest, force=force, by=request.actor)
     return respond(request, RestoredArtifact(str(digest), name))

@@ -43,7 +43,9 @@ async def change_manifest(request: Request) -> Response:
     """Change the locks of a manifest, and send its properties."""
     repository, digest = request.repository, request.known_digest
     change = parse_change(await request.document_payload(AttributesInvalid))
-    found = await request.registry.properties.change_manifest(repository, digest, change)
+    found = await request.registry.properties.change_manifest(
+        repository, digest, change, by=request.actor
+    )
     return respond(request, ManifestAttributes(request.host, str(repository), _document(found)))
 
 

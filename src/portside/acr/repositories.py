@@ -42,13 +42,15 @@ async def change_repository(request: Request) -> Response:
     """Change the locks of a repository, and send its properties."""
     repository = request.repository
     change = parse_change(await request.document_payload(AttributesInvalid))
-    found = await request.registry.properties.change_repository(repository, change)
+    found = await request.registry.properties.change_repository(
+        repository, change, by=request.actor
+    )
     return respond(request, _document(request, found))
 
 
 async def delete_repository(request: Request) -> Response:
     """Delete a repository, and list what went with it."""
-    deleted = await request.registry.delete.repository(request.repository, by=request.identity)
+    deleted = await request.registry.delete.repository(request.repository, by=request.actor)
     return respond(request, DeletedRepository(deleted.manifests, deleted.tags))
 
 

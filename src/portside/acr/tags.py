@@ -45,13 +45,13 @@ async def change_tag(request: Request) -> Response:
     """Change the locks of a tag, and send its properties."""
     repository, tag = request.repository, request.known_tag
     change = parse_change(await request.document_payload(AttributesInvalid))
-    found = await request.registry.properties.change_tag(repository, tag, change)
+    found = await request.registry.properties.change_tag(repository, tag, change, by=request.actor)
     return respond(request, TagAttributes(request.host, str(repository), _document(found)))
 
 
 async def delete_tag(request: Request) -> Response:
     """Delete a tag."""
-    await request.registry.delete.tag(request.repository, request.known_tag, by=request.identity)
+    await request.registry.delete.tag(request.repository, request.known_tag, by=request.actor)
     return respond_empty(request)
 
 

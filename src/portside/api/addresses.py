@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -152,6 +153,7 @@ def _nearest(scope: Scope) -> str:
     return client[0] if client else ""
 
 
+@lru_cache(maxsize=1024)
 def _holder(address: str) -> str:
     """Return one spelling for all addresses of one client."""
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import Scope as AsgiScope
 
+from portside.api.actors import client_actor
 from portside.api.addresses import Addresses
 from portside.auth.access_control import AccessControl, CredentialsInvalid, Snapshot
 from portside.auth.credentials import (
@@ -93,7 +95,9 @@ class Gate:
                 return NOBODY
             if not isinstance(given, BearerCredentials):
                 source = self.addresses.client(scope)
-                return await self.control.authenticate_basic(snapshot, given, source)
+                return await self.control.authenticate_basic(
+                    snapshot, given, source, partial(client_actor, self.addresses, scope)
+                )
             if self.scheme is AuthScheme.BASIC:
                 raise CredentialsMalformed(
                     "this registry accepts only a name and a password (Basic)"

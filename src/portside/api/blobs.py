@@ -73,7 +73,7 @@ async def delete_blob(request: Request) -> Response:
         await request.registry.pull.blob_size(repository, digest)
         if not condition.holds(digest):
             raise PreconditionFailed(f"{digest} is not in the state that the headers require")
-    await request.registry.delete.blob(repository, digest)
+    await request.registry.delete.blob(repository, digest, by=request.actor)
     return no_content(request.status)
 
 

@@ -66,7 +66,7 @@ async def put_manifest(request: Request) -> Response:
         content_type=request.header(b"content-type"),
         extra_tags=extra_tags,
         condition=condition,
-        pushed_by=request.identity,
+        by=request.actor,
     )
     return no_content(
         request.status,
@@ -81,6 +81,6 @@ async def delete_manifest(request: Request) -> Response:
     """Delete a manifest with its tags, or one tag."""
     repository, reference = request.repository, request.known_reference
     await request.registry.delete.manifest(
-        repository, reference, request.tag_condition(), by=request.identity
+        repository, reference, request.tag_condition(), by=request.actor
     )
     return no_content(request.status)

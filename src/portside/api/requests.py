@@ -10,6 +10,7 @@ from contextlib import aclosing
 from starlette.types import Receive
 from starlette.types import Scope as AsgiScope
 
+from portside.api.actors import client_actor
 from portside.api.auth import Permit
 from portside.api.body_memory import BodyMemory, Taken
 from portside.api.queries import Fields, FieldsExceeded
@@ -45,6 +46,7 @@ from portside.spec.ranges import ByteRange, parse_chunk, parse_range
 from portside.spec.routes import Match
 from portside.spec.schema1 import is_wanted
 from portside.spec.uploads import UploadId
+from portside.stores.actors import Actor
 
 _MAX_LENGTH_DIGITS = 19
 
@@ -251,6 +253,11 @@ class Request:
     def identity(self) -> str:
         """The name of the caller; empty for anonymous ones, and while the registry is open."""
         return self.permit.name if self.permit is not None else ""
+
+    @property
+    def actor(self) -> Actor:
+        """Who makes the request, as its events record it."""
+        return client_actor(self.registry.addresses, self._scope, self.identity)
 
     @property
     def repository(self) -> RepositoryName:

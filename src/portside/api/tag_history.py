@@ -31,7 +31,7 @@ async def restore_tag(request: Request) -> Response:
     """Point a tag to a manifest, or to what it pointed to at a time."""
     repository, tag = request.repository, request.known_tag
     done = await request.registry.tag_history.restore(
-        repository, tag, _aim(request), request.tag_condition(), by=request.identity
+        repository, tag, _aim(request), request.tag_condition(), by=request.actor
     )
     answer = PointedBack(str(repository), str(tag), str(done.digest), done.before, done.manifests)
     return json_response(request.status, answer)

@@ -7,9 +7,11 @@ credential is accepted there, and makes its bearer anonymous.
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 
 from starlette.responses import Response
 
+from portside.api.actors import client_actor
 from portside.api.auth import Gate
 from portside.api.queries import Fields, FieldsExceeded
 from portside.api.requests import Request
@@ -119,9 +121,12 @@ class TokenServer:
         return await self._basic(snapshot, request, BasicCredentials(name, password))
 
     async def _basic(self, snapshot: Snapshot, request: Request, given: BasicCredentials) -> Caller:
-        source = self._gate.addresses.client(request.scope)
+        addresses, scope = self._gate.addresses, request.scope
+        client = partial(client_actor, addresses, scope)
         try:
-            caller = await self._gate.control.authenticate_basic(snapshot, given, source)
+            caller = await self._gate.control.authenticate_basic(
+                snapshot, given, addresses.client(scope), client
+            )
         except CredentialsInvalid as error:
             raise self._refusal(str(error)) from error
         request.record.identity = caller.identity

@@ -16,7 +16,9 @@ async def start_upload(request: Request) -> Response:
         return await _mount(request)
     if request.query("digest") is not None:
         digest = request.query_digest()
-        await request.registry.push.blob(request.repository, digest, request.chunk())
+        await request.registry.push.blob(
+            request.repository, digest, request.chunk(), by=request.actor
+        )
         return _created(request, digest)
     return await _open(request)
 
@@ -30,7 +32,9 @@ async def _mount(request: Request) -> Response:
     may_pull = permit.may_pull if permit is not None else None
     if source is not None and may_pull is not None and not may_pull(source):
         return await _open(request)
-    mounted = await request.registry.mount.blob(repository, mount.digest, source, may_pull=may_pull)
+    mounted = await request.registry.mount.blob(
+        repository, mount.digest, source, may_pull=may_pull, by=request.actor
+    )
     return _created(request, mount.digest) if mounted else await _open(request)
 
 
@@ -53,7 +57,7 @@ async def finish_upload(request: Request) -> Response:
     """Receive the last chunk, if there is one, and commit the blob."""
     digest, repository = request.query_digest(), request.repository
     upload, chunk = request.upload, request.chunk()
-    await request.registry.push.finish(repository, upload, digest, chunk, owner=request.identity)
+    await request.registry.push.finish(repository, upload, digest, chunk, by=request.actor)
     location = blob_location(repository, digest)
     return no_content(request.status, location=location, docker_content_digest=digest)
 

@@ -27,6 +27,7 @@ from portside.auth.tokens.keys import KeyRing, load_keys, make_key
 from portside.auth.tokens.own import ISSUER, TokenClaims, TokenFactory, TokenInvalid, claimed_issuer
 from portside.spec.actions import Action
 from portside.stores.access import AccessStore, IdentityKind
+from portside.stores.actors import Actor
 
 TOKEN_USERS = frozenset({TOKEN_USER, ""})
 """BuildKit and containerd send a token with an empty name: their `FetchToken` is a GET."""
@@ -204,9 +205,15 @@ class AccessControl:
         )
 
     async def authenticate_basic(
-        self, snapshot: Snapshot, given: BasicCredentials, address: str
+        self,
+        snapshot: Snapshot,
+        given: BasicCredentials,
+        address: str,
+        client: Callable[[], Actor] | None = None,
     ) -> Caller:
         """Return whose name and password these are; `address` is the client's.
+
+        `client` returns who is recorded with a login that fails.
 
         A verified pair is remembered for a while; an unknown one takes a slow hash. While the
         registry is open, every pair is accepted, and is anonymous.
@@ -224,7 +231,10 @@ class AccessControl:
         question = (snapshot.version, key)
         verifying = self._verifying.get(question)
         if verifying is None:
-            verifying = asyncio.ensure_future(self._verify_login(snapshot, given, address))
+            known_client = client or partial(Actor, address=address)
+            verifying = asyncio.ensure_future(
+                self._verify_login(snapshot, given, address, known_client)
+            )
             self._verifying[question] = verifying
             verifying.add_done_callback(partial(self._verified, question))
         caller = await asyncio.shield(verifying)
@@ -238,7 +248,11 @@ class AccessControl:
             verifying.exception()
 
     async def _verify_login(
-        self, snapshot: Snapshot, given: BasicCredentials, address: str
+        self,
+        snapshot: Snapshot,
+        given: BasicCredentials,
+        address: str,
+        client: Callable[[], Actor],
     ) -> Caller:
         if given.name in TOKEN_USERS:
             return await self._verify_token_password(snapshot, given.password)
@@ -247,7 +261,7 @@ class AccessControl:
             return caller
         await self._limits.check(address, given.name)
         async with self._queue.turn(address):
-            return await self._verify_password(snapshot, given, address)
+            return await self._verify_password(snapshot, given, address, client)
 
     async def _verify_made_password(
         self, snapshot: Snapshot, given: BasicCredentials
@@ -262,7 +276,11 @@ class AccessControl:
         return await directory.caller(found, stamp) if found is not None and stamp else None
 
     async def _verify_password(
-        self, snapshot: Snapshot, given: BasicCredentials, address: str
+        self,
+        snapshot: Snapshot,
+        given: BasicCredentials,
+        address: str,
+        client: Callable[[], Actor],
     ) -> Caller:
         """Compare the password; failures that happened while this login waited count too."""
         await self._limits.check(address, given.name)
@@ -272,7 +290,7 @@ class AccessControl:
         stamp = await asyncio.get_running_loop().run_in_executor(self._pool, prove)
         caller = await directory.caller(found, stamp) if found is not None and stamp else None
         if caller is None:
-            await self._limits.note_failure(address, given.name)
+            await self._limits.note_failure(client(), given.name)
             raise CredentialsInvalid("wrong name or password")
         return caller
 

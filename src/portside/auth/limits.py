@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from portside.spec.errors import TooManyRequests
-from portside.stores.access import AccessStore
+from portside.stores.access import AccessStore, FailureLimits
+from portside.stores.actors import Actor
 
 ALL_NAMES = 10
 """How many times `failures` one client address may fail for all names together."""
@@ -39,8 +40,14 @@ class LoginLimits:
             wait = f"too many failed logins; try again in {self._window} seconds"
             raise TooManyRequests(self._window, wait)
 
-    async def note_failure(self, address: str, name: str) -> None:
-        """Count a failed login."""
+    async def note_failure(self, client: Actor, name: str) -> None:
+        """Count a failed login of a client."""
         if self._failures:
             before = self._clock() - self._window * 1_000_000
-            await self._store.add_failure(address, name[:LONGEST_NAME], forget_before=before)
+            await self._store.add_failure(
+                client.address,
+                name[:LONGEST_NAME],
+                forget_before=before,
+                limits=FailureLimits(self._failures, self._failures * ALL_NAMES),
+                by=client,
+            )

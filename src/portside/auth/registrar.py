@@ -26,6 +26,7 @@ from portside.stores.access import (
     StoredIdentity,
     StoredPassword,
 )
+from portside.stores.actors import NOBODY, Actor
 
 PASSWORD_NUMBERS = (1, 2)
 """A token has two passwords, so that one can be replaced while programs use the other."""
@@ -106,6 +107,7 @@ class Registrar:
 
     Every method raises RegistrarError. `clock` returns microseconds since 1970. `require_space`
     raises StorageFull where something more would touch the reserve; changes and removals have room.
+    `by` is who makes the changes.
     """
 
     def __init__(
@@ -114,8 +116,10 @@ class Registrar:
         *,
         clock: Callable[[], int],
         require_space: Callable[[], None] | None = None,
+        by: Actor = NOBODY,
     ) -> None:
         self._store = store
+        self._by = by
         self._clock = clock
         self._require_space = require_space
 
@@ -164,7 +168,7 @@ class Registrar:
 
     async def remove(self, name: str, kind: IdentityKind) -> None:
         """Remove a user or a token."""
-        if not await self._store.remove_identity(name, kind):
+        if not await self._store.remove_identity(name, kind, by=self._by):
             raise _missing(name, kind, await self._store.get_identity(name))
 
     async def add_token(self, name: str, scope_map: str, *, expires: int | None) -> Registration:
@@ -224,7 +228,7 @@ class Registrar:
         _check_description(description)
         scope_map = ScopeMap(name, self._clock(), description, _by_pattern(rules))
         self._reserve()
-        if not await self._store.add_scope_map(scope_map):
+        if not await self._store.add_scope_map(scope_map, by=self._by):
             raise RegistrarError(f"a scope map named {name} already exists")
         return scope_map
 
@@ -237,12 +241,12 @@ class Registrar:
                 raise RegistrarError(f"the scope map {name} has no pattern {pattern[:80]!r}")
         if change.rules:
             self._reserve()
-        changed = await self._store.change_scope_map(name, change.apply)
+        changed = await self._store.change_scope_map(name, change.apply, by=self._by)
         return changed or await self.get_scope_map(name)
 
     async def remove_scope_map(self, name: str) -> None:
         """Remove a scope map that no token uses."""
-        needed_by = await self._store.remove_scope_map(name)
+        needed_by = await self._store.remove_scope_map(name, by=self._by)
         if needed_by is None:
             await self.get_scope_map(name)
         elif needed_by:
@@ -252,7 +256,7 @@ class Registrar:
     async def _register(self, identity: StoredIdentity) -> Registration:
         self._reserve()
         is_first = not (await self._store.access_state()).closed
-        if not await self._store.add_identity(identity):
+        if not await self._store.add_identity(identity, by=self._by):
             taken = f"another command has just taken the name {identity.name}"
             raise RegistrarError(f"{taken}, or deleted the scope map")
         return Registration(identity, is_first)
@@ -260,7 +264,7 @@ class Registrar:
     async def _change(
         self, name: str, kind: IdentityKind, change: Callable[[StoredIdentity], StoredIdentity]
     ) -> StoredIdentity:
-        changed = await self._store.change_identity(name, kind, change)
+        changed = await self._store.change_identity(name, kind, change, by=self._by)
         if changed is None:
             raise _missing(name, kind, await self._store.get_identity(name))
         return changed

@@ -14,6 +14,7 @@ from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
 from portside.operations.collect import (
+    COLLECTOR,
     ORPHANED_AGE,
     Collector,
     Step,
@@ -22,6 +23,7 @@ from portside.operations.collect import (
 )
 from portside.operations.grace import GracePeriod
 from portside.spec.errors import RegistryError
+from portside.stores.actors import Actor
 
 DAY = 24 * 3600
 """Seconds between two looks for what crashes left."""
@@ -129,7 +131,12 @@ def grace_period(settings: Settings, seconds: int | None = None) -> GracePeriod:
 
 
 def make_collector(
-    settings: Settings, stores: Stores, grace: GracePeriod, *, step: Step = nullcontext
+    settings: Settings,
+    stores: Stores,
+    grace: GracePeriod,
+    *,
+    step: Step = nullcontext,
+    by: Actor = COLLECTOR,
 ) -> Collector:
     """Return the garbage collector."""
     return Collector(
@@ -139,4 +146,5 @@ def make_collector(
         keep_deleted=settings.keep_deleted * 1_000_000,
         tag_history=settings.tag_history * 1_000_000,
         step=step,
+        by=by,
     )

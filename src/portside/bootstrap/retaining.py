@@ -15,6 +15,7 @@ from portside.operations.last_pulls import LastPulls
 from portside.operations.retain import Retain
 from portside.spec.errors import RegistryError
 from portside.spec.rules import Rules
+from portside.stores.actors import background_actor
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ PULLS_INTERVAL = 60
 LOOK_INTERVAL = 60
 """Seconds after which a mistake in the rules file is in the log, even if nothing is pushed."""
 
-IDENTITY = "this registry: retention"
-"""The name under which the rules delete; no identity has such a name, see `cli.identity`."""
+RETENTION = background_actor("retention")
+"""Who deletes by the rules."""
 
 
 async def apply_rules(settings: Settings, stores: Stores, rules: Callable[[], Rules]) -> None:
@@ -59,7 +60,7 @@ async def apply_rules(settings: Settings, stores: Stores, rules: Callable[[], Ru
 
 
 async def _apply(stores: Stores, rules: Rules) -> None:
-    retain = Retain(stores.metadata, clock=now, by=IDENTITY)
+    retain = Retain(stores.metadata, clock=now, by=RETENTION)
     async for plan in retain.plan_each(rules.of):
         deleted = await retain.carry_out(plan)
         if deleted.tags or deleted.manifests:

@@ -8,6 +8,7 @@ import click
 
 from portside.bootstrap import Stores, connected_stores, now
 from portside.bootstrap.collecting import grace_period, make_collector
+from portside.cli.identity import command_actor
 from portside.cli.options import Command
 from portside.cli.output import counted
 from portside.cli.registry import BLOBS, read_settings, registry_command, require_this_version
@@ -89,7 +90,8 @@ async def _collect(
     settings: Settings, stores: Stores, grace: int | None
 ) -> tuple[Collected, CollectedOrphans]:
     await stores.metadata.probe()
-    collector = make_collector(settings, stores, grace_period(settings, grace))
+    grace_left = grace_period(settings, grace)
+    collector = make_collector(settings, stores, grace_left, by=command_actor())
     collected = await collector.collect()
     # First, so that the files which expire with upload sessions are counted.
     orphaned = await collect_orphaned(

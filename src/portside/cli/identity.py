@@ -1,13 +1,15 @@
-"""Who changes content by a command, as the history of tags and the trash record it."""
+"""Who changes content by a command, as the history of tags, the trash and the events record it."""
 
 from __future__ import annotations
 
 import pwd
 from os import getuid
 
+from portside.stores.actors import Actor
 
-def command_identity() -> str:
-    """Return the name of the person who runs this command, such as `command line: alice`.
+
+def command_actor() -> Actor:
+    """Return the person who runs this command, with a name such as `command line: alice`.
 
     No identity of the registry has such a name. Names of users, in htpasswd files as well, contain
     no colon, and the prefix of a trusted issuer contains no space.
@@ -18,4 +20,4 @@ def command_identity() -> str:
     except KeyError:
         # A container may run as a user that it does not know.
         name = str(user)
-    return f"command line: {name}"
+    return Actor(f"command line: {name}")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from portside.bootstrap import now, space_check
+from portside.cli.identity import command_actor
 from portside.cli.options import CommandGroup
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import opened_registry, read_settings, registry_command
@@ -58,7 +59,7 @@ async def rotate(*, as_json: bool, **given: Any) -> None:
     async with opened_registry(settings) as stores:
         if require_space is not None:
             require_space()
-        key = await rotate_keys(stores.access, now(), token_life=life)
+        key = await rotate_keys(stores.access, now(), token_life=life, by=command_actor())
     if as_json:
         show_json(_document(key, signs=True))
     else:

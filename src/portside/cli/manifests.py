@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.locking import Changed, add_lock_commands, lock_words
 from portside.cli.objects import (
     MANIFEST,
@@ -141,7 +141,7 @@ async def _change(
     metadata: MetadataStore, reference: QualifiedReference, change: LockChange
 ) -> Changed:
     digest = await find_digest(metadata, reference)
-    found = await metadata.change_manifest(reference.repository, digest, change)
+    found = await metadata.change_manifest(reference.repository, digest, change, by=command_actor())
     return found.locks, _document(reference.repository, found)
 
 
@@ -176,7 +176,7 @@ async def delete_manifests(
             lambda found: found.name,
         )
         tags = [found.name async for page in pages for found in page]
-        await metadata.delete_manifest(name, digest, by=command_identity())
+        await metadata.delete_manifest(name, digest, by=command_actor())
         lines = [f"Manifest {name}@{digest} deleted."]
         lines += [f"Tag {name}:{tag} deleted." for tag in tags]
         return Done("\n".join(lines), {"repository": name, "manifests": [digest], "tags": tags})

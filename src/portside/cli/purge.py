@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from portside.bootstrap import now
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.options import Command
 from portside.cli.output import json_option
 from portside.cli.registry import opened_metadata, read_settings, registry_command
@@ -116,6 +116,6 @@ async def purge(  # one for each option
         )
 
     async with opened_metadata(settings) as metadata:
-        retain = Retain(metadata, clock=now, by=command_identity())
+        retain = Retain(metadata, clock=now, by=command_actor())
         outcomes = await carry_out(retain, retain.plan_each(rules_of), dry_run=dry_run)
     show(outcomes, as_json=as_json)

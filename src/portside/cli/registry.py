@@ -12,6 +12,7 @@ import click
 
 from portside.auth.registrar import Registrar
 from portside.bootstrap import Stores, connected_stores, now, space_check
+from portside.cli.identity import command_actor
 from portside.cli.options import read_cloud_secrets, settings_options
 from portside.config import Settings, SettingsInvalid, make_settings
 from portside.operations.relocation import Relocation
@@ -162,7 +163,9 @@ async def opened_registrar(
 ) -> AsyncIterator[Registrar]:
     """Open the stores for a registrar; see `opened_registry`."""
     async with opened_registry(settings, create=create) as stores:
-        yield Registrar(stores.access, clock=now, require_space=space_check(settings))
+        yield Registrar(
+            stores.access, clock=now, require_space=space_check(settings), by=command_actor()
+        )
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.locking import Changed, add_lock_commands, lock_words
 from portside.cli.objects import PAGE, REPOSITORY, all_option, reference_argument
 from portside.cli.options import CommandGroup, settings_options
@@ -101,7 +101,7 @@ async def show_repository(
 async def _change(
     metadata: MetadataStore, reference: QualifiedReference, change: LockChange
 ) -> Changed:
-    found = await metadata.change_repository(reference.repository, change)
+    found = await metadata.change_repository(reference.repository, change, by=command_actor())
     size = (await metadata.measure_repositories([found.name]))[found.name]
     return found.locks, _document(found, size)
 
@@ -152,7 +152,7 @@ async def _delete(settings: Settings, name: RepositoryName) -> Deleted:
         await stores.require_storage()
         # --no-delete is for clients.
         delete = Delete(stores.metadata, stores.blobs, allowed=True)
-        return await delete.repository(name, by=command_identity())
+        return await delete.repository(name, by=command_actor())
 
 
 def _confirm(found: RepositoryProperties) -> None:

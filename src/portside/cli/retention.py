@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from portside.bootstrap import now
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.objects import MANIFEST, find_digest, reference_argument
 from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_details, show_json
@@ -20,6 +20,7 @@ from portside.spec.errors import ManifestUnknown
 from portside.spec.names import QualifiedReference
 from portside.spec.retention import Verdict
 from portside.spec.rules import Rules
+from portside.stores.actors import NOBODY
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing."
@@ -44,7 +45,7 @@ async def run(*, dry_run: bool, as_json: bool, **given: Any) -> None:
     settings = read_settings(given)
     rules = _read_rules(settings)
     async with opened_metadata(settings) as metadata:
-        retain = Retain(metadata, clock=now, by=command_identity())
+        retain = Retain(metadata, clock=now, by=command_actor())
         outcomes = await carry_out(retain, retain.plan_each(rules.of), dry_run=dry_run)
     show(outcomes, as_json=as_json)
 
@@ -59,7 +60,7 @@ async def explain(*, reference: QualifiedReference, as_json: bool, **given: Any)
     rules = _read_rules(settings).of(reference.repository)
     async with opened_metadata(settings) as metadata:
         digest = await find_digest(metadata, reference)
-        plan = await Retain(metadata, clock=now, by="").plan(reference.repository, rules)
+        plan = await Retain(metadata, clock=now, by=NOBODY).plan(reference.repository, rules)
     if digest not in plan.verdicts.manifests:
         raise ManifestUnknown(f"repository {reference.repository} has no manifest {digest}")
     named = [tag.name for tag in plan.content.tags if tag.digest == digest]

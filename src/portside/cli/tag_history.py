@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from portside.bootstrap.tag_history import make_tag_history
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.objects import PAGE, TAG, reference_argument
 from portside.cli.options import Command
 from portside.cli.output import json_option, show_json, show_pages
@@ -82,7 +82,7 @@ async def restore_tag(
     settings = read_settings(given)
     async with opened_metadata(settings) as metadata:
         history = make_tag_history(settings, metadata, watch_rules_file(settings.rules))
-        done = await history.restore(name, tag, aim, by=command_identity())
+        done = await history.restore(name, tag, aim, by=command_actor())
     if as_json:
         show_json({"repository": name, "tag": tag, **done._asdict()})
     else:

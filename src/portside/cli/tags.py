@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.locking import Changed, add_lock_commands, lock_words
 from portside.cli.manifests import platform_documents, shown_platforms
 from portside.cli.objects import (
@@ -124,7 +124,7 @@ async def _change(
     metadata: MetadataStore, reference: QualifiedReference, change: LockChange
 ) -> Changed:
     name, wanted = reference.named_tag
-    found = await metadata.change_tag(name, wanted, change)
+    found = await metadata.change_tag(name, wanted, change, by=command_actor())
     return found.locks, _document(name, await _with_manifest(metadata, name, found))
 
 
@@ -151,7 +151,7 @@ async def delete_tags(
 
     async def act(reference: QualifiedReference) -> Done:
         name, wanted = reference.named_tag
-        await metadata.delete_tag(name, wanted, by=command_identity())
+        await metadata.delete_tag(name, wanted, by=command_actor())
         document = {"repository": name, "manifests": [], "tags": [wanted]}
         return Done(f"Tag {reference} deleted.", document)
 

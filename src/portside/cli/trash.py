@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from portside.bootstrap import now
-from portside.cli.identity import command_identity
+from portside.cli.identity import command_actor
 from portside.cli.objects import PAGE, Done, ReferenceForm, do_each, references_argument
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import (
@@ -288,7 +288,7 @@ def _went_with_manifest(tag: TrashedTag) -> bool:
 
 async def _restore_one(restore: Restore, reference: QualifiedReference, *, force: bool) -> Done:
     name, tag, digest = reference
-    by = command_identity()
+    by = command_actor()
     incomplete: list[str] = []
     if tag is not None:
         image = await restore.tag(name, tag, digest, force=force, by=by)
@@ -325,7 +325,7 @@ async def _purge(
             name, _, digest = reference
             if digest is None:
                 raise AssertionError(reference)
-            purged = await restore.purge(name, digest)
+            purged = await restore.purge(name, digest, by=command_actor())
             others = counted(len(purged) - 1, "other manifest")
             line = f"Manifest {reference} purged, with {others}."
             return Done(line, {"repository": name, "manifests": purged})
@@ -340,7 +340,7 @@ async def _count(settings: Settings, names: Sequence[NameRange]) -> int:
 
 async def _empty(settings: Settings, names: Sequence[NameRange]) -> int:
     async with opened_metadata(settings) as metadata:
-        return await _restore(settings, metadata).empty(names)
+        return await _restore(settings, metadata).empty(names, by=command_actor())
 
 
 def _confirm(manifests: int, *, with_others: bool) -> None:

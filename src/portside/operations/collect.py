@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from portside.operations.grace import GracePeriod
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUploadUnknown, Unavailable, UploadBusy
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.actors import Actor, background_actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.interfaces import (
     BlobLinkStore,
     BlobStore,
@@ -33,6 +35,9 @@ PAGE = 100
 
 ORPHANED_AGE = 3600
 """Seconds after which a file that nobody has locked is what a crash left."""
+
+COLLECTOR = background_actor("garbage collection")
+"""Who collects, unless a person does."""
 
 Step = Callable[[], AbstractAsyncContextManager[None]]
 """Makes the block within which one thing is removed; it may wait at its end."""
@@ -60,7 +65,8 @@ class Collector:
 
     Deleted manifests are kept for `keep_deleted` microseconds, the history of tags for
     `tag_history`. Each removal is a transaction of its own within a `step`, so that other requests
-    get their turn. Any number of collectors may work at once.
+    get their turn. Any number of collectors may work at once. A round that removes something is
+    recorded as an event `by` an actor.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Collector:
         keep_deleted: int,
         tag_history: int,
         step: Step = nullcontext,
+        by: Actor = COLLECTOR,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
@@ -82,6 +89,7 @@ class Collector:
         # What was looked at once is not looked at again.
         self._trimmed: TrimPosition | None = None
         self._step = step
+        self._by = by
 
     async def collect(self) -> Collected:
         """Remove all that is due now; raises Unavailable if it is not known what is needed."""
@@ -95,6 +103,9 @@ class Collector:
         await self._purge_manifests(collected)
         await self._unlink_blobs(collected)
         await self._trim_tag_history()
+        if collected:
+            event = NewEvent(EventAction.CONTENT_COLLECTED, details=asdict(collected))
+            await self._metadata.record_event(event, self._by)
         return collected
 
     async def plan(self) -> Collected:
@@ -111,7 +122,9 @@ class Collector:
             expired = await self._metadata.list_expired_manifests(until, limit=PAGE)
             for found in expired:
                 async with self._step():
-                    collected.manifests += await self._metadata.purge_manifest(found, until)
+                    collected.manifests += await self._metadata.purge_manifest(
+                        found, until, by=self._by
+                    )
             if len(expired) < PAGE:
                 return
 

@@ -9,6 +9,7 @@ from portside.spec.digests import Digest
 from portside.spec.errors import DeleteDisabled, ManifestUnknown, TagUnknown
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.rules import NO_RULES, Rules
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.interfaces import BlobStore, MetadataStore
 from portside.stores.properties import Deleted
 
@@ -38,13 +39,12 @@ class Delete:
         reference: Reference,
         condition: TagCondition | None = None,
         *,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Delete a manifest and its tags by digest, or one tag (end-9).
 
-        `by` is the name of the identity, empty for anonymous clients. Raises DeleteDisabled,
-        ManifestUnknown, ManifestInUse, OperationDisallowed and, if `condition` does not hold,
-        PreconditionFailed.
+        Raises DeleteDisabled, ManifestUnknown, ManifestInUse, OperationDisallowed and, if
+        `condition` does not hold, PreconditionFailed.
         """
         self._require_allowed()
         condition = keeping(condition, self._rules().of(repository).immutable_tags)
@@ -53,14 +53,14 @@ class Delete:
         else:
             await self._metadata.delete_tag(repository, reference, condition, by=by)
 
-    async def tag(self, repository: RepositoryName, tag: Tag, *, by: str = "") -> None:
+    async def tag(self, repository: RepositoryName, tag: Tag, *, by: Actor = NOBODY) -> None:
         """Delete a tag; raises DeleteDisabled, TagUnknown and OperationDisallowed."""
         try:
             await self.manifest(repository, tag, by=by)
         except ManifestUnknown as error:
             raise TagUnknown(f"repository {repository} has no tag {tag}") from error
 
-    async def repository(self, repository: RepositoryName, *, by: str = "") -> Deleted:
+    async def repository(self, repository: RepositoryName, *, by: Actor = NOBODY) -> Deleted:
         """Delete all manifests and tags of a repository, and hide its blobs.
 
         Raises DeleteDisabled, NameUnknown and OperationDisallowed.
@@ -69,14 +69,14 @@ class Delete:
         condition = keeping(None, self._rules().of(repository).immutable_tags)
         return await self._metadata.delete_repository(repository, condition=condition, by=by)
 
-    async def blob(self, repository: RepositoryName, digest: Digest) -> None:
+    async def blob(self, repository: RepositoryName, digest: Digest, *, by: Actor = NOBODY) -> None:
         """Delete a blob from a repository, and its bytes with its last repository (end-10).
 
         Raises DeleteDisabled, BlobUnknown, BlobInUse and OperationDisallowed.
         """
         self._require_allowed()
         remove = self._blobs.remove(digest)
-        await self._metadata.unlink_blob(repository, digest, remove=remove)
+        await self._metadata.unlink_blob(repository, digest, remove=remove, by=by)
 
     def _require_allowed(self) -> None:
         if not self.allowed:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown
 from portside.spec.names import RepositoryName
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.interfaces import BlobStore, MetadataStore
 
 MAX_SOURCES = 1000
@@ -37,6 +38,7 @@ class Mount:
         source: RepositoryName | None,
         *,
         may_pull: Callable[[str], bool] | None = None,
+        by: Actor = NOBODY,
     ) -> bool:
         """Link a blob that `source` (or any repository, if that is None) links (end-11).
 
@@ -56,7 +58,7 @@ class Mount:
         if held is None:
             return False
         try:
-            await self._metadata.mount_blob(repository, digest, source, size=held)
+            await self._metadata.mount_blob(repository, digest, source, size=held, by=by)
         except BlobUnknown:
             return False
         return True

@@ -31,6 +31,7 @@ from portside.spec.ranges import ByteRange
 from portside.spec.rules import NO_RULES, Rules
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.interfaces import BlobStore, MetadataStore, Staging
 
 Clock = Callable[[], int]
@@ -105,11 +106,9 @@ class Push:
         content_type: str | None,
         extra_tags: Sequence[Tag] = (),
         condition: TagCondition | None = None,
-        pushed_by: str = "",
+        by: Actor = NOBODY,
     ) -> Manifest:
         """Store a manifest under a tag, or under its digest and `extra_tags` (end-7).
-
-        `pushed_by` is the name of the identity, empty for anonymous clients.
 
         Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, OperationDisallowed, also for a
         tag that is immutable, and, if `condition` does not hold for one of the tags,
@@ -122,7 +121,7 @@ class Push:
         )
         self._admission.check_space()
         if any(known.digest == EMPTY_LAYER_DIGEST for known in manifest.references):
-            await self._link_empty_layer(repository)
+            await self._link_empty_layer(repository, by)
         await self._metadata.put_manifest(
             repository,
             manifest,
@@ -130,11 +129,11 @@ class Push:
             condition=keeping(condition, self._admission.rules().of(repository).immutable_tags),
             check_children=not self._sparse_indexes,
             platform=await find_platform(self._metadata, self._blobs, repository, manifest),
-            pushed_by=pushed_by,
+            by=by,
         )
         return manifest
 
-    async def _link_empty_layer(self, repository: RepositoryName) -> None:
+    async def _link_empty_layer(self, repository: RepositoryName, by: Actor) -> None:
         """Store the empty layer, which a client may have found without pushing it."""
         try:
             known = await self._metadata.get_blob(repository, EMPTY_LAYER_DIGEST)
@@ -142,7 +141,7 @@ class Push:
                 # Its grace period may be over: no client asks for what it knows to be there.
                 await self._metadata.confirm_blob(repository, EMPTY_LAYER_DIGEST)
         except BlobUnknown:
-            await self.blob(repository, EMPTY_LAYER_DIGEST, Chunk(_empty_layer()))
+            await self.blob(repository, EMPTY_LAYER_DIGEST, Chunk(_empty_layer()), by=by)
 
     async def open_upload(
         self, repository: RepositoryName, algorithm: Algorithm, *, owner: str = ""
@@ -165,7 +164,9 @@ class Push:
         await self._metadata.open_upload(session, most=self._max_open_uploads)
         return session
 
-    async def blob(self, repository: RepositoryName, digest: Digest, chunk: Chunk) -> None:
+    async def blob(
+        self, repository: RepositoryName, digest: Digest, chunk: Chunk, *, by: Actor = NOBODY
+    ) -> None:
         """Receive a blob in one request (end-4b).
 
         Raises DigestInvalid, RangeInvalid, SizeInvalid, BlobTooLarge, OperationDisallowed,
@@ -178,7 +179,7 @@ class Push:
         async with self._blobs.hold(upload, fresh=True) as staging:
             await staging.resume(0, digest.algorithm)
             size = await self._receive(staging, chunk, 0)
-            await self._commit(repository, digest, size, staging, session=None)
+            await self._commit(repository, digest, size, staging, session=None, by=by)
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
         """Return a session at its offset (end-13); raises BlobUploadUnknown."""
@@ -205,12 +206,12 @@ class Push:
         digest: Digest,
         chunk: Chunk,
         *,
-        owner: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Append the last chunk, if there is one, and commit the blob (end-6).
 
         A client whose answer was lost may repeat its request: it is finished already. To everybody
-        but its `owner`, the session has ended.
+        but the identity that opened it, the session has ended.
 
         Raises what `append` raises, and DigestInvalid, which leaves the session as it was.
         """
@@ -218,10 +219,10 @@ class Push:
             async with self._blobs.hold(upload) as staging:
                 session, received = await self._continue(repository, upload, staging, chunk)
                 size = session.offset + received
-                await self._commit(repository, digest, size, staging, session=session)
+                await self._commit(repository, digest, size, staging, session=session, by=by)
                 await self._discard(upload)
         except BlobUploadUnknown as unknown:
-            if not await self._metadata.was_finished(repository, upload, digest, owner=owner):
+            if not await self._metadata.was_finished(repository, upload, digest, owner=by.name):
                 raise
             await self._pass_over(chunk)
             try:
@@ -307,13 +308,16 @@ class Push:
         staging: Staging,
         *,
         session: UploadSession | None,
+        by: Actor,
     ) -> None:
         found = await staging.finish(digest.algorithm)
         if found != digest:
             differ = f"the {size} bytes that arrived have the digest {found}, not {digest}"
             raise DigestInvalid(differ)
         place = await staging.place(digest)
-        await self._metadata.commit_blob(repository, digest, size, session=session, place=place)
+        await self._metadata.commit_blob(
+            repository, digest, size, session=session, place=place, by=by
+        )
 
     async def _discard(self, upload: UploadId) -> None:
         """Discard staged bytes; if that fails, they are removed when they are stale."""

@@ -20,6 +20,7 @@ from portside.spec.pagination import (
 )
 from portside.spec.patterns import EVERY_NAME, NameRange
 from portside.spec.rules import NO_RULES, Rules
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.interfaces import MetadataStore
 from portside.stores.tag_history import TagAction
 from portside.stores.trash import (
@@ -87,7 +88,7 @@ class Restore:
         """List deleted tags, the longest deleted first; raises NameUnknown."""
         return await self._metadata.list_trashed_tags(repository, page, since=self._since)
 
-    async def repository(self, repository: RepositoryName, *, by: str = "") -> Restored:
+    async def repository(self, repository: RepositoryName, *, by: Actor = NOBODY) -> Restored:
         """Restore what was deleted with a repository, or all that is deleted in one that is in use.
 
         What needs something that was purged stays in the trash; if that is all of it, it is an
@@ -96,7 +97,7 @@ class Restore:
         return await self._metadata.restore_repository(repository, since=self._since, by=by)
 
     async def manifest(
-        self, repository: RepositoryName, digest: Digest, *, by: str = ""
+        self, repository: RepositoryName, digest: Digest, *, by: Actor = NOBODY
     ) -> Restored:
         """Restore a manifest with what it needs and the tags that were deleted with it.
 
@@ -111,7 +112,7 @@ class Restore:
         digest: Digest | None = None,
         *,
         force: bool = False,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> RestoredImage:
         """Point a tag to a manifest again, by default to the one from which it was deleted last.
 
@@ -136,21 +137,23 @@ class Restore:
         )
         return RestoredImage(digest, found.manifests)
 
-    async def empty(self, names: Sequence[NameRange] = EVERY_NAME) -> int:
+    async def empty(self, names: Sequence[NameRange] = EVERY_NAME, *, by: Actor = NOBODY) -> int:
         """Purge all deleted manifests of some repositories; return how many they were."""
         until = self._clock()
         purged = 0
         async for name, found in self._every_manifest(names):
             item = DeletedManifest(name, Digest(found.digest), found.key, found.deleted)
-            purged += await self._metadata.purge_manifest(item, until)
+            purged += await self._metadata.purge_manifest(item, until, by=by)
         return purged
 
-    async def purge(self, repository: RepositoryName, digest: Digest) -> list[str]:
+    async def purge(
+        self, repository: RepositoryName, digest: Digest, *, by: Actor = NOBODY
+    ) -> list[str]:
         """Purge a deleted manifest with what is deleted with it; return the digests.
 
         Raises ManifestUnknown.
         """
-        return await self._metadata.purge_image(repository, digest)
+        return await self._metadata.purge_image(repository, digest, by=by)
 
     async def count(self, names: Sequence[NameRange] = EVERY_NAME) -> int:
         """Return how many manifests `empty` would purge."""

@@ -18,6 +18,7 @@ from portside.spec.retention import (
     removals,
 )
 from portside.spec.rules import RepositoryRules
+from portside.stores.actors import Actor
 from portside.stores.interfaces import MetadataStore
 from portside.stores.properties import Deleted
 
@@ -58,9 +59,9 @@ class Plan(NamedTuple):
 
 
 class Retain:
-    """Decides and deletes; `by` is the name under which tags and manifests are deleted."""
+    """Decides and deletes; `by` is who deletes tags and manifests."""
 
-    def __init__(self, metadata: MetadataStore, *, clock: Callable[[], int], by: str) -> None:
+    def __init__(self, metadata: MetadataStore, *, clock: Callable[[], int], by: Actor) -> None:
         self._metadata = metadata
         self._clock = clock
         self._by = by

@@ -13,6 +13,7 @@ from portside.spec.errors import ManifestUnknown, ParameterInvalid, TagUnknown
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import Page
 from portside.spec.rules import NO_RULES, Rules
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.tag_history import TagAction, TagChange, TagHistoryStore
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -93,11 +94,11 @@ class TagHistory:
         to: Digest | int,
         condition: TagCondition | None = None,
         *,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> PointedBack:
         """Point a tag to a manifest of its repository, or to what it pointed to at a time.
 
-        The manifest is restored if it is in the trash. `by` is the name of the identity.
+        The manifest is restored if it is in the trash.
 
         Raises ManifestUnknown, OperationDisallowed, TagImmutable and, if `condition` does not hold
         for the tag, PreconditionFailed; for a time, TagUnknown if the tag did not exist then, or if

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from portside.spec.actions import Actions
 from portside.spec.patterns import RepositoryPattern
+from portside.stores.actors import NOBODY, REGISTRY, Actor
 
 
 class IdentityKind(enum.StrEnum):
@@ -91,10 +92,24 @@ class AccessState(msgspec.Struct, frozen=True):
     closed: bool
 
 
+class FailureLimits(NamedTuple):
+    """After how many failures attempts are refused: of one name, and of all from a source."""
+
+    of_name: int
+    of_source: int
+
+
+NO_LIMITS = FailureLimits(-1, -1)
+
+MOST_RECORDED = 1000
+"""Names, of all sources together, whose failed attempts are recorded within the time they count."""
+
+
 class AccessStore(Protocol):
     """Identities, scope maps, keys and failures.
 
-    Methods return None or False for what cannot be done because something exists or does not.
+    Methods return None or False for what cannot be done because something exists or does not. `by`
+    is who makes a change.
     """
 
     async def access_state(self) -> AccessState:
@@ -113,12 +128,17 @@ class AccessStore(Protocol):
         """Read a bcrypt hash of the highest cost, however many identities there are."""
         ...
 
-    async def add_identity(self, identity: StoredIdentity) -> bool:
+    async def add_identity(self, identity: StoredIdentity, *, by: Actor = NOBODY) -> bool:
         """Add an identity; False if the name is taken or the scope map does not exist."""
         ...
 
     async def change_identity(
-        self, name: str, kind: IdentityKind, change: Callable[[StoredIdentity], StoredIdentity]
+        self,
+        name: str,
+        kind: IdentityKind,
+        change: Callable[[StoredIdentity], StoredIdentity],
+        *,
+        by: Actor = NOBODY,
     ) -> StoredIdentity | None:
         """Replace an identity by what `change` makes of it; the name and the kind stay.
 
@@ -126,7 +146,7 @@ class AccessStore(Protocol):
         """
         ...
 
-    async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
+    async def remove_identity(self, name: str, kind: IdentityKind, *, by: Actor = NOBODY) -> bool:
         """Remove an identity."""
         ...
 
@@ -138,17 +158,17 @@ class AccessStore(Protocol):
         """List scope maps by name."""
         ...
 
-    async def add_scope_map(self, scope_map: ScopeMap) -> bool:
+    async def add_scope_map(self, scope_map: ScopeMap, *, by: Actor = NOBODY) -> bool:
         """Add a scope map; False if the name is taken."""
         ...
 
     async def change_scope_map(
-        self, name: str, change: Callable[[ScopeMap], ScopeMap]
+        self, name: str, change: Callable[[ScopeMap], ScopeMap], *, by: Actor = NOBODY
     ) -> ScopeMap | None:
         """Replace a scope map by what `change` makes of it; None if it does not exist."""
         ...
 
-    async def remove_scope_map(self, name: str) -> list[str] | None:
+    async def remove_scope_map(self, name: str, *, by: Actor = NOBODY) -> list[str] | None:
         """Remove a scope map that no token names.
 
         Return the tokens that name it and keep it (none: it was removed), or None if it does not
@@ -160,11 +180,13 @@ class AccessStore(Protocol):
         """List signing keys, the newest first."""
         ...
 
-    async def add_key(self, key: SigningKey, *, only_first: bool = False) -> bool:
+    async def add_key(
+        self, key: SigningKey, *, only_first: bool = False, by: Actor = REGISTRY
+    ) -> bool:
         """Add a signing key; with `only_first`, False if there is one already."""
         ...
 
-    async def remove_keys(self, ids: list[str]) -> None:
+    async def remove_keys(self, ids: list[str], *, by: Actor = REGISTRY) -> None:
         """Remove signing keys."""
         ...
 
@@ -172,6 +194,19 @@ class AccessStore(Protocol):
         """Count failed attempts from a source, for one name or for all, since a time."""
         ...
 
-    async def add_failure(self, source: str, name: str, *, forget_before: int) -> None:
-        """Record a failed attempt; those before a time are forgotten."""
+    async def add_failure(
+        self,
+        source: str,
+        name: str,
+        *,
+        forget_before: int,
+        limits: FailureLimits = NO_LIMITS,
+        by: Actor = NOBODY,
+    ) -> None:
+        """Count a failed attempt; those before a time are forgotten.
+
+        The first one of a name from a source since that time is recorded as an event, and that a
+        limit is reached. So that strangers cannot fill the store, no more than MOST_RECORDED names
+        are since then. While the registry is read-only, nothing is recorded.
+        """
         ...

@@ -27,6 +27,8 @@ from portside.spec.patterns import EVERY_NAME, NameRange
 from portside.spec.platforms import UNKNOWN_PLATFORM, Platform
 from portside.spec.ranges import ByteRange
 from portside.spec.uploads import UploadId, UploadSession
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventStore
 from portside.stores.marks import Mark
 from portside.stores.properties import PropertyStore
 from portside.stores.retention import RetentionStore
@@ -91,12 +93,12 @@ class ManifestStore(Protocol):
         condition: TagCondition | None,
         check_children: bool,
         platform: Platform = UNKNOWN_PLATFORM,
-        pushed_by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Store a manifest and point the tags at it, all at once.
 
         `check_children` refuses an index whose manifests are not in the repository. `platform` is
-        what the config of an image says, `pushed_by` the name of the identity. Raises
+        what the config of an image says. Raises
         ManifestBlobUnknown, OperationDisallowed and, if `condition` does not hold for one of the
         tags, PreconditionFailed.
         """
@@ -108,11 +110,9 @@ class ManifestStore(Protocol):
         digest: Digest,
         condition: TagCondition | None = None,
         *,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Delete a manifest and its tags; they can be restored.
-
-        `by` is the name of the identity.
 
         Raises ManifestUnknown, ManifestInUse, OperationDisallowed and PreconditionFailed.
         """
@@ -124,9 +124,9 @@ class ManifestStore(Protocol):
         tag: Tag,
         condition: TagCondition | None = None,
         *,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
-        """Delete a tag and nothing else; `by` is the name of the identity.
+        """Delete a tag and nothing else.
 
         Raises ManifestUnknown, OperationDisallowed and PreconditionFailed.
         """
@@ -214,6 +214,7 @@ class BlobLinkStore(Protocol):
         *,
         session: UploadSession | None,
         place: Place,
+        by: Actor = NOBODY,
     ) -> None:
         """Add a blob and link it, and end the upload session it came by, if there was one.
 
@@ -229,6 +230,7 @@ class BlobLinkStore(Protocol):
         source: RepositoryName | None,
         *,
         size: int,
+        by: Actor = NOBODY,
     ) -> None:
         """Link a blob that `source` (or any repository) links, and that has `size` bytes.
 
@@ -241,7 +243,7 @@ class BlobLinkStore(Protocol):
         ...
 
     async def unlink_blob(
-        self, repository: RepositoryName, digest: Digest, *, remove: Remove
+        self, repository: RepositoryName, digest: Digest, *, remove: Remove, by: Actor = NOBODY
     ) -> None:
         """Delete a link, and the blob with its last one.
 
@@ -375,6 +377,7 @@ class MetadataStore(
     LeaseStore,
     UploadStore,
     UsageStore,
+    EventStore,
     Protocol,
 ):
     """Everything about the content but its bytes."""

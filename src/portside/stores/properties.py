@@ -17,6 +17,7 @@ from portside.spec.manifests import Manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import OrderedPageRequest, Page, PageRequest
 from portside.spec.platforms import Platform
+from portside.stores.actors import NOBODY, Actor
 
 
 class RepositoryProperties(msgspec.Struct, frozen=True):
@@ -109,19 +110,24 @@ class PropertyStore(Protocol):
         ...
 
     async def change_repository(
-        self, repository: RepositoryName, change: LockChange
+        self, repository: RepositoryName, change: LockChange, *, by: Actor = NOBODY
     ) -> RepositoryProperties:
         """Change the locks of a repository, and no time; raises NameUnknown."""
         ...
 
     async def change_tag(
-        self, repository: RepositoryName, tag: Tag, change: LockChange
+        self, repository: RepositoryName, tag: Tag, change: LockChange, *, by: Actor = NOBODY
     ) -> TagProperties:
         """Change the locks of a tag, and no time; raises TagUnknown."""
         ...
 
     async def change_manifest(
-        self, repository: RepositoryName, digest: Digest, change: LockChange
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        change: LockChange,
+        *,
+        by: Actor = NOBODY,
     ) -> ManifestProperties:
         """Change the locks of a manifest, and no time; raises ManifestUnknown."""
         ...
@@ -163,7 +169,7 @@ class PropertyStore(Protocol):
         repository: RepositoryName,
         *,
         condition: TagCondition | None = None,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> Deleted:
         """Delete all manifests and tags of a repository, or nothing.
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from portside.spec.names import RepositoryName
 from portside.spec.retention import Removal, RetainedContent
+from portside.stores.actors import Actor
 from portside.stores.properties import Deleted
 
 
@@ -29,7 +30,7 @@ class RetentionStore(Protocol):
         ...
 
     async def remove_retained(
-        self, repository: RepositoryName, removal: Removal, *, by: str
+        self, repository: RepositoryName, removal: Removal, *, by: Actor
     ) -> Deleted:
         """Delete what still is as it was when it was read; what it needs to be gone is checked.
 

@@ -13,6 +13,7 @@ from portside.spec.conditions import TagCondition
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import Page
+from portside.stores.actors import NOBODY, Actor
 
 
 class TagAction(enum.StrEnum):
@@ -78,7 +79,7 @@ class TagHistoryStore(Protocol):
         condition: TagCondition | None = None,
         *,
         since: int = 0,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> RestoredTag:
         """Point a tag to a manifest of its repository, which is restored if it is in the trash.
 

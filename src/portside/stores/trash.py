@@ -14,6 +14,7 @@ from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import OrderedPageRequest, Page, PageRequest
 from portside.spec.patterns import EVERY_NAME, NameRange
+from portside.stores.actors import NOBODY, Actor
 
 
 class DeletedManifest(NamedTuple):
@@ -90,8 +91,7 @@ class Restored(NamedTuple):
 class TrashStore(Protocol):
     """Deleted manifests, with the tags that were deleted with them, and other deleted tags.
 
-    What was deleted at the time `since` or before it is neither listed nor restored. `by` is the
-    name of the identity that restores.
+    What was deleted at the time `since` or before it is neither listed nor restored.
     """
 
     async def list_trashed_repositories(
@@ -132,7 +132,9 @@ class TrashStore(Protocol):
         """List manifests that were deleted at a time or before it, oldest first."""
         ...
 
-    async def purge_manifest(self, found: DeletedManifest, until: int) -> int:
+    async def purge_manifest(
+        self, found: DeletedManifest, until: int, *, by: Actor = NOBODY
+    ) -> int:
         """Delete a manifest for good, if it is still in the trash since `until` or before.
 
         The deleted manifests that list it are purged with it: none can be restored in part. Return
@@ -140,7 +142,9 @@ class TrashStore(Protocol):
         """
         ...
 
-    async def purge_image(self, repository: RepositoryName, digest: Digest) -> list[str]:
+    async def purge_image(
+        self, repository: RepositoryName, digest: Digest, *, by: Actor = NOBODY
+    ) -> list[str]:
         """Delete a manifest in the trash for good, and what would be restored with it.
 
         Of that, what another manifest lists stays. The deleted manifests that list what is purged
@@ -155,7 +159,7 @@ class TrashStore(Protocol):
         *,
         since: int = 0,
         tags: Sequence[Tag] | None = None,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> Restored:
         """Restore a manifest, the manifests that it lists, and what was deleted with it.
 
@@ -166,7 +170,7 @@ class TrashStore(Protocol):
         ...
 
     async def restore_repository(
-        self, repository: RepositoryName, *, since: int = 0, by: str = ""
+        self, repository: RepositoryName, *, since: int = 0, by: Actor = NOBODY
     ) -> Restored:
         """Restore what was deleted with a repository, or all that is deleted in one that is in use.
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from portside.stores.access import AccessStore, SigningKey
+from portside.stores.actors import NOBODY, Actor
 
 ALGORITHM = "ES256"
 
@@ -53,7 +54,9 @@ async def load_keys(store: AccessStore, now: int) -> KeyRing:
     return KeyRing(keys)
 
 
-async def rotate_keys(store: AccessStore, now: int, *, token_life: int) -> SigningKey:
+async def rotate_keys(
+    store: AccessStore, now: int, *, token_life: int, by: Actor = NOBODY
+) -> SigningKey:
     """Create a key, which signs from now on; times are in microseconds.
 
     The older keys still verify, until all tokens that they have signed have expired: a key is
@@ -67,9 +70,9 @@ async def rotate_keys(store: AccessStore, now: int, *, token_life: int) -> Signi
         if replaced + token_life < now
     ]
     if expired:
-        await store.remove_keys(expired)
+        await store.remove_keys(expired, by=by)
     key = make_key(now)
-    await store.add_key(key)
+    await store.add_key(key, by=by)
     return key
 
 

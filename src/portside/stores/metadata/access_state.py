@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 
 from portside.stores.access import AccessState
+from portside.stores.actors import Actor
+from portside.stores.events import NewEvent
 from portside.stores.metadata.engine import Database, Job, Noun, Result, Transaction, require_row
+from portside.stores.metadata.events import record_events
 
 _STATE = "SELECT version, closed FROM access_state"
 _LOCK = "SELECT version FROM access_state FOR NO KEY UPDATE"
@@ -64,8 +67,9 @@ class AccessNoun(Noun):
             self._changes += 1
             self._until = float("-inf")
 
-    async def _note_change(self, transaction: Transaction) -> None:
-        """Make every process read the row again, once the transaction is committed."""
+    async def _note_change(self, transaction: Transaction, by: Actor, *events: NewEvent) -> None:
+        """Record a change, and make every process read the row again once it is committed."""
+        await record_events(transaction, by, events)
         await transaction.execute(CHANGED)
         transaction.after_commit(self._database.change_counter.advance)
 

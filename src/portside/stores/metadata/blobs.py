@@ -18,8 +18,11 @@ from portside.spec.locks import Lock
 from portside.spec.manifests import ManifestReference
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.interfaces import LinkedBlob, Place, Remove, UnreferencedBlob
 from portside.stores.metadata.engine import Job, Noun, Transaction
+from portside.stores.metadata.events import EVENTS, event_row, record_events
 from portside.stores.metadata.refusals import blob_in_use, blob_unknown
 from portside.stores.metadata.repositories import lock_repository, refuse_repository
 
@@ -135,14 +138,19 @@ class BlobLinks(Noun):
         *,
         session: UploadSession | None,
         place: Place,
+        by: Actor = NOBODY,
     ) -> None:
         """Write the rows, place the bytes, and commit."""
+        event = NewEvent(EventAction.BLOB_PUSHED, str(repository), digest=str(digest), size=size)
 
         async def job(transaction: Transaction) -> None:
-            rows = await transaction.commit_blob(str(repository), digest, size, session)
+            row = event_row(transaction.now, by, event)
+            rows = await transaction.commit_blob(str(repository), digest, size, session, row)
             await transaction.place(place, is_new=rows.may_be_new)
             if not rows.is_linked:
                 await transaction.link_blob(str(repository), digest, size)
+            if not rows.is_recorded:
+                await transaction.insert_many(EVENTS, [row])
 
         await self._database.write_placing(job, blob=digest)
 
@@ -153,14 +161,24 @@ class BlobLinks(Noun):
         source: RepositoryName | None,
         *,
         size: int,
+        by: Actor = NOBODY,
     ) -> None:
         """Add a link if there is one to take it from, which stays until this one is there."""
         named = str(source) if source is not None else None
+        details = {"from": named} if named is not None else None
+        event = NewEvent(
+            EventAction.BLOB_MOUNTED,
+            str(repository),
+            digest=str(digest),
+            size=size,
+            details=details,
+        )
 
         async def job(transaction: Transaction) -> None:
             if await transaction.find(_MOUNTABLE, str(digest), size, named) is None:
                 raise blob_unknown(source, digest)
-            await transaction.link_blob(str(repository), digest, size)
+            row = event_row(transaction.now, by, event)
+            await transaction.link_blob(str(repository), digest, size, row)
 
         await self._database.write(job, blob=digest)
 
@@ -170,7 +188,7 @@ class BlobLinks(Noun):
         return [RepositoryName(name) for (name,) in rows]
 
     async def unlink_blob(
-        self, repository: RepositoryName, digest: Digest, *, remove: Remove
+        self, repository: RepositoryName, digest: Digest, *, remove: Remove, by: Actor = NOBODY
     ) -> None:
         """Delete the link, and with the last one the row; the bytes go after the commit.
 
@@ -190,6 +208,8 @@ class BlobLinks(Noun):
             change = (_HIDE, *link, transaction.now) if is_needed else (_UNLINK, *link)
             if await transaction.execute(*change) == 0:
                 raise blob_unknown(repository, digest)
+            event = NewEvent(EventAction.BLOB_DELETED, str(repository), digest=str(digest))
+            await record_events(transaction, by, [event])
             return not is_needed and await _delete_unlinked(transaction, digest)
 
         await self._database.write_removing(job, blob=digest, remove=remove)

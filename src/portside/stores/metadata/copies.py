@@ -22,7 +22,7 @@ from portside.stores.metadata.access_state import CHANGED
 from portside.stores.metadata.engine import Noun, Queries, Transaction
 from portside.stores.metadata.read_only import LIFT, lock_state
 from portside.stores.metadata.refusals import being_copied, not_empty, not_its_copy
-from portside.stores.metadata.schema.steps import COPIED, GUARDED
+from portside.stores.metadata.schema.steps import COPIED, GUARDED, TABLES
 from portside.stores.metadata.schema.tables import Column, Table, Type
 from portside.stores.read_only import Successor
 
@@ -112,7 +112,7 @@ class _Statements:
 
     def _read(self, name: str) -> str:
         """Return the expression that reads a column; truth is read as a number."""
-        if name == "repository":
+        if name == "repository" and self._is_owned:
             return "r.name"
         if name == "manifest":
             return "m.digest"
@@ -244,6 +244,7 @@ def _numbers(first: int, count: int) -> str:
 
 STATEMENTS = {table.name: copy_statements(table) for table in COPIED}
 
+_NUMBERED = {table.name for table in COPIED if table.columns[0].type is Type.SERIAL}
 _ACCESS = {table.name for table in COPIED if table.access}
 
 
@@ -334,6 +335,8 @@ class Copies(Noun):
             await _require_copy(transaction, source)
             async with transaction.changing_a_copy():
                 await transaction.execute_each(sql, rows)
+                if table.name in _NUMBERED:
+                    await transaction.resume_numbers(TABLES[table.name])
                 if table.name in _ACCESS:
                     await transaction.execute(CHANGED)
                     transaction.after_commit(self._database.change_counter.advance)

@@ -29,11 +29,13 @@ PROBE = "SELECT 1 FROM repositories LIMIT 1"
 class Committed(NamedTuple):
     """What became of the rows of a blob, before its bytes are placed.
 
-    Unless it `is_linked`, its link exists and has to be renewed once the bytes are there.
+    Unless it `is_linked`, its link exists and has to be renewed once the bytes are there. Unless it
+    `is_recorded`, its event is missing.
     """
 
     may_be_new: bool
     is_linked: bool
+    is_recorded: bool
 
 
 class Queries(Protocol):
@@ -66,7 +68,10 @@ class Transaction(Queries, Protocol):
         ...
 
     async def insert_many(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert rows that have all columns of a table, with one statement where possible."""
+        """Insert rows that have all columns of a table, with one statement where possible.
+
+        A number that the database assigns is not among them; such numbers are in order of the rows.
+        """
         ...
 
     def after_commit(self, action: Callable[[], None]) -> None:
@@ -76,16 +81,26 @@ class Transaction(Queries, Protocol):
     # The few statements that each engine has in its own way.
 
     async def commit_blob(
-        self, repository: str, digest: Digest, size: int, session: UploadSession | None
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        session: UploadSession | None,
+        event: Sequence[Any],
     ) -> Committed:
         """Add a blob, its link and its repository, and finish its upload session.
 
-        Raises BlobUploadUnknown and UploadBusy.
+        `event` has the columns of the event of the push. Raises BlobUploadUnknown and UploadBusy.
         """
         ...
 
-    async def link_blob(self, repository: str, digest: Digest, size: int) -> None:
-        """Link a known blob to a repository, which is added if need be, or renew its link."""
+    async def link_blob(
+        self, repository: str, digest: Digest, size: int, event: Sequence[Any] | None = None
+    ) -> None:
+        """Link a known blob to a repository, which is added if need be, or renew its link.
+
+        `event` has the columns of the event of a mount.
+        """
         ...
 
     async def require_not_being_removed(self, digest: Digest) -> None:
@@ -94,6 +109,10 @@ class Transaction(Queries, Protocol):
 
     async def place(self, place: Place, *, is_new: bool) -> None:
         """Place bytes; those of a new blob are removed again if the disk is full."""
+        ...
+
+    async def resume_numbers(self, table: Table) -> None:
+        """Let the next assigned number of a table be greater than all that were copied into it."""
         ...
 
     async def lock_tables(self, tables: Iterable[Table]) -> None:
@@ -161,6 +180,13 @@ class Database(Queries, Protocol):
 
         Nobody else commits the blob until its bytes are gone. Bytes that cannot be removed are
         left to `portside collect`.
+        """
+        ...
+
+    async def writers_of(self, table: Table) -> frozenset[str]:
+        """Return which transactions write to a table now, and may yet commit.
+
+        Rows of all others that were assigned a number before can be seen from now on.
         """
         ...
 

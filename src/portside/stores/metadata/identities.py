@@ -9,6 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from portside.stores.access import IdentityKind, StoredIdentity, StoredPassword
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.access_state import AccessNoun
 from portside.stores.metadata.engine import Transaction
 from portside.stores.metadata.schema.steps import TABLES
@@ -35,6 +37,20 @@ _REMOVE = "DELETE FROM identities WHERE name = $1 AND kind = $2"
 _REMOVE_PASSWORDS = "DELETE FROM passwords WHERE identity = $1"
 
 
+_ADDED = {
+    IdentityKind.USER: EventAction.USER_ADDED,
+    IdentityKind.TOKEN: EventAction.TOKEN_ADDED,
+}
+_CHANGED = {
+    IdentityKind.USER: EventAction.USER_CHANGED,
+    IdentityKind.TOKEN: EventAction.TOKEN_CHANGED,
+}
+_REMOVED = {
+    IdentityKind.USER: EventAction.USER_REMOVED,
+    IdentityKind.TOKEN: EventAction.TOKEN_REMOVED,
+}
+
+
 class Identities(AccessNoun):
     """The identities of the AccessStore."""
 
@@ -53,7 +69,7 @@ class Identities(AccessNoun):
         row = await self._database.find(SLOWEST)
         return None if row is None else row[0]
 
-    async def add_identity(self, identity: StoredIdentity) -> bool:
+    async def add_identity(self, identity: StoredIdentity, *, by: Actor = NOBODY) -> bool:
         """Add rows; the first identity closes the registry."""
 
         async def job(transaction: Transaction) -> bool:
@@ -64,13 +80,20 @@ class Identities(AccessNoun):
                 return False
             await _add_passwords(transaction, identity)
             await self._close_registry(transaction)
-            await self._note_change(transaction)
+            details = _scope_and_end(identity) or None
+            added = NewEvent(_ADDED[identity.kind], reference=identity.name, details=details)
+            await self._note_change(transaction, by, added)
             return True
 
         return await self._change(job)
 
     async def change_identity(
-        self, name: str, kind: IdentityKind, change: Callable[[StoredIdentity], StoredIdentity]
+        self,
+        name: str,
+        kind: IdentityKind,
+        change: Callable[[StoredIdentity], StoredIdentity],
+        *,
+        by: Actor = NOBODY,
     ) -> StoredIdentity | None:
         """Read, change and write within one transaction."""
 
@@ -84,21 +107,41 @@ class Identities(AccessNoun):
             await transaction.execute(_CHANGE, *_changeable(changed), name)
             await transaction.execute(_REMOVE_PASSWORDS, name)
             await _add_passwords(transaction, changed)
-            await self._note_change(transaction)
+            details = _differences(found, changed)
+            event = NewEvent(_CHANGED[kind], reference=name, details=details)
+            await self._note_change(transaction, by, event)
             return changed
 
         return await self._change(job) if self._database.can_store(name) else None
 
-    async def remove_identity(self, name: str, kind: IdentityKind) -> bool:
+    async def remove_identity(self, name: str, kind: IdentityKind, *, by: Actor = NOBODY) -> bool:
         """Delete the row; passwords go with it."""
 
         async def job(transaction: Transaction) -> bool:
             if await transaction.execute(_REMOVE, name, str(kind)) == 0:
                 return False
-            await self._note_change(transaction)
+            await self._note_change(transaction, by, NewEvent(_REMOVED[kind], reference=name))
             return True
 
         return self._database.can_store(name) and await self._change(job)
+
+
+def _scope_and_end(identity: StoredIdentity) -> dict[str, Any]:
+    """Return what an event says of a new token."""
+    found = {"scope_map": identity.scope_map, "expires": identity.expires}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _differences(before: StoredIdentity, after: StoredIdentity) -> dict[str, Any]:
+    """Return what an event says of a change; of a password, only its number."""
+    found = {
+        name: getattr(after, name)
+        for name in ("enabled", "expires", "scope_map")
+        if getattr(after, name) != getattr(before, name)
+    }
+    known = {password.hash for password in before.passwords}
+    replaced = [password.number for password in after.passwords if password.hash not in known]
+    return {**found, "passwords": replaced} if replaced else found
 
 
 def _identities(rows: Iterable[Any]) -> Iterator[StoredIdentity]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+from portside.stores.access import MOST_RECORDED, NO_LIMITS, FailureLimits
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.engine import Noun, Transaction, require_row
+from portside.stores.metadata.events import record_events
 
 MAX_INDEXED = 255
 """Characters. What an index of PostgreSQL holds must be well below 2700 bytes."""
@@ -13,7 +17,24 @@ _COUNT_ALL = "SELECT count(*) FROM login_failures WHERE source = $1 AND failed >
 _COUNT_NAME = """
     SELECT count(*) FROM login_failures WHERE source = $1 AND name = $2 AND failed >= $3
 """
-_ADD = "INSERT INTO login_failures (source, name, failed) VALUES ($1, $2, $3)"
+_ADD = "INSERT INTO login_failures (source, name, failed, recorded) VALUES ($1, $2, $3, $4)"
+# One failure is counted after the other, so that one of them is the first, and one reaches a limit.
+_LOCK = "SELECT 1 FROM access_state FOR NO KEY UPDATE"
+_COUNTED = f"""
+    SELECT
+        (SELECT COUNT(*) FROM login_failures WHERE source = $1 AND name = $2 AND failed >= $3),
+        (SELECT COUNT(*) FROM login_failures WHERE source = $1 AND failed >= $3),
+        NOT read_only AND NOT EXISTS (
+            SELECT 1 FROM login_failures
+            WHERE source = $1 AND name = $2 AND failed >= $3 AND recorded
+        ) AND {MOST_RECORDED} > (
+            SELECT COUNT(*) FROM (
+                SELECT 1 FROM login_failures WHERE failed >= $3 AND recorded LIMIT {MOST_RECORDED}
+            ) AS others
+        ),
+        NOT read_only
+    FROM registry
+"""  # noqa: S608  # put together of constants
 # Two nodes that forget the same rows would wait for one another: the second skips them.
 _FORGET = """
     DELETE FROM login_failures WHERE id IN (
@@ -35,13 +56,31 @@ class LoginFailures(Noun):
         count: int = require_row(row)[0]
         return count
 
-    async def add_failure(self, source: str, name: str, *, forget_before: int) -> None:
-        """Add a row, and delete old ones."""
+    async def add_failure(
+        self,
+        source: str,
+        name: str,
+        *,
+        forget_before: int,
+        limits: FailureLimits = NO_LIMITS,
+        by: Actor = NOBODY,
+    ) -> None:
+        """Count, add a row, and delete old ones."""
+        key = (_countable(source), _countable(name))
 
         async def job(transaction: Transaction) -> None:
+            await transaction.find(_LOCK)
+            row = require_row(await transaction.find(_COUNTED, *key, forget_before))
+            of_name, of_source, is_due, may_record = row
             await transaction.execute(_FORGET, forget_before)
-            row = (_countable(source), _countable(name), transaction.now)
-            await transaction.execute(_ADD, *row)
+            await transaction.execute(_ADD, *key, transaction.now, bool(is_due))
+            events = [NewEvent(EventAction.LOGIN_FAILED, reference=key[1])] if is_due else []
+            if may_record and of_name + 1 == limits.of_name:
+                events.append(NewEvent(EventAction.LOGIN_LIMITED, reference=key[1]))
+            if may_record and of_source + 1 == limits.of_source:
+                events.append(NewEvent(EventAction.LOGIN_LIMITED))
+            if events:
+                await record_events(transaction, by, events)
 
         await self._database.write(job)
 

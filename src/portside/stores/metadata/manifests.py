@@ -18,9 +18,12 @@ from portside.spec.locks import ON_DELETE, Lock
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.platforms import UNKNOWN_PLATFORM, Platform
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.interfaces import StoredManifest
 from portside.stores.metadata.blobs import reference_blobs, unreference_blobs
 from portside.stores.metadata.engine import Noun, Transaction, require_row
+from portside.stores.metadata.events import record_events
 from portside.stores.metadata.refusals import (
     manifest_in_use,
     manifest_unknown,
@@ -39,8 +42,10 @@ from portside.stores.metadata.repositories import (
 from portside.stores.metadata.schema.steps import TABLES
 from portside.stores.metadata.tag_history import note_untagged, record_change
 from portside.stores.metadata.trash import (
+    content_restored,
     discard_manifest,
     discard_tags,
+    manifest_deleted,
     restore_deleted,
     restore_row,
 )
@@ -179,7 +184,7 @@ class Manifests(Noun):
         condition: TagCondition | None,
         check_children: bool,
         platform: Platform = UNKNOWN_PLATFORM,
-        pushed_by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Store a manifest and its tags in one transaction."""
 
@@ -198,7 +203,7 @@ class Manifests(Noun):
             )
             references = await _resolve(transaction, owner, manifest, check_children=check_children)
             key, is_new, size = await _store(
-                transaction, locked, manifest, references, platform, pushed_by
+                transaction, locked, manifest, references, platform, by.name
             )
             now = transaction.now
             again = known.keys() - leaving.keys()
@@ -212,10 +217,20 @@ class Manifests(Noun):
                     _TAG, [(owner, name, key, now, now) for name in moved]
                 )
                 changed = [(name, digest) for name in moved]
-                await record_change(transaction, owner, "set", changed, pushed_by)
+                await record_change(transaction, owner, "set", changed, by.name)
                 await note_untagged(transaction, owner, leaving.values())
             added = len({*tags} - known.keys())
             await count_changes(transaction, owner, manifests=int(is_new), tags=added, size=size)
+            created = NewEvent(EventAction.REPOSITORY_CREATED, str(repository))
+            await record_events(
+                transaction,
+                by,
+                [
+                    *([created] if locked.is_new else ()),
+                    _pushed(repository, manifest, tags),
+                    *(_tag_set(repository, manifest, tag, known) for tag in tags if tag in moved),
+                ],
+            )
 
         await self._database.write(job)
 
@@ -225,7 +240,7 @@ class Manifests(Noun):
         digest: Digest,
         condition: TagCondition | None = None,
         *,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Delete a manifest and its tags."""
 
@@ -251,8 +266,10 @@ class Manifests(Noun):
             parent = await transaction.find(_LISTED_BY, locked.id, str(digest), key)
             if parent is not None:
                 raise manifest_in_use(digest, parent[0])
-            await discard_manifest(transaction, key, by)
+            names = await discard_manifest(transaction, key, by.name)
             await count_changes(transaction, locked.id, manifests=-1, tags=-tags)
+            events = manifest_deleted(str(repository), str(digest), names, found[2])
+            await record_events(transaction, by, events)
 
         await self._database.write(job)
 
@@ -262,7 +279,7 @@ class Manifests(Noun):
         tag: Tag,
         condition: TagCondition | None = None,
         *,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> None:
         """Delete a tag."""
 
@@ -277,8 +294,10 @@ class Manifests(Noun):
             refuse_repository(locked.locks, Lock.WRITE, repository)
             refuse_locked(found.locks, ON_DELETE, f"tag {tag} of repository {repository}")
             refuse_immutable([str(tag)], condition, repository)
-            await discard_tags(transaction, locked.id, [(str(tag), found.digest)], by)
+            await discard_tags(transaction, locked.id, [(str(tag), found.digest)], by.name)
             await count_changes(transaction, locked.id, tags=-1)
+            event = NewEvent(EventAction.TAG_DELETED, str(repository), str(tag), found.digest)
+            await record_events(transaction, by, [event])
 
         await self._database.write(job)
 
@@ -290,7 +309,7 @@ class Manifests(Noun):
         condition: TagCondition | None = None,
         *,
         since: int = 0,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> RestoredTag:
         """Move or add a tag, and restore the manifest before if need be."""
 
@@ -318,16 +337,50 @@ class Manifests(Noun):
                 if deleted <= since:
                     raise manifest_unknown(repository, digest)
                 in_trash = [(key, str(digest), deleted)]
-                manifests = (await restore_deleted(transaction, locked, in_trash, [], by)).manifests
+                manifests = (
+                    await restore_deleted(transaction, locked, in_trash, [], by.name)
+                ).manifests
             now = transaction.now
             await transaction.execute(_TAG, locked.id, str(tag), key, now, now)
-            await record_change(transaction, locked.id, "restored", [(str(tag), str(digest))], by)
+            pointed = [(str(tag), str(digest))]
+            await record_change(transaction, locked.id, "restored", pointed, by.name)
             if current is not None:
                 await note_untagged(transaction, locked.id, [current])
             await count_changes(transaction, locked.id, tags=int(known is None))
+            events = content_restored(repository, manifests, pointed, before=current)
+            await record_events(transaction, by, events)
             return RestoredTag(current, manifests)
 
         return await self._database.write(job)
+
+
+def _pushed(repository: RepositoryName, manifest: Manifest, tags: Sequence[Tag]) -> NewEvent:
+    """Return the event of a push; one of several tags are among its details."""
+    return NewEvent(
+        EventAction.MANIFEST_PUSHED,
+        str(repository),
+        str(tags[0]) if len(tags) == 1 else "",
+        str(manifest.digest),
+        manifest.media_type,
+        manifest.size,
+        {"tags": list(map(str, tags))} if len(tags) > 1 else None,
+    )
+
+
+def _tag_set(
+    repository: RepositoryName, manifest: Manifest, tag: Tag, known: dict[str, _KnownTag]
+) -> NewEvent:
+    """Return the event of a tag that was pointed to a manifest, and what it pointed to before."""
+    before = known.get(str(tag))
+    return NewEvent(
+        EventAction.TAG_SET,
+        str(repository),
+        str(tag),
+        str(manifest.digest),
+        manifest.media_type,
+        manifest.size,
+        {"before": before.digest} if before is not None else None,
+    )
 
 
 class _KnownTag(NamedTuple):

@@ -11,8 +11,11 @@ from portside.spec.locks import ON_DELETE, Lock, LockChange
 from portside.spec.manifests import INDEXES
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import Order, OrderedPageRequest, Page, PageRequest, cut
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.discovery import before_nul
 from portside.stores.metadata.engine import Noun, Queries, Transaction
+from portside.stores.metadata.events import record_events
 from portside.stores.metadata.refusals import (
     manifest_unknown,
     name_unknown,
@@ -164,38 +167,51 @@ class Properties(Noun):
         return await _read_manifest(self._database, owner and owner[0], repository, digest)
 
     async def change_repository(
-        self, repository: RepositoryName, change: LockChange
+        self, repository: RepositoryName, change: LockChange, *, by: Actor = NOBODY
     ) -> RepositoryProperties:
         """Change the row, and read it again."""
 
         async def job(transaction: Transaction) -> RepositoryProperties:
             owner = await _lock(transaction, repository)
             await transaction.execute(_CHANGE_REPOSITORY, owner, *change)
-            return await _read_repository(transaction, repository)
+            changed = await _read_repository(transaction, repository)
+            await _record(transaction, by, change, changed.locks, repository)
+            return changed
 
         return await self._database.write(job)
 
     async def change_tag(
-        self, repository: RepositoryName, tag: Tag, change: LockChange
+        self, repository: RepositoryName, tag: Tag, change: LockChange, *, by: Actor = NOBODY
     ) -> TagProperties:
         """Change the row, and read it again."""
 
         async def job(transaction: Transaction) -> TagProperties:
             owner = await _lock_known(transaction, repository)
             await transaction.execute(_CHANGE_TAG, owner, str(tag), *change)
-            return await _read_tag(transaction, owner, repository, tag)
+            changed = await _read_tag(transaction, owner, repository, tag)
+            await _record(
+                transaction, by, change, changed.locks, repository, str(tag), changed.digest
+            )
+            return changed
 
         return await self._database.write(job)
 
     async def change_manifest(
-        self, repository: RepositoryName, digest: Digest, change: LockChange
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        change: LockChange,
+        *,
+        by: Actor = NOBODY,
     ) -> ManifestProperties:
         """Change the row, and read it again."""
 
         async def job(transaction: Transaction) -> ManifestProperties:
             owner = await _lock_known(transaction, repository)
             await transaction.execute(_CHANGE_MANIFEST, owner, str(digest), *change)
-            return await _read_manifest(transaction, owner, repository, digest)
+            changed = await _read_manifest(transaction, owner, repository, digest)
+            await _record(transaction, by, change, changed.locks, repository, "", changed.digest)
+            return changed
 
         return await self._database.write(job)
 
@@ -263,7 +279,7 @@ class Properties(Noun):
         repository: RepositoryName,
         *,
         condition: TagCondition | None = None,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> Deleted:
         """Delete manifests and tags, hide the blobs, and mark the row."""
 
@@ -273,8 +289,11 @@ class Properties(Noun):
             tags = await transaction.find_all(_EVERY_TAG, owner)
             refuse_immutable([row[0] for row in tags], condition, repository)
             manifests = await transaction.find_all(_EVERY_MANIFEST, owner)
-            await discard_repository(transaction, owner, by)
+            await discard_repository(transaction, owner, by.name)
             await transaction.execute(_DELETED, owner, transaction.now)
+            counts = {"manifests": len(manifests), "tags": len(tags)}
+            event = NewEvent(EventAction.REPOSITORY_DELETED, str(repository), details=counts)
+            await record_events(transaction, by, [event])
             return Deleted([row[0] for row in manifests], [row[0] for row in tags])
 
         return await self._database.write(job)
@@ -285,6 +304,25 @@ class Properties(Noun):
             raise name_unknown(repository)
         key: int = row[0]
         return key
+
+
+async def _record(
+    transaction: Transaction,
+    by: Actor,
+    change: LockChange,
+    locks: Lock,
+    repository: str,
+    reference: str = "",
+    digest: str = "",
+) -> None:
+    """Record a change of locks; a request that asks for none makes none."""
+    if change.lock or change.unlock:
+        words = [lock.name.lower() for lock in Lock if lock in locks and lock.name]
+        details = {"locks": words}
+        event = NewEvent(
+            EventAction.PROPERTIES_CHANGED, str(repository), reference, digest, details=details
+        )
+        await record_events(transaction, by, [event])
 
 
 def _hiding(*, hidden: bool) -> int:

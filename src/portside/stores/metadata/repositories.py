@@ -13,7 +13,16 @@ from portside.spec.names import RepositoryName
 from portside.stores.metadata.engine import Queries, Transaction
 from portside.stores.metadata.refusals import refuse_locked
 
-_LOCK = "SELECT id, locks FROM repositories WHERE name = $1 FOR NO KEY UPDATE"
+# A repository comes to be with its first manifest, and again with the first one after its end.
+_LOCK = """
+    SELECT id, locks, manifest_count = 0 AND (
+        deleted IS NOT NULL
+        OR NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = repositories.id)
+    )
+    FROM repositories
+    WHERE name = $1
+    FOR NO KEY UPDATE
+"""
 _LOCKS = "SELECT locks FROM repositories WHERE name = $1"
 _ADD = """
     INSERT INTO repositories (name, created, updated) VALUES ($1, $2, $2)
@@ -34,10 +43,14 @@ _USED = "UPDATE repositories SET updated = $2 WHERE id = $1"
 
 
 class LockedRow(NamedTuple):
-    """The row of a repository that nobody else can change now, and the repository's own locks."""
+    """The row of a repository that nobody else can change now, and the repository's own locks.
+
+    `is_new` says that nothing was pushed to it, or nothing since it was deleted.
+    """
 
     id: int
     locks: int
+    is_new: bool
 
 
 async def lock_repository(transaction: Transaction, name: str) -> LockedRow | None:

@@ -10,9 +10,16 @@ from typing import Any, NamedTuple
 from portside.spec.locks import ON_DELETE, Lock
 from portside.spec.names import RepositoryName
 from portside.spec.retention import Removal, RetainedContent, RetainedManifest, RetainedTag
+from portside.stores.actors import Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.engine import Noun, Queries, Transaction, require_row
+from portside.stores.metadata.events import record_events
 from portside.stores.metadata.repositories import count_changes, lock_repository
-from portside.stores.metadata.trash import discard_manifest, discard_tags
+from portside.stores.metadata.trash import (
+    discard_manifest,
+    discard_tags,
+    manifest_deleted,
+)
 from portside.stores.properties import Deleted
 
 PAGE = 5000
@@ -110,7 +117,7 @@ class Retention(Noun):
             return size
 
     async def remove_retained(
-        self, repository: RepositoryName, removal: Removal, *, by: str
+        self, repository: RepositoryName, removal: Removal, *, by: Actor
     ) -> Deleted:
         """Delete in one transaction that has looked once more."""
 
@@ -120,12 +127,20 @@ class Retention(Noun):
                 return Deleted([], [])
             tags, keys = await _still_due(transaction, locked.id, removal)
             if tags:
-                await discard_tags(transaction, locked.id, list(tags.items()), by)
-            for key in keys.values():
-                await discard_manifest(transaction, key, by)
+                await discard_tags(transaction, locked.id, list(tags.items()), by.name)
+            events = [
+                NewEvent(EventAction.TAG_DELETED, str(repository), *tag)
+                for tag in sorted(tags.items())
+            ]
+            for digest, key in sorted(keys.items()):
+                names = await discard_manifest(transaction, key, by.name)
+                events += manifest_deleted(str(repository), digest, names)
             if tags or keys:
-                changes = {"manifests": -len(keys), "tags": -len(tags)}
+                counts = {"manifests": len(keys), "tags": len(tags)}
+                changes = {kind: -count for kind, count in counts.items()}
                 await count_changes(transaction, locked.id, **changes)
+                applied = NewEvent(EventAction.RETENTION_APPLIED, str(repository), details=counts)
+                await record_events(transaction, by, [*events, applied])
             return Deleted(sorted(keys), sorted(tags))
 
         return await self._database.write(job)

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from portside.spec.actions import ordered, parse_actions
 from portside.spec.patterns import RepositoryPattern
 from portside.stores.access import ScopeMap, ScopeRule
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.access_state import AccessNoun
 from portside.stores.metadata.engine import Transaction
 from portside.stores.metadata.schema.steps import TABLES
@@ -41,7 +43,7 @@ class ScopeMaps(AccessNoun):
         """Read all scope maps."""
         return list(_scope_maps(await self._database.find_all(_LIST)))
 
-    async def add_scope_map(self, scope_map: ScopeMap) -> bool:
+    async def add_scope_map(self, scope_map: ScopeMap, *, by: Actor = NOBODY) -> bool:
         """Add rows."""
 
         async def job(transaction: Transaction) -> bool:
@@ -49,13 +51,14 @@ class ScopeMaps(AccessNoun):
             if await transaction.execute(_ADD, *row) == 0:
                 return False
             await _add_rules(transaction, scope_map)
-            await self._note_change(transaction)
+            event = _event(EventAction.SCOPE_MAP_ADDED, scope_map)
+            await self._note_change(transaction, by, event)
             return True
 
         return await self._change(job)
 
     async def change_scope_map(
-        self, name: str, change: Callable[[ScopeMap], ScopeMap]
+        self, name: str, change: Callable[[ScopeMap], ScopeMap], *, by: Actor = NOBODY
     ) -> ScopeMap | None:
         """Read, change and write within one transaction."""
 
@@ -67,12 +70,13 @@ class ScopeMaps(AccessNoun):
             await transaction.execute(_DESCRIBE, changed.description, name)
             await transaction.execute(_REMOVE_RULES, name)
             await _add_rules(transaction, changed)
-            await self._note_change(transaction)
+            event = _event(EventAction.SCOPE_MAP_CHANGED, changed)
+            await self._note_change(transaction, by, event)
             return changed
 
         return await self._change(job)
 
-    async def remove_scope_map(self, name: str) -> list[str] | None:
+    async def remove_scope_map(self, name: str, *, by: Actor = NOBODY) -> list[str] | None:
         """Delete rows, unless a token needs them."""
 
         async def job(transaction: Transaction) -> list[str] | None:
@@ -81,7 +85,8 @@ class ScopeMaps(AccessNoun):
                 return needed_by
             if await transaction.execute(_REMOVE, name) == 0:
                 return None
-            await self._note_change(transaction)
+            event = NewEvent(EventAction.SCOPE_MAP_REMOVED, reference=name)
+            await self._note_change(transaction, by, event)
             return []
 
         return await self._change(job)
@@ -97,6 +102,11 @@ def _scope_maps(rows: Iterable[Any]) -> Iterator[ScopeMap]:
             if pattern is not None
         )
         yield ScopeMap(name, created, description, rules)
+
+
+def _event(action: EventAction, scope_map: ScopeMap) -> NewEvent:
+    rules = {str(rule.pattern): ordered(rule.actions) for rule in scope_map.rules}
+    return NewEvent(action, reference=scope_map.name, details={"rules": rules})
 
 
 async def _add_rules(transaction: Transaction, scope_map: ScopeMap) -> None:

@@ -6,6 +6,7 @@ from portside.stores.metadata.blobs import BlobLinks
 from portside.stores.metadata.copies import Copies
 from portside.stores.metadata.descriptions import Descriptions
 from portside.stores.metadata.discovery import Discovery
+from portside.stores.metadata.events import Events
 from portside.stores.metadata.identities import Identities
 from portside.stores.metadata.inspection import Inspection
 from portside.stores.metadata.leases import Leases
@@ -37,6 +38,7 @@ class Metadata(
     Leases,
     Uploads,
     Measurements,
+    Events,
     Inspection,
     Repairs,
     ReadOnlyMode,

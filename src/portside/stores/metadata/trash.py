@@ -14,9 +14,12 @@ from portside.spec.locks import Lock
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import OrderedPageRequest, Page, PageRequest, Position, cut
 from portside.spec.patterns import EVERY_NAME, NameRange
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.blobs import unreference_blobs
 from portside.stores.metadata.discovery import before_nul
 from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.events import record_events
 from portside.stores.metadata.refusals import (
     manifest_incomplete,
     name_unknown,
@@ -127,7 +130,7 @@ TRASHED_TAGS = """
     ORDER BY h.at, h.name
     LIMIT $4
 """
-_DELETE_TAGS_OF_MANIFEST = "DELETE FROM tags WHERE manifest = $1"
+_DELETE_TAGS_OF_MANIFEST = "DELETE FROM tags WHERE manifest = $1 RETURNING name"
 _DELETE_TAGS_OF_REPOSITORY = "DELETE FROM tags WHERE repository = $1"
 _DELETE_TAG = "DELETE FROM tags WHERE repository = $1 AND name = $2"
 _DISCARD = "UPDATE manifests SET deleted = $2, deleted_by = $3 WHERE id = $1"
@@ -295,7 +298,9 @@ class Trash(Noun):
             for name, digest, *rest in rows
         ]
 
-    async def purge_manifest(self, found: DeletedManifest, until: int) -> int:
+    async def purge_manifest(
+        self, found: DeletedManifest, until: int, *, by: Actor = NOBODY
+    ) -> int:
         """Delete the rows, and with them the references, whose blobs begin their grace period."""
 
         async def job(transaction: Transaction) -> int:
@@ -303,11 +308,15 @@ class Trash(Noun):
             still = await transaction.find(_IS_EXPIRED, found.key, until)
             if owner is None or still is None:
                 return 0
-            return len(await _purge(transaction, owner.id, found.key, str(found.digest)))
+            purged = await _purge(transaction, owner.id, found.key, str(found.digest))
+            await record_events(transaction, by, _purged(found.repository, purged))
+            return len(purged)
 
         return await self._database.write(job)
 
-    async def purge_image(self, repository: RepositoryName, digest: Digest) -> list[str]:
+    async def purge_image(
+        self, repository: RepositoryName, digest: Digest, *, by: Actor = NOBODY
+    ) -> list[str]:
         """Purge one manifest after the other, each with what cannot be restored without it."""
 
         async def job(transaction: Transaction) -> list[str]:
@@ -328,6 +337,7 @@ class Trash(Noun):
                     for other in map(_Deleted._make, rows)
                     if await transaction.find(_LISTED, locked.id, other.digest) is None
                 ]
+            await record_events(transaction, by, _purged(repository, purged))
             return sorted(purged)
 
         return await self._database.write(job)
@@ -339,7 +349,7 @@ class Trash(Noun):
         *,
         since: int = 0,
         tags: Sequence[Tag] | None = None,
-        by: str = "",
+        by: Actor = NOBODY,
     ) -> Restored:
         """Restore the row, and what was deleted with it."""
 
@@ -351,12 +361,15 @@ class Trash(Noun):
             found = await transaction.find(_DELETED_MANIFEST, locked.id, str(digest), since)
             if found is None:
                 raise not_in_trash(repository, digest)
-            return await restore_deleted(transaction, locked, [found], tags, by)
+            restored = await restore_deleted(transaction, locked, [found], tags, by.name)
+            events = content_restored(repository, restored.manifests, restored.tags)
+            await record_events(transaction, by, events)
+            return restored.named
 
         return await self._database.write(job)
 
     async def restore_repository(
-        self, repository: RepositoryName, *, since: int = 0, by: str = ""
+        self, repository: RepositoryName, *, since: int = 0, by: Actor = NOBODY
     ) -> Restored:
         """Restore the rows that were deleted together."""
 
@@ -368,9 +381,64 @@ class Trash(Noun):
             if not found:
                 raise nothing_in_trash(repository)
             refuse_repository(locked.locks, Lock.WRITE, repository)
-            return await restore_deleted(transaction, locked, found, None, by)
+            restored = await restore_deleted(transaction, locked, found, None, by.name)
+            event = NewEvent(
+                EventAction.REPOSITORY_RESTORED, str(repository), details=restored.counted
+            )
+            await record_events(transaction, by, [event])
+            return restored.named
 
         return await self._database.write(job)
+
+
+class _Restored(NamedTuple):
+    """What Restored names; tags are pairs of a name and the digest that it points to."""
+
+    manifests: list[str]
+    tags: list[tuple[str, str]]
+    incomplete: list[str]
+
+    @property
+    def named(self) -> Restored:
+        """What was restored by its names."""
+        return Restored(self.manifests, sorted(name for name, _ in self.tags), self.incomplete)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The details of the event of a repository."""
+        return {"manifests": len(self.manifests), "tags": len(self.tags)}
+
+
+def manifest_deleted(
+    repository: str, digest: str, tags: Sequence[str], media_type: str = ""
+) -> list[NewEvent]:
+    """Return the events of a manifest that was deleted, last, and of its tags."""
+    return [
+        *(NewEvent(EventAction.TAG_DELETED, repository, tag, digest) for tag in tags),
+        NewEvent(EventAction.MANIFEST_DELETED, repository, "", digest, media_type),
+    ]
+
+
+def _purged(repository: str, digests: Sequence[str]) -> list[NewEvent]:
+    return [NewEvent(EventAction.MANIFEST_PURGED, repository, digest=digest) for digest in digests]
+
+
+def content_restored(
+    repository: str,
+    manifests: Sequence[str],
+    tags: Sequence[tuple[str, str]],
+    *,
+    before: str | None = None,
+) -> list[NewEvent]:
+    """Return the events of manifests that were restored, and after them of tags.
+
+    `before` is what the tags pointed to until then.
+    """
+    details = {"before": before} if before is not None else None
+    return [
+        *(NewEvent(EventAction.MANIFEST_RESTORED, repository, digest=name) for name in manifests),
+        *(NewEvent(EventAction.TAG_RESTORED, repository, *pair, details=details) for pair in tags),
+    ]
 
 
 async def discard_tags(
@@ -382,11 +450,12 @@ async def discard_tags(
     await note_untagged(transaction, owner, [digest for _, digest in tags])
 
 
-async def discard_manifest(transaction: Transaction, manifest: int, by: str) -> None:
-    """Move a manifest to the trash, and delete its tags."""
+async def discard_manifest(transaction: Transaction, manifest: int, by: str) -> list[str]:
+    """Move a manifest to the trash, and delete its tags, whose names are returned."""
     await record_tags_of_manifest(transaction, manifest, by)
-    await transaction.execute(_DELETE_TAGS_OF_MANIFEST, manifest)
+    names = await transaction.find_all(_DELETE_TAGS_OF_MANIFEST, manifest)
     await transaction.execute(_DISCARD, manifest, transaction.now, by)
+    return sorted(name for (name,) in names)
 
 
 async def discard_repository(transaction: Transaction, owner: int, by: str) -> None:
@@ -431,7 +500,7 @@ async def restore_deleted(
     asked: Sequence[Sequence[Any]],
     tags: Sequence[Tag] | None,
     by: str,
-) -> Restored:
+) -> _Restored:
     """Restore manifests and all that they need; the first one gets the `tags`.
 
     What can no longer be whole stays in the trash. Raises ManifestUnknown if that is all of it.
@@ -457,10 +526,8 @@ async def restore_deleted(
     await record_change(transaction, locked.id, "restored", restored, by)
     await transaction.execute(_USE_AGAIN, locked.id)
     await count_changes(transaction, locked.id, manifests=len(whole), tags=len(restored))
-    return Restored(
-        sorted(manifest.digest for manifest in whole),
-        sorted(name for name, _ in restored),
-        sorted(lacked),
+    return _Restored(
+        sorted(manifest.digest for manifest in whole), sorted(restored), sorted(lacked)
     )
 
 

@@ -51,6 +51,7 @@ from portside.stores.metadata.postgres.transactions import (
     lock_key,
     unlock_all,
 )
+from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.schema.versions import NEWEST, require_version
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,13 @@ _ANNOUNCE_REMOVAL = f"""
     ON CONFLICT (digest) DO UPDATE SET until = excluded.until
 """  # noqa: S608  # put together of constants
 _END_REMOVAL = "DELETE FROM removals WHERE digest = $1"
+# Held from before the first number is assigned until after the commit.
+_WRITERS = """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND relation = CAST(CAST($1 AS TEXT) AS regclass)
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND mode = 'RowExclusiveLock' AND granted
+"""
 _TRY = "DELETE FROM uploads WHERE id IS NULL"
 
 
@@ -231,6 +239,10 @@ class PostgresDatabase:
                 raise
         async with self.connected() as connection:
             return await ask(connection)
+
+    async def writers_of(self, table: Table) -> frozenset[str]:
+        """Read who has locked the table as those who write to it do."""
+        return frozenset(name for (name,) in await self.find_all(_WRITERS, table.name))
 
     @asynccontextmanager
     async def stream(self, sql: str, *parameters: Any) -> AsyncIterator[AsyncIterator[Any]]:

@@ -17,6 +17,7 @@ from portside.stores.metadata.engine import Committed, require_row
 from portside.stores.metadata.postgres.faults import FAILURES
 from portside.stores.metadata.postgres.statements import insert_many
 from portside.stores.metadata.repositories import refuse_repository
+from portside.stores.metadata.schema.steps import TABLES
 from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.uploads import upload_refusal
 
@@ -27,6 +28,8 @@ else:
 
 QUICK = 8 * 1024 * 1024
 """Bytes that are placed in a moment; for what is larger, the blob store may need minutes."""
+
+EVENTS = TABLES["events"]
 
 _BEGIN = "BEGIN"
 _BEGIN_WITH_BLOB = "BEGIN; SELECT pg_advisory_xact_lock({})"
@@ -82,9 +85,24 @@ _LINK = f"""
     )
     SELECT COALESCE((SELECT locks FROM found), 0)
 """  # noqa: S608  # likewise
+
+
+def _recording(sql: str, first: int) -> str:
+    """Return a statement that adds an event as well; its columns begin with the parameter first."""
+    columns = [column.name for column in EVENTS.inserted]
+    values = ", ".join(f"${number}" for number in range(first, first + len(columns)))
+    added = f"noted AS (INSERT INTO events ({', '.join(columns)}) VALUES ({values})),"  # noqa: S608  # likewise
+    return sql.replace("WITH ", f"WITH {added} ", 1)
+
+
+_COMMIT_AND_RECORD = _recording(_COMMIT_BLOB, 7)
+_LINK_AND_RECORD = _recording(_LINK, 5)
 _ADD_REPOSITORY = """
     INSERT INTO repositories (name, created, updated) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING
 """
+_RESUME = (
+    "SELECT setval(pg_get_serial_sequence('{0}', '{1}'), MAX({1})) FROM {0} HAVING COUNT(*) > 0"
+)
 _BEING_REMOVED = """
     WITH over AS (DELETE FROM removals WHERE digest = $1 AND until <= clock_timestamp())
     SELECT 1 FROM removals WHERE digest = $1 AND until > clock_timestamp()
@@ -149,28 +167,45 @@ class PostgresTransaction:
         self.finishing.append(action)
 
     async def commit_blob(
-        self, repository: str, digest: Digest, size: int, session: UploadSession | None
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        session: UploadSession | None,
+        event: Sequence[Any],
     ) -> Committed:
         """Write all rows with one statement, but for a link that exists.
 
         A repository that comes with a large blob is committed first, so that other pushes to it
-        need not wait for the bytes.
+        need not wait for the bytes; and the event is added after they were placed, so that readers
+        of later events need not either.
         """
         upload = (str(session.id), session.offset) if session is not None else (None, None)
-        row = await self.find(_COMMIT_BLOB, repository, str(digest), self.now, size, *upload)
+        blob = (repository, str(digest), self.now, size, *upload)
+        is_quick = size <= QUICK
+        if is_quick:
+            row = await self.find(_COMMIT_AND_RECORD, *blob, *event)
+        else:
+            row = await self.find(_COMMIT_BLOB, *blob)
         has_ended, is_being_removed, is_new, is_linked, locks = require_row(row)
         refuse_repository(locks, Lock.WRITE, repository)
         if session is not None and not has_ended:
             raise await upload_refusal(self, session.id)
         if is_being_removed:
             raise _being_removed(digest)
-        if is_new and size > QUICK:
+        if is_new and not is_quick:
             raise CommitFirst(_ADD_REPOSITORY, repository, self.now)
-        return Committed(may_be_new=True, is_linked=is_linked)
+        return Committed(may_be_new=True, is_linked=is_linked, is_recorded=is_quick)
 
-    async def link_blob(self, repository: str, digest: Digest, size: int) -> None:
+    async def link_blob(
+        self, repository: str, digest: Digest, size: int, event: Sequence[Any] | None = None
+    ) -> None:
         """Write all rows with one statement."""
-        row = await self.find(_LINK, repository, str(digest), self.now, size)
+        link = (repository, str(digest), self.now, size)
+        if event is None:
+            row = await self.find(_LINK, *link)
+        else:
+            row = await self.find(_LINK_AND_RECORD, *link, *event)
         refuse_repository(require_row(row)[0], Lock.WRITE, repository)
 
     async def require_not_being_removed(self, digest: Digest) -> None:
@@ -183,6 +218,10 @@ class PostgresTransaction:
         undo = await self._run(place)
         if undo is not None and is_new:
             self._undos.append(undo)
+
+    async def resume_numbers(self, table: Table) -> None:
+        """Set the sequence of the table."""
+        await self.find(_RESUME.format(table.name, table.columns[0].name))
 
     async def lock_tables(self, tables: Iterable[Table]) -> None:
         """Lock all tables against writers."""

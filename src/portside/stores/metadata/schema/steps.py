@@ -453,6 +453,34 @@ _SUCCESSOR: Step = (
     AddColumn("registry", Column("successor_url", Type.TEXT, null=True)),
 )
 
+_EVENTS: Step = (
+    # What was changed, when, and by whom. Ids never start again, and a copy has the same ones.
+    Table(
+        "events",
+        (
+            Column("id", Type.SERIAL),
+            Column("at", Type.INTEGER),
+            Column("action", Type.TEXT),
+            Column("repository", Type.TEXT),
+            Column("reference", Type.TEXT),
+            Column("digest", Type.TEXT),
+            Column("media_type", Type.TEXT),
+            Column("size", Type.INTEGER, null=True),
+            Column("identity", Type.TEXT),
+            Column("request", Type.TEXT),
+            Column("address", Type.TEXT),
+            Column("agent", Type.TEXT),
+            Column("host", Type.TEXT),
+            Column("method", Type.TEXT),
+            # A JSON object, or empty.
+            Column("details", Type.TEXT),
+        ),
+        copy_key=("id",),
+    ),
+    # Whether a failed login was recorded as an event: the first one of each name in a while.
+    AddColumn("login_failures", Column("recorded", Type.BOOLEAN, default="FALSE")),
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -465,6 +493,7 @@ STEPS = (
     _RETENTION,
     _SIZES,
     _SUCCESSOR,
+    _EVENTS,
 )
 
 TABLES = tables_after(STEPS)

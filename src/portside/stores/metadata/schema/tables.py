@@ -17,6 +17,8 @@ class Type(enum.Enum):
 
     ID = enum.auto()
     """A number that the database assigns, and the primary key."""
+    SERIAL = enum.auto()
+    """A number that grows from row to row, and the primary key; a copy keeps it."""
     SINGLE = enum.auto()
     """The primary key of a table of one row: always 1."""
     INTEGER = enum.auto()
@@ -68,6 +70,11 @@ class Table(msgspec.Struct, frozen=True):
     guarded: tuple[str, ...] = ("INSERT", "UPDATE", "DELETE")
     copy_key: tuple[str, ...] = ()
     access: bool = False
+
+    @property
+    def inserted(self) -> tuple[Column, ...]:
+        """The columns of a new row but for the number that the database assigns."""
+        return tuple(c for c in self.columns if c.type not in {Type.ID, Type.SERIAL})
 
     def column(self, name: str) -> Column:
         """Return the column of that name."""
@@ -162,7 +169,7 @@ def _create(table: Table, dialect: Dialect) -> str:
 
 def _column(column: Column, dialect: Dialect) -> str:
     words = [column.name, dialect.types[column.type]]
-    if not column.null and column.type not in {Type.ID, Type.SINGLE}:
+    if not column.null and column.type not in {Type.ID, Type.SERIAL, Type.SINGLE}:
         words.append("NOT NULL")
     if column.unique:
         words.append("UNIQUE")

@@ -23,7 +23,7 @@ from portside.spec.errors import StorageFull, Unavailable
 from portside.stores.interfaces import Remove
 from portside.stores.metadata.engine import PROBE, Job, Queries, Result, Transaction
 from portside.stores.metadata.schema.steps import STEPS
-from portside.stores.metadata.schema.tables import statements
+from portside.stores.metadata.schema.tables import Table, statements
 from portside.stores.metadata.schema.versions import NEWEST, require_version
 from portside.stores.metadata.sqlite.change_counter import FILE as COUNTER
 from portside.stores.metadata.sqlite.change_counter import SharedCounter
@@ -250,6 +250,10 @@ class SqliteDatabase:
             return self.reader.execute(rewritten(sql), bound(parameters)).fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
+
+    async def writers_of(self, _: Table) -> frozenset[str]:
+        """Return none: there is one writer, and what it has not committed has no number yet."""
+        return frozenset()
 
     @asynccontextmanager
     async def stream(self, sql: str, *parameters: Any) -> AsyncIterator[AsyncIterator[Any]]:

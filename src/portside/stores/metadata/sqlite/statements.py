@@ -32,14 +32,14 @@ def bound(parameters: Iterable[Any]) -> Sequence[Any]:
 
 @cache
 def insert(table: Table) -> str:
-    """Return the statement that inserts a row with all columns of a table."""
-    names = [column.name for column in table.columns]
+    """Return the statement that inserts a row with the columns that a table does not assign."""
+    names = [column.name for column in table.inserted]
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  # put together of constants
 
 
 def _options(table: Table) -> str:
     """Choose how rows are stored: by a number where the table has one, else by the primary key."""
-    has_number = table.columns[0].type in {Type.ID, Type.SINGLE}
+    has_number = table.columns[0].type in {Type.ID, Type.SERIAL, Type.SINGLE}
     return " STRICT" if has_number else " STRICT, WITHOUT ROWID"
 
 
@@ -66,6 +66,7 @@ def _unguard(table: Table) -> list[str]:
 DIALECT = Dialect(
     types={
         Type.ID: "INTEGER PRIMARY KEY",
+        Type.SERIAL: "INTEGER PRIMARY KEY",
         Type.SINGLE: "INTEGER NOT NULL PRIMARY KEY CHECK (id = 1)",
         Type.INTEGER: "INTEGER",
         Type.TEXT: "TEXT",

@@ -13,6 +13,7 @@ from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Undo
 from portside.stores.metadata.engine import Committed
 from portside.stores.metadata.repositories import lock_or_add_repository, refuse_repository
+from portside.stores.metadata.schema.steps import TABLES
 from portside.stores.metadata.schema.tables import Table
 from portside.stores.metadata.sqlite.statements import bound, insert, rewritten
 from portside.stores.metadata.uploads import finish_upload
@@ -69,20 +70,29 @@ class SqliteTransaction:
         self.finishing.append(action)
 
     async def commit_blob(
-        self, repository: str, digest: Digest, size: int, session: UploadSession | None
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        session: UploadSession | None,
+        event: Sequence[Any],
     ) -> Committed:
         """Add the blob, its link and its repository, and finish its session, one by one."""
         if session is not None:
             await finish_upload(self, session, digest)
         is_new = await self.execute(_ADD_BLOB, str(digest), size, self.now) > 0
-        await self.link_blob(repository, digest, size)
-        return Committed(may_be_new=is_new, is_linked=True)
+        await self.link_blob(repository, digest, size, event)
+        return Committed(may_be_new=is_new, is_linked=True, is_recorded=True)
 
-    async def link_blob(self, repository: str, digest: Digest, size: int) -> None:
-        """Add the link, and the repository before it."""
+    async def link_blob(
+        self, repository: str, digest: Digest, size: int, event: Sequence[Any] | None = None
+    ) -> None:
+        """Add the link, the repository before it, and the event behind it."""
         owner = await lock_or_add_repository(self, repository)
         refuse_repository(owner.locks, Lock.WRITE, repository)
         await self.execute(_LINK, owner.id, str(digest), size, self.now)
+        if event is not None:
+            await self.insert_many(TABLES["events"], [event])
 
     async def require_not_being_removed(self, _: Digest) -> None:
         """Return: bytes are removed before the next transaction begins."""
@@ -92,6 +102,9 @@ class SqliteTransaction:
         undo = place()
         if undo is not None and is_new:
             self.undos.append(undo)
+
+    async def resume_numbers(self, _: Table) -> None:
+        """Return: a number is one more than the greatest one."""
 
     async def lock_tables(self, _: Iterable[Table]) -> None:
         """Return: there is one transaction at a time."""

@@ -1,0 +1,135 @@
+"""Events: what was changed, when, and by whom, in the order of the changes.
+
+An event is recorded in the transaction of its change, so that there is one for every change that
+was committed, and none for any other. Times are microseconds since 1970. Their order is that of the
+ids: within a repository, it is the order of the changes, even if the clocks of nodes differ.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from portside.spec.pagination import Page
+from portside.spec.patterns import NameRange
+from portside.stores.actors import Actor
+
+
+class EventAction(enum.StrEnum):
+    """What was done. The events of access come last; they belong to no repository."""
+
+    REPOSITORY_CREATED = "repository.created"
+    REPOSITORY_DELETED = "repository.deleted"
+    REPOSITORY_RESTORED = "repository.restored"
+    MANIFEST_PUSHED = "manifest.pushed"
+    MANIFEST_DELETED = "manifest.deleted"
+    MANIFEST_RESTORED = "manifest.restored"
+    MANIFEST_PURGED = "manifest.purged"
+    TAG_SET = "tag.set"
+    TAG_DELETED = "tag.deleted"
+    TAG_RESTORED = "tag.restored"
+    BLOB_PUSHED = "blob.pushed"
+    BLOB_MOUNTED = "blob.mounted"
+    BLOB_DELETED = "blob.deleted"
+    PROPERTIES_CHANGED = "properties.changed"
+    RETENTION_APPLIED = "retention.applied"
+    CONTENT_COLLECTED = "content.collected"
+    USER_ADDED = "user.added"
+    USER_CHANGED = "user.changed"
+    USER_REMOVED = "user.removed"
+    TOKEN_ADDED = "token.added"  # noqa: S105  # a word, not a secret
+    TOKEN_CHANGED = "token.changed"  # noqa: S105
+    TOKEN_REMOVED = "token.removed"  # noqa: S105
+    SCOPE_MAP_ADDED = "scope-map.added"
+    SCOPE_MAP_CHANGED = "scope-map.changed"
+    SCOPE_MAP_REMOVED = "scope-map.removed"
+    KEY_ADDED = "key.added"
+    KEY_REMOVED = "key.removed"
+    LOGIN_FAILED = "login.failed"
+    LOGIN_LIMITED = "login.limited"
+    RULES_RELOADED = "rules.reloaded"
+
+
+class NewEvent(NamedTuple):
+    """An event that is about to be recorded.
+
+    `reference` is a tag, or the name of what was changed in access control. `size` is that of the
+    manifest or the blob, in bytes. `details` is what only some actions have.
+    """
+
+    action: EventAction
+    repository: str = ""
+    reference: str = ""
+    digest: str = ""
+    media_type: str = ""
+    size: int | None = None
+    details: dict[str, Any] | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that was recorded; `id` is its position, and greater than that of those before."""
+
+    id: int
+    time: int
+    action: str
+    repository: str
+    reference: str
+    digest: str
+    media_type: str
+    size: int | None
+    by: Actor
+    details: dict[str, Any]
+
+
+class EventFilter(NamedTuple):
+    """Which events are listed: those to which all of it applies.
+
+    `since` is the first time, `until` the first one that is too late. `identity` is the name of who
+    made the change. With `names`, only events of repositories in these ranges are, which are in
+    order and do not touch; none of access.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    identity: str | None = None
+    action: str | None = None
+    names: Sequence[NameRange] | None = None
+
+
+EVERYTHING = EventFilter()
+
+
+class EventStore(Protocol):
+    """The events."""
+
+    async def record_event(self, event: NewEvent, by: Actor) -> None:
+        """Record what happened without a change in the store."""
+        ...
+
+    async def list_events(
+        self, wanted: EventFilter = EVERYTHING, *, before: int | None = None, limit: int
+    ) -> Page[Event]:
+        """List events with an id less than `before`, newest first."""
+        ...
+
+    async def read_events(self, after: int, *, limit: int) -> list[Event]:
+        """Read the next events after a position, in their order.
+
+        A reader that goes on after the last one that it got misses none: an event is not returned
+        as long as one with a lower id may still be committed.
+        """
+        ...
+
+    async def last_event(self) -> int:
+        """Return the greatest id that is known now; 0 if there are no events."""
+        ...
+
+    async def trim_events(self, until: int, *, limit: int) -> int:
+        """Forget the oldest events if they are from a time or before it; return how many.
+
+        At most `limit` are, and the newest of all is not, so that ids never start again.
+        """
+        ...
