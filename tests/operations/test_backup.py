@@ -9,10 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from operations.conftest import HOUR, IMAGE, MINUTE, Registry
+from operations.conftest import HOUR, IMAGE, MINUTE, Registry, body
+from portside.bootstrap.backups import opened_snapshot
 from portside.operations.backup.hold import holding
 from portside.operations.backup.making import Backup, SavedMetadata, Source
+from portside.operations.check import Tally as CheckTally
+from portside.operations.check import find_damage
 from portside.operations.copy.plan import Tally
+from portside.operations.push import Chunk
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
 from portside.spec.names import RepositoryName
@@ -20,10 +24,9 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
-from support.content import image
+from support.content import Content, image
 
 A = RepositoryName("a")
-LAYER = Digest.of(IMAGE.blobs[1])
 
 Meanwhile = Callable[[int], Awaitable[None]]
 """What happens between the snapshot of a round and the first copy of a blob."""
@@ -44,9 +47,8 @@ async def back_up(
     target: DiskBlobs,
     meanwhile: Meanwhile = nothing,
     tally: Tally | None = None,
-) -> set[Digest]:
-    """Make a backup; return the blobs that the snapshot names."""
-    named: set[Digest] = set()
+) -> tuple[set[Digest], int]:
+    """Make a backup, which is whole; return the blobs that it names, and its rounds."""
     rounds = 0
 
     @asynccontextmanager
@@ -57,58 +59,76 @@ async def back_up(
         database = registry.database
         assert isinstance(database, SqliteDatabase)
         await database.save_copy(folder)
-        file = SqliteDatabase(folder, clock=registry.clock, read_only=True)
+        file = SqliteDatabase(folder, clock=registry.clock)
         metadata = Metadata(file)
-        named.clear()
-        named.update({Digest(record.digest) async for record in metadata.blob_records()})
         await meanwhile(rounds)
         rounds += 1
         identity = (await metadata.registry_state()).identity
-        yield SavedMetadata(file.file, identity, await file.schema_version(), metadata)
+        yield SavedMetadata(file.file, identity, await file.schema_version(), metadata, file.close)
         file.close()
 
     identity = (await registry.metadata.registry_state()).identity
     source = Source(identity, registry.metadata, registry.blobs, save)
-    await Backup(source, target, tally=tally or Tally(), clock=registry.clock).make()
-    return named
-
-
-async def blobs_of(target: DiskBlobs) -> set[Digest]:
-    """Return the blobs in a backup."""
-    return {digest async for digest, _ in target.stored_blobs()}
+    made = await Backup(source, target, tally=tally or Tally(), clock=registry.clock).make()
+    async with opened_snapshot(target, made.name, made.snapshot) as metadata:
+        problems = [item.text async for item in find_damage(metadata, target, CheckTally())]
+        named = {Digest(record.digest) async for record in metadata.blob_records()}
+    assert problems == []
+    return named, rounds
 
 
 class TestDeleted:
-    """A client deletes what the backup is about to copy."""
+    """What the backup is about to copy is deleted."""
 
-    async def test_once(self, registry: Registry, target: DiskBlobs) -> None:
+    async def test_a_blob(self, registry: Registry, target: DiskBlobs) -> None:
+        """A blob that no manifest refers to is forgotten."""
+        await registry.push_image(A)
+        loose = image("loose").blobs[1]
+        await registry.push.blob(A, Digest.of(loose), Chunk(body(loose)))
+
+        async def change(_: int) -> None:
+            await registry.delete.blob(A, Digest.of(loose))
+
+        tally = Tally()
+        named, rounds = await back_up(registry, target, change, tally)
+        assert named == {*map(Digest.of, IMAGE.blobs)}
+        assert (rounds, tally.problems) == (1, [])
+
+    async def test_an_image(self, registry: Registry, target: DiskBlobs) -> None:
         """The snapshot is taken anew, without it, and with what was pushed in between."""
-        await registry.push_blobs(A)
+        await registry.push_image(A)
         new = image("new")
 
         async def change(number: int) -> None:
             if number == 0:
-                await registry.delete.blob(A, LAYER)
+                await purge(registry, IMAGE)
                 await registry.push_image(A, new)
 
         tally = Tally()
-        named = await back_up(registry, target, change, tally)
-        assert LAYER not in named
-        assert named == {*map(Digest.of, [*IMAGE.blobs, *new.blobs])} - {LAYER}
-        assert named <= await blobs_of(target)
-        assert tally.problems == []
+        named, rounds = await back_up(registry, target, change, tally)
+        assert named == {*map(Digest.of, new.blobs)}
+        assert (rounds, tally.problems) == (2, [])
 
     async def test_again_and_again(self, registry: Registry, target: DiskBlobs) -> None:
         """A backup that cannot keep up says so, and leaves no snapshot."""
 
         async def change(number: int) -> None:
-            await registry.delete.blob(A, Digest.of(image(number).blobs[1]))
-            await registry.push_blobs(A, image(number + 1))
+            await purge(registry, image(number))
+            await registry.push_image(A, image(number + 1))
 
-        await registry.push_blobs(A, image(0))
-        with pytest.raises(Unavailable, match="deleted faster than it can be copied"):
+        await registry.push_image(A, image(0))
+        with pytest.raises(Unavailable, match="deleted faster than they can be copied"):
             await back_up(registry, target, change)
         assert await target.list_snapshots() == []
+
+
+async def purge(registry: Registry, content: Content) -> None:
+    """Delete an image, and let the collector remove it."""
+    await registry.delete.manifest(A, Digest(content.digest))
+    registry.clock.now += 3 * HOUR
+    await registry.collector.collect()
+    registry.clock.now += 3 * HOUR
+    await registry.collector.collect()
 
 
 class TestHold:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -102,13 +103,22 @@ async def saved_metadata(engine: Engine, folder: Path | None) -> AsyncIterator[S
             await engine.database.save_copy(path)
         else:
             await _save_rows(engine.metadata, path)
-        file = SqliteDatabase(path, clock=now, read_only=True)
+        file = SqliteDatabase(path, clock=now)
         try:
             metadata = Metadata(file)
             identity = (await metadata.registry_state()).identity
-            yield SavedMetadata(file.file, identity, await file.schema_version(), metadata)
+            schema = await file.schema_version()
+            close = partial(_close, file)
+            yield SavedMetadata(file.file, identity, schema, metadata, close)
         finally:
             file.close()
+
+
+def _close(file: SqliteDatabase) -> None:
+    """Close a file, which becomes whole with that; raises Unavailable if it does not."""
+    file.close()
+    if file.has_log():
+        raise Unavailable(f"{file.file} cannot be completed: the disk may be full")
 
 
 async def _save_rows(source: Metadata, path: Path) -> None:

@@ -85,8 +85,12 @@ async def backup(
                 folder = backup_directory(target)
                 if folder is not None:
                     drop_saving(folder)
-                made, pruned = await _make(stores, target, tally, repair=repair, keep=keep)
-            _say(made, pruned, tally)
+                made = await _make(stores, target, tally, repair=repair)
+                _say_made(made, tally)
+                if keep:
+                    _say_pruned(await prune(target, keep, partial(opened_snapshot, target)))
+            if tally.problems:
+                sys.exit(1)
 
 
 @contextmanager
@@ -114,23 +118,17 @@ async def _opened_source(settings: Settings) -> AsyncIterator[Stores]:
         yield stores
 
 
-async def _make(
-    stores: Stores, target: BackupBlobs, tally: Tally, *, repair: bool, keep: int | None
-) -> tuple[Made, Pruned]:
+async def _make(stores: Stores, target: BackupBlobs, tally: Tally, *, repair: bool) -> Made:
     identity = (await stores.metadata.registry_state()).identity
-    folder = backup_directory(target)
-    save = partial(saved_metadata, stores.engine, folder)
+    save = partial(saved_metadata, stores.engine, backup_directory(target))
     source = Source(identity, stores.metadata, stores.blobs, save)
     progress = Reporter(tally)
-    made = await Backup(
+    return await Backup(
         source, target, tally=tally, clock=now, repair=repair, progress=progress
     ).make()
-    pruned = await prune(target, keep, partial(opened_snapshot, target)) if keep else Pruned()
-    return made, pruned
 
 
-def _say(made: Made, pruned: Pruned, tally: Tally) -> None:
-    """Print what was made; exit with 1 if blobs are missing from it."""
+def _say_made(made: Made, tally: Tally) -> None:
     for problem in tally.problems:
         click.echo(problem)
     snapshot = made.snapshot
@@ -139,13 +137,14 @@ def _say(made: Made, pruned: Pruned, tally: Tally) -> None:
         f" ({counted(snapshot.bytes, 'byte')}); {counted(tally.blobs, 'blob')}"
         f" ({counted(tally.bytes, 'byte')}) copied."
     )
+
+
+def _say_pruned(pruned: Pruned) -> None:
     if pruned.snapshots:
         click.echo(
             f"{counted(pruned.snapshots, 'snapshot')} and {counted(pruned.blobs, 'blob')}"
             f" ({counted(pruned.bytes, 'byte')}) removed."
         )
-    if tally.problems:
-        sys.exit(1)
 
 
 async def _list(target: BackupBlobs, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from portside.spec.errors import Unavailable
+from portside.stores.inspection import InspectableMetadata
 from portside.stores.interfaces import InspectableBlobs
 
 SNAPSHOTS = "snapshots"
@@ -35,6 +36,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     blobs: int
     bytes: int
     missing: int = 0
+
+
+class SavedRows(InspectableMetadata, Protocol):
+    """The metadata of a registry at one moment, which nobody else uses."""
+
+    async def forget_blob(self, digest: str) -> bool:
+        """Delete a blob that nothing refers to, and its links; return whether that is so."""
+        ...
 
 
 class BackupBlobs(InspectableBlobs, Protocol):

@@ -1,8 +1,9 @@
 """Making: save the metadata, copy the blobs that it names, and keep both as a snapshot.
 
-The metadata comes first: whatever it names was there at that moment. A blob can be removed before
-it is copied. Then the metadata is saved anew, which names it no longer, and what was pushed in
-between is copied too. What was copied stays, so each round is shorter than the one before it.
+The metadata comes first: whatever it names was there at that moment. The collector waits, but a
+client can delete a blob before it is copied. If no manifest of the snapshot refers to it, it is
+forgotten. Otherwise the metadata is saved anew, and what was pushed in between is copied too. What
+was copied stays, so each round is shorter than the one before it.
 
 A snapshot is there once its document is, which is written last. A backup that is killed leaves
 blobs that nothing refers to, and the next one need not copy them again.
@@ -24,13 +25,13 @@ from portside.operations.staging import stage
 from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import Unavailable, UploadBusy
 from portside.spec.uploads import UploadId
-from portside.stores.backups import BackupBlobs, Snapshot
+from portside.stores.backups import BackupBlobs, SavedRows, Snapshot
 from portside.stores.inspection import BlobRecord, InspectableMetadata
 from portside.stores.interfaces import BlobStore
 from portside.stores.marks import Mark
 
 MOST_ROUNDS = 20
-"""Rounds after which a backup is given up: content is deleted faster than it can be copied."""
+"""Rounds after which a backup is given up: images are deleted faster than they can be copied."""
 
 SKEW = 3600
 """Seconds by which the clock of the backup's storage may be ahead of this one."""
@@ -43,12 +44,13 @@ MARKED = "backup-"
 
 
 class SavedMetadata(NamedTuple):
-    """The metadata of a registry at one moment, in a file of its own."""
+    """The metadata of a registry at one moment, in a file that is whole once it is closed."""
 
     file: Path
     identity: str
     schema: int
-    metadata: InspectableMetadata
+    metadata: SavedRows
+    close: Callable[[], None]
 
 
 class Source(NamedTuple):
@@ -105,9 +107,10 @@ class Backup:
             self._there[digest] = size
         for _ in range(MOST_ROUNDS):
             async with self._source.save() as saved:
-                if await self._copy_blobs(saved.metadata):
+                gone = await self._copy_blobs(saved.metadata)
+                if all([await saved.metadata.forget_blob(digest) for digest in gone]):
                     return await self._keep(saved)
-        restless = "content is deleted faster than it can be copied; try again later"
+        restless = "images are deleted faster than they can be copied; try again later"
         raise Unavailable(restless)
 
     async def _begin(self) -> None:
@@ -135,9 +138,9 @@ class Backup:
                     await self._target.discard(upload)
         await self._target.drop_orphaned_files(before)
 
-    async def _copy_blobs(self, metadata: InspectableMetadata) -> bool:
-        """Copy the blobs that the target lacks; return whether all are there, or lost."""
-        is_whole = True
+    async def _copy_blobs(self, metadata: InspectableMetadata) -> list[str]:
+        """Copy the blobs that the target lacks; return those that were deleted since."""
+        gone: list[str] = []
 
         async def wanted() -> AsyncIterator[BlobRecord]:
             async for record in metadata.blob_records():
@@ -145,20 +148,19 @@ class Backup:
                     yield record
 
         async def work(record: BlobRecord) -> None:
-            nonlocal is_whole
             if self._has(record) and await self._is_sound(record.digest):
                 return
             problem = await attempt(lambda: self._copy(record))
             if problem is None:
                 self._lost.discard(record.digest)
             elif await self._source.metadata.blob_record(record.digest) is None:
-                is_whole = False
+                gone.append(record.digest)
             elif record.digest not in self._lost:
                 self._lost.add(record.digest)
                 self._tally.problems.append(f"blob {record.digest} of the registry {problem}")
 
         await in_parallel(wanted(), work)
-        return is_whole
+        return gone
 
     def _has(self, record: BlobRecord) -> bool:
         return self._there.get(record.digest) == record.size
@@ -186,6 +188,7 @@ class Backup:
             is_there = self._has(record) and record.digest not in self._lost
             count, total = count + is_there, total + record.size * is_there
             missing += not is_there
+        saved.close()
         async with self._target.hold(UploadId.fresh(), fresh=True) as staging:
             database, _ = await stage(staging, _read(saved.file), Algorithm.SHA256)
             await asyncio.to_thread(await staging.place(database))

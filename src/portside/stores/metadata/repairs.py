@@ -30,6 +30,13 @@ _UNLINK_UNNEEDED = """
         WHERE f.repository = repository_blobs.repository AND f.digest = $1 AND NOT f.weak
     )
 """
+_REFERRED_TO_ANYWHERE = """
+    SELECT 1 FROM repository_blobs l JOIN manifest_references f
+        ON f.repository = l.repository AND f.digest = l.digest
+    WHERE l.digest = $1
+    LIMIT 1
+"""
+_UNLINK_EVERYWHERE = "DELETE FROM repository_blobs WHERE digest = $1"
 _DELETE_UNLINKED = """
     DELETE FROM blobs
     WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM repository_blobs WHERE digest = $1)
@@ -121,6 +128,18 @@ class Repairs(Noun):
             await transaction.execute(_DELETE_UNLINKED, digest)
 
         await self._database.write(job, blob=Digest.parse(digest))
+
+    async def forget_blob(self, digest: str) -> bool:
+        """Look for references, and delete the links and the row."""
+
+        async def job(transaction: Transaction) -> bool:
+            if await transaction.find(_REFERRED_TO_ANYWHERE, digest) is not None:
+                return False
+            await transaction.execute(_UNLINK_EVERYWHERE, digest)
+            await transaction.execute(_DELETE_UNLINKED, digest)
+            return True
+
+        return await self._database.write(job)
 
     async def replace_payload(self, repository: str, digest: Digest, payload: bytes) -> None:
         """Write the payload and its size with the repository locked."""

@@ -63,7 +63,7 @@ def connect_read_only(file: Path) -> sqlite3.Connection:
             return _opened(file, "mode=ro", (_READ_HEAD, _CACHE))
         if not file.is_file() or os.access(file.parent, os.W_OK):
             raise
-        if _has_log(file):
+        if has_log(file):
             unreadable = (
                 f"the database {file}: its last changes are in {file.name}-wal, which can be read"
                 " only where the directory can be written to; make it writable, or check a copy"
@@ -97,7 +97,8 @@ def _opened(file: Path, mode: str, first: Iterable[str]) -> sqlite3.Connection:
     return connection
 
 
-def _has_log(file: Path) -> bool:
+def has_log(file: Path) -> bool:
+    """Whether changes of a file that is closed are still in its log; raises OSError."""
     try:
         return os.stat(f"{file}-wal").st_size > 0
     except FileNotFoundError:

@@ -27,7 +27,12 @@ from portside.stores.metadata.schema.tables import Table, statements
 from portside.stores.metadata.schema.versions import NEWEST, require_version
 from portside.stores.metadata.sqlite.change_counter import FILE as COUNTER
 from portside.stores.metadata.sqlite.change_counter import SharedCounter
-from portside.stores.metadata.sqlite.connections import connect, connect_read_only, read_head
+from portside.stores.metadata.sqlite.connections import (
+    connect,
+    connect_read_only,
+    has_log,
+    read_head,
+)
 from portside.stores.metadata.sqlite.faults import naming, translate
 from portside.stores.metadata.sqlite.shrinking import shrink
 from portside.stores.metadata.sqlite.statements import DIALECT, bound, rewritten
@@ -146,6 +151,10 @@ class SqliteDatabase:
                 connection.execute(_DROP_UPLOADS)
         except sqlite3.Error as error:
             raise translate(error, file) from error
+
+    def has_log(self) -> bool:
+        """Whether changes are still in the log after it was closed."""
+        return has_log(self.file)
 
     async def schema_version(self) -> int:
         """Return the number of the last step that was taken."""
