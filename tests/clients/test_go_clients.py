@@ -6,7 +6,6 @@ Building them takes longer than all other tests together, so `make test` does no
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,7 @@ import pytest
 
 from clients.conftest import Run
 from support.content import digest_of, image, index
+from support.go_clients import built
 from support.schema1 import SIGNED
 from support.schema1 import built as built_image
 from support.server import RunningRegistry
@@ -24,14 +24,6 @@ apiVersion: v2
 name: app
 version: 0.1.0
 """
-
-
-def built(name: str) -> str:
-    """Return the path of a client; skips the test if it was not built."""
-    found = Path(sys.executable).with_name(name)
-    if not found.exists():
-        pytest.skip(f"{name} is not built; `make go-clients` builds it")
-    return str(found)
 
 
 def test_helm(run: Run, registry: RunningRegistry, repository: str, tmp_path: Path) -> None:

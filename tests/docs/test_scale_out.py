@@ -18,9 +18,8 @@ import yaml
 from portside.auth.access_files import parse_access_file
 from portside.cli import health
 from portside.cli.commands import commands
-from portside.cli.registry import read_settings
-from portside.config import HostPort, Settings, list_settings, make_settings
-from portside.spec.endpoints import ENDPOINTS
+from portside.config import Settings, list_settings, make_settings
+from support.kubernetes import API_VERSIONS, CONFINED, PATHS, find, port_of, settings_of
 from support.spoken import check_command, spoken_commands
 
 ROOT = Path(__file__).parents[2]
@@ -32,17 +31,6 @@ CONTAINERS = ROOT / "docs" / "howto" / "containers.md"
 
 VARIABLES = {setting.variable for setting in list_settings()}
 OPTIONS = {option for command in commands.commands.values() for option in command.params}
-PATHS = {endpoint.path for endpoint in ENDPOINTS}
-
-API_VERSIONS = {
-    "ServiceAccount": "v1",
-    "Secret": "v1",
-    "ConfigMap": "v1",
-    "Service": "v1",
-    "Deployment": "apps/v1",
-    "PodDisruptionBudget": "policy/v1",
-    "Ingress": "networking.k8s.io/v1",
-}
 
 
 def read(name: str) -> str:
@@ -53,21 +41,6 @@ def read(name: str) -> str:
 def fences(text: str, language: str) -> list[str]:
     """Return the blocks of a page that are in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def settings_of(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Read settings from variables as `portside serve` does."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return read_settings(commands.commands["serve"].make_context("serve", []).params)
-
-
-def port_of(settings: Settings) -> int:
-    """Return the TCP port that a node listens on."""
-    assert isinstance(settings.address, HostPort)
-    return settings.address.port
 
 
 class TestWords:
@@ -266,7 +239,7 @@ class TestKubernetes:
 
     def test_kinds(self, objects: list[dict[str, Any]]) -> None:
         """Each object has the version of its kind, and a name."""
-        assert {item["kind"] for item in objects} == set(API_VERSIONS)
+        assert {item["kind"] for item in objects} == set(API_VERSIONS) - {"PersistentVolumeClaim"}
         for item in objects:
             assert item["apiVersion"] == API_VERSIONS[item["kind"]]
             assert re.fullmatch(r"[a-z][a-z-]*", item["metadata"]["name"])
@@ -321,11 +294,7 @@ class TestKubernetes:
         assert pod["securityContext"]["runAsNonRoot"]
         assert f"USER {pod['securityContext']['runAsUser']}:" in IMAGE.read_text("utf-8")
         for container in (*pod["initContainers"], *pod["containers"]):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            assert container["securityContext"] == CONFINED
 
     def test_access(
         self, objects: list[dict[str, Any]], pod: dict[str, Any], settings: Settings
@@ -339,14 +308,6 @@ class TestKubernetes:
         assert settings.access == f"{mount['mountPath']}/{name}"
         assert rules_in(files[name]) == rules_in(read("access.toml"))
         assert len(rules_in(files[name])) == 1
-
-
-def find(objects: list[dict[str, Any]], kind: str, name: str = "portside") -> dict[str, Any]:
-    """Return the one object of a kind and name."""
-    (found,) = [
-        item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)
-    ]
-    return found
 
 
 def rules_in(text: str) -> list[str]:
