@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +22,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+from portside.cli.certificate_pair import CertificatePair
 from portside.cli.certificates import check_certificate
 from portside.cli.errors import CertificateInvalid
-from support.server import run_portside, running_registry
+from support.certificates import write_certificate
+from support.content import digest_of, make_blob
+from support.server import RunningRegistry, run_portside, running_registry
+from support.waiting import until
+from support.wire import OCTETS
 
 PLAIN = serialization.NoEncryption()
 
@@ -105,6 +118,137 @@ class TestKinds:
         certificate, key = write_pair(tmp_path, UNSUPPORTED[kind]())
         reason = refusal(certificate, key)
         assert reason.startswith(f"the key {key} is of a type that the server does not support")
+
+
+@pytest.fixture
+def renewable(pair: tuple[Path, Path]) -> CertificatePair:
+    """Serve a pair of files."""
+    certificate, key = pair
+    return CertificatePair(str(certificate), str(key))
+
+
+def served(registry: RunningRegistry) -> bytes:
+    """Shake hands, and return the certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((registry.host, registry.port), timeout=20) as plain,
+        context.wrap_socket(plain) as secure,
+    ):
+        found = secure.getpeercert(binary_form=True)
+        assert found is not None
+        return found
+
+
+def content_of(certificate: Path) -> bytes:
+    """Return a certificate as a handshake shows it."""
+    return ssl.PEM_cert_to_DER_cert(certificate.read_text())
+
+
+class TestRenewal:
+    """A certificate that is replaced while the registry runs."""
+
+    @staticmethod
+    def write(pair: tuple[Path, Path]) -> tuple[str, str]:
+        """Return the texts of another pair."""
+        folder = pair[0].parent / "next"
+        folder.mkdir(exist_ok=True)
+        certificate, key = write_certificate(folder)
+        return certificate.read_text(), key.read_text()
+
+    def test_taken_when_left_alone(
+        self, pair: tuple[Path, Path], renewable: CertificatePair
+    ) -> None:
+        """A new pair is taken once, and not while its files are being replaced."""
+        certificate, key = self.write(pair)
+        assert not renewable.renew()
+        pair[1].write_text(key)
+        assert not renewable.renew()
+        pair[0].write_text(certificate)
+        assert not renewable.renew()
+        assert renewable.renew()
+        assert not renewable.renew()
+        assert [Path(path).read_text() for path in renewable.paths] == [certificate, key]
+
+    def test_invalid(self, pair: tuple[Path, Path], renewable: CertificatePair) -> None:
+        """It is refused once, and the pair before stays, until there is a valid one."""
+        before = [path.read_text() for path in pair]
+        certificate, key = self.write(pair)
+        pair[1].write_text(key)
+        assert not renewable.renew()
+        with pytest.raises(CertificateInvalid, match="does not belong to the certificate"):
+            renewable.renew()
+        assert not renewable.renew()
+        assert [Path(path).read_text() for path in renewable.paths] == before
+        pair[0].unlink()
+        assert not renewable.renew()
+        with pytest.raises(CertificateInvalid, match="No such file"):
+            renewable.renew()
+        pair[0].write_text(certificate)
+        assert not renewable.renew()
+        assert renewable.renew()
+
+    def test_served(self, data: Path, pair: tuple[Path, Path]) -> None:
+        """New connections get the new pair; no connection is refused, and requests end.
+
+        A pair that is not valid is a line in the log; workers that are replaced do not read it.
+        """
+        options = ("--tls-certificate", str(pair[0]), "--tls-key", str(pair[1]))
+        content = make_blob(2_000_000, "renewal")
+        half, go_on, stop = threading.Event(), threading.Event(), threading.Event()
+        seen: set[bytes] = set()
+
+        def slowly() -> Iterator[bytes]:
+            yield content[:1_000_000]
+            half.set()
+            assert go_on.wait(30)
+            yield content[1_000_000:]
+
+        def upload(url: str) -> int:
+            with httpx.Client(base_url=url, verify=False, timeout=30) as client:  # noqa: S501
+                answer = client.post(
+                    "/v2/a/blobs/uploads/",
+                    params={"digest": digest_of(content)},
+                    content=slowly(),
+                    headers=OCTETS,
+                )
+                return answer.status_code
+
+        def shake_hands(registry: RunningRegistry) -> None:
+            while not stop.is_set():
+                seen.add(served(registry))
+
+        with (
+            running_registry(data, *options) as registry,
+            ThreadPoolExecutor(3) as pool,
+            ExitStack() as stack,
+        ):
+            stack.callback(go_on.set)
+            stack.callback(stop.set)
+            first, workers = content_of(pair[0]), set(registry.workers)
+            uploading = pool.submit(upload, registry.url)
+            assert half.wait(20)
+            shaking = [pool.submit(shake_hands, registry) for _ in range(2)]
+            for path, text in zip(pair, self.write(pair), strict=True):
+                path.write_text(text)
+            second = content_of(pair[0])
+            until(lambda: "the certificate is renewed" in registry.log)
+            until(lambda: len(set(registry.workers) - workers) == 2)
+            assert {served(registry) for _ in range(8)} == {second}
+            # The upload's worker is there until the upload has ended.
+            assert len(set(registry.workers) & workers) == 1
+            go_on.set()
+            assert uploading.result(30) == 201
+            until(lambda: not set(registry.workers) & workers)
+            stop.set()
+            assert [one.result(30) for one in shaking] == [None, None]
+            assert seen == {first, second}
+            pair[1].write_text("broken")
+            until(lambda: "the certificate before stays in use" in registry.log)
+            worker = registry.workers[0]
+            os.kill(int(worker), signal.SIGKILL)
+            until(lambda: worker not in registry.workers and len(registry.workers) == 2)
+            assert {served(registry) for _ in range(8)} == {second}
 
 
 class TestFiles:

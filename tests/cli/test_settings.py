@@ -34,7 +34,7 @@ from portside.bootstrap.stores import open_stores
 from portside.cli.descriptors import Descriptors
 from portside.cli.listeners import listen
 from portside.cli.server import FIELD_OVERHEAD, _make_server
-from portside.cli.workers import ShutdownPipe, connection_limits
+from portside.cli.workers import ShutdownPipes, connection_limits
 from portside.config import Setting, SettingsInvalid, list_settings, make_settings
 from portside.spec.dialects import AuthScheme, Dialect
 from support.server import running_registry
@@ -68,7 +68,7 @@ class Built:
         """The HTTP server, which does not run yet."""
         descriptors = Descriptors(self.settings.backlog)
         with closing(listen(self.settings)) as listener:
-            return _make_server(self.settings, ShutdownPipe(), descriptors, listener)
+            return _make_server(self.settings, ShutdownPipes(), descriptors, listener)
 
     @property
     def socket_mode(self) -> int:

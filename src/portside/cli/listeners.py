@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from portside.cli.connections import SO_DETACH_FILTER
 from portside.cli.errors import ServerError
 from portside.cli.locks import LOCK_TIMEOUT, PAUSE, lock
 from portside.config import HostPort, Settings
@@ -30,12 +31,9 @@ class Listener(ABC):
     port: int | None = None
     """The TCP port, if it is one."""
 
-    inherited: socket.socket | None = None
-    """The socket that the workers inherit, if they do not open sockets of their own."""
-
     @property
     def options(self) -> dict[str, Any]:
-        """What the HTTP server needs to know, to open sockets here."""
+        """What the HTTP server needs to know of the address."""
         return {}
 
     @abstractmethod
@@ -48,6 +46,18 @@ class Listener(ABC):
     @abstractmethod
     def connect(self) -> None:
         """Connect once, to see that a connection is accepted; raises OSError."""
+
+    @abstractmethod
+    def listen(self, workers: int, backlog: int) -> None:
+        """Listen on behalf of so many workers; raises ServerError."""
+
+    @abstractmethod
+    def choose(self, worker: int) -> int:
+        """Return the descriptor of the socket of a worker, which is started next."""
+
+    @abstractmethod
+    def keep_chosen(self) -> None:
+        """Close the sockets of other workers, in the process of the worker that was chosen last."""
 
     @abstractmethod
     def withdraw(self) -> None:
@@ -70,7 +80,8 @@ class PortListener(Listener):
     """A TCP port, reserved until the workers listen on it.
 
     The workers share the port by SO_REUSEPORT, and would silently share it with any other server of
-    the same user. The first socket does not share, so that it finds out.
+    the same user. The first socket does not share, so that it finds out. The sockets of the workers
+    stay open in this process: connections wait there while one worker takes another one's place.
     """
 
     def __init__(self, address: HostPort) -> None:
@@ -93,6 +104,8 @@ class PortListener(Listener):
             unknown = f"cannot listen on {host}:{port}: {host} is not a host name"
             raise ServerError(unknown) from error
         self._address, self.port = self._held.getsockname()[:2]
+        self._sockets: list[socket.socket] = []
+        self._chosen = 0
         self._reachable = address.reachable
         self.authority = f"{_bracketed(self._reachable)}:{self.port}"
         self.is_local = self.on_loopback = _is_loopback(host)
@@ -102,7 +115,7 @@ class PortListener(Listener):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The address and the port; each worker opens a socket of its own there."""
+        """The address and the port."""
         return {"address": self._address, "port": self.port}
 
     def url(self, scheme: str) -> str:
@@ -113,11 +126,45 @@ class PortListener(Listener):
         """Connect to the port; raises OSError."""
         socket.create_connection((self._reachable, self.port), timeout=1).close()
 
+    def listen(self, workers: int, backlog: int) -> None:
+        """Open a socket for each worker; raises ServerError."""
+        bound = self._held.getsockname()
+        try:
+            for _ in range(workers):
+                one = socket.socket(self._held.family)
+                self._sockets.append(one)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                one.bind(bound)
+                one.settimeout(0)
+                one.listen(backlog)
+        except OSError as error:
+            raise ServerError(_explain_port(error, self.host, bound[1])) from error
+
+    def choose(self, worker: int) -> int:
+        """Return the socket of the worker, and let it accept again.
+
+        The worker before may have held connections back; see `connections`.
+        """
+        self._chosen = worker
+        with suppress(OSError):
+            self._sockets[worker].setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        return self._sockets[worker].fileno()
+
+    def keep_chosen(self) -> None:
+        """Close all sockets but one."""
+        for index, one in enumerate(self._sockets):
+            if index != self._chosen:
+                one.close()
+
     def withdraw(self) -> None:
-        """Do nothing: the workers close their sockets as soon as they are to end."""
+        """Close the sockets of this process; workers close theirs as soon as they are to end."""
+        for one in self._sockets:
+            one.close()
 
     def close(self) -> None:
         """Release the port."""
+        self.withdraw()
         self._held.close()
 
 
@@ -132,7 +179,7 @@ class SocketListener(Listener):
 
     def __init__(self, path: Path, mode: int, backlog: int) -> None:
         self.path = path
-        self.inherited = self._held = socket.socket(socket.AF_UNIX)
+        self._held = socket.socket(socket.AF_UNIX)
         try:
             deadline = time.monotonic() + LOCK_TIMEOUT
             while not self._take(mode, backlog):
@@ -165,6 +212,17 @@ class SocketListener(Listener):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(0)
             client.connect(os.fsencode(self.path))
+
+    def listen(self, workers: int, backlog: int) -> None:
+        """Do nothing: the socket that was opened is the one of all workers."""
+
+    def choose(self, worker: int) -> int:
+        """Return the socket."""
+        del worker
+        return self._held.fileno()
+
+    def keep_chosen(self) -> None:
+        """Do nothing."""
 
     def withdraw(self) -> None:
         """Remove the socket from its directory, unless another one has taken its place.

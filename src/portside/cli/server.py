@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import ExitStack, closing
 from functools import partial
-from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from portside.api.log_lines import log_formatter
 from portside.bootstrap.application import LastGoodTexts
 from portside.bootstrap.preparing import prepare
 from portside.cli.banner import banner
+from portside.cli.certificate_pair import CertificatePair
 from portside.cli.certificates import check_certificate
 from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
@@ -31,14 +31,18 @@ from portside.cli.listeners import Listener, listen
 from portside.cli.locks import lock
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
-from portside.cli.workers import ShutdownPipe, Supervisor, load_worker, start_logging
+from portside.cli.workers import (
+    START_TIMEOUT,
+    ShutdownPipes,
+    Started,
+    Supervisor,
+    load_worker,
+    start_logging,
+)
 from portside.config import LogFormat, Settings
 from portside.stores.directories import create_directory
 
 LOCK = "portside.lock"
-
-START_TIMEOUT = 30.0
-"""Seconds to wait for the workers; the log says why they did not start."""
 
 _LOG_STYLES = (("console", "generic"), ("access", "access"))
 
@@ -77,20 +81,19 @@ def serve(settings: Settings) -> None:
 
 def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
     """Serve at an address that this process holds, until SIGTERM or Ctrl-C."""
-    # The workers inherit the lock and the pipe.
+    # The workers inherit the lock and the pipes.
     multiprocessing.set_start_method("fork", force=True)
-    shutdown_pipe = ShutdownPipe()
+    shutdown_pipes, started = ShutdownPipes(), Started()
     descriptors = Descriptors(settings.backlog)
-    server = _make_server(settings, shutdown_pipe, descriptors, listener)
+    server = _make_server(settings, shutdown_pipes, descriptors, listener, started)
     descriptors.raise_limit()
     start_logging(settings)
     descriptors.report(settings.max_connections)
-    started = multiprocessing.Semaphore(0)
     loader = partial(
         load_worker,
         settings,
         started,
-        shutdown_pipe,
+        shutdown_pipes,
         descriptors,
         listener,
         last_good=LastGoodTexts.make(),
@@ -108,7 +111,7 @@ def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
         # Python restores the default handlers when it exits; a late signal must not kill it.
         for number in SHUTDOWN_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        shutdown_pipe.close()
+        shutdown_pipes.close_all()
 
 
 def _require_access_control(settings: Settings, listener: Listener) -> None:
@@ -129,16 +132,19 @@ def _require_access_control(settings: Settings, listener: Listener) -> None:
 
 def _make_server(
     settings: Settings,
-    shutdown_pipe: ShutdownPipe,
+    shutdown_pipes: ShutdownPipes,
     descriptors: Descriptors,
     listener: Listener,
+    started: Started | None = None,
 ) -> AbstractServer[Any]:
     certificate, key = settings.tls_certificate, settings.tls_key
     try:
         return Supervisor(
-            shutdown_pipe,
+            shutdown_pipes,
             settings.shutdown_timeout,
             listener,
+            pair=CertificatePair(certificate, key) if certificate else None,
+            started=started,
             interface=Interfaces.ASGI,
             workers=settings.workers,
             http=HTTPModes.auto,
@@ -201,12 +207,9 @@ def _lock_data(root: Path) -> int:
     return descriptor
 
 
-def _announce(
-    settings: Settings, started: Semaphore, listener: Listener, *, is_closed: bool
-) -> None:
+def _announce(settings: Settings, started: Started, listener: Listener, *, is_closed: bool) -> None:
     """Print the banner as soon as every worker has started and a connection is accepted."""
-    for _ in range(settings.workers):
-        started.acquire()
+    started.wait_for_first(settings.workers)
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         try:

@@ -256,7 +256,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.NETWORK,
             "PEM file with the certificate chain",
-            "Requires `tls-key`. Empty: plain HTTP.",
+            "Requires `tls-key`. Both are reloaded when they change. Empty: plain HTTP.",
             unit="path",
         ),
     ] = ""

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
 
+Signature = tuple[int, int, int]
+"""When a file was changed, its size and its inode."""
+
 
 class LastGood:
     """The last text of a file that could be used, for all processes that are forked afterwards.
@@ -67,7 +70,7 @@ class WatchedFile(Generic[Content]):
         self.path = path
         self._parse = parse
         self._last_good = last_good
-        self._seen = _signature(path)
+        self._seen = signature(path)
         self._text = ""
         self.version = 1
         try:
@@ -87,7 +90,7 @@ class WatchedFile(Generic[Content]):
 
     def look(self) -> None:
         """Read the file again if it has changed; costs one `stat`."""
-        seen = _signature(self.path)
+        seen = signature(self.path)
         if seen != self._seen:
             self._seen = seen
             try:
@@ -123,7 +126,7 @@ class WatchedFile(Generic[Content]):
         return content
 
 
-def _signature(path: str) -> tuple[int, int, int] | None:
+def signature(path: str) -> Signature | None:
     """Return a value that changes when the file does; None if there is no file."""
     try:
         status = os.stat(path)
