@@ -130,14 +130,14 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 @pytest.fixture
 def client(registry: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry that all tests share."""
-    with connect(registry.url, timeout=30) as client:
+    with connect(registry.url) as client:
         yield client
 
 
 @pytest.fixture
 def acr_client(acr_registry: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry that speaks the 2017 dialect."""
-    with connect(acr_registry.url, timeout=30) as client:
+    with connect(acr_registry.url) as client:
         yield client
 
 

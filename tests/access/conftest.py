@@ -20,7 +20,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistr
     """Serve the identities of `support.access`, with an image in three repositories."""
     data: Path = tmp_path_factory.mktemp("guarded") / "data"
     with guarded_registry(data, "--access-log", "--login-failures", "0") as registry:
-        with connect(registry.url, auth=ALICE.pair, timeout=30) as client:
+        with connect(registry.url, auth=ALICE.pair) as client:
             for repository in ("team/app", "secret/app", "public/app"):
                 push(client, repository, image(repository), "v1")
         yield registry
@@ -29,14 +29,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistr
 @pytest.fixture
 def nobody(guarded: RunningRegistry) -> Iterator[httpx.Client]:
     """Send no credentials."""
-    with connect(guarded.url, timeout=30) as client:
+    with connect(guarded.url) as client:
         yield client
 
 
 @pytest.fixture
 def alice(guarded: RunningRegistry) -> Iterator[httpx.Client]:
     """Be alice, who may do everything."""
-    with connect(guarded.url, auth=ALICE.pair, timeout=30) as client:
+    with connect(guarded.url, auth=ALICE.pair) as client:
         yield client
 
 

@@ -58,7 +58,7 @@ def opened(
     data: Path = tmp_path_factory.mktemp("opened") / "data"
     with (
         running_registry(data, *OPENED[request.param], "--workers", "2") as registry,
-        connect(registry.url, timeout=30) as client,
+        connect(registry.url) as client,
     ):
         yield client
 

@@ -15,6 +15,7 @@ from support.access import ALICE, CHEAP, PUSHER, VICTIM, Login, guarded_registry
 from support.commands import Commands
 from support.content import image
 from support.server import RunningRegistry, run_portside, running_registry
+from support.waiting import PATIENCE
 from support.wire import connect, push
 
 MANY = 8
@@ -185,7 +186,9 @@ class TestGuessing:
             assert found[1] == {429}
             assert statuses(registry.url, auth=("ann", "ann's")) == {429}
             assert statuses(registry.url, auth=("ben", "ben's")) == {200}
-            answer = httpx.get(f"{registry.url}/oauth2/token", auth=("ann", "wrong"))
+            answer = httpx.get(
+                f"{registry.url}/oauth2/token", auth=("ann", "wrong"), timeout=PATIENCE
+            )
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
             assert answer.json()["errors"][0]["code"] == "TOOMANYREQUESTS"
 
@@ -226,7 +229,9 @@ class TestGuessing:
         """A malformed form is refused like any other bad input."""
         for path in ("/oauth2/token", "/oauth2/exchange"):
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = httpx.post(f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers)
+            answer = httpx.post(
+                f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers, timeout=PATIENCE
+            )
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (413, "SIZE_INVALID")
 
 
@@ -238,10 +243,10 @@ def test_crowds_of_logins(data: Path) -> None:
             wrong = Login(f"name-{number}", "wrong")
             source = (f"127.0.0.{2 + number % 4}", 0)
             place = (registry.host, registry.port)
-            one = crowd.enter_context(socket.create_connection(place, 10, source))
+            one = crowd.enter_context(socket.create_connection(place, PATIENCE, source))
             head = f"GET /v2/ HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {wrong.encoded}\r\n\r\n"
             one.sendall(head.encode())
-        with connect(registry.url, timeout=30) as client:
+        with connect(registry.url) as client:
             assert client.get("/v2/", auth=PUSHER.pair).status_code == 200
             assert client.get("/v2/", auth=ALICE.pair).status_code == 200
 
@@ -290,7 +295,7 @@ class TestChallenge:
     def test_realm(self, data: Path, options: tuple[str, ...], host: str, realm: str) -> None:
         """The realm is how the client knows the registry, or what the settings say."""
         with running_registry(data, "--anonymous", "*:pull", *options) as registry:
-            answer = httpx.get(f"{registry.url}/v2/", headers={"Host": host})
+            answer = httpx.get(f"{registry.url}/v2/", headers={"Host": host}, timeout=PATIENCE)
         expected = realm.format(port=registry.port)
         assert answer.headers["www-authenticate"] == f'Bearer realm="{expected}",service="portside"'
 
@@ -301,7 +306,7 @@ class TestChallenge:
         made = commands.json("token", "create", "robot", "--scope-map", "m")
         pair = ("robot", made["passwords"][0]["value"])
         with running_registry(data, "--dialect", "acr-2017", env=CHEAP) as registry:
-            answer = httpx.post(f"{registry.url}/v2/a/blobs/uploads", auth=pair)
+            answer = httpx.post(f"{registry.url}/v2/a/blobs/uploads", auth=pair, timeout=PATIENCE)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (
                 401,
                 'Basic realm="portside"',

@@ -15,5 +15,5 @@ from support.wire import connect
 def client(registry: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry that all tests share; any token does, as it is open."""
     headers = {"Authorization": "Bearer any"}
-    with connect(registry.url, timeout=30, headers=headers) as client:
+    with connect(registry.url, headers=headers) as client:
         yield client

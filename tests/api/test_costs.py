@@ -58,7 +58,7 @@ def serving(data: Path, postgresql: Server, s3: S3, *options: str) -> Iterator[N
     one = (*storage, "--workers", "1", *options)
     with (
         running_registry(data, *one, env=s3.environment) as running,
-        connect(running.url, timeout=60) as client,
+        connect(running.url) as client,
     ):
         node = Node(client, Counting(postgresql, database, s3))
         assert node.push("first", b"first").status_code == 201

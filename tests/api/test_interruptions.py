@@ -14,7 +14,7 @@ import pytest
 from portside.stores.blobs.disk.locks import is_in_use
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry, running_registry
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS, assert_error, connect, open_upload, push, push_blob, put_manifest
 
 ROUNDS = 5
@@ -29,7 +29,7 @@ def half_sent(
     head = (
         f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     )
-    with socket.create_connection((registry.host, registry.port), 20) as connection:
+    with socket.create_connection((registry.host, registry.port), PATIENCE) as connection:
         connection.sendall(head.encode() + content[: len(content) // 2])
         yield connection
 
@@ -112,7 +112,7 @@ class TestCutOff:
             head = (
                 f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabcde"
             )
-            with socket.create_connection((registry.host, registry.port), 10) as connection:
+            with socket.create_connection((registry.host, registry.port), PATIENCE) as connection:
                 connection.sendall(head.encode())
                 answer = connection.recv(65536).decode()
             assert answer.startswith("HTTP/1.1 408 ")
@@ -129,7 +129,7 @@ class TestAtOnce:
         content = make_blob(500_000, repository)
 
         def push_it(number: int) -> int:
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 location = open_upload(client, f"{repository}/{number % 2}")
                 query = {"digest": digest_of(content)}
                 return client.put(location, params=query, content=content).status_code
@@ -146,7 +146,7 @@ class TestAtOnce:
         contents = [image((repository, number)) for number in range(8)]
 
         def push_it(number: int) -> int:
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 return push(client, repository, contents[number], "v1").status_code
 
         with ThreadPoolExecutor(8) as pool:
@@ -167,7 +167,7 @@ class TestAtOnce:
 
         def make_it(number: int) -> int:
             headers = {"Content-Type": contents[number].media_type, "If-None-Match": "*"}
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 path = f"/v2/{repository}/manifests/v1"
                 body = contents[number].manifest
                 return client.put(path, content=body, headers=headers).status_code
@@ -183,7 +183,7 @@ class TestAtOnce:
 
         def send(_: int) -> int:
             headers = {**OCTETS, "Content-Range": f"0-{len(content) - 1}"}
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 answer = client.patch(location, content=content, headers=headers)
                 assert answer.headers["Range"] == f"0-{len(content) - 1}"
                 return answer.status_code
@@ -202,7 +202,7 @@ class TestAtOnce:
             client.patch(location, content=content)
 
         def end(_: int) -> int:
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 query = {"digest": digest_of(content)}
                 return client.put(location, params=query).status_code
 
@@ -213,7 +213,7 @@ class TestAtOnce:
         """A session that somebody else keeps busy is 409 after a while, and not lost."""
         with (
             running_registry(data, "--upload-hold-timeout", "0.2") as registry,
-            connect(registry.url, timeout=30) as client,
+            connect(registry.url) as client,
         ):
             location = open_upload(client, repository)
             head = (
@@ -233,11 +233,11 @@ class TestAtOnce:
         digest = digest_of(content.blobs[1])
 
         def delete(layer: str) -> int:
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 return client.delete(layer).status_code
 
         def put(name: str) -> int:
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 return put_manifest(client, name, content, "v1").status_code
 
         with ThreadPoolExecutor(2) as pool, connect(registry.url) as client:

@@ -468,7 +468,7 @@ class RegistryModel(RuleBasedStateMachine):
 @pytest.fixture
 def modelled(registry: RunningRegistry) -> Iterator[type[RegistryModel]]:
     """Connect the model to the real server."""
-    with connect(registry.url, timeout=30, headers=ANYBODY) as client:
+    with connect(registry.url, headers=ANYBODY) as client:
         yield type("Modelled", (RegistryModel,), {"client": client})
 
 

@@ -231,7 +231,7 @@ async def test_locks_and_sparse_indexes(data: Path, repository: str) -> None:
     absent = index(built((repository, "absent")))
     with (
         running_registry(data, "--open", "--sparse-indexes", "--workers", "1") as running,
-        connect(running.url, timeout=30) as client,
+        connect(running.url) as client,
     ):
         push(client, repository, index(child), "v1")
         put_manifest(client, repository, absent, "sparse")

@@ -13,6 +13,7 @@ import pytest
 
 from support.content import OCI_MANIFEST, artifact, digest_of, image, index, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
+from support.waiting import PATIENCE
 from support.wire import OCTETS, assert_error, connect, exchange, open_upload, push, push_blob
 
 
@@ -221,7 +222,7 @@ class TestHeads:
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         assert b'"code":"UNSUPPORTED"' in answer
-        assert httpx.get(f"{registry.url}{target}").status_code == 404
+        assert httpx.get(f"{registry.url}{target}", timeout=PATIENCE).status_code == 404
 
     @pytest.mark.parametrize(
         ("path", "status"),
@@ -298,7 +299,7 @@ class TestFarewell:
             f"Content-Range: 5-{size + 4}\r\n\r\n"
         )
         for _ in range(3):
-            with socket.create_connection((registry.host, registry.port), 20) as connection:
+            with socket.create_connection((registry.host, registry.port), PATIENCE) as connection:
                 connection.sendall(head.encode())
                 connection.sendall(bytes(size))
                 answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -324,7 +325,7 @@ def test_race_leaves_nothing(tmp_path: Path) -> None:
 def finish_at_once(registry: RunningRegistry, rounds: int) -> None:
     """End one session from four clients at the same time, again and again."""
     with (
-        connect(registry.url, timeout=30) as client,
+        connect(registry.url) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         for number in range(rounds):

@@ -28,7 +28,7 @@ from portside.cli.errors import CertificateInvalid
 from support.certificates import write_certificate
 from support.content import digest_of, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS
 
 PLAIN = serialization.NoEncryption()
@@ -109,7 +109,7 @@ class TestKinds:
         certificate, key = write_pair(tmp_path, SUPPORTED[kind]())
         options = ("--tls-certificate", str(certificate), "--tls-key", str(key))
         with running_registry(data, "--workers", "1", *options) as registry:
-            answer = httpx.get(f"{registry.url}/readyz", verify=False)  # noqa: S501
+            answer = httpx.get(f"{registry.url}/readyz", verify=False, timeout=PATIENCE)  # noqa: S501
             assert answer.status_code == 200
 
     @pytest.mark.parametrize("kind", UNSUPPORTED)
@@ -132,7 +132,7 @@ def served(registry: RunningRegistry) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection((registry.host, registry.port), timeout=20) as plain,
+        socket.create_connection((registry.host, registry.port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain) as secure,
     ):
         found = secure.getpeercert(binary_form=True)
@@ -201,7 +201,7 @@ class TestRenewal:
         def slowly() -> Iterator[bytes]:
             yield content[:1_000_000]
             half.set()
-            assert go_on.wait(30)
+            assert go_on.wait(2 * PATIENCE)
             yield content[1_000_000:]
 
         def upload(url: str) -> int:
@@ -227,7 +227,7 @@ class TestRenewal:
             stack.callback(stop.set)
             first, workers = content_of(pair[0]), set(registry.workers)
             uploading = pool.submit(upload, registry.url)
-            assert half.wait(20)
+            assert half.wait(PATIENCE)
             shaking = [pool.submit(shake_hands, registry) for _ in range(2)]
             for path, text in zip(pair, self.write(pair), strict=True):
                 path.write_text(text)

@@ -24,6 +24,7 @@ from support.content import image
 from support.missing import server_needed
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
+from support.waiting import PATIENCE
 from support.wire import push
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -112,7 +113,7 @@ class TestMigrate:
         """Together they take each step once, and all of them succeed."""
         command = [sys.executable, "-m", "portside", "migrate", "--database", url]
         nodes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-        printed = [node.communicate(timeout=60)[0] for node in nodes]
+        printed = [node.communicate(timeout=PATIENCE)[0] for node in nodes]
         assert [node.returncode for node in nodes] == [0] * 4
         assert sum(int(line.split()[-1].rstrip(".")) for line in printed) == NEWEST
 
@@ -133,7 +134,7 @@ class TestServe:
 
     def test_an_empty_one_is_made(self, url: str, data: Path) -> None:
         with running_registry(data, "--database", url) as registry:
-            assert httpx.get(f"{registry.url}/readyz").status_code == 200
+            assert httpx.get(f"{registry.url}/readyz", timeout=PATIENCE).status_code == 200
             assert not (data / "portside.db").exists()
             assert "postgresql://" in registry.banner
 
@@ -243,7 +244,7 @@ def test_no_connection_stays(url: str) -> None:
             await stores.engine.prepare()
         connection = await asyncpg.connect(url)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while await connection.fetchval(count):
                     pass
         finally:
@@ -262,6 +263,7 @@ def test_check_and_collect(url: str, data: Path) -> None:
             params={"digest": EMPTY},
             content=b"",
             headers={"content-type": "application/octet-stream"},
+            timeout=PATIENCE,
         )
         assert pushed.status_code == 201
         code, printed, errors = run_inside("check", *where)

@@ -26,7 +26,7 @@ from support.server import (
     start_registry,
     without_limit,
 )
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS, assert_error, connect, push
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -65,7 +65,7 @@ def connect_socket(registry: RunningRegistry, **options: object) -> httpx.Client
 def is_answering(path: Path) -> bool:
     """Whether a registry answers at a socket."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         try:
             client.connect(str(path))
         except OSError:
@@ -151,7 +151,7 @@ class TestRequests:
         with ExitStack() as stack:
             opened = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(20)]
             for client in opened:
-                client.settimeout(10)
+                client.settimeout(PATIENCE)
                 client.connect(at_socket.socket)
             for client in opened * 2:
                 client.sendall(HEALTH)
@@ -306,7 +306,7 @@ class TestStop:
         def slowly() -> Iterator[bytes]:
             yield content[:500]
             half.set()
-            assert go_on.wait(10)
+            assert go_on.wait(2 * PATIENCE)
             yield content[500:]
 
         def upload() -> None:
@@ -318,11 +318,11 @@ class TestStop:
 
         thread = Thread(target=upload)
         thread.start()
-        assert half.wait(10)
+        assert half.wait(PATIENCE)
         first.process.terminate()
         with running_registry(tmp_path / "other", "--listen", f"unix:{path}"):
             go_on.set()
-            thread.join(20)
+            thread.join(PATIENCE)
             assert statuses == [201]
             assert first.wait() == 0
             assert is_answering(path)
@@ -357,7 +357,9 @@ class TestIPv6:
         """A client with more connections than it may have loses those without a request."""
         with ExitStack() as stack:
             opened = [
-                stack.enter_context(socket.create_connection(("::1", at_ipv6.port), timeout=10))
+                stack.enter_context(
+                    socket.create_connection(("::1", at_ipv6.port), timeout=PATIENCE)
+                )
                 for _ in range(20)
             ]
             for ended in opened[:16]:
@@ -372,10 +374,12 @@ class TestIPv6:
             assert registry.host == "[::]"
             for host in ("[::1]", "127.0.0.1"):
                 url = f"http://{host}:{registry.port}"
-                challenge = httpx.get(f"{url}/v2/").headers["WWW-Authenticate"]
+                challenge = httpx.get(f"{url}/v2/", timeout=PATIENCE).headers["WWW-Authenticate"]
                 assert challenge.startswith(f'Bearer realm="{url}/oauth2/token",')
             headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "[2001:db8::1]:8443"}
-            answer = httpx.get(f"http://[::1]:{registry.port}/v2/", headers=headers)
+            answer = httpx.get(
+                f"http://[::1]:{registry.port}/v2/", headers=headers, timeout=PATIENCE
+            )
             realm = "https://[2001:db8::1]:8443/oauth2/token"
             assert answer.headers["WWW-Authenticate"].startswith(f'Bearer realm="{realm}",')
 
@@ -394,4 +398,7 @@ class TestIPv6:
     def test_mapped_loopback(self, data: Path) -> None:
         """An address of IPv4 that is written as one of IPv6 is the same address."""
         with running_registry(data, "--listen", "[::ffff:127.0.0.1]:0") as registry:
-            assert httpx.get(f"http://127.0.0.1:{registry.port}/v2/").status_code == 200
+            assert (
+                httpx.get(f"http://127.0.0.1:{registry.port}/v2/", timeout=PATIENCE).status_code
+                == 200
+            )

@@ -11,6 +11,7 @@ from support.commands import run_inside
 from support.content import digest_of
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
+from support.waiting import PATIENCE
 
 CONTENT = b"content"
 
@@ -29,6 +30,7 @@ def served(url: str, data: Path) -> Path:
             f"{registry.url}/v2/app/blobs/uploads/",
             params={"digest": digest_of(CONTENT)},
             content=CONTENT,
+            timeout=PATIENCE,
         )
         assert answer.status_code == 201
     return data
@@ -85,7 +87,9 @@ def test_blobs_of_one_machine(url: str, data: Path, command: str) -> None:
     """A database that was made ready for others is not served with them, nor are they collected."""
     with running_registry(data) as registry:
         query = {"digest": digest_of(CONTENT)}
-        answer = httpx.post(f"{registry.url}/v2/app/blobs/uploads/", params=query, content=CONTENT)
+        answer = httpx.post(
+            f"{registry.url}/v2/app/blobs/uploads/", params=query, content=CONTENT, timeout=PATIENCE
+        )
         assert answer.status_code == 201
     assert run_inside("migrate", "--database", url)[0] == 0
     options = ("--data", str(data), "--database", url)

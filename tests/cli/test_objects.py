@@ -34,6 +34,7 @@ from support.copying import push as put
 from support.homes import KINDS
 from support.postgres import Server
 from support.server import running_registry
+from support.waiting import PATIENCE
 from support.wire import assert_error, connect, push, put_manifest
 
 APP = RepositoryName("team/app")
@@ -428,7 +429,7 @@ class TestDeletes:
         )
         os.close(inner)
         os.write(outer, answer)
-        printed, errors = process.communicate(timeout=60)
+        printed, errors = process.communicate(timeout=PATIENCE)
         os.close(outer)
         assert process.returncode == code, errors
         assert "Delete repository team/app with 3 manifests and 3 tags? [y/N]" in errors
@@ -605,7 +606,7 @@ class TestOutput:
                 break
             printed += piece
         os.close(outer)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         lines = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
         assert max(map(len, lines)) <= 100
         assert lines[0].startswith("name")

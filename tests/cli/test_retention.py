@@ -18,7 +18,7 @@ from support.content import Content, digest_of, image, index
 from support.copying import now, opened_side
 from support.copying import push as put
 from support.server import run_portside, running_registry
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import assert_error, connect, push, put_manifest
 
 DAY = 24 * 3600 * 1_000_000
@@ -290,7 +290,7 @@ class TestServer:
                     for _ in range(3):
                         assert client.get(f"/v2/{APP}/manifests/both").status_code == 200
                 registry.process.send_signal(signal.SIGTERM)
-                assert registry.process.wait(20) == 0
+                assert registry.process.wait(PATIENCE) == 0
 
         await asyncio.to_thread(serve)
         async with opened_side(data) as side:

@@ -21,9 +21,9 @@ from support.server import (
     start_registry,
     without_limit,
 )
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
-SHUTDOWN_TIMEOUT = 20
+SHUTDOWN_TIMEOUT = int(2 * PATIENCE)
 """Seconds that requests under way have to end; a stop without any takes far less."""
 
 STEPS = 12
@@ -75,7 +75,7 @@ class TestWhileItStarts:
             process.wait(1.5 * start_time * step / STEPS)
         stopped = time.monotonic()
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
-        printed, errors = process.communicate(timeout=30)
+        printed, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         assert without_limit(errors) == ""
         assert printed == "" or printed.startswith("Portside listens")
@@ -89,13 +89,13 @@ class TestWhileItStarts:
             )
             until(lambda: has_handler(process.pid))
             process.terminate()
-            assert process.communicate(timeout=30) == ("", "")
+            assert process.communicate(timeout=PATIENCE) == ("", "")
             assert process.returncode == 0
 
     def test_while_the_object_store_is_silent(self, data: Path) -> None:
         """A stop does not wait for it."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            silent.settimeout(30)
+            silent.settimeout(PATIENCE)
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
             process = subprocess.Popen(
                 serve_command(data, "--storage", "s3://registry"),
@@ -113,8 +113,9 @@ class TestWhileItStarts:
             children = workers_of(process.pid)
             assert children
             process.terminate()
-            # The pipes are open for as long as any of its processes lives.
-            printed, errors = process.communicate(timeout=10)
+            # The pipes are open for as long as any of its processes lives. Without a signal, they
+            # would wait for the store for minutes, and for requests for 30 seconds.
+            printed, errors = process.communicate(timeout=25)
             assert (printed, without_limit(errors)) == ("", "")
             assert process.returncode == 0
             # A process closes its pipes a moment before it ends.
@@ -133,7 +134,7 @@ class TestWhileItStarts:
         until(lambda: len(workers_of(process.pid)) == 2)
         stopped = time.monotonic()
         process.terminate()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, without_limit(errors)) == (0, "")
         assert time.monotonic() - stopped < SHUTDOWN_TIMEOUT / 2
 
@@ -198,7 +199,7 @@ class TestStalledClient:
 
     def test_does_not_keep_the_data_directory(self, data: Path) -> None:
         """When the first process is killed, the others go when they had their time."""
-        registry = start_registry(data, "--shutdown-timeout", "5")
+        registry = start_registry(data, "--shutdown-timeout", "12")
         workers = workers_of(registry.process.pid)
         with self.stall(registry.host, registry.port, data):
             registry.process.kill()

@@ -13,7 +13,7 @@ import pytest
 from support.balancer import listens, take_port
 from support.processes import Stillness
 from support.server import RunningRegistry, running_registry, serve_command, without_limit
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 CHECK = f"{shlex.quote(sys.executable)} -m portside check --data "
 
@@ -38,7 +38,7 @@ def test_serve(data: Path, redirection: str) -> None:
     with httpx.Client(transport=transport) as client:
         assert client.get(f"http://{address}/readyz").status_code == 200
     process.terminate()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, without_limit(errors)) == (0, "")
 
 
@@ -55,7 +55,7 @@ def test_serve_and_head(data: Path) -> None:
         assert process.poll() is None
         process.terminate()
         assert without_limit(process.stderr.read().decode()) == ""
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_check_to_a_full_disk(registry: RunningRegistry) -> None:

@@ -12,6 +12,7 @@ from portside.bootstrap import open_stores
 from portside.bootstrap.collecting import remove_expired_uploads
 from portside.bootstrap.preparing import prepare
 from portside.config import Settings, make_settings
+from support.waiting import PATIENCE
 
 
 class Counter(logging.Handler):
@@ -47,7 +48,7 @@ async def test_the_sweeper_survives(settings: Settings) -> None:
     stores.close()
     sweeping = asyncio.create_task(remove_expired_uploads(settings, stores))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await counter.enough.wait()
     finally:
         sweeping.cancel()

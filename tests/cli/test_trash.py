@@ -20,6 +20,7 @@ from support.commands import Commands
 from support.content import Content, digest_of, image, index
 from support.copying import opened_side
 from support.copying import push as put
+from support.waiting import PATIENCE
 
 APP = RepositoryName("team/app")
 FIRST, SECOND = image(1), image(2)
@@ -253,7 +254,7 @@ class TestEmpty:
         )
         os.close(inner)
         os.write(outer, answer)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
         os.close(outer)
         assert process.returncode == code, errors
         found = "1 deleted manifest and what was deleted with it" if given else "1 deleted manifest"

@@ -18,6 +18,7 @@ from portside.auth.passwords import verify
 from portside.config import Settings
 from support.commands import FAST, Commands
 from support.server import RunningRegistry, running_registry
+from support.waiting import PATIENCE
 
 FIRST = "This is the first identity: the registry now requires authentication.\n"
 SECRET = "correct horse"  # noqa: S105  # the password of users who live for a second
@@ -40,7 +41,7 @@ def serving(data: Path) -> Iterator[RunningRegistry]:
 def status(registry: RunningRegistry, *credentials: str) -> int:
     """Ask for the version check, with or without a name and a password."""
     auth = (credentials[0], credentials[1]) if credentials else None
-    return httpx.get(f"{registry.url}/v2/", auth=auth).status_code
+    return httpx.get(f"{registry.url}/v2/", auth=auth, timeout=PATIENCE).status_code
 
 
 def add_with_input(data: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
@@ -208,7 +209,7 @@ class Terminal:
         except OSError:
             pass
         os.close(self._master)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 class TestTerminal:

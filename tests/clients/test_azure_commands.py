@@ -38,7 +38,7 @@ def team(repository: str) -> str:
 @pytest.fixture
 def client(guarded: RunningRegistry) -> Iterator[httpx.Client]:
     """Talk to the registry as a user who may do everything, with a password in every request."""
-    with connect(guarded.url, auth=ALICE.pair, timeout=30) as client:
+    with connect(guarded.url, auth=ALICE.pair) as client:
         yield client
 
 
@@ -59,7 +59,7 @@ def acr(
     if request.param == "password":
         yield Acr(client)
         return
-    with connect(guarded.url, timeout=30) as bearer:
+    with connect(guarded.url) as bearer:
         exchange = {"grant_type": "access_token", "service": "x", "access_token": ALICE.text}
         refresh_token = bearer.post("/oauth2/exchange", data=exchange).json()["refresh_token"]
         answer = bearer.post(

@@ -18,6 +18,7 @@ from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundErr
 from support.access import ALICE, PULLER, PUSHER, VICTIM, guarded_registry
 from support.certificates import write_certificate
 from support.content import OCI_CONFIG, OCI_MANIFEST, descriptor, make_blob
+from support.waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Azure:
             f"{self.url}/oauth2/exchange",
             data={"grant_type": "access_token", "access_token": f"{name}:{password}"},
             verify=ssl.create_default_context(cafile=self.certificate),
+            timeout=PATIENCE,
         )
         return str(answer.json()["refresh_token"])
 

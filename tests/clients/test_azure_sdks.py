@@ -23,6 +23,7 @@ from support.certificates import write_certificate
 from support.content import OCI_MANIFEST
 from support.missing import server_needed
 from support.server import running_registry
+from support.waiting import PATIENCE
 
 PROGRAMS = Path(__file__).with_name("sdks")
 ALL = [True, True, True, True]
@@ -129,6 +130,7 @@ def refresh_token(place: Place, login: Login) -> str:
         f"{place.url}/oauth2/exchange",
         data={"grant_type": "access_token", "access_token": login.text},
         verify=ssl.create_default_context(cafile=str(place.certificate)),
+        timeout=PATIENCE,
     )
     return str(answer.json()["refresh_token"])
 

@@ -13,6 +13,7 @@ from support.checks import assert_sound
 from support.collecting import KEPT, OPTIONS, REPOSITORIES, Pusher, keep_one, wait_for
 from support.layouts import Layout
 from support.server import running_registry
+from support.waiting import PATIENCE
 from support.wire import connect
 
 LOAD = 10
@@ -73,13 +74,13 @@ def test_no_client_sees_it(run: Run, storage: list[str], data: Path, tmp_path: P
         pushers[0].join(LOAD)
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         failures = [thread.failure for thread in threads if thread.failure is not None]
         assert failures == []
         assert all(thread.copies for thread in copies)
         assert all(pusher.pushes and pusher.found and pusher.missing for pusher in pushers)
         assert sum(pusher.late for pusher in pushers) == 0
-        with connect(registry.url, timeout=30) as client:
+        with connect(registry.url) as client:
             keep_one(client)
         wait_for(data, KEPT)
         assert "collected " in registry.log

@@ -17,6 +17,7 @@ from support.go_clients import built
 from support.schema1 import SIGNED
 from support.schema1 import built as built_image
 from support.server import RunningRegistry
+from support.waiting import PATIENCE
 from support.wire import connect, push
 
 CHART = """
@@ -61,7 +62,9 @@ def test_cosign(
         options += ["--registry-referrers-mode", "oci-1-1"]
     run(*cosign, "sign", "--key", "cosign.key", *options, name)
     if is_referrer:
-        listed = httpx.get(f"{registry.url}/v2/{repository}/referrers/{content.digest}").json()
+        listed = httpx.get(
+            f"{registry.url}/v2/{repository}/referrers/{content.digest}", timeout=PATIENCE
+        ).json()
         types = [entry["artifactType"] for entry in listed["manifests"]]
         assert types == ["application/vnd.dev.cosign.artifact.sig.v1+json"]
     else:

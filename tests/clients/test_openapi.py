@@ -13,6 +13,7 @@ from clients.conftest import Run
 from portside.spec.endpoints import ENDPOINTS
 from support.content import image
 from support.server import RunningRegistry
+from support.waiting import PATIENCE
 from support.wire import connect, push
 
 CHECKS = (
@@ -27,7 +28,7 @@ def test_the_document_is_valid(
 ) -> None:
     """The description of each dialect is OpenAPI 3.1 and names every endpoint."""
     registry: RunningRegistry = request.getfixturevalue(dialect)
-    answer = httpx.get(f"{registry.url}/openapi.json")
+    answer = httpx.get(f"{registry.url}/openapi.json", timeout=PATIENCE)
     path = tmp_path / "openapi.json"
     path.write_bytes(answer.content)
     run(sys.executable, "-m", "openapi_spec_validator", "--schema", "3.1", str(path))

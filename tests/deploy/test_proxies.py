@@ -24,7 +24,7 @@ from support.content import digest_of, image, make_blob
 from support.layouts import Layout, files_of
 from support.pages import ROOT, read_fences
 from support.server import RunningRegistry
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS, open_upload, push, push_blob
 
 PAGE = ROOT / "docs" / "howto" / "behind-a-proxy.md"
@@ -210,7 +210,7 @@ class TestBlobs:
             "Connection: close\r\n\r\n"
         )
         with (
-            socket.create_connection(("127.0.0.1", front.port), timeout=30) as plain,
+            socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE) as plain,
             front.trust.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
         ):
             connection.sendall(head.encode() + content[: 2 * MIB])

@@ -207,7 +207,7 @@ def kill_after(arguments: list[str], blobs: Path, count: int) -> None:
     """Start a command, and kill it when a directory has so many blobs."""
     command = [sys.executable, "-m", "portside", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        until(lambda: process.poll() is not None or count_blobs(blobs) >= count, 20)
+        until(lambda: process.poll() is not None or count_blobs(blobs) >= count)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
 
@@ -365,7 +365,7 @@ def churn(registry: RunningRegistry, number: int) -> Iterator[None]:
 
     def work() -> None:
         try:
-            with connect(registry.url, timeout=30) as client:
+            with connect(registry.url) as client:
                 round_ = 0
                 while not ended.is_set():
                     round_ += 1

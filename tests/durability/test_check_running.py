@@ -23,6 +23,7 @@ from support.content import digest_of, image, make_blob
 from support.damage import Bytes
 from support.homes import Home
 from support.server import RunningRegistry, run_portside, running_registry
+from support.waiting import PATIENCE
 from support.wire import OCTETS, connect, push, push_blob
 
 CLIENTS = 4
@@ -43,7 +44,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         """Work, and keep the error that ended it."""
         try:
-            with connect(self.registry.url, timeout=30) as client:
+            with connect(self.registry.url) as client:
                 while not self.stop.is_set():
                     self.work(client)
                     self.rounds += 1
@@ -83,7 +84,7 @@ def load(registry: RunningRegistry) -> Iterator[None]:
     finally:
         stop.set()
         for client in clients:
-            client.join(60)
+            client.join(PATIENCE)
     for client in clients:
         if client.failure is not None:
             raise client.failure

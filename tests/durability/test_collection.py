@@ -32,7 +32,7 @@ def test_while_serving(data: Path) -> None:
         assert client.delete(path).status_code == 202
         assert client.get(path).status_code == 404
         kept = {digest_of(blob) for blob in KEPT.blobs}
-        until(lambda: stored(data) == kept, 20)
+        until(lambda: stored(data) == kept)
         assert client.get("/v2/a/manifests/kept").content == KEPT.manifest
     assert run_inside("check", "--data", str(data))[0] == 0
 
@@ -47,7 +47,7 @@ def test_turned_off(data: Path, tmp_path: Path) -> None:
     ):
         for each in (quiet, client):
             push_blob(each, "a", b"never referred to")
-        until(lambda: not stored(tmp_path / "other"), 20)
+        until(lambda: not stored(tmp_path / "other"))
         assert stored(data)
         code, printed, errors = run_inside("collect", "--data", str(data), "--grace", "0")
         assert (code, errors) == (0, "")

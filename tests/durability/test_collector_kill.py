@@ -12,7 +12,7 @@ from support.checks import assert_sound
 from support.collecting import KEPT, OPTIONS, Pusher, keep_one, stored_in
 from support.content import digest_of
 from support.server import RunningRegistry, run_portside, start_registry
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import connect
 
 
@@ -31,16 +31,16 @@ def test_kill(data: Path) -> None:
         for pusher in pushers:
             pusher.start()
         # Its log is that of all its lives.
-        until(partial(has_collected, registry, turn + 1), 60)
+        until(partial(has_collected, registry, turn + 1))
         registry.kill()
         stop.set()
         for pusher in pushers:
-            pusher.join(30)
+            pusher.join(PATIENCE)
         assert [pusher.failure for pusher in pushers if pusher.failure] == []
         assert all(pusher.pushes for pusher in pushers)
         assert_sound(data, crashed=True)
     registry = start_registry(data, *OPTIONS)
-    with connect(registry.url, timeout=30) as client:
+    with connect(registry.url) as client:
         keep_one(client)
     assert registry.stop() == 0
     command = ("collect", "--grace", "0", "--keep-deleted", "0", "--data", str(data))

@@ -17,6 +17,7 @@ from support.content import Content, digest_of, image
 from support.copying import copy, finish, opened_side, problems, push, unequal
 from support.postgres import Server
 from support.server import RunningRegistry, running_registry
+from support.waiting import PATIENCE
 from support.wire import OCTETS, assert_error, connect, put_manifest
 
 REPOSITORY = "library/app"
@@ -35,7 +36,7 @@ class Pusher(threading.Thread):
 
     def run(self) -> None:
         """Push one image after another; every third one replaces the one before it."""
-        with connect(self._registry.url, timeout=20) as client:
+        with connect(self._registry.url) as client:
             number = 0
             while self.refusal is None:
                 content = image((self._tag, number), layer_size=2000)
@@ -79,7 +80,7 @@ def test_while_it_serves(tmp_path: Path) -> None:
         pushers = [Pusher(registry, tag) for tag in ("first", "second")]
         for pusher in pushers:
             pusher.start()
-        assert all(pusher.begun.wait(20) for pusher in pushers)
+        assert all(pusher.begun.wait(PATIENCE) for pusher in pushers)
 
         async def move() -> None:
             async with (
@@ -94,7 +95,7 @@ def test_while_it_serves(tmp_path: Path) -> None:
 
         asyncio.run(move())
         for pusher in pushers:
-            pusher.join(20)
+            pusher.join(PATIENCE)
             assert pusher.refusal is not None
             assert "try again" in assert_error(pusher.refusal, 503, "UNAVAILABLE")
             assert pusher.refusal.headers["Retry-After"] == "10"

@@ -22,7 +22,7 @@ from support.checks import assert_sound
 from support.content import OCI_MANIFEST, descriptor, digest_of, image, make_blob
 from support.processes import Stillness, workers_of
 from support.server import RunningRegistry, running_registry, start_registry
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS, connect, open_upload, push, push_blob
 
 MIB = 1024 * 1024
@@ -80,7 +80,7 @@ class TestOneBatch:
     def test_delete_and_push(self, registry: RunningRegistry) -> None:
         """A push behind the delete of the last link keeps the bytes that it has placed."""
         content = make_blob(1000, "crossing")
-        with connect(registry.url, timeout=30) as client:
+        with connect(registry.url) as client:
             digest = push_blob(client, "a", content)
             location = open_upload(client, "b")
             statuses: list[int] = []
@@ -96,7 +96,7 @@ class TestOneBatch:
     def test_push_and_delete(self, registry: RunningRegistry) -> None:
         """The other order: a link that was made before the delete keeps the bytes as well."""
         content = make_blob(1000, "crossing")
-        with connect(registry.url, timeout=30) as client:
+        with connect(registry.url) as client:
             digest = push_blob(client, "a", content)
             location = open_upload(client, "b")
             statuses: list[int] = []
@@ -117,7 +117,7 @@ class TestOneBatch:
             '"layers": []',
             f'"layers": [{json.dumps(named)}, {json.dumps({**named, "urls": ["https://a"]})}]',
         )
-        with connect(registry.url, timeout=30) as client:
+        with connect(registry.url) as client:
             for blob in (layer, *twice.blobs):
                 push_blob(client, "a", blob)
             target = "/v2/a/manifests/v1"
@@ -144,7 +144,7 @@ def test_acknowledged_bytes_survive_a_failed_end(small_disk: Path) -> None:
     options = ("--workers", "1", "--reserve-bytes", "0")
     with (
         running_registry(small_disk / "data", *options) as registry,
-        connect(registry.url, timeout=30) as client,
+        connect(registry.url) as client,
     ):
         location = open_upload(client, "a")
         assert client.patch(location, content=first, headers=OCTETS).status_code == 202
@@ -194,7 +194,7 @@ def test_a_refused_offset_that_comes_to_hold(data: Path, tmp_path: Path) -> None
     env = {"LD_PRELOAD": str(library), "FAIL_SYNC_WHILE": str(failing)}
     content = make_blob(3000, "content")
     registry = start_registry(data, "--workers", "1", env=env)
-    with connect(registry.url, timeout=30) as client:
+    with connect(registry.url) as client:
         location = open_upload(client, "a")
         assert client.patch(location, content=content[:1000]).status_code == 202
         push(client, "a", image("more"), "v1")
@@ -203,7 +203,7 @@ def test_a_refused_offset_that_comes_to_hold(data: Path, tmp_path: Path) -> None
     registry.kill()
     with (
         running_registry(data) as registry,
-        connect(registry.url, timeout=30) as client,
+        connect(registry.url) as client,
     ):
         start = int(client.get(location).headers["Range"].removeprefix("0-")) + 1
         assert start in {1000, 2000}
@@ -218,7 +218,7 @@ def test_aborted_downloads_leave_nothing_open(data: Path) -> None:
     limit = ("prlimit", "--nofile=256:256")
     with (
         running_registry(data, "--workers", "1", prefix=limit) as registry,
-        connect(registry.url, timeout=30) as client,
+        connect(registry.url) as client,
     ):
         digest = push_blob(client, "a", make_blob(4 * MIB, "large"))
         request = (
@@ -226,7 +226,7 @@ def test_aborted_downloads_leave_nothing_open(data: Path) -> None:
             f"Range: bytes=0-{2 * MIB},{2 * MIB + 1}-{4 * MIB - 1}\r\n\r\n"
         )
         for _ in range(500):
-            with socket.create_connection((registry.host, registry.port), 10) as connection:
+            with socket.create_connection((registry.host, registry.port), PATIENCE) as connection:
                 connection.sendall(request.encode())
                 connection.recv(100)
         assert client.head(f"/v2/a/blobs/{digest}").status_code == 200

@@ -58,7 +58,7 @@ class TestFullDisk:
         """A push that does not fit is 507; what was there stays, and room lets pushes go on."""
         with (
             running_registry(small_disk / "data", "--reserve-bytes", "0") as registry,
-            connect(registry.url, timeout=30) as client,
+            connect(registry.url) as client,
         ):
             kept = image("kept")
             push(client, "a", kept, "v1")
@@ -84,7 +84,7 @@ class TestFullDisk:
         refused = 0
         with (
             running_registry(small_disk / "data", "--reserve-bytes", str(MIB)) as registry,
-            connect(registry.url, timeout=30) as client,
+            connect(registry.url) as client,
         ):
             for size in (MIB, 30_000, 500):
                 for number in range(200):
@@ -113,7 +113,7 @@ class TestFullDisk:
         """Manifests fill the disk up to the reserve, others all of it; deletes still succeed."""
         with (
             running_registry(small_disk / "data", "--reserve-bytes", str(4 * MIB)) as registry,
-            connect(registry.url, timeout=30) as client,
+            connect(registry.url) as client,
         ):
             push(client, "a", image("kept"), "v1")
             (small_disk / "other").write_bytes(bytes(8 * MIB))
@@ -168,7 +168,7 @@ class TestFailingSync:
         """Every write is refused with 503 while syncs fail, and succeeds afterwards."""
         failing = tmp_path / "failing"
         first, second = make_blob(1000, 1), make_blob(1000, 2)
-        with connect(registry.url, timeout=30) as client:
+        with connect(registry.url) as client:
             push(client, "a", image("kept"), "v1")
             location = open_upload(client, "a")
             assert client.patch(location, content=first).status_code == 202

@@ -14,6 +14,7 @@ import pytest
 from support.checks import assert_sound
 from support.content import Content, digest_of, image, index, make_blob
 from support.server import RunningRegistry, start_registry
+from support.waiting import PATIENCE
 from support.wire import OCTETS, connect
 
 CLIENTS = 6
@@ -63,7 +64,7 @@ class Pusher(threading.Thread):
     def run(self) -> None:
         """Work until a request fails on the connection."""
         try:
-            with connect(self.registry.url, timeout=20) as client:
+            with connect(self.registry.url) as client:
                 while True:
                     self.step(client)
         except httpx.TransportError:
@@ -165,15 +166,15 @@ def test_nothing_acknowledged_is_lost(data: Path, seed: str) -> None:
             pusher.start()
         wanted = before + moments.randrange(20, 60)
         with changed:
-            assert changed.wait_for(partial(is_time, pushers, wanted), 30)
+            assert changed.wait_for(partial(is_time, pushers, wanted), PATIENCE)
         registry.kill()
         for pusher in pushers:
-            pusher.join(30)
+            pusher.join(PATIENCE)
             if pusher.failure:
                 raise pusher.failure
         registry = start_registry(data)
         try:
-            with connect(registry.url, timeout=20) as client:
+            with connect(registry.url) as client:
                 for ledger in ledgers:
                     assert_kept(client, ledger)
         finally:

@@ -34,6 +34,7 @@ from support.postgres import Server
 from support.power_loss import Change, Recording, require_tracer, trace_command
 from support.processes import workers_of
 from support.server import RunningRegistry, start_registry
+from support.waiting import PATIENCE
 from support.wire import OCTETS, connect
 
 MIB = 1024 * 1024
@@ -182,7 +183,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     data = root / "new" / "data"
     running = start_traced(data, record, "--workers", "1")
     try:
-        with connect(running.url, timeout=30) as client:
+        with connect(running.url) as client:
             witness = Witness(client)
             work(witness)
     finally:
@@ -310,7 +311,7 @@ def test_mark(tmp_path: Path, postgresql: Server) -> None:
     options = ("--workers", "1", "--database", postgresql.make_database())
     running = start_traced(root / "data", record, *options)
     try:
-        assert httpx.get(f"{running.url}/healthz").status_code == 200
+        assert httpx.get(f"{running.url}/healthz", timeout=PATIENCE).status_code == 200
     finally:
         stop_traced(running)
     recording = Recording(record, root)

@@ -9,6 +9,7 @@ import pytest
 
 from portside.files.text import FileInvalid
 from portside.files.watched import LastGood, WatchedFile
+from support.waiting import PATIENCE
 
 
 def parse(text: str) -> str:
@@ -77,7 +78,7 @@ def test_forked_neighbours(tmp_path: Path) -> None:
         target=WatchedFile, args=(str(path), parse, shared)
     )
     busy.start()
-    busy.join(10)
+    busy.join(PATIENCE)
     assert busy.exitcode == 0
     path.write_text("bad")
     assert idle.content == "second one"

@@ -64,5 +64,5 @@ def mortal(
 @pytest.fixture
 def client(cluster: Cluster) -> Iterator[httpx.Client]:
     """Talk to the balancer."""
-    with connect(cluster.url, timeout=30, follow_redirects=True) as client:
+    with connect(cluster.url, follow_redirects=True) as client:
         yield client

@@ -31,8 +31,7 @@ def nodes(cluster: Cluster) -> Iterator[list[httpx.Client]]:
     """Talk to each node by itself."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(connect(node.url, timeout=30, follow_redirects=True))
-            for node in cluster.nodes
+            stack.enter_context(connect(node.url, follow_redirects=True)) for node in cluster.nodes
         ]
 
 

@@ -15,7 +15,7 @@ from support.collecting import KEPT, OPTIONS, Pusher, keep_one
 from support.content import digest_of
 from support.homes import ON_S3, Home
 from support.nodes import Cluster, Node, running_cluster
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import connect
 
 LOAD = 20
@@ -43,7 +43,7 @@ def wait_for_a_round(cluster: Cluster) -> Node:
         working.extend(node for node in before if collections(node) > before[node])
         return bool(working)
 
-    until(has_come, 60)
+    until(has_come)
     return working[0]
 
 
@@ -70,11 +70,11 @@ def test_the_node_that_collects_is_killed(
             working.start()
         stop.set()
         for pusher in pushers:
-            pusher.join(60)
+            pusher.join(PATIENCE)
         assert [pusher.failure for pusher in pushers if pusher.failure] == []
         assert all(pusher.pushes and pusher.found and pusher.missing for pusher in pushers)
         assert len(set(killed)) > 1
-        with connect(cluster.nodes[0].url, timeout=30) as client:
+        with connect(cluster.nodes[0].url) as client:
             keep_one(client)
         code, printed, errors = home.run("collect", "--grace", "0", "--keep-deleted", "0")
         assert (code, errors) == (0, ""), printed

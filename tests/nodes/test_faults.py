@@ -13,7 +13,7 @@ from support.faulty_http import Faulty
 from support.loads import Worker
 from support.nodes import Cluster
 from support.postgres import Server
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import connect
 
 WORKERS = 3
@@ -43,12 +43,12 @@ class Load:
     def go_on(self, steps: int = STEP) -> None:
         """Wait until so much more was acknowledged."""
         wanted = self._done() + steps
-        until(lambda: self._done() >= wanted, 60)
+        until(lambda: self._done() >= wanted)
 
     def is_interrupted(self) -> None:
         """Wait until a client had to try again."""
         before = self.interruptions
-        until(lambda: self.interruptions > before and self._done() > 0, 60)
+        until(lambda: self.interruptions > before and self._done() > 0)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -62,10 +62,10 @@ class Load:
         finally:
             self._stop.set()
             for worker in self.workers:
-                worker.join(60)
+                worker.join(PATIENCE)
         self._done()
         for url in self._cluster.urls:
-            with connect(url, timeout=30, follow_redirects=True) as client:
+            with connect(url, follow_redirects=True) as client:
                 for worker in self.workers:
                     assert worker.ledger.differences(client) == [], url
 

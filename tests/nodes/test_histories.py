@@ -16,6 +16,7 @@ import pytest
 from support.content import digest_of, image
 from support.histories import Call, History, Sequential
 from support.nodes import Cluster
+from support.waiting import PATIENCE
 from support.wire import connect, push, push_blob, put_manifest
 
 CLIENTS = 4
@@ -147,10 +148,9 @@ def test_every_history_has_an_order(cluster: Cluster, repository: str, turn: int
         chance = random.Random(f"{turn}-{number}")
         with ExitStack() as stack:
             nodes = [
-                stack.enter_context(connect(url, follow_redirects=True, timeout=30))
-                for url in cluster.urls
+                stack.enter_context(connect(url, follow_redirects=True)) for url in cluster.urls
             ]
-            begin.wait(30)
+            begin.wait(PATIENCE)
             for _ in range(CALLS):
                 node, request = chance.choice(nodes), chance.choice(REQUESTS)
                 history.note(request, partial(objects.ask, node, request))

@@ -18,13 +18,13 @@ from support.homes import Home
 from support.nodes import Cluster, Node
 from support.postgres import Server
 from support.s3 import BUCKET, S3
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import assert_error, connect, open_upload, push
 
 
 def readiness(mortal: Cluster) -> list[httpx.Response]:
     """Ask each node whether it is ready."""
-    return [httpx.get(f"{node.url}/readyz") for node in mortal.nodes]
+    return [httpx.get(f"{node.url}/readyz", timeout=PATIENCE) for node in mortal.nodes]
 
 
 def trouble(node: Node, *stores: str) -> str:
@@ -33,7 +33,7 @@ def trouble(node: Node, *stores: str) -> str:
     answers: list[httpx.Response] = []
 
     def is_noticed() -> bool:
-        answers.append(httpx.get(f"{node.url}/readyz", timeout=30))
+        answers.append(httpx.get(f"{node.url}/readyz", timeout=PATIENCE))
         is_refused = answers[-1].status_code == 503
         return is_refused and all(store in answers[-1].text for store in stores)
 
@@ -61,8 +61,8 @@ class TestReadiness:
             for node in mortal.nodes:
                 assert trouble(node).startswith("the database")
             # It is alive: a restart would not help.
-            assert httpx.get(f"{mortal.nodes[0].url}/healthz").status_code == 200
-            answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list")
+            assert httpx.get(f"{mortal.nodes[0].url}/healthz", timeout=PATIENCE).status_code == 200
+            answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list", timeout=PATIENCE)
             assert_error(answer, 503, "UNAVAILABLE")
         finally:
             database.start()
@@ -132,7 +132,7 @@ class TestEnd:
             locations = [open_upload(client, repository) for _ in mortal.nodes]
             connections = []
             for location in locations:
-                connection = socket.create_connection(("127.0.0.1", port), 30)
+                connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
                 connections.append(stack.enter_context(connection))
                 head = f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                 head += f"Content-Length: {len(content)}\r\n\r\n"
@@ -171,7 +171,7 @@ class TestEnd:
                     assert client.get(path).status_code == 200
                 assert first.wait() == 0
                 node.start()
-                until(partial(is_back, node.port), 20)
+                until(partial(is_back, node.port))
 
 
 def is_held(way: Faulty, location: str) -> bool:

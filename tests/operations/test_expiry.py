@@ -19,6 +19,7 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from portside.stores.metadata.uploads import STALE_PAGE
+from support.waiting import PATIENCE
 
 LATE = 2**60
 
@@ -86,7 +87,7 @@ async def test_a_session_used_since_it_was_listed(tmp_path: Path) -> None:
             await staging.resume(0, Algorithm.SHA256)
             await staging.write(b"bytes")
             sweeping = asyncio.create_task(expire_uploads(metadata, blobs, 2))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while await metadata.has_upload(old.id):
                     await asyncio.wait([sweeping], timeout=0)
             await metadata.advance_upload(used.at(await staging.flush()), origin=0)

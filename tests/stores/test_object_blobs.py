@@ -29,6 +29,7 @@ from portside.stores.blobs.objects.store import YOUNG, ObjectBlobs
 from support.blobs import finish, listed, read, stage
 from support.content import make_blob
 from support.s3 import S3
+from support.waiting import PATIENCE
 
 SHA256 = Algorithm.SHA256
 LIFE = 60_000_000
@@ -155,7 +156,7 @@ class TestManyNodes:
         with closing(blobs):
             async with blobs.hold(upload):
                 last = following = end()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     while not last < following < last + life:
                         last, following = following, await asyncio.to_thread(end)
 

@@ -31,6 +31,7 @@ from stores.conftest import Clock, PostgresShelf
 from support.blobs import listed
 from support.content import Content, image, index
 from support.postgres import Server
+from support.waiting import PATIENCE
 
 REPOSITORIES = [RepositoryName("a"), RepositoryName("b")]
 A, B = REPOSITORIES
@@ -292,12 +293,12 @@ class TestWaiting:
 
         def place() -> None:
             placing.set()
-            go_on.wait(10)
+            go_on.wait(2 * PATIENCE)
             shelves.held.add(BLOB)
 
         commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
         pushing = asyncio.create_task(commit)
-        await asyncio.to_thread(placing.wait, 10)
+        await asyncio.to_thread(placing.wait, PATIENCE)
         pushing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pushing
@@ -330,12 +331,12 @@ class TestWaiting:
 
         def place() -> None:
             placing.set()
-            go_on.wait(10)
+            go_on.wait(2 * PATIENCE)
 
         await push(nodes[0], Shelves(), A, Digest.of(b"first"))
         commit = nodes[0].commit_blob(A, BLOB, 4, session=None, place=place)
         slow = asyncio.create_task(commit)
-        assert await asyncio.to_thread(placing.wait, 10)
+        assert await asyncio.to_thread(placing.wait, PATIENCE)
         await push(nodes[1], Shelves(), A, Digest.of(b"other"))
         assert not slow.done()
         go_on.set()
@@ -353,13 +354,13 @@ class TestWaiting:
 
         def place() -> None:
             placing.set()
-            go_on.wait(60)
+            go_on.wait(2 * PATIENCE)
 
         commit = nodes[0].commit_blob(A, digest, QUICK + 1, session=None, place=place)
         slow = asyncio.create_task(commit)
         try:
-            assert await asyncio.to_thread(placing.wait, 10)
-            async with asyncio.timeout(10):
+            assert await asyncio.to_thread(placing.wait, PATIENCE)
+            async with asyncio.timeout(PATIENCE):
                 await nodes[1].confirm_blob(A, digest)
                 await nodes[1].put_manifest(
                     A, manifest, tags=[], condition=None, check_children=True
@@ -383,14 +384,14 @@ class TestNewRepository:
 
         def place() -> None:
             is_placing.set()
-            assert may_end.wait(30)
+            assert may_end.wait(2 * PATIENCE)
 
         large = asyncio.create_task(
             nodes[0].commit_blob(A, BLOB, QUICK + 1, session=None, place=place)
         )
-        assert await asyncio.to_thread(is_placing.wait, 30)
+        assert await asyncio.to_thread(is_placing.wait, PATIENCE)
         other = Digest.of(b"other")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await nodes[1].commit_blob(A, other, 5, session=None, place=lambda: None)
         assert (await nodes[1].get_blob(A, other)).size == 5
         may_end.set()
@@ -461,7 +462,7 @@ class TestSessions:
 
         async def job(transaction: Transaction) -> None:
             await transaction.execute("DELETE FROM login_failures")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await access.add_failure("here", "bob", forget_before=2**60)
 
         await database.write(job)

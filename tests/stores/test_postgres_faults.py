@@ -40,6 +40,7 @@ from stores.conftest import Clock, PostgresShelf
 from stores.test_metadata_contract import add
 from support.content import image
 from support.postgres import Server, running_server
+from support.waiting import PATIENCE
 
 A, B = RepositoryName("a"), RepositoryName("b")
 BLOB = Digest.of(b"blob")
@@ -112,14 +113,14 @@ class TestAway:
             server.stop()
             server.start()
             lost.set()
-            go_on.wait(30)
+            go_on.wait(2 * PATIENCE)
 
         async def commit() -> None:
             await other.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
 
         await commit()
         removing = asyncio.create_task(metadata.unlink_blob(A, BLOB, remove=remove))
-        await asyncio.to_thread(lost.wait, 30)
+        await asyncio.to_thread(lost.wait, PATIENCE)
         with pytest.raises(Unavailable, match="being removed"):
             await commit()
         assert await other.blob_record(str(BLOB)) is None
@@ -209,7 +210,7 @@ class TestAway:
 
         async def push(number: int) -> None:
             def place() -> None:
-                go_on.wait(30)
+                go_on.wait(2 * PATIENCE)
 
             digest = Digest.of(str(number).encode())
             await metadata.commit_blob(A, digest, 1, session=None, place=place)
@@ -234,10 +235,10 @@ class TestAway:
 
         def place() -> None:
             placing.set()
-            go_on.wait(30)
+            go_on.wait(2 * PATIENCE)
 
         slow = asyncio.create_task(metadata.commit_blob(A, BLOB, 4, session=None, place=place))
-        await asyncio.to_thread(placing.wait, 30)
+        await asyncio.to_thread(placing.wait, PATIENCE)
         other = Digest.of(b"other")
         with pytest.raises(Unavailable, match="slow"):
             await metadata.commit_blob(A, other, 5, session=None, place=pytest.fail)

@@ -19,6 +19,7 @@ from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_access_contract import ALICE, EMPTY, KEY, NEXT_KEY, PULL, ROBOT
 from stores.test_metadata_contract import add, add_blob, parsed
 from support.content import image
+from support.waiting import PATIENCE
 
 A, B = RepositoryName("a"), RepositoryName("b")
 CONTENT = image(1)
@@ -134,10 +135,10 @@ async def test_setting_waits(shelf: Shelf) -> None:
 
     def place() -> None:
         placing.set()
-        assert go_on.wait(10)
+        assert go_on.wait(2 * PATIENCE)
 
     writing = asyncio.ensure_future(writer.commit_blob(A, KNOWN, 4, session=None, place=place))
-    await asyncio.to_thread(placing.wait, 10)
+    await asyncio.to_thread(placing.wait, PATIENCE)
     setting = asyncio.ensure_future(setter.set_read_only(read_only=True))
     late = asyncio.ensure_future(add_blob(shelf.metadata(), A, LOOSE))
     done, _ = await asyncio.wait([setting, writing], timeout=0.05)

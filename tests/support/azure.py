@@ -19,6 +19,7 @@ import httpx
 from servers import ServerMissing
 from servers.ports import free_ports
 from support.missing import server_needed
+from support.waiting import PATIENCE
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -26,7 +27,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 CONTAINER = "registry"
 VERSION = "2021-08-06"
-START_DEADLINE = 20.0
 TRIES = 3
 
 
@@ -74,7 +74,7 @@ def running_azure(root: Path) -> Iterator[Azure]:
                 return
         finally:
             process.kill()
-            process.wait(START_DEADLINE)
+            process.wait(PATIENCE)
     raise AssertionError((folder / "log").read_text())
 
 
@@ -89,7 +89,7 @@ def _start(program: list[str], folder: Path, port: int) -> subprocess.Popen[byte
 
 def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
     """Wait until the container is made."""
-    deadline = time.monotonic() + START_DEADLINE
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
             made = _make_container(port)
@@ -116,4 +116,5 @@ def _make_container(port: int) -> httpx.Response:
             "x-ms-version": VERSION,
             "Authorization": f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}",
         },
+        timeout=PATIENCE,
     )

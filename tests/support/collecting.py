@@ -52,7 +52,7 @@ class Pusher(threading.Thread):
     def run(self) -> None:
         """Work until it is told to stop, or the registry is gone."""
         try:
-            with connect(self._url, timeout=30) as self._client:
+            with connect(self._url) as self._client:
                 while not self._stopping.is_set():
                     try:
                         self._step()
@@ -147,4 +147,4 @@ def stored_in(data: Path) -> set[str]:
 def wait_for(data: Path, content: Content) -> None:
     """Wait until the blobs of one image are all that is left in a directory."""
     expected = {digest_of(blob) for blob in content.blobs}
-    until(lambda: stored_in(data) == expected, 60)
+    until(lambda: stored_in(data) == expected)

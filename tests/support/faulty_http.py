@@ -22,10 +22,11 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from support.waiting import PATIENCE
+
 Result = TypeVar("Result")
 
 PIECE = 64 * 1024
-START_DEADLINE = 20.0
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Faulty:
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_DEADLINE)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     @staticmethod
     async def _make_event() -> asyncio.Event:
@@ -136,7 +137,7 @@ class Faulty:
         """End every connection, and listen no more."""
         self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(START_DEADLINE)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     async def _end(self) -> None:

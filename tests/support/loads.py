@@ -45,7 +45,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Work."""
         try:
-            with connect(self._url, timeout=30, follow_redirects=True) as client:
+            with connect(self._url, follow_redirects=True) as client:
                 self._client = client
                 while not self._stopping.is_set():
                     self._step()

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from support.waiting import PATIENCE
+
 READY = re.compile(r"Portside listens on (?:(https?)://(\S+):(\d+)|unix:(.+))")
 LIMIT_LINE = re.compile(r"^.* RLIMIT_NOFILE: .*\n", re.MULTILINE)
 """What every start writes to the log: the limit of open files."""
-
-START_DEADLINE = 20.0
-STOP_DEADLINE = 40.0
 
 
 def without_limit(log: str) -> str:
@@ -78,14 +77,14 @@ class RunningRegistry:
     def wait(self) -> int:
         """Wait until it has ended by itself; returns its exit code."""
         try:
-            return self.process.wait(STOP_DEADLINE)
+            return self.process.wait(PATIENCE)
         finally:
             self._sweep()
 
     def kill(self) -> None:
         """End all of its processes at once, as a power cut would."""
         self._sweep()
-        self.process.wait(STOP_DEADLINE)
+        self.process.wait(PATIENCE)
 
     def _sweep(self) -> None:
         with suppress(ProcessLookupError):
@@ -135,7 +134,7 @@ def start_registry(
 def _read_banner(process: subprocess.Popen[str]) -> str:
     """Read three lines, or what there is by the deadline."""
     assert process.stdout is not None
-    deadline = time.monotonic() + START_DEADLINE
+    deadline = time.monotonic() + PATIENCE
     banner = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -169,7 +168,7 @@ def run_portside(*arguments: str, env: Mapping[str, str] | None = None) -> tuple
         [*PROGRAM, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, **(env or {})},
     )

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from support.content import Content, digest_of
+from support.waiting import PATIENCE
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -20,7 +21,7 @@ CERTIFICATES = httpx.create_ssl_context()
 
 def connect(url: str | httpx.URL, **options: Any) -> httpx.Client:
     """Return a client of the registry at a URL; options are those of httpx."""
-    return httpx.Client(base_url=url, verify=CERTIFICATES, **options)
+    return httpx.Client(base_url=url, verify=CERTIFICATES, **{"timeout": PATIENCE, **options})
 
 
 def open_upload(client: httpx.Client, repository: str, **query: str) -> str:
@@ -90,7 +91,7 @@ def assert_error(answer: httpx.Response, status: int, code: str) -> str:
     return detail
 
 
-def exchange(host: str, port: int, request: bytes, *, timeout: float = 10) -> bytes:
+def exchange(host: str, port: int, request: bytes, *, timeout: float = PATIENCE) -> bytes:
     """Send raw bytes, and return all that comes back until the registry closes the connection."""
     with socket.create_connection((host, port), timeout=timeout) as connection:
         connection.sendall(request)
