@@ -106,7 +106,7 @@ async def saved_metadata(engine: Engine, folder: Path | None) -> AsyncIterator[S
         file = SqliteDatabase(path, clock=now)
         try:
             metadata = Metadata(file)
-            identity = (await metadata.registry_state()).identity
+            identity = await metadata.registry_identity()
             schema = await file.schema_version()
             close = partial(_close, file)
             yield SavedMetadata(file.file, identity, schema, metadata, close)
@@ -122,7 +122,7 @@ def _close(file: SqliteDatabase) -> None:
 
 
 async def _save_rows(source: Metadata, path: Path) -> None:
-    identity = (await source.registry_state()).identity
+    identity = await source.registry_identity()
     async with _opened_file(path) as target, source.rows_apart() as rows:
         await target.begin_copy(identity, is_same=True)
         await copy_rows(rows, target, identity)

@@ -111,15 +111,15 @@ async def _opened_source(settings: Settings) -> AsyncIterator[Stores]:
         await stores.require_database()
         await require_registry(stores)
         is_newest = await require_saveable(stores.engine)
-        await stores.require_storage()
         await stack.enter_async_context(stores.metadata.claim())
         if is_newest:
+            await stores.require_storage()
             await stack.enter_async_context(holding(stores.metadata))
         yield stores
 
 
 async def _make(stores: Stores, target: BackupBlobs, tally: Tally, *, repair: bool) -> Made:
-    identity = (await stores.metadata.registry_state()).identity
+    identity = await stores.metadata.registry_identity()
     save = partial(saved_metadata, stores.engine, backup_directory(target))
     source = Source(identity, stores.metadata, stores.blobs, save)
     progress = Reporter(tally)

@@ -46,6 +46,10 @@ class ReadOnlySwitch(Protocol):
         """Read the state of the registry."""
         ...
 
+    async def registry_identity(self) -> str:
+        """Read which registry this is, also in the schema of an older version."""
+        ...
+
     async def set_read_only(self, *, read_only: bool) -> RegistryState:
         """Turn the mode on or off; return the state before.
 

@@ -11,6 +11,7 @@ from portside.stores.metadata.schema.steps import GUARDED
 from portside.stores.read_only import RegistryState, Successor
 
 _GET = "SELECT identity, copy_of, read_only, storage, successor, successor_url FROM registry"
+_GET_IDENTITY = "SELECT identity FROM registry"
 _SET = "UPDATE registry SET read_only = TRUE"
 LIFT = """
     UPDATE registry
@@ -25,6 +26,11 @@ class ReadOnlyMode(Noun):
     async def registry_state(self) -> RegistryState:
         """Read the row."""
         return await _read(self._database)
+
+    async def registry_identity(self) -> str:
+        """Read a column that the row had from the first."""
+        identity: str = require_row(await self._database.find(_GET_IDENTITY))[0]
+        return identity
 
     async def set_read_only(self, *, read_only: bool) -> RegistryState:
         """Lock what is guarded, and write the row."""
