@@ -77,58 +77,53 @@ _IN_USE = """
         WHERE f.repository = l.repository AND f.digest = l.digest AND m.deleted IS NULL
     )
 """
-# Both begin with an index that has no more rows than there are such links or manifests.
-_UNREFERENCED_LINKS = f"""
-    waiting AS MATERIALIZED (
-        SELECT l.repository, l.digest FROM repository_blobs l
-        WHERE l.unreferenced >= 0 AND NOT {_REFERRED_TO}
-    )
-"""  # noqa: S608  # likewise
-_DELETED_LINKS = f"""
-    trashed AS MATERIALIZED (
+# What waits in each of the repositories from $1 up to $2, and in all of them together, whose blobs
+# are in use nowhere else in the registry: the row without a repository. Both parts of `waiting`
+# begin with an index that has no more rows than there are deleted manifests or unreferenced links.
+#
+# SQLite reads the tables of a CROSS JOIN in this order. It would read all references for the sake
+# of DISTINCT otherwise, and all links of a repository without the plus sign.
+_WAITING = f"""
+    WITH trashed AS MATERIALIZED (
         SELECT DISTINCT f.repository, f.digest
-        FROM manifests m JOIN manifest_references f ON f.manifest = m.id
-        WHERE m.deleted >= 0
+        FROM repositories r CROSS JOIN manifests m CROSS JOIN manifest_references f
+        WHERE r.name >= $1 AND r.name < $2 AND m.repository = r.id AND m.deleted >= 0
+            AND f.manifest = m.id
     ),
     waiting AS MATERIALIZED (
-        SELECT l.repository, l.digest
-        FROM trashed t
-        JOIN repository_blobs l ON l.repository = t.repository AND l.digest = t.digest
-        WHERE NOT {_IN_USE}
+        SELECT l.repository, l.digest, l.size, TRUE AS is_deleted
+        FROM trashed t CROSS JOIN repository_blobs l
+        WHERE l.repository = t.repository AND l.digest = t.digest AND NOT {_IN_USE}
+        UNION ALL
+        SELECT l.repository, l.digest, l.size, FALSE
+        FROM repository_blobs l
+        WHERE l.unreferenced >= 0 AND +l.repository IN ({_MATCHED}) AND NOT {_REFERRED_TO}
+    ),
+    unused AS (
+        SELECT w.size, EXISTS (
+            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {_REFERRED_TO}
+        ) AS is_deleted
+        FROM (SELECT DISTINCT digest, size FROM waiting) w
+        WHERE NOT EXISTS (
+            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {_IN_USE}
+        )
     )
+    SELECT repository,
+        CAST(SUM(CASE WHEN is_deleted THEN size ELSE 0 END) AS BIGINT),
+        CAST(SUM(CASE WHEN is_deleted THEN 0 ELSE size END) AS BIGINT)
+    FROM waiting
+    GROUP BY repository
+    UNION ALL
+    SELECT CAST(NULL AS BIGINT),
+        CAST(COALESCE(SUM(CASE WHEN is_deleted THEN size ELSE 0 END), 0) AS BIGINT),
+        CAST(COALESCE(SUM(CASE WHEN is_deleted THEN 0 ELSE size END), 0) AS BIGINT)
+    FROM unused
 """  # noqa: S608  # likewise
-# SQLite reads the tables of a CROSS JOIN in this order, and would read all blobs, or
-# try all repositories for each blob, otherwise.
-_BY_REPOSITORY = """
-    WITH {links}
-    SELECT w.repository, CAST(SUM(b.size) AS BIGINT)
-    FROM waiting w CROSS JOIN blobs b
-    WHERE b.digest = w.digest AND w.repository IN ({matched})
-    GROUP BY w.repository
-"""
-# In any repository there may be a link that is better.
-_ONCE = """
-    WITH {links}
-    SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
-    FROM (SELECT DISTINCT digest FROM waiting) w CROSS JOIN blobs b
-    WHERE b.digest = w.digest
-        AND EXISTS (
-            SELECT 1 FROM repository_blobs l CROSS JOIN repositories r
-            WHERE l.digest = b.digest AND r.id = l.repository AND r.name >= $1 AND r.name < $2
-        )
-        AND NOT EXISTS (
-            SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND {better}
-        )
-"""
 _DELETED_MANIFESTS = f"""
     SELECT m.repository, CAST(SUM(m.size) AS BIGINT) FROM manifests m
     WHERE m.deleted >= 0 AND m.repository IN ({_MATCHED})
     GROUP BY m.repository
 """  # noqa: S608  # likewise
-_DELETED = _BY_REPOSITORY.format(links=_DELETED_LINKS, matched=_MATCHED)
-_TOTAL_DELETED = _ONCE.format(links=_DELETED_LINKS, better=_IN_USE)
-_UNREFERENCED = _BY_REPOSITORY.format(links=_UNREFERENCED_LINKS, matched=_MATCHED)
-_TOTAL_UNREFERENCED = _ONCE.format(links=_UNREFERENCED_LINKS, better=_REFERRED_TO)
 
 _MANIFEST = """
     SELECT m.id FROM repositories r JOIN manifests m ON m.repository = r.id
@@ -227,35 +222,32 @@ class Measurements(Noun):
                 linked = await _scan(queries, set(keys))
             else:
                 linked = await _look_up(queries, keys, names)
-            deleted = Counter(dict(await queries.find_all(_DELETED, *names)))
-            in_trash = dict(await queries.find_all(_DELETED_MANIFESTS, *names))
-            deleted.update(in_trash)
-            unreferenced = dict(await queries.find_all(_UNREFERENCED, *names))
-            found = [
-                RepositoryUsage(
-                    name,
-                    Usage(
-                        manifests,
-                        tags,
-                        linked.sizes[key] + size,
-                        linked.exclusive[key] + size,
-                        deleted[key],
-                        unreferenced.get(key, 0),
-                    ),
+            in_trash = Counter(dict(await queries.find_all(_DELETED_MANIFESTS, *names)))
+            waiting = {key: sizes for key, *sizes in await queries.find_all(_WAITING, *names)}
+            found = []
+            for key, name, manifests, tags, size in rows:
+                if not (manifests or size or key in linked.sizes):
+                    continue
+                deleted, unreferenced = waiting.get(key, (0, 0))
+                usage = Usage(
+                    manifests,
+                    tags,
+                    linked.sizes[key] + size,
+                    linked.exclusive[key] + size,
+                    deleted + in_trash[key],
+                    unreferenced,
                 )
-                for key, name, manifests, tags, size in rows
-                if manifests or size or key in linked.sizes
-            ]
+                found.append(RepositoryUsage(name, usage))
             size = sum(row[-1] for row in rows)
             linked_bytes, alone = linked.total
-            trashed = require_row(await queries.find(_TOTAL_DELETED, *names))[0]
+            deleted, unreferenced = waiting[None]
             total = Usage(
                 sum(item.usage.manifests for item in found),
                 sum(item.usage.tags for item in found),
                 linked_bytes + size,
                 alone + size,
-                trashed + sum(in_trash.values()),
-                require_row(await queries.find(_TOTAL_UNREFERENCED, *names))[0],
+                deleted + in_trash.total(),
+                unreferenced,
             )
         found.sort(key=lambda item: (-item.usage.bytes, item.name))
         return RegistryUsage(found, total)
