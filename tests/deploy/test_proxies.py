@@ -214,7 +214,7 @@ class TestBlobs:
             front.trust.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
         ):
             connection.sendall(head.encode() + content[: 2 * MIB])
-            until(lambda: session.stat().st_size >= MIB)
+            until(lambda: session.exists() and session.stat().st_size >= MIB)
             connection.sendall(content[2 * MIB :])
             assert connection.recv(12) == b"HTTP/1.1 201"
 

@@ -22,5 +22,15 @@ def download_wheels(folder: Path) -> None:
 
 
 def write_pip_configuration(path: Path, wheels: str) -> None:
-    """Write a configuration with which pip installs from a folder, and asks no index."""
-    path.write_text(f"[global]\nno-index = true\nfind-links = {wheels}\n")
+    """Write a configuration with which pip installs from a folder, and asks no index.
+
+    Python compiles what it runs, and not all that there is, as that takes longer than the rest.
+    """
+    lines = (
+        "[global]",
+        "no-index = true",
+        f"find-links = {wheels}",
+        "[install]",
+        "no-compile = true",
+    )
+    path.write_text("\n".join(lines) + "\n")
