@@ -53,7 +53,7 @@ def test_move_to_servers_and_back(
     code, output, _ = run_portside(*move)
     assert (code, output) == (
         0,
-        f"4 blobs ({sum(map(len, APP.blobs))} bytes) and 12 rows copied, 0 dropped.\n",
+        f"4 blobs ({sum(map(len, APP.blobs))} bytes) and 19 rows copied, 0 dropped.\n",
     )
     assert run_portside(*move) == (0, "Nothing to copy.\n", "")
     code, output, _ = run_portside(*move, "--finish")

@@ -255,6 +255,7 @@ SERVED = {
     "gc_grace": "tests/durability/test_collection.py",
     "gc_interval": "tests/durability/test_collection.py",
     "keep_deleted": "tests/durability/test_collection.py",
+    "keep_events": "tests/cli/test_events.py",
     "upload_expiry": "tests/durability/test_expiry.py",
     "upload_sweep_interval": "tests/durability/test_expiry.py",
 }

@@ -432,7 +432,9 @@ class TestReading:
         assert await found() == ["3", "2", "1", "0"]
         assert await found(since=start + 1, until=start + 3) == ["2", "1"]
         assert await found(identity="u1") == ["1"]
-        assert await found(action="user.added") == ["3"]
+        assert await found(action="user.added") == await found(action="user.*") == ["3"]
+        assert await found(action="tag.*") == ["2", "1", "0"]
+        assert await found(action="tag") == await found(action="tag.s") == []
         team, every = (RepositoryPattern(text).names for text in ("team/*", "*"))
         assert await found(names=[team]) == ["2", "1"]
         assert await found(names=[RepositoryPattern("a").names, team]) == ["2", "1", "0"]
@@ -462,6 +464,36 @@ class TestReading:
         await metadata.record_event(NOTED, NOBODY)
         assert [event.id for event in await metadata.read_events(0, limit=9)] == [last, last + 1]
         assert len(await reader.read()) == 2
+
+    async def test_what_a_filter_matches(self, metadata: MetadataStore, clock: Clock) -> None:
+        """A reader that filters by itself gets what a list has."""
+        start = clock.now
+        for number, name in enumerate(("a", "team/a", "")):
+            clock.now = start + number
+            action = EventAction.TAG_SET if name else EventAction.USER_ADDED
+            await metadata.record_event(NewEvent(action, name, str(number)), Actor(f"u{number}"))
+        events = await metadata.read_events(0, limit=9)
+        for wanted in (
+            EventFilter(),
+            EventFilter(since=start + 1, until=start + 2),
+            EventFilter(identity="u1"),
+            EventFilter(action="tag.*"),
+            EventFilter(action="user.added"),
+            EventFilter(names=[RepositoryPattern("*").names]),
+            EventFilter(names=[RepositoryPattern("team/*").names]),
+            EventFilter(names=[]),
+        ):
+            page = await metadata.list_events(wanted, limit=9)
+            assert page.items == [event for event in events[::-1] if wanted.matches(event)]
+
+    async def test_once(self, metadata: MetadataStore, shelf: Shelf) -> None:
+        """Of several processes that see the same file, one records it; then its next version."""
+        nodes = [shelf.metadata() for _ in range(3)]
+        for digest in ("one", "one", "two", "one"):
+            event = NewEvent(EventAction.RULES_RELOADED, reference="rules.toml", digest=digest)
+            await asyncio.gather(*(node.record_event(event, NOBODY, once=True) for node in nodes))
+        found = (await metadata.list_events(limit=9)).items
+        assert [event.digest for event in found] == ["one", "two", "one"]
 
     async def test_texts_of_clients(self, metadata: MetadataStore) -> None:
         """What cannot be stored is replaced, and a long text is cut."""

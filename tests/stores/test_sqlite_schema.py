@@ -57,6 +57,7 @@ def dump(file: Path) -> list[str]:
 NOUNS = (
     *("access_state", "blobs", "copies", "discovery", "identities", "inspection", "login_failures"),
     *(
+        "events",
         "manifests",
         "properties",
         "read_only",
@@ -147,6 +148,8 @@ class TestSchema:
             ("signing_keys._ANY", "signing_keys"),
             # These stop at the first row, or at as many as the limit.
             ("uploads._ADD", "opened"),
+            ("login_failures._COUNTED", "others"),
+            ("events.TRIM", "events"),
             ("copies._IS_HELD", "repositories"),
             ("copies._IS_HELD", "blobs"),
             ("copies._IS_HELD", "identities"),

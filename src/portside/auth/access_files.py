@@ -34,7 +34,7 @@ from portside.auth.passwords import MOST_COST, cost_of, highest_cost
 from portside.auth.policy import Policy, Rule, Subjects
 from portside.files.tables import Step, TableFile
 from portside.files.text import FileInvalid
-from portside.files.watched import LastGood, WatchedFile
+from portside.files.watched import LastGood, Note, WatchedFile
 from portside.spec.actions import ALL, ActionInvalid, parse_actions
 from portside.spec.patterns import PatternInvalid, RepositoryPattern
 
@@ -239,7 +239,8 @@ class LastGoodFiles(NamedTuple):
 class AccessFiles:
     """The anonymous rules, the access file and the htpasswd file; files are read when they change.
 
-    A path is empty if there is no such file. Workers share `last_good`.
+    A path is empty if there is no such file. Workers share `last_good`. `note` is told of each text
+    that is used.
 
     Raises FileInvalid for a file that cannot be used at the start.
     """
@@ -251,6 +252,7 @@ class AccessFiles:
         access_file: str,
         htpasswd: str,
         last_good: LastGoodFiles | None = None,
+        note: Note | None = None,
     ) -> None:
         good_access, good_htpasswd = last_good or (None, None)
         self._anonymous = parse_anonymous(anonymous)
@@ -258,12 +260,12 @@ class AccessFiles:
         self._htpasswd: WatchedFile[Htpasswd] | None = None
         if access_file:
             self._access = WatchedFile(
-                access_file, partial(parse_access_file, name=access_file), good_access
+                access_file, partial(parse_access_file, name=access_file), good_access, note
             )
             _require_key_files(self._access.content.issuers)
         if htpasswd:
             self._htpasswd = WatchedFile(
-                htpasswd, partial(self._parse_htpasswd, htpasswd), good_htpasswd
+                htpasswd, partial(self._parse_htpasswd, htpasswd), good_htpasswd, note
             )
 
     def _parse_htpasswd(self, name: str, text: str) -> Htpasswd:

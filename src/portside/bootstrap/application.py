@@ -29,12 +29,13 @@ from portside.auth.limits import LoginLimits
 from portside.auth.signing import DocumentSigner
 from portside.bootstrap.clock import now
 from portside.bootstrap.collecting import collect_garbage, grace_period, remove_expired_uploads
+from portside.bootstrap.events import Reloads, forget_events, record_reloads
 from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.bootstrap.tag_history import make_tag_history
 from portside.config import LogFormat, Redirect, Settings
 from portside.config.rules import watch_rules_file
-from portside.files.watched import LastGood
+from portside.files.watched import LastGood, Note
 from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
@@ -78,8 +79,9 @@ def make_app(
     """
     stores = open_stores(settings)
     good_access, good_rules = last_good or (None, None)
-    control = make_access_control(settings, stores, good_access)
-    rules = watch_rules_file(settings.rules, good_rules)
+    reloads = Reloads()
+    control = make_access_control(settings, stores, good_access, reloads.note)
+    rules = watch_rules_file(settings.rules, good_rules, reloads.note)
     last_pulls = LastPulls(stores.metadata, clock=now)
     addresses = Addresses(
         public_url=settings.public_url,
@@ -98,6 +100,8 @@ def make_app(
             asyncio.create_task(remove_expired_uploads(settings, stores)),
             asyncio.create_task(apply_rules(settings, stores, rules)),
             asyncio.create_task(store_pulls(last_pulls)),
+            asyncio.create_task(forget_events(settings, stores)),
+            asyncio.create_task(record_reloads(reloads, stores)),
         ]
         if settings.gc:
             tasks.append(asyncio.create_task(collect_garbage(settings, stores)))
@@ -129,18 +133,24 @@ def _record_readers(settings: Settings, addresses: Addresses) -> list[RecordRead
     return readers
 
 
-def make_rules(settings: Settings, last_good: LastGoodFiles | None = None) -> AccessFiles:
+def make_rules(
+    settings: Settings, last_good: LastGoodFiles | None = None, note: Note | None = None
+) -> AccessFiles:
     """Return the rules of the settings and their files; raises FileInvalid."""
     return AccessFiles(
         anonymous=settings.anonymous,
         access_file=settings.access,
         htpasswd=settings.htpasswd,
         last_good=last_good,
+        note=note,
     )
 
 
 def make_access_control(
-    settings: Settings, stores: Stores, last_good: LastGoodFiles | None = None
+    settings: Settings,
+    stores: Stores,
+    last_good: LastGoodFiles | None = None,
+    note: Note | None = None,
 ) -> AccessControl:
     """Return what authorizes requests.
 
@@ -164,7 +174,7 @@ def make_access_control(
     if settings.open:
         files = AccessFiles(anonymous=(), access_file="", htpasswd="")
     else:
-        files = make_rules(settings, last_good)
+        files = make_rules(settings, last_good, note)
     return AccessControl(stores.access, files=files, terms=terms, limits=limits, clock=now)
 
 

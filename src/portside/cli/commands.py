@@ -36,6 +36,7 @@ GROUPS = {
     "collect": "collecting",
     "copy-store": "copying",
     "health": "health",
+    "events": "events",
     "keys": "keys",
     "manifest": "manifests",
     "purge": "purge",

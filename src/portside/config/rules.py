@@ -25,7 +25,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from portside.files.tables import Step, TableFile
-from portside.files.watched import LastGood, WatchedFile
+from portside.files.watched import LastGood, Note, WatchedFile
 from portside.spec.patterns import PatternInvalid, RepositoryPattern, TagPattern
 from portside.spec.quantities import QuantityInvalid, parse_duration, parse_size
 from portside.spec.rules import NO_RULES, RetentionRule, Rules, RuleTable, UntaggedRule
@@ -66,14 +66,16 @@ def parse_rules_file(text: str, *, name: str) -> Rules:
     return Rules(_RulesFile(text, _File, name=name).tables())
 
 
-def watch_rules_file(path: str, last_good: LastGood | None = None) -> Callable[[], Rules]:
+def watch_rules_file(
+    path: str, last_good: LastGood | None = None, note: Note | None = None
+) -> Callable[[], Rules]:
     """Return what returns the rules of a file as it is now; there is no file if the path is empty.
 
-    Workers share `last_good`. Raises FileInvalid.
+    Workers share `last_good`. `note` is told of each text that is used. Raises FileInvalid.
     """
     if not path:
         return lambda: NO_RULES
-    file = WatchedFile(path, partial(parse_rules_file, name=path), last_good)
+    file = WatchedFile(path, partial(parse_rules_file, name=path), last_good, note)
     return lambda: file.content
 
 

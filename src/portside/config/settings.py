@@ -612,6 +612,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=TEN_YEARS,
         ),
     ] = 90 * DAY
+    keep_events: Annotated[
+        int,
+        described(
+            Group.CONTENT,
+            "How long to keep events",
+            "Each change of content and of access control is an event: who did what, when, and from"
+            " where. `portside events` lists them. Names and addresses of people are among them."
+            " The last event is always kept.",
+            unit="seconds",
+            ge=3600,
+            le=TEN_YEARS,
+        ),
+    ] = 90 * DAY
     retention_interval: Annotated[
         int,
         described(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import tempfile
@@ -18,6 +19,9 @@ Content = TypeVar("Content")
 
 Signature = tuple[int, int, int]
 """When a file was changed, its size and its inode."""
+
+Note = Callable[[str, str], None]
+"""Is told the path of a file that was read, and the digest of its text."""
 
 
 class LastGood:
@@ -61,13 +65,19 @@ class WatchedFile(Generic[Content]):
 
     If the file becomes unreadable or invalid while the registry runs, the error is logged and the
     last good text stays in use: a file that is half saved must neither lock everybody out nor let
-    anybody in. `version` counts how often the content changed.
+    anybody in. `version` counts how often the content changed. `note` is told of each text that is
+    used: the path, and its digest.
     """
 
     def __init__(
-        self, path: str, parse: Callable[[str], Content], last_good: LastGood | None = None
+        self,
+        path: str,
+        parse: Callable[[str], Content],
+        last_good: LastGood | None = None,
+        note: Note | None = None,
     ) -> None:
         self.path = path
+        self._note = note
         self._parse = parse
         self._last_good = last_good
         self._seen = signature(path)
@@ -81,6 +91,7 @@ class WatchedFile(Generic[Content]):
                 raise
             log.error("%s; its last good content is used", error)  # noqa: TRY400
             self._content = parse(self._text)
+        self._tell()
 
     @property
     def content(self) -> Content:
@@ -100,6 +111,11 @@ class WatchedFile(Generic[Content]):
                 self._catch_up()
             else:
                 self.version += 1
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._note is not None:
+            self._note(self.path, f"sha256:{hashlib.sha256(self._text.encode()).hexdigest()}")
 
     def _catch_up(self) -> None:
         """Take the last good text, if another process has seen a later one."""
@@ -107,6 +123,7 @@ class WatchedFile(Generic[Content]):
         if text != self._text:
             self._content, self._text = self._parse(text), text
             self.version += 1
+            self._tell()
 
     def _read(self) -> Content:
         if self._last_good is None:

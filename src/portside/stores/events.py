@@ -84,12 +84,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any]
 
 
+EVERY_ACTION = NameRange("", "{")
+
+
 class EventFilter(NamedTuple):
     """Which events are listed: those to which all of it applies.
 
     `since` is the first time, `until` the first one that is too late. `identity` is the name of who
-    made the change. With `names`, only events of repositories in these ranges are, which are in
-    order and do not touch; none of access.
+    made the change. `action` is an action, or a noun with `.*` behind it for all of its actions.
+    With `names`, only events of repositories in these ranges are, which are in order and do not
+    touch; none of access.
     """
 
     since: int | None = None
@@ -98,6 +102,26 @@ class EventFilter(NamedTuple):
     action: str | None = None
     names: Sequence[NameRange] | None = None
 
+    @property
+    def actions(self) -> NameRange:
+        """The actions that are wanted, as a range of texts in ASCII order."""
+        if self.action is None:
+            return EVERY_ACTION
+        noun = self.action.removesuffix("*")
+        # Behind a noun stands a dot, and behind an action nothing.
+        return NameRange(noun, noun[:-1] + "/" if noun != self.action else noun + "!")
+
+    def matches(self, event: Event) -> bool:
+        """Whether an event is listed."""
+        names, actions = self.names, self.actions
+        return (
+            (self.since is None or event.time >= self.since)
+            and (self.until is None or event.time < self.until)
+            and (self.identity is None or event.by.name == self.identity)
+            and actions.start <= event.action < actions.stop
+            and (names is None or any(n.start <= event.repository < n.stop for n in names))
+        )
+
 
 EVERYTHING = EventFilter()
 
@@ -105,8 +129,12 @@ EVERYTHING = EventFilter()
 class EventStore(Protocol):
     """The events."""
 
-    async def record_event(self, event: NewEvent, by: Actor) -> None:
-        """Record what happened without a change in the store."""
+    async def record_event(self, event: NewEvent, by: Actor, *, once: bool = False) -> None:
+        """Record what happened without a change in the store.
+
+        With `once`, an event of access is not recorded if the last one of its action and reference
+        had the same digest.
+        """
         ...
 
     async def list_events(

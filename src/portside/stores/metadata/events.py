@@ -27,15 +27,22 @@ _COLUMNS = ", ".join(column.name for column in EVENTS.columns)
 # ruff: noqa: S608  # statements are put together of constants
 READ = f"SELECT {_COLUMNS} FROM events WHERE id > $1 ORDER BY id LIMIT $2"
 _LAST = "SELECT COALESCE(MAX(id), 0) FROM events"
+_LOCK = "SELECT 1 FROM access_state FOR NO KEY UPDATE"
 _ALL_IDS = 2**63 - 1
 LIST = f"""
     SELECT {_COLUMNS} FROM events
     WHERE id < $1 AND at >= $2 AND at < $3
         AND (CAST($4 AS TEXT) IS NULL OR identity = $4)
-        AND (CAST($5 AS TEXT) IS NULL OR action = $5)
-        {{names}}
+        AND action >= $5 AND action < $6
     ORDER BY id DESC
-    LIMIT $6
+    LIMIT $7
+"""
+# The condition is that of the index events_of_access.
+LAST_OF_ACCESS = """
+    SELECT digest FROM events
+    WHERE action = $1 AND reference = $2 AND repository = ''
+    ORDER BY id DESC
+    LIMIT 1
 """
 TRIM = """
     DELETE FROM events
@@ -50,10 +57,16 @@ class Events(Noun):
     _waiting: tuple[int, int, frozenset[str]] = (-1, -1, frozenset())
     """The position at which events are missing, the first id behind them, and who may add them."""
 
-    async def record_event(self, event: NewEvent, by: Actor) -> None:
-        """Add a row."""
+    async def record_event(self, event: NewEvent, by: Actor, *, once: bool = False) -> None:
+        """Add a row, if need be after a look while nobody else can."""
 
         async def job(transaction: Transaction) -> None:
+            if once:
+                await transaction.find(_LOCK)
+                key = (event.action.value, event.reference)
+                last = await transaction.find(LAST_OF_ACCESS, *key)
+                if last is not None and last[0] == event.digest:
+                    return
             await record_events(transaction, by, [event])
 
         await self._database.write(job)
@@ -62,8 +75,8 @@ class Events(Noun):
         self, wanted: EventFilter = EVERYTHING, *, before: int | None = None, limit: int
     ) -> Page[Event]:
         """Read one page by the index of the ids."""
-        identity, action = wanted.identity, wanted.action
-        if not all(map(self._database.can_store, filter(None, (identity, action)))):
+        identity, actions = wanted.identity, wanted.actions
+        if not all(map(self._database.can_store, filter(None, (identity, *actions)))):
             return Page([], more=False)
         bounds = [
             _ALL_IDS if before is None else min(before, _ALL_IDS),
@@ -73,12 +86,12 @@ class Events(Noun):
         ranges = [text for part in wanted.names or () for text in part]
         placed = " OR ".join(
             f"(repository >= ${number} AND repository < ${number + 1})"
-            for number in range(7, 7 + len(ranges), 2)
+            for number in range(8, 8 + len(ranges), 2)
         )
         # No range is none of the repositories.
         condition = "" if wanted.names is None else f"AND ({placed or 'FALSE'})"
-        sql = LIST.format(names=condition)
-        rows = await self._database.find_all(sql, *bounds, identity, action, limit + 1, *ranges)
+        sql = LIST.replace("ORDER BY", f"{condition} ORDER BY")
+        rows = await self._database.find_all(sql, *bounds, identity, *actions, limit + 1, *ranges)
         return Page([_event(row) for row in rows[:limit]], more=0 < limit < len(rows))
 
     async def read_events(self, after: int, *, limit: int) -> list[Event]:

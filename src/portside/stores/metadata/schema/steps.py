@@ -477,6 +477,9 @@ _EVENTS: Step = (
         ),
         copy_key=("id",),
     ),
+    """
+    CREATE INDEX events_of_access ON events (action, reference, id) WHERE repository = ''
+    """,
     # Whether a failed login was recorded as an event: the first one of each name in a while.
     AddColumn("login_failures", Column("recorded", Type.BOOLEAN, default="FALSE")),
 )
