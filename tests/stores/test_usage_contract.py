@@ -258,14 +258,13 @@ async def do_something(metadata: CheckableStore, chance: random.Random, clock: C
                     await metadata.delete_repository(name)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 async def test_random_histories(
     shelf: Shelf, clock: Clock, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every figure is what somebody counts who reads every row, however many are read at once."""
     chance = random.Random(seed)
     clock.now = 100 * HOUR
-    monkeypatch.setattr(measurements, "SCANNED", 3)
     monkeypatch.setattr(measurements, "PAGE", 2)
     metadata = shelf.metadata()
     blobs = ObjectBlobs(MemoryStore(), hold_timeout=1, clock=clock)
@@ -319,6 +318,18 @@ class TestKinds:
         assert found == ([RepositoryUsage(A, expected)], expected)
         assert await metadata.measure_collectable(0, LATER, at_once=True) == (0, 0, 0, 0)
         assert await metadata.measure_collectable(LATER, LATER, at_once=False) == (1, 1, 1, 7)
+
+    async def test_a_blob_of_deleted_and_other_manifests(self, metadata: CheckableStore) -> None:
+        """It is in use in the repository; in the total, wherever it is in use."""
+        await push(metadata, A, ONE)
+        await push(metadata, A, TWO)
+        await push(metadata, B, ONE)
+        await metadata.delete_manifest(A, Digest(ONE.digest))
+        found = await metadata.measure_usage(RepositoryPattern("team/*"))
+        manifest, of_one = len(ONE.manifest), size_of([ONE.blobs[0], LAYERS[0]])
+        deleted = {item.name: item.usage.deleted for item in found.repositories}
+        assert deleted == {A: of_one + manifest, B: 0}
+        assert found.total.deleted == manifest
 
     async def test_what_a_purge_leaves(self, metadata: CheckableStore, clock: Clock) -> None:
         """Blobs of a purged manifest have their grace period, but for those a client deleted."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from portside.spec.digests import Digest
@@ -16,22 +17,33 @@ from portside.stores.usage import Collectable, Freed, RegistryUsage, RepositoryU
 PAGE = 100
 """Repositories that one statement measures: PostgreSQL ends a statement that takes too long."""
 
-SCANNED = 20_000
-"""Links that are read at once where most of them are read."""
-
 MOST = 10
-"""A tenth of the repositories, or more, are measured by reading all links: in the order of an index
-that takes a third of the time, and less where the disk is slow."""
+"""A tenth of the repositories, or more, are measured by looking for all blobs that several have:
+looking up for each blob which others have it takes longer then."""
+
+SPANS = list(pairwise(["", *(f"sha256:{digit}" for digit in "123456789abcdef"), "~"]))
+"""Ranges of digests that one statement reads, for the same reason."""
 
 _REPOSITORIES = """
     SELECT id, name, manifest_count, tag_count, manifest_bytes FROM repositories ORDER BY id
 """
-_LINKS = """
-    SELECT l.digest, l.repository, l.size
+_LINKED_SIZES = """
+    SELECT l.repository, CAST(SUM(l.size) AS BIGINT)
     FROM repository_blobs l
-    WHERE (l.digest, l.repository) > ($1, $2)
-    ORDER BY l.digest, l.repository
-    LIMIT $3
+    WHERE l.repository = ANY ($1)
+    GROUP BY l.repository
+"""
+# SQLite reads the tables of a CROSS JOIN in this order.
+_SHARED = """
+    SELECT l.repository, CAST(SUM(b.size) AS BIGINT)
+    FROM (
+        SELECT digest FROM repository_blobs
+        WHERE digest >= $1 AND digest < $2
+        GROUP BY digest
+        HAVING COUNT(*) > 1
+    ) AS several CROSS JOIN blobs b CROSS JOIN repository_blobs l
+    WHERE b.digest = several.digest AND l.digest = several.digest
+    GROUP BY l.repository
 """
 _LINKED = """
     SELECT l.repository, CAST(SUM(l.size) AS BIGINT), CAST(SUM(
@@ -53,7 +65,7 @@ _SIZES = """
 """
 # The names that a pattern matches are those from $1 up to $2.
 _MATCHED = "SELECT r.id FROM repositories r WHERE r.name >= $1 AND r.name < $2"
-_TOTAL_LINKED = f"""
+_TOTAL_OF_FEW = f"""
     SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT), CAST(COALESCE(SUM(
         CASE WHEN EXISTS (
             SELECT 1 FROM repository_blobs o
@@ -63,6 +75,20 @@ _TOTAL_LINKED = f"""
     FROM blobs b
     WHERE b.digest IN (SELECT l.digest FROM repository_blobs l WHERE l.repository IN ({_MATCHED}))
 """  # noqa: S608  # put together of constants
+
+_TOTAL_OF_MANY = f"""
+    SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT),
+        CAST(COALESCE(SUM(CASE WHEN o.links = o.mine THEN b.size ELSE 0 END), 0) AS BIGINT)
+    FROM (
+        SELECT digest, COUNT(*) AS links,
+            SUM(CASE WHEN repository IN ({_MATCHED}) THEN 1 ELSE 0 END) AS mine
+        FROM repository_blobs
+        WHERE digest >= $3 AND digest < $4
+        GROUP BY digest
+    ) AS o CROSS JOIN blobs b
+    WHERE b.digest = o.digest AND o.mine > 0
+"""  # noqa: S608  # likewise
+_TOTAL_OF_EVERY = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs"
 
 # A link, by what refers to its blob.
 _REFERRED_TO = """
@@ -212,16 +238,17 @@ class Measurements(Noun):
     """The UsageStore."""
 
     async def measure_usage(self, pattern: RepositoryPattern) -> RegistryUsage:
-        """Read the links in the way that is quicker, and then the indexes of those that wait."""
+        """Read the links in the way that is quicker, and then what waits by its indexes."""
         names = (pattern.names.start, pattern.names.stop)
         async with self._database.snapshot() as queries:
             every = await queries.find_all(_REPOSITORIES)
             rows = [row for row in every if pattern.matches(row[1])]
             keys = [row[0] for row in rows]
             if len(keys) * MOST >= len(every):
-                linked = await _scan(queries, set(keys))
+                linked = await _sum_up(queries, keys)
             else:
-                linked = await _look_up(queries, keys, names)
+                linked = await _look_up(queries, keys)
+            linked_bytes, alone = await _total(queries, len(keys), len(every), names)
             in_trash = Counter(dict(await queries.find_all(_DELETED_MANIFESTS, *names)))
             waiting = {key: sizes for key, *sizes in await queries.find_all(_WAITING, *names)}
             found = []
@@ -239,7 +266,6 @@ class Measurements(Noun):
                 )
                 found.append(RepositoryUsage(name, usage))
             size = sum(row[-1] for row in rows)
-            linked_bytes, alone = linked.total
             deleted, unreferenced = waiting[None]
             total = Usage(
                 sum(item.usage.manifests for item in found),
@@ -277,55 +303,50 @@ class Measurements(Noun):
 
 
 class _Linked:
-    """The bytes that repositories have, and those that no other one has, by their keys.
-
-    The `total` is of all of them: the bytes of each blob once, and those that none beside them has.
-    """
+    """The bytes that repositories have, and those that no other one has, by their keys."""
 
     def __init__(self) -> None:
         self.sizes = Counter[int]()
         self.exclusive = Counter[int]()
-        self.total = (0, 0)
-
-    def add(self, holders: Sequence[int], measured: Collection[int], size: int) -> None:
-        """Add a blob that some repositories have, of which some are measured."""
-        mine = [key for key in holders if key in measured]
-        if not mine:
-            return
-        for key in mine:
-            self.sizes[key] += size
-        if len(holders) == 1:
-            self.exclusive[mine[0]] += size
-        every, alone = self.total
-        self.total = every + size, alone + (size if len(mine) == len(holders) else 0)
 
 
-async def _scan(queries: Queries, measured: Collection[int]) -> _Linked:
-    """Read all links, blob by blob."""
+async def _sum_up(queries: Queries, keys: Sequence[int]) -> _Linked:
+    """Read all links, and look up the blobs that several repositories have."""
     linked = _Linked()
-    holders: list[int] = []
-    size_of_blob = 0
-    last, repository = "", -1
-    while rows := await queries.find_all(_LINKS, last, repository, SCANNED):
-        for digest, repository, size in rows:
-            if digest != last:
-                linked.add(holders, measured, size_of_blob)
-                holders, size_of_blob, last = [], size, digest
-            holders.append(repository)
-    linked.add(holders, measured, size_of_blob)
+    for page in _pages(keys):
+        linked.sizes.update(dict(await queries.find_all(_LINKED_SIZES, page)))
+    linked.exclusive.update(linked.sizes)
+    for span in SPANS:
+        linked.exclusive.subtract(dict(await queries.find_all(_SHARED, *span)))
     return linked
 
 
-async def _look_up(queries: Queries, keys: Sequence[int], names: tuple[str, str]) -> _Linked:
+async def _look_up(queries: Queries, keys: Sequence[int]) -> _Linked:
     """Look up the blobs of some repositories, a page of repositories at a time."""
     linked = _Linked()
-    for start in range(0, len(keys), PAGE):
-        page = list(keys[start : start + PAGE])
+    for page in _pages(keys):
         for key, size, exclusive in await queries.find_all(_LINKED, page):
             linked.sizes[key], linked.exclusive[key] = size, exclusive
-    every, alone = require_row(await queries.find(_TOTAL_LINKED, *names))
-    linked.total = every, alone
     return linked
+
+
+async def _total(
+    queries: Queries, measured: int, every: int, names: tuple[str, str]
+) -> tuple[int, int]:
+    """Return the bytes that some of every repository have, each blob once, and have alone."""
+    if measured == every:
+        size = require_row(await queries.find(_TOTAL_OF_EVERY))[0]
+        return size, size
+    if measured * MOST < every:
+        size, alone = require_row(await queries.find(_TOTAL_OF_FEW, *names))
+        return size, alone
+    rows = [require_row(await queries.find(_TOTAL_OF_MANY, *names, *span)) for span in SPANS]
+    return sum(size for size, _ in rows), sum(alone for _, alone in rows)
+
+
+def _pages(keys: Sequence[int]) -> Iterator[list[int]]:
+    """Return the keys of as many repositories at once as one statement measures."""
+    return (list(keys[start : start + PAGE]) for start in range(0, len(keys), PAGE))
 
 
 async def _dependents(queries: Queries, key: int) -> list[int]:
