@@ -165,10 +165,11 @@ def _rows(size: Size, deleted: int) -> Iterator[str]:
     bases = size.repositories * BASES
     waiting = size.repositories * size.unreferenced
     yield f"""
-        INSERT INTO repositories (name, created, updated, manifest_count, tag_count)
+        INSERT INTO repositories
+            (name, created, updated, manifest_count, tag_count, manifest_bytes)
         {_NUMBERS.format(size.repositories)}
         SELECT 'team' || (n / 10) || '/app' || (n % 10), {deleted}, {deleted},
-            {each - each // 100}, {each // 10}
+            {each - each // 100}, {each // 10}, {each * PAYLOAD}
         FROM numbers ORDER BY n
     """
     yield f"""
@@ -204,15 +205,18 @@ def _rows(size: Size, deleted: int) -> Iterator[str]:
         ORDER BY 1, 4
     """
     yield f"""
-        INSERT INTO repository_blobs (repository, digest, linked, unreferenced)
+        INSERT INTO repository_blobs (repository, digest, size, linked, unreferenced)
         {_NUMBERS.format(max(every, bases, waiting))}
-        SELECT {repository}, digest{own}, {deleted}, CAST(NULL AS BIGINT)
+        SELECT {repository}, digest{own}, 1000 + {own} % 1000 * 1000, {deleted},
+            CAST(NULL AS BIGINT)
         FROM numbers CROSS JOIN own WHERE n < {every}
         UNION ALL
-        SELECT n / {BASES} + 1, digest(-1 - (n / {BASES} * 10 + n % {BASES})), {deleted}, NULL
+        SELECT n / {BASES} + 1, digest(-1 - (n / {BASES} * 10 + n % {BASES})), 30000000, {deleted},
+            NULL
         FROM numbers WHERE n < {bases}
         UNION ALL
-        SELECT n / {size.unreferenced} + 1, digest({every * OWN} + n), {deleted}, {deleted}
+        SELECT n / {size.unreferenced} + 1, digest({every * OWN} + n), 1000000, {deleted},
+            {deleted}
         FROM numbers WHERE n < {waiting}
         ORDER BY 1, 2
     """
