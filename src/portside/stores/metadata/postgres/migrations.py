@@ -13,6 +13,9 @@ _EXISTS = "SELECT to_regclass('schema_version') IS NOT NULL"
 _VERSION = "SELECT coalesce(max(version), 0) FROM schema_version"
 _NOTE = "INSERT INTO schema_version (version) VALUES ($1)"
 
+PATIENCE = 24 * 3600.0
+"""Seconds that a step may take: one that changes every row of a large registry takes minutes."""
+
 
 async def migrate(connection: Connection) -> int:
     """Take the steps that the schema lacks, each whole or not at all; return how many."""
@@ -29,7 +32,8 @@ async def _take_step(connection: Connection) -> bool:
         step = await connection.fetchval(_VERSION) + 1
         if step > NEWEST:
             return False
-        await connection.execute(";\n".join(statements(STEPS, step, DIALECT)))
+        script = ";\n".join(statements(STEPS, step, DIALECT))
+        await connection.execute(script, timeout=PATIENCE)
         await connection.execute(_NOTE, step)
         return True
 
