@@ -63,6 +63,14 @@ class Stores(NamedTuple):
         if self.are_apart:
             await require_own(self.metadata, self.blobs)
 
+    async def try_blobs(self) -> None:
+        """Write to the blob store, which has to be this registry's.
+
+        Raises Unavailable and StorageFull.
+        """
+        await self.require_storage()
+        await self.blobs.probe()
+
     async def create(self) -> None:
         """Create what is missing.
 

@@ -47,6 +47,16 @@ def is_self_signed(path: str) -> bool:
     return certificate.issuer == certificate.subject
 
 
+def validity(path: str) -> tuple[float, float]:
+    """Return when a certificate begins and ends, in seconds since 1970.
+
+    Raises CertificateInvalid.
+    """
+    certificate = _read_certificate(path)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begin.timestamp(), end.timestamp()
+
+
 def host_names(path: str) -> list[str]:
     """Return the names that a certificate is valid for, in their order.
 

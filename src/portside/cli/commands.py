@@ -15,7 +15,7 @@ from portside.auth.registrar import RegistrarError
 from portside.bootstrap import Stores, connected_stores
 from portside.cli.errors import ServerError
 from portside.cli.options import CommandGroup, settings_options
-from portside.cli.output import counted, drop_output
+from portside.cli.output import counted, drop_output, json_option
 from portside.cli.registry import (
     BLOBS,
     create_option,
@@ -86,6 +86,23 @@ def serve_command(**given: Any) -> None:
     from portside.cli.server import serve  # noqa: PLC0415
 
     serve(read_settings(given))
+
+
+@commands.command("doctor")
+@json_option
+@settings_options()
+def doctor_command(*, as_json: bool, **given: Any) -> None:
+    """Look at the registry, and say what to do.
+
+    Run it with the settings of `portside serve`, whether the registry is running or not. It looks
+    at versions, the schema, clocks, free space, the certificate, permissions of files, access
+    control, the public URL and the stores, and changes none of them; it writes a small object into
+    the blob store and removes it. The exit code is 1 if something must be done.
+    """
+    # As slow to import as the server.
+    from portside.cli.doctor import examine  # noqa: PLC0415
+
+    examine(read_settings(given), as_json=as_json)
 
 
 @commands.command("migrate")

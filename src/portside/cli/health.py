@@ -33,8 +33,15 @@ def health(*, is_ready: bool, **given: Any) -> None:
 
     The certificate is not verified, as it bears the name that clients use.
     """
-    settings = read_settings(given)
-    path = "/readyz" if is_ready else "/healthz"
+    ask(read_settings(given), "/readyz" if is_ready else "/healthz")
+    click.echo("ready" if is_ready else "alive")
+
+
+def ask(settings: Settings, path: str) -> None:
+    """Ask the registry that the settings start on this machine.
+
+    Raises ServerError unless it answers 200.
+    """
     try:
         with _connect(settings) as connected:
             connection = HTTPConnection("localhost")
@@ -46,7 +53,6 @@ def health(*, is_ready: bool, **given: Any) -> None:
         raise ServerError(f"no answer at {settings.listen}: {error}") from error
     if answer.status != 200:  # noqa: PLR2004  # OK
         raise ServerError(f"{path} at {settings.listen} answered {answer.status}: {said}")
-    click.echo("ready" if is_ready else "alive")
 
 
 def _connect(settings: Settings) -> socket.socket:

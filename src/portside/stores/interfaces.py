@@ -506,7 +506,18 @@ class OrphanedFile(msgspec.Struct, frozen=True):
     advice: str
 
 
-class InspectableBlobs(BlobStore, Protocol):
+class ServerClock(Protocol):
+    """A store that may have a clock of its own."""
+
+    async def server_time(self) -> int | None:
+        """Return the time of its server in microseconds since 1970; None if it has no other.
+
+        Raises Unavailable and StorageFull.
+        """
+        ...
+
+
+class InspectableBlobs(BlobStore, ServerClock, Protocol):
     """A blob store that can also be listed, verified, cleaned and marked."""
 
     @property

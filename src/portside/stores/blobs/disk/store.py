@@ -233,6 +233,10 @@ class DiskBlobs:
         await self._run(try_store, self._layout)
         self._space.require()
 
+    async def server_time(self) -> int | None:
+        """Return None: the clock is that of this machine, or nobody depends on it."""
+        return None
+
     async def sign(self, _: Digest, __: int) -> str | None:
         """Return None: clients have no access to the disk."""
         return None

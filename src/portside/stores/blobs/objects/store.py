@@ -247,6 +247,15 @@ class ObjectBlobs:
             await obstore.put_async(self._brief, key, b"portside")
             await obstore.delete_async(self._brief, key)
 
+    async def server_time(self) -> int | None:
+        """Put a small object, read when the store has put it, and remove it."""
+        key = fresh_probe_key()
+        with translated("trying the object store"):
+            await obstore.put_async(self._brief, key, b"portside")
+            found = await obstore.head_async(self._brief, key)
+            await obstore.delete_async(self._brief, key)
+        return int(found["last_modified"].timestamp()) * 1_000_000
+
     async def sign(self, digest: Digest, seconds: int) -> str | None:
         """Return a signed URL of the blob; a directory and memory have none."""
         if not isinstance(self._store, (S3Store, AzureStore, GCSStore)):

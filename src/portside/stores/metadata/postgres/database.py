@@ -88,6 +88,7 @@ _WRITERS = """
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND mode = 'RowExclusiveLock' AND granted
 """
+_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _TRY = "DELETE FROM uploads WHERE id IS NULL"
 
 
@@ -433,6 +434,11 @@ class PostgresDatabase:
     async def probe(self) -> None:
         """Run a statement that writes and changes nothing: a server that only reads refuses it."""
         await self.execute(_TRY)
+
+    async def server_time(self) -> int | None:
+        """Ask the server."""
+        row = await self.find(_TIME)
+        return row[0] if row is not None else None
 
     async def shrink(self) -> int:
         """Return 0: the server's autovacuum does what can be done while others write."""

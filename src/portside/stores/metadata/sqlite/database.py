@@ -117,6 +117,10 @@ class SqliteDatabase:
         with self._reading() as connection:
             self._require_newest(connection)
 
+    async def server_time(self) -> int | None:
+        """Return None: the clock is that of this machine."""
+        return None
+
     async def shrink(self) -> int:
         """Return free pages to the disk, if there are many; writers of all processes wait."""
         with naming(self._lock):

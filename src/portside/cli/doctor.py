@@ -1,0 +1,159 @@
+"""`portside doctor`: look at a registry as a colleague would, and say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import ssl
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from portside import __version__
+from portside.bootstrap import now
+from portside.bootstrap.diagnosing import diagnose
+from portside.cli.certificates import check_certificate, host_names, validity
+from portside.cli.errors import ServerError
+from portside.cli.health import TIMEOUT, ask
+from portside.cli.output import show_json, show_table
+from portside.config import Settings
+from portside.operations.diagnose import (
+    Diagnosis,
+    Level,
+    advice,
+    look_at_life,
+    ok,
+    problem,
+)
+
+UNAUTHORIZED = 401
+
+
+def examine(settings: Settings, *, as_json: bool) -> None:
+    """Print what is found, and exit with 1 if something must be done."""
+    found = [
+        ok("version", f"Portside {__version__} on Python {platform.python_version()}"),
+        *_look_at_server(settings),
+        *asyncio.run(_look_at_registry(settings)),
+        *_look_at_certificate(settings),
+        *_look_at_transport(settings),
+    ]
+    if as_json:
+        show_json([one._asdict() for one in found])
+    else:
+        rows = [(one.level, one.subject, "; ".join(filter(None, one[2:]))) for one in found]
+        show_table(("", "subject", "finding"), rows, empty="")
+    if any(one.level is Level.PROBLEM for one in found):
+        sys.exit(1)
+
+
+async def _look_at_registry(settings: Settings) -> list[Diagnosis]:
+    return [found async for found in diagnose(settings, is_exposed=_is_exposed(settings))]
+
+
+def _is_exposed(settings: Settings) -> bool:
+    """Whether other machines can reach the address that the settings listen on."""
+    if isinstance(settings.address, Path):
+        return False
+    host = settings.address.host
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
+def _look_at_server(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield whether the registry runs here, and is ready."""
+    try:
+        ask(settings, "/healthz")
+    except ServerError as error:
+        yield advice("server", str(error), "start `portside serve`, if it is to run here")
+        return
+    try:
+        ask(settings, "/readyz/writes")
+    except ServerError as error:
+        yield problem("server", str(error), "read its log")
+    else:
+        yield ok("server", f"answers at {settings.listen}, and is ready")
+
+
+def _look_at_certificate(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield what is to be said of the certificate in the settings."""
+    if not settings.tls_certificate:
+        return
+    path = settings.tls_certificate
+    try:
+        check_certificate(path, settings.tls_key)
+    except ServerError as error:
+        yield problem("certificate", str(error))
+        return
+    yield look_at_life(path, *validity(path), now() / 1_000_000)
+    host = urlsplit(settings.public_url).hostname
+    names = host_names(path)
+    if host and host not in names and f"*.{host.partition('.')[2]}" not in names:
+        yield problem(
+            "certificate",
+            f"{path} is valid for {', '.join(names) or 'no name'}, and not for {host}",
+            "get one for the host of --public-url",
+        )
+
+
+def _look_at_transport(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield whether passwords are encrypted on their way, and where the public URL leads."""
+    if settings.public_url:
+        yield _follow(settings.public_url)
+        return
+    if _is_exposed(settings) and not (settings.tls_certificate or settings.open):
+        remedy = "set --tls-certificate and --tls-key, or put a proxy with TLS in front"
+        if not settings.trusted_proxies:
+            yield problem("transport", "passwords cross the network unencrypted", remedy)
+            return
+        yield ok("transport", "the proxies in --trusted-proxies are expected to offer TLS")
+
+
+def _follow(public_url: str) -> Diagnosis:
+    """Return whether clients get from the public URL to a registry that sends them back there."""
+    parts = urlsplit(public_url)
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
+        connection: HTTPConnection = HTTPSConnection(host, port, timeout=TIMEOUT)
+    else:
+        connection = HTTPConnection(host, port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/v2/")
+        answer = connection.getresponse()
+        answer.read()
+    except ssl.SSLCertVerificationError as error:
+        return advice(
+            "public URL",
+            f"this machine does not trust the certificate of {public_url}: {error.verify_message}",
+            "install the authority on clients, or get a certificate of one that they know",
+        )
+    except (OSError, HTTPException) as error:
+        return advice(
+            "public URL",
+            f"{public_url} cannot be reached from here: {error}",
+            "check its name and the proxy, unless only other networks reach it",
+        )
+    finally:
+        connection.close()
+    if answer.getheader("Docker-Distribution-Api-Version") is None:
+        return problem(
+            "public URL", f"{public_url}/v2/ is not a registry's", "check what the proxy forwards"
+        )
+    realm = (answer.getheader("WWW-Authenticate") or "").partition('realm="')[2].partition('"')[0]
+    if answer.status == UNAUTHORIZED and realm and not realm.startswith(public_url.rstrip("/")):
+        is_downgraded = public_url.startswith("https:") and realm.startswith("http:")
+        return (problem if is_downgraded else advice)(
+            "public URL",
+            f"{public_url} sends clients to {realm} for a token",
+            "set --public-url of the registry there, unless --token-realm asks for it",
+        )
+    if parts.scheme != "https":
+        return advice(
+            "public URL", "passwords cross the network unencrypted", "offer TLS at the public URL"
+        )
+    return ok("public URL", f"{public_url} leads to a registry")
