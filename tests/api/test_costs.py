@@ -142,6 +142,17 @@ class TestPushes:
         cost = node.cost(lambda: node.push(repository, b"first"), 201)
         assert cost.queries + cost.frames <= QUERIES, cost.statements
 
+    def test_queries_with_a_quota(self, tmp_path: Path, postgresql: Server, s3: S3) -> None:
+        """Five more where a quota governs the repository, and none elsewhere."""
+        rules = tmp_path / "rules.toml"
+        rules.write_text('[[repositories]]\nmatch = "team/*"\nquota = "1GiB"\n')
+        with serving(tmp_path / "data", postgresql, s3, "--rules", str(rules)) as node:
+            for repository, most in (("free", QUERIES), ("team/app", QUERIES + 5)):
+                node.push(repository, b"the first of the repository")
+                content = make_blob(1000, repository)
+                cost = node.cost(lambda: node.push(repository, content), 201)  # noqa: B023
+                assert cost.queries + cost.frames <= most, cost.statements
+
     def test_queries_of_a_chunk(self, node: Node, repository: str) -> None:
         """One finds the session and the locks of its repository, one stores the offset."""
         path = node.client.post(f"/v2/{repository}/blobs/uploads/").headers["Location"]

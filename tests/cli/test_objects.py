@@ -26,7 +26,7 @@ from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.platforms import Platform
 from portside.stores.actors import Actor
-from portside.stores.interfaces import LastPull
+from portside.stores.interfaces import LastPull, Recorded
 from support.commands import Commands
 from support.content import OCI_INDEX, Content, artifact, digest_of, image, index
 from support.copying import opened_side
@@ -70,8 +70,7 @@ async def describe(
         tags=[Tag(tag) for tag in tags],
         condition=None,
         check_children=True,
-        platform=Platform(**platform),
-        by=Actor(by),
+        recorded=Recorded(Platform(**platform), Actor(by)),
     )
 
 

@@ -98,11 +98,34 @@ def test_json(portside: Commands) -> None:
     }
     one = portside.json("usage", "--repository", "team/small")
     assert one["repositories"] == [found["repositories"][1]]
-    figures = {key: figure for key, figure in one["repositories"][0].items() if key != "name"}
+    figures = {**one["repositories"][0]}
+    assert (figures.pop("name"), figures.pop("quota_bytes")) == ("team/small", None)
     assert one["total"] == figures
     team = portside.json("usage", "--repository", "team/*")
     assert team["total"]["bytes"] == size(FIRST, SHARED, GONE) + payloads(SHARED)
     assert team["total"]["shared_bytes"] == 0
+
+
+def test_quotas(portside: Commands, tmp_path: Path) -> None:
+    """With rules, each repository has its quota, and the share that is used of it."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[repositories]]\nmatch = "team/*"\nquota = "100KiB"\n'
+        '[[repositories]]\nmatch = "team/small"\nquota = "200B"\n'
+    )
+    found = portside.json("usage", "--rules", str(rules))
+    quotas = {one["name"]: one["quota_bytes"] for one in found["repositories"]}
+    assert quotas == {"team/large": 100 * 1024, "team/small": 200, "other": None}
+    header, *lines = portside.do("usage", "--rules", str(rules)).splitlines()
+    assert header.split()[-3:] == ["unreferenced", "quota", "used"]
+    cells = {row[0]: row[8:] for row in (re.split(r" {2,}", line) for line in lines)}
+    large = (blobs(FIRST, SHARED) + payloads(FIRST, SHARED)) / (100 * 1024)
+    small = (blobs(SHARED, GONE) + payloads(SHARED, GONE)) / 200
+    assert cells["team/large"] == ["100.0 KiB", f"{large:.0%}"]
+    assert cells["team/small"] == ["200 B", f"{small:.0%}"]
+    assert cells["other"][0] == "none"
+    rules.write_text('[[repositories]]\nmatch = "nobody"\nquota = "1KiB"\n')
+    assert portside.do("usage", "--rules", str(rules)) == portside.do("usage")
 
 
 def test_nothing_and_nonsense(portside: Commands) -> None:

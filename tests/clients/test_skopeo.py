@@ -31,6 +31,23 @@ def test_image_there_and_back(
     assert files_of(tmp_path / "back") == layout.files()
 
 
+def test_quota(run: Run, data: Path, tmp_path: Path) -> None:
+    """A push beyond the quota fails, and skopeo says why; what fits goes on."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[repositories]]\nmatch = "*"\nquota = "100KiB"\n')
+    layout = Layout(tmp_path / "layout")
+    layout.add_image("small", (1000,))
+    layout.add_image("large", (1000, 200_000))
+    with running_registry(data, "--rules", str(rules)) as registry:
+        for name in ("small", "large"):
+            remote = f"docker://{registry.address}/app:{name}"
+            copy = ("skopeo", "copy", f"oci:{layout.root}:{name}", remote, PLAIN)
+            said = run(*copy, fails=name == "large")
+        assert "denied: the push would exceed the quota of the repository" in said
+        listed = run("skopeo", "list-tags", "--tls-verify=false", remote.rpartition(":")[0])
+        assert json.loads(listed)["Tags"] == ["small"]
+
+
 def test_again_and_mounted(
     run: Run, registry: RunningRegistry, repository: str, tmp_path: Path
 ) -> None:

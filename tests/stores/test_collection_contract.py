@@ -17,7 +17,7 @@ from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import PageRequest
 from portside.stores.actors import Actor
-from portside.stores.interfaces import MetadataStore, UnreferencedBlob
+from portside.stores.interfaces import MetadataStore, Recorded, UnreferencedBlob
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import add, add_blob, parsed
 from support.content import OCI_LAYER, Content, artifact, descriptor, image, index
@@ -38,7 +38,7 @@ async def push(metadata: MetadataStore, content: Content, *tags: str, by: str = 
         tags=[Tag(tag) for tag in tags],
         condition=None,
         check_children=True,
-        by=Actor(by),
+        recorded=Recorded(by=Actor(by)),
     )
 
 

@@ -23,7 +23,7 @@ from portside.stores import access as access_store
 from portside.stores.access import AccessStore, FailureLimits
 from portside.stores.actors import LONGEST, NOBODY, Actor
 from portside.stores.events import EventAction, EventFilter, NewEvent
-from portside.stores.interfaces import MetadataStore
+from portside.stores.interfaces import MetadataStore, Recorded
 from portside.stores.metadata.engine import Transaction
 from portside.stores.metadata.events import record_events
 from portside.stores.metadata.postgres.transactions import QUICK
@@ -101,7 +101,7 @@ async def put(
         tags=[Tag(tag) for tag in tags],
         condition=condition,
         check_children=True,
-        by=by,
+        recorded=Recorded(by=by),
     )
 
 

@@ -26,6 +26,7 @@ from portside.spec.platforms import Platform
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.actors import Actor
 from portside.stores.inspection import ReferenceRecord
+from portside.stores.interfaces import Recorded
 from portside.stores.metadata.engine import Database
 from stores.conftest import CheckableStore, Clock
 from stores.test_metadata_contract import add, add_blob, parsed
@@ -47,8 +48,7 @@ async def push(metadata: CheckableStore, content: Content, *tags: str, by: str =
         tags=[Tag(tag) for tag in tags],
         condition=None,
         check_children=True,
-        platform=Platform("amd64", "linux"),
-        by=Actor(by),
+        recorded=Recorded(Platform("amd64", "linux"), Actor(by)),
     )
 
 

@@ -36,13 +36,14 @@ from portside.bootstrap.tag_history import make_tag_history
 from portside.config import LogFormat, Redirect, Settings
 from portside.config.rules import watch_rules_file
 from portside.files.watched import LastGood, Note
+from portside.operations.admission import Admission
 from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
 from portside.operations.last_pulls import LastPulls
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
-from portside.operations.push import Admission, Push
+from portside.operations.push import Push
 from portside.operations.readiness import Readiness
 from portside.operations.relocation import Relocation
 from portside.operations.restore import Restore
@@ -206,6 +207,7 @@ def _make_registry(
     metadata, blobs = stores.metadata, stores.blobs
     body_memory = BodyMemory(settings.body_memory)
     require_space = space_check(settings)
+    admission = Admission(require_space, rules)
     return Registry(
         pull=Pull(
             metadata,
@@ -224,9 +226,9 @@ def _make_registry(
             max_open_uploads=settings.max_open_uploads,
             sparse_indexes=settings.sparse_indexes,
             clock=now,
-            admission=Admission(require_space, rules),
+            admission=admission,
         ),
-        mount=Mount(metadata, blobs, require_space=require_space),
+        mount=Mount(metadata, blobs, admission=admission),
         delete=Delete(metadata, blobs, allowed=settings.delete, rules=rules),
         restore=Restore(metadata, keep=settings.keep_deleted * 1_000_000, clock=now, rules=rules),
         discover=Discover(metadata, max_referrers_bytes=settings.max_referrers_bytes),

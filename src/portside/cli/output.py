@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import click
 
 from portside.api.log_lines import escape_controls
+from portside.spec.quantities import format_size
 
 Item = TypeVar("Item")
 
 UNBROKEN = 10_000
 """Columns of output that must not be wrapped, such as a password."""
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -105,12 +105,7 @@ def shown_time(microseconds: int | None) -> str:
 
 def shown_size(size: int | None) -> str:
     """Return a number of bytes for a table, such as `12.3 MiB`."""
-    if size is None:
-        return "unknown"
-    exponent = min(max(size.bit_length() - 1, 0) // 10, len(UNITS) - 1)
-    if exponent == 0:
-        return f"{size} B"
-    return f"{size / 1024**exponent:.1f} {UNITS[exponent]}"
+    return "unknown" if size is None else format_size(size)
 
 
 def drop_output() -> None:

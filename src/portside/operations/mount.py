@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from portside.operations.admission import Admission
 from portside.spec.digests import Digest
 from portside.spec.errors import BlobUnknown
 from portside.spec.names import RepositoryName
@@ -15,21 +16,18 @@ MAX_SOURCES = 1000
 
 
 class Mount:
-    """Links blobs that the registry holds already.
-
-    `require_space` raises StorageFull where a row more would touch the reserve.
-    """
+    """Links blobs that the registry holds already."""
 
     def __init__(
         self,
         metadata: MetadataStore,
         blobs: BlobStore,
         *,
-        require_space: Callable[[], None] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
-        self._require_space = require_space
+        self._admission = admission or Admission()
 
     async def blob(
         self,
@@ -45,20 +43,23 @@ class Mount:
         Without a source, `may_pull` says which repositories may be one (None: all of them). Return
         False if there is nothing to mount, or its bytes were lost: the client pushes the blob then.
 
-        Raises OperationDisallowed if nothing may be written to the repository.
+        Raises OperationDisallowed if nothing may be written to the repository, StorageFull and
+        QuotaExceeded.
         """
         if source is None and may_pull is not None:
             linking = await self._metadata.list_linking(digest, MAX_SOURCES)
             source = next((name for name in linking if may_pull(name)), None)
             if source is None:
                 return False
-        if self._require_space is not None:
-            self._require_space()
+        self._admission.check_space()
         held = await self._blobs.stat(digest)
         if held is None:
             return False
+        quota = self._admission.rules_of(repository).quota
         try:
-            await self._metadata.mount_blob(repository, digest, source, size=held, by=by)
+            await self._metadata.mount_blob(
+                repository, digest, source, size=held, by=by, quota=quota
+            )
         except BlobUnknown:
             return False
         return True

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from portside.operations.admission import Admission
 from portside.operations.platforms import find_platform
 from portside.spec.conditions import TagCondition, keeping
 from portside.spec.digests import Algorithm, Digest
@@ -20,6 +21,7 @@ from portside.spec.errors import (
     BodyIncomplete,
     BodyTimeout,
     DigestInvalid,
+    QuotaExceeded,
     RangeInvalid,
     SizeInvalid,
     StorageFull,
@@ -28,11 +30,10 @@ from portside.spec.errors import (
 from portside.spec.manifests import Manifest, parse_manifest
 from portside.spec.names import Reference, RepositoryName, Tag
 from portside.spec.ranges import ByteRange
-from portside.spec.rules import NO_RULES, Rules
 from portside.spec.schema1 import EMPTY_LAYER, EMPTY_LAYER_DIGEST
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.actors import NOBODY, Actor
-from portside.stores.interfaces import BlobStore, MetadataStore, Staging
+from portside.stores.interfaces import BlobStore, MetadataStore, Recorded, Staging
 
 Clock = Callable[[], int]
 """Returns the time in microseconds since 1970."""
@@ -54,20 +55,12 @@ class Chunk(NamedTuple):
         return self.range.length if self.range is not None else self.length
 
 
-class Admission(NamedTuple):
-    """What the registry requires of pushes beside their limits.
+class _Room(NamedTuple):
+    """What is left of the quota of a repository, in bytes, for content that it does not have."""
 
-    `require_space` raises StorageFull where a row more would touch the reserve. `rules` returns the
-    rules of all repositories as they are now.
-    """
-
-    require_space: Callable[[], None] | None = None
-    rules: Callable[[], Rules] = lambda: NO_RULES
-
-    def check_space(self) -> None:
-        """Raise StorageFull if nothing may be added."""
-        if self.require_space is not None:
-            self.require_space()
+    repository: RepositoryName
+    quota: int
+    left: int
 
 
 class Push:
@@ -112,7 +105,7 @@ class Push:
 
         Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, OperationDisallowed, also for a
         tag that is immutable, and, if `condition` does not hold for one of the tags,
-        PreconditionFailed; StorageFull.
+        PreconditionFailed; StorageFull and QuotaExceeded.
         """
         manifest = parse_manifest(
             payload,
@@ -120,16 +113,18 @@ class Push:
             expected=reference if isinstance(reference, Digest) else None,
         )
         self._admission.check_space()
+        rules = self._admission.rules_of(repository)
         if any(known.digest == EMPTY_LAYER_DIGEST for known in manifest.references):
             await self._link_empty_layer(repository, by)
+        platform = await find_platform(self._metadata, self._blobs, repository, manifest)
         await self._metadata.put_manifest(
             repository,
             manifest,
             tags=extra_tags if isinstance(reference, Digest) else [reference],
-            condition=keeping(condition, self._admission.rules().of(repository).immutable_tags),
+            condition=keeping(condition, rules.immutable_tags),
             check_children=not self._sparse_indexes,
-            platform=await find_platform(self._metadata, self._blobs, repository, manifest),
-            by=by,
+            recorded=Recorded(platform, by),
+            quota=rules.quota,
         )
         return manifest
 
@@ -149,9 +144,12 @@ class Push:
         """Open an upload session (end-4a, end-4c).
 
         `owner` is the name of the identity, empty for anonymous clients. Raises TooManyRequests,
-        OperationDisallowed and StorageFull.
+        OperationDisallowed, StorageFull and QuotaExceeded.
         """
         self._admission.check_space()
+        room = await self._measure_room(repository)
+        if room is not None and room.left <= 0:
+            raise await self._explain_quota(room, 0)
         now = self._clock()
         session = UploadSession(
             id=UploadId.fresh(),
@@ -170,15 +168,16 @@ class Push:
         """Receive a blob in one request (end-4b).
 
         Raises DigestInvalid, RangeInvalid, SizeInvalid, BlobTooLarge, OperationDisallowed,
-        BodyIncomplete and BodyTimeout.
+        QuotaExceeded, BodyIncomplete and BodyTimeout.
         """
         if chunk.range is not None and chunk.range.start:
             whole = f"a blob pushed in one request starts at byte 0, not {chunk.range.start}"
             raise RangeInvalid(whole)
+        room = await self._measure_room(repository, digest)
         upload = UploadId.fresh()
         async with self._blobs.hold(upload, fresh=True) as staging:
             await staging.resume(0, digest.algorithm)
-            size = await self._receive(staging, chunk, 0)
+            size = await self._receive(staging, chunk, 0, room)
             await self._commit(repository, digest, size, staging, session=None, by=by)
 
     async def get_upload(self, repository: RepositoryName, upload: UploadId) -> UploadSession:
@@ -193,7 +192,7 @@ class Push:
         If the body is cut off, what arrived is kept. Any other error leaves the session unchanged.
 
         Raises BlobUploadUnknown, UploadBusy, OperationDisallowed, OffsetMismatch, SizeInvalid,
-        BlobTooLarge, BodyIncomplete and BodyTimeout.
+        BlobTooLarge, QuotaExceeded, BodyIncomplete and BodyTimeout.
         """
         async with self._blobs.hold(upload) as staging:
             session, received = await self._continue(repository, upload, staging, chunk)
@@ -217,7 +216,7 @@ class Push:
         """
         try:
             async with self._blobs.hold(upload) as staging:
-                session, received = await self._continue(repository, upload, staging, chunk)
+                session, received = await self._continue(repository, upload, staging, chunk, digest)
                 size = session.offset + received
                 await self._commit(repository, digest, size, staging, session=session, by=by)
                 await self._discard(upload)
@@ -239,33 +238,42 @@ class Push:
             await self._discard(upload)
 
     async def _continue(
-        self, repository: RepositoryName, upload: UploadId, staging: Staging, chunk: Chunk
+        self,
+        repository: RepositoryName,
+        upload: UploadId,
+        staging: Staging,
+        chunk: Chunk,
+        digest: Digest | None = None,
     ) -> tuple[UploadSession, int]:
         """Receive a chunk at the offset; return the session before it, and the chunk's size.
 
-        Nothing is received for a repository that was locked after the session was opened.
+        Nothing is received for a repository that was locked after the session was opened. `digest`
+        is that of the blob, if it is known by now.
         """
         session = await self._metadata.get_upload(repository, upload, writable=True)
         session.check_chunk(chunk.range)
+        room = await self._measure_room(repository, digest)
         await staging.resume(session.offset, session.algorithm)
         try:
-            received = await self._receive(staging, chunk, session.offset)
+            received = await self._receive(staging, chunk, session.offset, room)
         except (BodyIncomplete, BodyTimeout):
             await self._advance(session, staging, None)
             raise
         return session, received
 
-    async def _receive(self, staging: Staging, chunk: Chunk, offset: int) -> int:
+    async def _receive(
+        self, staging: Staging, chunk: Chunk, offset: int, room: _Room | None
+    ) -> int:
         """Write a body to the store; return the number of bytes."""
         announced = chunk.announced
         if chunk.length is not None and chunk.length != announced:
             differ = f"Content-Range spans {announced} bytes, but Content-Length is {chunk.length}"
             raise SizeInvalid(differ)
-        self._check_size(offset + (announced or 0))
+        await self._check_whole(offset + (announced or 0), room)
         received = 0
         async for piece in chunk.body:
             received += len(piece)
-            self._check_size(offset + received)
+            await self._check_whole(offset + received, room)
             await staging.write(piece)
         if announced is not None and received != announced:
             differ = f"{announced} bytes were announced, but {received} arrived"
@@ -279,6 +287,25 @@ class Push:
         async for piece in chunk.body:
             received += len(piece)
             self._check_size(received)
+
+    async def _measure_room(
+        self, repository: RepositoryName, digest: Digest | None = None
+    ) -> _Room | None:
+        """Return what is left of a quota; None where there is none, or the blob is there."""
+        quota = self._admission.rules_of(repository).quota
+        if quota is None:
+            return None
+        left = await self._metadata.measure_room(repository, quota, digest)
+        return _Room(repository, quota, left) if left is not None else None
+
+    async def _explain_quota(self, room: _Room, size: int) -> QuotaExceeded:
+        return await self._metadata.explain_quota(room.repository, room.quota, size)
+
+    async def _check_whole(self, size: int, room: _Room | None) -> None:
+        """Raise BlobTooLarge or QuotaExceeded if a blob has too many bytes by now."""
+        self._check_size(size)
+        if room is not None and size > room.left:
+            raise await self._explain_quota(room, size)
 
     def _check_size(self, size: int) -> None:
         if self._max_blob_bytes and size > self._max_blob_bytes:
@@ -315,8 +342,9 @@ class Push:
             differ = f"the {size} bytes that arrived have the digest {found}, not {digest}"
             raise DigestInvalid(differ)
         place = await staging.place(digest)
+        quota = self._admission.rules_of(repository).quota
         await self._metadata.commit_blob(
-            repository, digest, size, session=session, place=place, by=by
+            repository, digest, size, session=session, place=place, by=by, quota=quota
         )
 
     async def _discard(self, upload: UploadId) -> None:

@@ -30,7 +30,7 @@ PAGINATION_NUMBER_INVALID, UNAVAILABLE, UNKNOWN) or HTTP's own word (PRECONDITIO
      |    +-- ContentEncodingUnsupported, TransferEncodingUnsupported
      |    +-- GrantTypeUnsupported, ParameterInvalid, AttributesInvalid
      |    +-- RestoreInvalid
-     +-- Unauthorized, Denied, CrossSiteRefused, TooManyRequests
+     +-- Unauthorized, Denied, CrossSiteRefused, QuotaExceeded, TooManyRequests
      +-- Unavailable
      |    +-- StorageFull, ReadOnly, NotReady
      +-- Unknown
@@ -438,6 +438,17 @@ class CrossSiteRefused(RegistryError):
     code = "DENIED"
     status = 403
     message = "requests from web pages of other sites are refused"
+
+
+class QuotaExceeded(RegistryError):
+    """The repository would take more than its quota.
+
+    Docker does not repeat what is DENIED, and clients print the message.
+    """
+
+    code = "DENIED"
+    status = 403
+    message = "the push would exceed the quota of the repository"
 
 
 class TooManyRequests(RegistryError):

@@ -56,6 +56,15 @@ def format_duration(microseconds: int) -> str:
     return f"{seconds // DURATIONS[units[-1]]}{units[-1]}" if seconds else "0s"
 
 
+def format_size(size: int) -> str:
+    """Return a number of bytes as people read it, such as `12.3 MiB`."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    exponent = min(max(abs(size).bit_length() - 1, 0) // 10, len(units) - 1)
+    if exponent == 0:
+        return f"{size} B"
+    return f"{size / 1024**exponent:.1f} {units[exponent]}"
+
+
 def _parse(text: str, units: dict[str, int], shape: str, *, what: str) -> int:
     found = re.fullmatch(r"([0-9]{1,18})([A-Za-z]+)", text)
     if found is None or found[2] not in units:

@@ -31,6 +31,7 @@ from portside.stores.actors import NOBODY, Actor
 from portside.stores.events import EventStore
 from portside.stores.marks import Mark
 from portside.stores.properties import PropertyStore
+from portside.stores.quotas import QuotaStore
 from portside.stores.retention import RetentionStore
 from portside.stores.tag_history import TagHistoryStore
 from portside.stores.trash import TrashStore
@@ -68,6 +69,16 @@ class Referrer(msgspec.Struct, frozen=True):
     annotations: bytes
 
 
+class Recorded(NamedTuple):
+    """What is recorded with a manifest: the platform of its config, and who pushed it."""
+
+    platform: Platform = UNKNOWN_PLATFORM
+    by: Actor = NOBODY
+
+
+NOT_RECORDED = Recorded()
+
+
 class ManifestStore(Protocol):
     """Manifests and tags."""
 
@@ -92,15 +103,15 @@ class ManifestStore(Protocol):
         tags: Sequence[Tag],
         condition: TagCondition | None,
         check_children: bool,
-        platform: Platform = UNKNOWN_PLATFORM,
-        by: Actor = NOBODY,
+        recorded: Recorded = NOT_RECORDED,
+        quota: int | None = None,
     ) -> None:
         """Store a manifest and point the tags at it, all at once.
 
-        `check_children` refuses an index whose manifests are not in the repository. `platform` is
-        what the config of an image says. Raises
-        ManifestBlobUnknown, OperationDisallowed and, if `condition` does not hold for one of the
-        tags, PreconditionFailed.
+        `check_children` refuses an index whose manifests are not in the repository. `quota` is the
+        number of bytes that the repository may take. Raises ManifestBlobUnknown,
+        OperationDisallowed, QuotaExceeded and, if `condition` does not hold for one of the tags,
+        PreconditionFailed.
         """
         ...
 
@@ -215,11 +226,13 @@ class BlobLinkStore(Protocol):
         session: UploadSession | None,
         place: Place,
         by: Actor = NOBODY,
+        quota: int | None = None,
     ) -> None:
         """Add a blob and link it, and end the upload session it came by, if there was one.
 
-        `session` is as it was when the request resumed it. Raises BlobUploadUnknown if the session
-        has ended since, and UploadBusy if it has moved.
+        `session` is as it was when the request resumed it; `quota` is the number of bytes that the
+        repository may take. Raises QuotaExceeded, BlobUploadUnknown if the session has ended since,
+        and UploadBusy if it has moved.
         """
         ...
 
@@ -231,10 +244,12 @@ class BlobLinkStore(Protocol):
         *,
         size: int,
         by: Actor = NOBODY,
+        quota: int | None = None,
     ) -> None:
         """Link a blob that `source` (or any repository) links, and that has `size` bytes.
 
-        Raises BlobUnknown.
+        `quota` is the number of bytes that the repository may take. Raises BlobUnknown and
+        QuotaExceeded.
         """
         ...
 
@@ -378,6 +393,7 @@ class MetadataStore(
     UploadStore,
     UsageStore,
     EventStore,
+    QuotaStore,
     Protocol,
 ):
     """Everything about the content but its bytes."""

@@ -23,6 +23,7 @@ from portside.stores.events import EventAction, NewEvent
 from portside.stores.interfaces import LinkedBlob, Place, Remove, UnreferencedBlob
 from portside.stores.metadata.engine import Job, Noun, Transaction
 from portside.stores.metadata.events import EVENTS, event_row, record_events
+from portside.stores.metadata.quotas import quota_of_blob, require_room, require_within
 from portside.stores.metadata.refusals import blob_in_use, blob_unknown
 from portside.stores.metadata.repositories import lock_repository, refuse_repository
 
@@ -139,11 +140,15 @@ class BlobLinks(Noun):
         session: UploadSession | None,
         place: Place,
         by: Actor = NOBODY,
+        quota: int | None = None,
     ) -> None:
         """Write the rows, place the bytes, and commit."""
         event = NewEvent(EventAction.BLOB_PUSHED, str(repository), digest=str(digest), size=size)
 
         async def job(transaction: Transaction) -> None:
+            limit = await quota_of_blob(transaction, repository, digest, quota)
+            if limit is not None:
+                await require_room(transaction, repository, limit, size)
             row = event_row(transaction.now, by, event)
             rows = await transaction.commit_blob(str(repository), digest, size, session, row)
             await transaction.place(place, is_new=rows.may_be_new)
@@ -151,6 +156,8 @@ class BlobLinks(Noun):
                 await transaction.link_blob(str(repository), digest, size)
             if not rows.is_recorded:
                 await transaction.insert_many(EVENTS, [row])
+            if limit is not None:
+                await require_within(transaction, repository, limit, digest, size)
 
         await self._database.write_placing(job, blob=digest)
 
@@ -162,6 +169,7 @@ class BlobLinks(Noun):
         *,
         size: int,
         by: Actor = NOBODY,
+        quota: int | None = None,
     ) -> None:
         """Add a link if there is one to take it from, which stays until this one is there."""
         named = str(source) if source is not None else None
@@ -177,8 +185,11 @@ class BlobLinks(Noun):
         async def job(transaction: Transaction) -> None:
             if await transaction.find(_MOUNTABLE, str(digest), size, named) is None:
                 raise blob_unknown(source, digest)
+            limit = await quota_of_blob(transaction, repository, digest, quota)
             row = event_row(transaction.now, by, event)
             await transaction.link_blob(str(repository), digest, size, row)
+            if limit is not None:
+                await require_within(transaction, repository, limit, digest, size)
 
         await self._database.write(job, blob=digest)
 

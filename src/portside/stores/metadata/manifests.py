@@ -17,13 +17,14 @@ from portside.spec.errors import ManifestInvalid
 from portside.spec.locks import ON_DELETE, Lock
 from portside.spec.manifests import Manifest, ManifestReference, ReferenceKind
 from portside.spec.names import Reference, RepositoryName, Tag
-from portside.spec.platforms import UNKNOWN_PLATFORM, Platform
+from portside.spec.platforms import Platform
 from portside.stores.actors import NOBODY, Actor
 from portside.stores.events import EventAction, NewEvent
-from portside.stores.interfaces import StoredManifest
+from portside.stores.interfaces import NOT_RECORDED, Recorded, StoredManifest
 from portside.stores.metadata.blobs import reference_blobs, unreference_blobs
 from portside.stores.metadata.engine import Noun, Transaction, require_row
 from portside.stores.metadata.events import record_events
+from portside.stores.metadata.quotas import require_room_for_manifest
 from portside.stores.metadata.refusals import (
     manifest_in_use,
     manifest_unknown,
@@ -183,8 +184,8 @@ class Manifests(Noun):
         tags: Sequence[Tag],
         condition: TagCondition | None,
         check_children: bool,
-        platform: Platform = UNKNOWN_PLATFORM,
-        by: Actor = NOBODY,
+        recorded: Recorded = NOT_RECORDED,
+        quota: int | None = None,
     ) -> None:
         """Store a manifest and its tags in one transaction."""
 
@@ -201,10 +202,10 @@ class Manifests(Noun):
             await _require_condition(
                 transaction, owner, tags or [manifest.digest], known, condition
             )
+            if quota is not None:
+                await require_room_for_manifest(transaction, repository, quota, manifest)
             references = await _resolve(transaction, owner, manifest, check_children=check_children)
-            key, is_new, size = await _store(
-                transaction, locked, manifest, references, platform, by.name
-            )
+            key, is_new, size = await _store(transaction, locked, manifest, references, recorded)
             now = transaction.now
             again = known.keys() - leaving.keys()
             if again:
@@ -217,14 +218,15 @@ class Manifests(Noun):
                     _TAG, [(owner, name, key, now, now) for name in moved]
                 )
                 changed = [(name, digest) for name in moved]
-                await record_change(transaction, owner, "set", changed, by.name)
+                name = recorded.by.name
+                await record_change(transaction, owner, "set", changed, name)
                 await note_untagged(transaction, owner, leaving.values())
             added = len({*tags} - known.keys())
             await count_changes(transaction, owner, manifests=int(is_new), tags=added, size=size)
             created = NewEvent(EventAction.REPOSITORY_CREATED, str(repository))
             await record_events(
                 transaction,
-                by,
+                recorded.by,
                 [
                     *([created] if locked.is_new else ()),
                     _pushed(repository, manifest, tags),
@@ -514,8 +516,7 @@ async def _store(
     locked: LockedRow,
     manifest: Manifest,
     references: list[ManifestReference],
-    platform: Platform,
-    pushed_by: str,
+    recorded: Recorded,
 ) -> _StoredRow:
     """Store the manifest if it is new; the same bytes with another type take the new type.
 
@@ -541,8 +542,8 @@ async def _store(
             manifest.size,
             *listed,
             transaction.now,
-            pushed_by,
-            *await describe(transaction, owner, manifest, platform),
+            recorded.by.name,
+            *await describe(transaction, owner, manifest, recorded.platform),
         )
         (key,) = (await transaction.find_all(_ADD, *new))[0]
         size = manifest.size
@@ -565,7 +566,7 @@ async def _store(
             if not item.is_weak
         }
         _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
-        described = await describe(transaction, owner, manifest, platform)
+        described = await describe(transaction, owner, manifest, recorded.platform)
         payload = (manifest.payload, manifest.size)
         await transaction.execute(
             _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, *payload, key

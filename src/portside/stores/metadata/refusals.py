@@ -16,6 +16,7 @@ from portside.spec.errors import (
     NameUnknown,
     OperationDisallowed,
     PreconditionFailed,
+    QuotaExceeded,
     ReadOnly,
     TagImmutable,
     TagUnknown,
@@ -26,6 +27,7 @@ from portside.spec.errors import (
 from portside.spec.locks import ATTRIBUTES, Lock
 from portside.spec.manifests import ManifestReference
 from portside.spec.names import Reference, RepositoryName, Tag
+from portside.spec.quantities import format_size
 from portside.spec.uploads import UploadId
 from portside.stores.copying import NotItsCopy
 
@@ -121,6 +123,19 @@ def name_unknown(repository: RepositoryName) -> NameUnknown:
 def upload_unknown(upload: UploadId) -> BlobUploadUnknown:
     """Return the error for an upload session that does not exist."""
     return BlobUploadUnknown(f"upload session {upload} does not exist; it may have ended")
+
+
+def quota_exceeded(
+    repository: RepositoryName, quota: int, taken: int, size: int, deleted: int, unreferenced: int
+) -> QuotaExceeded:
+    """Return the error for bytes that do not fit into what a repository may take."""
+    more = f", and {format_size(size)} more do not fit" if size else ""
+    return QuotaExceeded(
+        f"repository {repository} takes {format_size(taken)} of its quota of"
+        f" {format_size(quota)}{more}; to free space, delete old images (`portside purge`), empty"
+        f" the trash ({format_size(deleted)}, `portside trash empty`), and collect what no manifest"
+        f" needs ({format_size(unreferenced)}, `portside collect --grace 0`)"
+    )
 
 
 def too_many_uploads(repository: RepositoryName, most: int) -> TooManyRequests:

@@ -14,6 +14,7 @@ from portside.stores.metadata.login_failures import LoginFailures
 from portside.stores.metadata.manifests import Manifests
 from portside.stores.metadata.properties import Properties
 from portside.stores.metadata.pulls import Pulls
+from portside.stores.metadata.quotas import Quotas
 from portside.stores.metadata.read_only import ReadOnlyMode
 from portside.stores.metadata.repairs import Repairs
 from portside.stores.metadata.retention import Retention
@@ -39,6 +40,7 @@ class Metadata(
     Uploads,
     Measurements,
     Events,
+    Quotas,
     Inspection,
     Repairs,
     ReadOnlyMode,

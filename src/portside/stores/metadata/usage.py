@@ -91,13 +91,13 @@ _TOTAL_OF_MANY = f"""
 _TOTAL_OF_EVERY = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs"
 
 # A link, by what refers to its blob.
-_REFERRED_TO = """
+REFERRED_TO = """
     EXISTS (
         SELECT 1 FROM manifest_references f
         WHERE f.repository = l.repository AND f.digest = l.digest
     )
 """
-_IN_USE = """
+IN_USE = """
     EXISTS (
         SELECT 1 FROM manifest_references f JOIN manifests m ON m.id = f.manifest
         WHERE f.repository = l.repository AND f.digest = l.digest AND m.deleted IS NULL
@@ -119,19 +119,19 @@ _WAITING = f"""
     waiting AS MATERIALIZED (
         SELECT l.repository, l.digest, l.size, TRUE AS is_deleted
         FROM trashed t CROSS JOIN repository_blobs l
-        WHERE l.repository = t.repository AND l.digest = t.digest AND NOT {_IN_USE}
+        WHERE l.repository = t.repository AND l.digest = t.digest AND NOT {IN_USE}
         UNION ALL
         SELECT l.repository, l.digest, l.size, FALSE
         FROM repository_blobs l
-        WHERE l.unreferenced >= 0 AND +l.repository IN ({_MATCHED}) AND NOT {_REFERRED_TO}
+        WHERE l.unreferenced >= 0 AND +l.repository IN ({_MATCHED}) AND NOT {REFERRED_TO}
     ),
     unused AS (
         SELECT w.size, EXISTS (
-            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {_REFERRED_TO}
+            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {REFERRED_TO}
         ) AS is_deleted
         FROM (SELECT DISTINCT digest, size FROM waiting) w
         WHERE NOT EXISTS (
-            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {_IN_USE}
+            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {IN_USE}
         )
     )
     SELECT repository,

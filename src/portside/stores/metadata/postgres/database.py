@@ -27,7 +27,7 @@ import asyncpg
 import msgspec
 
 from portside.spec.digests import Digest
-from portside.spec.errors import StorageFull, Unavailable
+from portside.spec.errors import QuotaExceeded, StorageFull, Unavailable
 from portside.stores.background import BackgroundTasks
 from portside.stores.interfaces import Remove, Undo
 from portside.stores.metadata.blobs import is_unknown
@@ -327,7 +327,7 @@ class PostgresDatabase:
             except CommitFirst as needed:
                 await self.execute(needed.sql, *needed.parameters)
                 return await self._limited(run)
-        except StorageFull:
+        except (StorageFull, QuotaExceeded):
             # The bytes take the room of others, unless somebody came to need them since.
             for undo in undos:
                 await self.write_removing(is_unknown(blob), blob=blob, remove=undo)

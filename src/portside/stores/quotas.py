@@ -1,0 +1,35 @@
+"""Quotas: the most that one repository may take.
+
+A repository takes the size of every blob that it links, whatever refers to it, and the payload of
+every manifest, in the trash or not. What it has already costs nothing to push again.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from portside.spec.digests import Digest
+from portside.spec.errors import QuotaExceeded
+from portside.spec.names import RepositoryName
+
+
+class QuotaStore(Protocol):
+    """What is left of a quota, for those who ask before they push.
+
+    Whoever adds content passes the quota as well, and it is checked again as the content is added.
+    """
+
+    async def measure_room(
+        self, repository: RepositoryName, quota: int, digest: Digest | None = None
+    ) -> int | None:
+        """Return how many bytes may be added to a repository, negative if it takes too much.
+
+        None if `digest` names a blob that the repository has.
+        """
+        ...
+
+    async def explain_quota(
+        self, repository: RepositoryName, quota: int, size: int
+    ) -> QuotaExceeded:
+        """Return the error for `size` bytes that do not fit; 0 if it is not known how many."""
+        ...
