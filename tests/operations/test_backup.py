@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -182,6 +182,15 @@ class TestHold:
             async with holding(registry.metadata):
                 registry.clock.now += MINUTE - 1
                 assert (await registry.collector.collect()).is_held
+
+    async def test_a_full_disk(self, registry: Registry) -> None:
+        """Where no lease can be written, a backup does without."""
+        database = registry.database
+        assert isinstance(database, SqliteDatabase)
+        reading = SqliteDatabase(database.file.parent, clock=registry.clock, read_only=True)
+        with closing(reading):
+            async with holding(Metadata(reading)):
+                assert not await registry.metadata.is_leased("backup")
 
 
 class TestNames:

@@ -122,7 +122,7 @@ async def _make(stores: Stores, target: BackupBlobs, tally: Tally, *, repair: bo
     identity = await stores.metadata.registry_identity()
     save = partial(saved_metadata, stores.engine, backup_directory(target))
     source = Source(identity, stores.metadata, stores.blobs, save)
-    progress = Reporter(tally)
+    progress = Reporter(tally, lambda tally: f"{_copied(tally)}.")
     return await Backup(
         source, target, tally=tally, clock=now, repair=repair, progress=progress
     ).make()
@@ -134,9 +134,12 @@ def _say_made(made: Made, tally: Tally) -> None:
     snapshot = made.snapshot
     click.echo(
         f"Snapshot {made.name}: {counted(snapshot.blobs, 'blob')}"
-        f" ({counted(snapshot.bytes, 'byte')}); {counted(tally.blobs, 'blob')}"
-        f" ({counted(tally.bytes, 'byte')}) copied."
+        f" ({counted(snapshot.bytes, 'byte')}); {_copied(tally)}."
     )
+
+
+def _copied(tally: Tally) -> str:
+    return f"{counted(tally.blobs, 'blob')} ({counted(tally.bytes, 'byte')}) copied"
 
 
 def _say_pruned(pruned: Pruned) -> None:
@@ -230,7 +233,7 @@ async def restore(*, place: str, snapshot: str | None, keep_blobs: bool, **given
                 tally=tally,
                 clock=now,
                 successor=Successor(target.engine.place),
-                progress=Reporter(tally),
+                progress=Reporter(tally, count),
             ).finish()
             where = target.engine.place
     for problem in tally.problems:

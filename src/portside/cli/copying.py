@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
             tally=tally,
             clock=now,
             successor=Successor(target.engine.place, target_settings.public_url),
-            progress=Reporter(tally),
+            progress=Reporter(tally, count),
         )
         if finish:
             ending = await move.finish()
@@ -106,17 +107,18 @@ async def read_only(*, state: str | None, **given: Any) -> None:
 
 
 class Reporter:
-    """Reports the progress of a copy on standard error from time to time."""
+    """Reports on standard error from time to time what has been copied."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, count: Callable[[Tally], str]) -> None:
         self._tally = tally
+        self._count = count
         self._last = time.monotonic()
 
     def __call__(self) -> None:
         """Report, unless the last report was a moment ago."""
         if time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
-            click.echo(count(self._tally), err=True)
+            click.echo(self._count(self._tally), err=True)
 
 
 def count(tally: Tally) -> str:

@@ -27,7 +27,10 @@ async def is_held(leases: LeaseStore) -> bool:
 
 @asynccontextmanager
 async def holding(leases: LeaseStore) -> AsyncIterator[None]:
-    """Hold the collector up for the length of a block; one backup runs at a time."""
+    """Hold the collector up for the length of a block; one backup runs at a time.
+
+    A full disk, on which no lease can be taken, does not prevent a backup.
+    """
     await _take(leases)
     renewing = asyncio.create_task(_keep_renewing(leases))
     try:
@@ -42,10 +45,10 @@ async def holding(leases: LeaseStore) -> AsyncIterator[None]:
 async def _keep_renewing(leases: LeaseStore) -> None:
     while True:
         await asyncio.sleep(_RENEWED_AFTER)
-        with suppress(RegistryError):
-            await _take(leases)
+        await _take(leases)
 
 
 async def _take(leases: LeaseStore) -> None:
     # The holder is always the same: the lease of a backup that was killed can be taken over.
-    await leases.take_lease(_LEASE, _LEASE, seconds=_LIFE)
+    with suppress(RegistryError):
+        await leases.take_lease(_LEASE, _LEASE, seconds=_LIFE)
