@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from portside.spec.errors import Unavailable
+from portside.stores.metadata.engine import Load
 from portside.stores.metadata.postgres.connection_cache import CACHED, ConnectionCache
 from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
 from stores.conftest import Clock
@@ -47,6 +48,18 @@ async def test_many_share_few(database: PostgresDatabase) -> None:
     found = await asyncio.gather(*(pid_of(database) for _ in range(MANY)))
     assert len(found) == MANY
     assert len(set(found)) <= 2
+    await database.disconnect()
+
+
+async def test_load(database: PostgresDatabase) -> None:
+    """The engine says how many connections are in use, and how many requests wait for one."""
+    assert database.load() == Load(connections=2)
+    async with database.connected(), database.connected():
+        waiting = asyncio.create_task(pid_of(database))
+        await asyncio.sleep(0)
+        assert database.load() == Load(in_use=2, connections=2, waiting=1)
+    await waiting
+    assert database.load() == Load(connections=2)
     await database.disconnect()
 
 

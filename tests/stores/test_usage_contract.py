@@ -12,15 +12,16 @@ from obstore.store import MemoryStore
 
 from portside.operations.collect import Collected, Collector
 from portside.operations.grace import GracePeriod
-from portside.spec.digests import Digest
+from portside.spec.digests import Algorithm, Digest
 from portside.spec.errors import ManifestUnknown, RegistryError
 from portside.spec.locks import Lock, LockChange
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import RepositoryPattern
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.interfaces import MetadataStore
 from portside.stores.metadata import usage as measurements
-from portside.stores.usage import Freed, RepositoryUsage, Usage
+from portside.stores.usage import ContentCounts, Freed, RepositoryUsage, Usage
 from stores.conftest import CheckableStore, Clock, Shelf
 from stores.test_metadata_contract import parsed
 from support.content import OCI_CONFIG, OCI_LAYER, Content, artifact, descriptor, index
@@ -373,3 +374,31 @@ class TestKinds:
         await metadata.delete_manifest(A, Digest(ONE.digest))
         with pytest.raises(ManifestUnknown):
             await metadata.measure_manifest(A, Digest(ONE.digest))
+
+    async def test_counts(self, metadata: CheckableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every page is counted, what is shared once, and there is a pause after each page."""
+        monkeypatch.setattr(measurements, "COUNTED", 2)
+        pauses: list[None] = []
+
+        async def pause() -> None:
+            pauses.append(None)
+
+        assert await metadata.count_content(pause) == ContentCounts()
+        await push(metadata, A, ONE, "1", "latest")
+        await push(metadata, B, ONE)
+        await push(metadata, NAMES[0], TWO, "2")
+        await metadata.delete_manifest(B, Digest(ONE.digest))
+        session = UploadSession(UploadId.fresh(), A, Algorithm.SHA256, created=1, updated=1)
+        await metadata.open_upload(session)
+        blobs = {*ONE.blobs, *TWO.blobs}
+        pauses.clear()
+        assert await metadata.count_content(pause) == ContentCounts(
+            repositories=3,
+            manifests=2,
+            tags=3,
+            manifest_bytes=2 * len(ONE.manifest) + len(TWO.manifest),
+            blobs=len(blobs),
+            blob_bytes=size_of(blobs),
+            uploads=1,
+        )
+        assert len(pauses) == 2 + 3

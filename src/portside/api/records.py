@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
+from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,17 +37,17 @@ class RequestRecord:
     What only a `Recorder` with readers measures: `received` is when the request arrived, in seconds
     since 1970; `seconds` is the time from its headers to the end of the response, and `first_byte`
     to the headers of the response. `bytes_in` and `bytes_out` count the bodies. A status of 0 means
-    that no response was begun. `digest` is what the response names.
+    that no response was begun; `headers` are those of the response.
     """
 
     __slots__ = (
         "bytes_in",
         "bytes_out",
-        "digest",
         "endpoint",
         "error",
         "first_byte",
         "header",
+        "headers",
         "identity",
         "last",
         "name",
@@ -56,7 +57,7 @@ class RequestRecord:
     )
 
     # Without readers, all that a request pays for is the id and five empty fields.
-    digest: str
+    headers: Sequence[tuple[bytes, bytes]]
     status: int
     bytes_in: int
     bytes_out: int
@@ -74,6 +75,14 @@ class RequestRecord:
     def id(self) -> str:
         """The id of the request."""
         return self.header.decode("ascii")
+
+    @property
+    def digest(self) -> str:
+        """The digest that the response names, if it names one."""
+        for name, value in self.headers:
+            if name == DIGEST:
+                return value.decode("latin-1")
+        return ""
 
 
 RecordReader = Callable[[RequestRecord, Scope], None]
@@ -103,73 +112,76 @@ class RequestIds:
 class Recorder:
     """An ASGI middleware that begins the record of each request, and hands it to its readers.
 
-    Without readers, nothing is measured.
+    So many requests are `running`. Without readers, nothing is measured.
     """
 
     def __init__(self, app: ASGIApp, *, ids: RequestIds, readers: Sequence[RecordReader]) -> None:
         self._app = app
         self._make_id = ids.make
         self._readers = readers
+        self.running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = scope[RECORD] = RequestRecord(self._make_id(scope))
         if not self._readers:
+            scope[RECORD] = RequestRecord(self._make_id(scope))
             await self._app(scope, receive, send)
             return
-        measured = _Measured(record, scope, receive, send)
+        record = scope[RECORD] = _MeasuredRecord(self._make_id(scope), scope, receive, send)
+        self.running += 1
         try:
-            await self._app(scope, measured.receive, measured.send)
+            await self._app(scope, record.receive, record.send)
         finally:
-            measured.end()
+            self.running -= 1
+            record.end()
             for read in self._readers:
                 read(record, scope)
 
 
-class _Measured:
-    """The two directions of a request, with what passes in them counted."""
+class _MeasuredRecord(RequestRecord):
+    """A record between the two directions of its request, which counts what passes in them.
 
-    __slots__ = ("_has_body", "_receive", "_record", "_send", "_started")
+    One object, and few calls: all of this is paid for by each request.
+    """
 
-    def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
-        self._record = record
+    __slots__ = ("_has_body", "_receive", "_send", "_started")
+
+    def __init__(self, header: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        self.header = header
+        self.endpoint = self.identity = None
+        self.name = self.last = self.error = ""
+        self.headers = ()
+        self.status = self.bytes_in = self.bytes_out = 0
+        self.first_byte = 0.0
         self._receive = receive
         self._send = send
         # The server sends no body to a HEAD, whatever it is given (RFC 9110, section 9.3.2).
         self._has_body = scope["method"] != "HEAD"
-        record.digest = ""
-        record.status = record.bytes_in = record.bytes_out = 0
-        record.first_byte = 0.0
-        record.received = time.time()
-        self._started = time.perf_counter()
+        self.received = time.time()
+        self._started = perf_counter()
 
     async def receive(self) -> Message:
         """Receive a message."""
         message = await self._receive()
         if message["type"] == "http.request":
-            self._record.bytes_in += len(message.get("body", b""))
+            self.bytes_in += len(message.get("body", b""))
         return message
 
-    async def send(self, message: Message) -> None:
-        """Send a message."""
-        record = self._record
-        match message["type"]:
-            case "http.response.start":
-                record.status = message["status"]
-                record.first_byte = time.perf_counter() - self._started
-                self._read_headers(message["headers"])
-            case "http.response.body" if self._has_body:
-                record.bytes_out += len(message.get("body", b""))
-        await self._send(message)
-
-    def _read_headers(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        for name, value in fields:
-            if name == DIGEST:
-                self._record.digest = value.decode("latin-1")
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a message; one more coroutine would take longer than all else here."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            if self._has_body:
+                self.bytes_out += len(message.get("body", b""))
+        elif kind == "http.response.start":
+            self.status = message["status"]
+            self.headers = message["headers"]
+            self.first_byte = perf_counter() - self._started
+        return self._send(message)
 
     def end(self) -> None:
         """Note the end of the response."""
-        self._record.seconds = time.perf_counter() - self._started
+        self.seconds = perf_counter() - self._started

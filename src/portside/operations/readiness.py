@@ -25,6 +25,15 @@ class Work(NamedTuple):
     succeeding: str
 
 
+class Results(NamedTuple):
+    """What the last try of each kind came to; true as well for what was not tried yet."""
+
+    database_reads: bool
+    blobs_reads: bool
+    database_writes: bool
+    blobs_writes: bool
+
+
 READS = Work("does not work", "works")
 WRITES = Work("cannot be written to", "can be written to")
 
@@ -80,6 +89,10 @@ class Readiness:
         await _require(self._reads)
         await _require(self._writes)
 
+    def results(self) -> Results:
+        """Return what the last tries came to."""
+        return Results(*(not probe.is_failing for probe in (*self._reads, *self._writes)))
+
 
 class _Probe:
     """One kind of work that a store has to do, and what trying it came to."""
@@ -102,6 +115,11 @@ class _Probe:
         self._expires = clock()
         self._cause = ""
         self._failure = ""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last try failed."""
+        return bool(self._failure)
 
     def start(self) -> None:
         """Try it, unless it is being tried or the last result still holds."""

@@ -31,7 +31,7 @@ class Reserve:
 
     def require(self) -> None:
         """Raise StorageFull if the reserve is touched; one system call, on the event loop."""
-        if self._size and _free(self._directory) < self._size:
+        if self._size and free_bytes(self._directory) < self._size:
             raise StorageFull("the disk is full, but for the reserve; delete what is not needed")
 
 
@@ -63,7 +63,7 @@ class HeldReserve(Reserve):
             return False
 
     def _take(self) -> None:
-        if _free(self._directory) < self._size + self._held:
+        if free_bytes(self._directory) < self._size + self._held:
             return
         descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -87,7 +87,8 @@ def release(directory: Path) -> bool:
     return held > 0
 
 
-def _free(directory: Path) -> int:
+def free_bytes(directory: Path) -> int:
+    """Return what is free on the disk of a directory for other users than root; raises OSError."""
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize
 

@@ -10,6 +10,7 @@ payload in each repository. A link is of one of three kinds:
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from portside.spec.digests import Digest
@@ -76,6 +77,18 @@ class Collectable(NamedTuple):
     bytes: int
 
 
+class ContentCounts(NamedTuple):
+    """How much there is; each blob counts once, and deleted manifests only in `manifest_bytes`."""
+
+    repositories: int = 0
+    manifests: int = 0
+    tags: int = 0
+    manifest_bytes: int = 0
+    blobs: int = 0
+    blob_bytes: int = 0
+    uploads: int = 0
+
+
 class UsageStore(Protocol):
     """What takes the space; each answer is exact for one moment."""
 
@@ -106,4 +119,8 @@ class UsageStore(Protocol):
         It purges manifests that were deleted at the time `purged` (µs since 1970) or before it, and
         unlinks blobs that are unreferenced since the time `unlinked` or before it, or `at_once`.
         """
+        ...
+
+    async def count_content(self, pause: Callable[[], Awaitable[None]]) -> ContentCounts:
+        """Count a page at a time, with a pause after each; what changes then may be missed."""
         ...

@@ -38,6 +38,19 @@ class Committed(NamedTuple):
     is_recorded: bool
 
 
+class Load(NamedTuple):
+    """What an engine is doing: of `connections`, so many are `in_use`, and requests are `waiting`.
+
+    Writes are `queued` where one thread makes them. `retries` counts what was run again.
+    """
+
+    retries: int = 0
+    in_use: int = 0
+    connections: int = 0
+    waiting: int = 0
+    queued: int = 0
+
+
 class Queries(Protocol):
     """Reads."""
 
@@ -154,6 +167,10 @@ class Database(Queries, Protocol):
     @property
     def freshness(self) -> float:
         """Seconds for which access control is believed while the change counter stays the same."""
+        ...
+
+    def load(self) -> Load:
+        """Return what the engine is doing now."""
         ...
 
     def can_store(self, text: str) -> bool:

@@ -72,7 +72,8 @@ class Taken(NamedTuple):
 class ConnectionCache:
     """The connections of a pool, all of which may be in use at once; `patience` is in seconds.
 
-    It belongs to an event loop, as its pool does. `elapsed` returns seconds.
+    It belongs to an event loop, as its pool does. `elapsed` returns seconds. So many connections
+    are `in_use`, and so many are `waiting` for one.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class ConnectionCache:
         self._elapsed = elapsed
         self._free = asyncio.Semaphore(connections)
         self._cached: list[Taken] = []
+        self.in_use = 0
+        self.waiting = 0
         self._is_closing = False
 
     async def take(self) -> Taken:
@@ -95,11 +98,16 @@ class ConnectionCache:
         if self._cached and not self._free.locked():
             # Nothing is waited for, so no clock is needed.
             return await self._take()
-        async with asyncio.timeout(self._patience):
-            return await self._take()
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._take()
+        finally:
+            self.waiting -= 1
 
     async def _take(self) -> Taken:
         await self._free.acquire()
+        self.in_use += 1
         try:
             while self._cached:
                 taken = self._cached.pop()
@@ -109,7 +117,7 @@ class ConnectionCache:
             # The pool has one: it never lends more than there are free here.
             return Taken(await self.pool.acquire(), self._elapsed())
         except BaseException:
-            self._free.release()
+            self._let_go()
             raise
 
     async def give_back(self, taken: Taken, *, was_interrupted: bool) -> None:
@@ -119,13 +127,17 @@ class ConnectionCache:
             await asyncio.shield(self._release(taken))
         else:
             self._cached.append(taken)
-            self._free.release()
+            self._let_go()
 
     async def _release(self, taken: Taken) -> None:
         try:
             await self.pool.release(taken.connection)
         finally:
-            self._free.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.in_use -= 1
+        self._free.release()
 
     async def close(self) -> None:
         """Close all connections, once those in use have come back."""

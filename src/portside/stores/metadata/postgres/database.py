@@ -31,7 +31,7 @@ from portside.spec.errors import QuotaExceeded, StorageFull, Unavailable
 from portside.stores.background import BackgroundTasks
 from portside.stores.interfaces import Remove, Undo
 from portside.stores.metadata.blobs import is_unknown
-from portside.stores.metadata.engine import PROBE, Job, Queries, Result, Transaction
+from portside.stores.metadata.engine import PROBE, Job, Load, Queries, Result, Transaction
 from portside.stores.metadata.postgres.connection_cache import ConnectionCache, create_pool
 from portside.stores.metadata.postgres.faults import (
     FAILURES,
@@ -130,7 +130,15 @@ class PostgresDatabase:
         self.clock = clock
         self._cache: ConnectionCache | None = None
         self._limiter: BytesLimiter | None = None
+        self._retries = 0
         self._background = BackgroundTasks()
+
+    def load(self) -> Load:
+        """Return what the connections are doing."""
+        cache, most = self._cache, self.terms.connections
+        if cache is None:
+            return Load(self._retries, connections=most)
+        return Load(self._retries, cache.in_use, most, cache.waiting)
 
     def can_store(self, text: str) -> bool:
         """Whether a text has no NUL and can be written as UTF-8."""
@@ -238,6 +246,7 @@ class PostgresDatabase:
         except Unavailable as error:
             if not isinstance(error.__cause__, LOST):
                 raise
+        self._retries += 1
         async with self.connected() as connection:
             return await ask(connection)
 
@@ -391,6 +400,7 @@ class PostgresDatabase:
             return await self._once(connection, job, blob, collected)
         except RETRIED as error:
             log.info("a transaction is run again: %s", error)
+        self._retries += 1
         # The other one goes first this time.
         await asyncio.sleep(random.uniform(*PAUSE))  # noqa: S311  # no secret
         return await self._once(connection, job, blob, collected)

@@ -21,7 +21,7 @@ from typing import Any
 from portside.spec.digests import Digest
 from portside.spec.errors import StorageFull, Unavailable
 from portside.stores.interfaces import Remove
-from portside.stores.metadata.engine import PROBE, Job, Queries, Result, Transaction
+from portside.stores.metadata.engine import PROBE, Job, Load, Queries, Result, Transaction
 from portside.stores.metadata.schema.steps import STEPS
 from portside.stores.metadata.schema.tables import Table, statements
 from portside.stores.metadata.schema.versions import NEWEST, require_version
@@ -77,6 +77,11 @@ class SqliteDatabase:
             with naming(path):
                 self._counter = SharedCounter(path)
         return self._counter
+
+    def load(self) -> Load:
+        """Return what the writer has to do; reads need no connection of their own."""
+        writer = self._writer
+        return Load() if writer is None else Load(writer.retries, queued=writer.queued)
 
     def can_store(self, _: str) -> bool:
         """Return True: SQLite stores every text."""

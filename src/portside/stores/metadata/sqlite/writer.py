@@ -81,6 +81,7 @@ class Writer:
         self._clock = clock
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._connection: sqlite3.Connection | None = None
+        self.retries = 0
         self._pending: queue.SimpleQueue[_Pending[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="portside-writer", daemon=True)
         self._thread.start()
@@ -93,6 +94,11 @@ class Writer:
         pending = _Pending(job)
         self._pending.put(pending)
         return await pending.future
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait for the next transaction."""
+        return self._pending.qsize()
 
     def close(self) -> None:
         """Finish the jobs that are waiting, and stop."""
@@ -147,6 +153,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001  # the thread must outlive any job
             self._abandon()
             if self._make_room(error):
+                self.retries += 1
                 _return_jobs(taken, batch, undos)
                 return
             if not taken:
