@@ -21,7 +21,7 @@ help:
 	@echo "make sdks        install and build Microsoft's SDKs for ACR, for their tests"
 	@echo "make go-clients  build helm, cosign and libtrust with Go, for their tests"
 	@echo "make check       lint, types, import directions"
-	@echo "make reference   write the tables of docs/reference/settings.md"
+	@echo "make reference   write the tables of settings and metrics in docs/reference"
 	@echo "make bench       measure side by side with Debian's docker-registry"
 
 run: install
@@ -31,7 +31,7 @@ install: $(VENV)/.installed
 
 # With CI=true, tests fail instead of being skipped if a server that they need is missing.
 test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE) sdks
-	scripts/need skopeo podman buildah runc caddy systemd:systemd-analyze 'docker-cli|docker.io:docker' strace docker-registry nginx apache2-utils:htpasswd \
+	scripts/need skopeo podman buildah runc caddy systemd:systemd-analyze 'docker-cli|docker.io:docker' strace docker-registry nginx apache2-utils:htpasswd prometheus:promtool \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
@@ -83,6 +83,7 @@ bench: $(VENV)/.tested-with
 
 reference: $(VENV)/.installed
 	$(BIN)/python -m scripts.settings_reference
+	$(BIN)/python -m scripts.metrics_reference
 
 $(VENV)/bin/python:
 	scripts/make-venv $(PYTHON) $(VENV)

@@ -33,7 +33,7 @@ STORE_DOORS = {
 EXTRA = {"boto3", "botocore"}
 
 # Libraries that are imported by another name than they are installed by.
-IMPORTED_AS = {"pyjwt": "jwt"}
+IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyjwt": "jwt"}
 
 # Pure modules: they compute, and neither read a clock nor touch the system. `secrets` is here
 # because the id of an upload is drawn and not computed.
@@ -103,7 +103,7 @@ def documented_doors() -> dict[str, tuple[str, ...]]:
     """Read the last column of the table of decisions: the packages that may import a library."""
     doors: dict[str, tuple[str, ...]] = dict(STORE_DOORS)
     for row in DECISIONS.read_text("utf-8").splitlines():
-        if library := re.match(r"\| `(\w+)`", row):
+        if library := re.match(r"\| `([\w-]+)`", row):
             door = row.rstrip("| ").rpartition("|")[2]
             found = tuple(f"portside.{name}" for name in re.findall(r"`([\w.]+)`", door))
             doors[IMPORTED_AS.get(library[1], library[1])] = found

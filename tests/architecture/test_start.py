@@ -26,6 +26,12 @@ def test_no_server(name: str) -> None:
     assert loaded(f"portside.cli.{name}") & HEAVY == set()
 
 
+def test_metrics_are_off() -> None:
+    """Neither the server nor the application imports the library of metrics, until they are on."""
+    assert "prometheus_client" not in loaded("portside.cli.server")
+    assert "prometheus_client" in loaded("portside.bootstrap.measuring")
+
+
 def test_server() -> None:
     """These are the names under which a server would be seen."""
     assert loaded("portside.cli.server") & HEAVY == HEAVY - {"asyncpg"}

@@ -246,6 +246,7 @@ SERVED = {
     "storage_http": "tests/cli/test_settings.py",
     "tls_certificate": "tests/cli/test_certificates.py",
     "tls_key": "tests/cli/test_certificates.py",
+    "metrics_listen": "tests/telemetry/test_scrapes.py",
     "min_password_length": "tests/cli/test_users.py",
     "htpasswd": "tests/cli/test_files.py",
     "access": "tests/cli/test_files.py",

@@ -12,6 +12,7 @@ from portside.bootstrap import open_stores
 from portside.bootstrap.collecting import remove_expired_uploads
 from portside.bootstrap.preparing import prepare
 from portside.config import Settings, make_settings
+from portside.telemetry.tasks import TaskCounts
 from support.waiting import PATIENCE
 
 
@@ -46,7 +47,7 @@ async def test_the_sweeper_survives(settings: Settings) -> None:
     logger.addHandler(counter)
     stores = open_stores(settings)
     stores.close()
-    sweeping = asyncio.create_task(remove_expired_uploads(settings, stores))
+    sweeping = asyncio.create_task(remove_expired_uploads(settings, stores, TaskCounts()))
     try:
         async with asyncio.timeout(PATIENCE):
             await counter.enough.wait()

@@ -15,6 +15,8 @@ from portside.cli.commands import commands
 from portside.config import Setting, list_settings
 from portside.spec import errors
 from portside.spec.endpoints import ENDPOINTS
+from portside.telemetry.catalogue import METRICS
+from scripts import metrics_reference
 from scripts.settings_reference import renewed
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,24 @@ def test_settings_are_current() -> None:
     """The tables of settings say what the declarations say."""
     page = (REFERENCE / "settings.md").read_text("utf-8")
     assert page == renewed(page), "run `make reference`"
+
+
+def test_metrics_are_current() -> None:
+    """The tables of metrics say what the declarations say."""
+    page = (REFERENCE / "metrics.md").read_text("utf-8")
+    assert page == metrics_reference.renewed(page), "run `make reference`"
+
+
+def test_no_other_metrics() -> None:
+    """Each metric is documented with its type and labels, once, and no other."""
+    listed = [row.split(" | ")[:3] for row in rows("metrics.md") if row.startswith("| `")]
+    expected = [
+        [f"| `{metric.name}`", metric.kind, ", ".join(f"`{it}`" for it in metric.labels) or "none"]
+        for metric in METRICS
+    ]
+    assert sorted(listed) == sorted(expected)
+    prose = (REFERENCE / "metrics.md").read_text("utf-8")
+    assert set(re.findall(r"portside_\w+", prose)) == {metric.name for metric in METRICS}
 
 
 def test_no_other_settings() -> None:
@@ -134,4 +154,4 @@ def test_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {re.split(r"[<>=]", item)[0] for item in project["dependencies"]}
     page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text("utf-8")
-    assert declared == set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    assert declared == set(re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE))

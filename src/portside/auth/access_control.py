@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from portside.auth.tokens.foreign import TrustedIssuers
 from portside.auth.tokens.keys import KeyRing, load_keys, make_key
 from portside.auth.tokens.own import ISSUER, TokenClaims, TokenFactory, TokenInvalid, claimed_issuer
 from portside.spec.actions import Action
+from portside.spec.errors import TooManyRequests
 from portside.stores.access import AccessStore, IdentityKind
 from portside.stores.actors import Actor
 
@@ -120,7 +122,7 @@ class AccessControl:
     """Authenticates requests; one for each process.
 
     `clock` returns microseconds since 1970, `elapsed` the seconds that decide how long credentials
-    are remembered.
+    are remembered. `logins` counts passwords by what verifying them came to.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class AccessControl:
         self._pool = ThreadPoolExecutor(MAX_HASHING + 2, thread_name_prefix="portside-auth")
         self._queue = LoginQueue(running=MAX_HASHING, length=terms.login_queue)
         self._verifying: dict[_Question, asyncio.Future[Caller]] = {}
+        self.logins = Counter(accepted=0, refused=0, limited=0)
         self._secret = secrets.token_bytes(32)
         self._snapshot: Snapshot | None = None
         self._open_tokens = self._factory(KeyRing([make_key(clock())]))
@@ -233,7 +236,7 @@ class AccessControl:
         if verifying is None:
             known_client = client or partial(Actor, address=address)
             verifying = asyncio.ensure_future(
-                self._verify_login(snapshot, given, address, known_client)
+                self._count_login(snapshot, given, address, known_client)
             )
             self._verifying[question] = verifying
             verifying.add_done_callback(partial(self._verified, question))
@@ -246,6 +249,24 @@ class AccessControl:
         del self._verifying[question]
         if not verifying.cancelled():
             verifying.exception()
+
+    async def _count_login(
+        self,
+        snapshot: Snapshot,
+        given: BasicCredentials,
+        address: str,
+        client: Callable[[], Actor],
+    ) -> Caller:
+        try:
+            caller = await self._verify_login(snapshot, given, address, client)
+        except CredentialsInvalid:
+            self.logins["refused"] += 1
+            raise
+        except TooManyRequests:
+            self.logins["limited"] += 1
+            raise
+        self.logins["accepted"] += 1
+        return caller
 
     async def _verify_login(
         self,

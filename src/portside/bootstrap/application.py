@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
@@ -49,6 +49,11 @@ from portside.operations.relocation import Relocation
 from portside.operations.restore import Restore
 from portside.spec.rules import Rules
 from portside.stores.blobs.objects.store import ObjectBlobs
+from portside.stores.interfaces import BlobStore
+from portside.telemetry.tasks import TaskCounts
+
+if TYPE_CHECKING:
+    from portside.bootstrap.measuring import Measuring
 
 START_PAUSE = 0.001
 """Seconds; any timer does that does not fire in the same iteration of the event loop."""
@@ -72,13 +77,16 @@ def make_app(
     on_start: Callable[[], object],
     on_loopback: bool = False,
     last_good: LastGoodTexts | None = None,
+    metric_files: Path | None = None,
 ) -> ASGIApp:
     """Return the application of one worker, which calls `on_start` once it serves.
 
     `on_loopback` says that web pages in a browser of this machine can reach it. The workers of a
-    node share `last_good`.
+    node share `last_good`, and the directory `metric_files` if metrics are on.
     """
     stores = open_stores(settings)
+    measuring = _measure(metric_files, settings, stores)
+    counts = TaskCounts()
     good_access, good_rules = last_good or (None, None)
     reloads = Reloads()
     control = make_access_control(settings, stores, good_access, reloads.note)
@@ -90,7 +98,10 @@ def make_app(
         on_socket=isinstance(settings.address, Path),
     )
     gate = _make_gate(settings, control, addresses)
-    registry = _make_registry(settings, stores, addresses, gate, rules=rules, last_pulls=last_pulls)
+    blobs = measuring.blobs if measuring is not None else stores.blobs
+    registry = _make_registry(
+        settings, stores, addresses, gate, blobs=blobs, rules=rules, last_pulls=last_pulls
+    )
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -98,14 +109,18 @@ def make_app(
         reporting = asyncio.create_task(_report_when_serving(starting, on_start))
         tasks = [
             reporting,
-            asyncio.create_task(remove_expired_uploads(settings, stores)),
-            asyncio.create_task(apply_rules(settings, stores, rules)),
+            asyncio.create_task(remove_expired_uploads(settings, stores, counts)),
+            asyncio.create_task(apply_rules(settings, stores, rules, counts)),
             asyncio.create_task(store_pulls(last_pulls)),
             asyncio.create_task(forget_events(settings, stores)),
             asyncio.create_task(record_reloads(reloads, stores)),
         ]
         if settings.gc:
-            tasks.append(asyncio.create_task(collect_garbage(settings, stores)))
+            tasks.append(asyncio.create_task(collect_garbage(settings, stores, counts)))
+        if measuring is not None:
+            tasks.extend(
+                asyncio.create_task(task()) for task in measuring.tasks(registry.readiness)
+            )
         try:
             yield
         finally:
@@ -123,12 +138,27 @@ def make_app(
     app: ASGIApp = served
     if settings.cors_origins:
         app = Cors(app, origins=settings.cors_origins, methods=served.methods)
-    return Recorder(app, ids=RequestIds(addresses), readers=_record_readers(settings, addresses))
+    readers = _record_readers(settings, addresses, measuring)
+    recorder = Recorder(app, ids=RequestIds(addresses), readers=readers)
+    if measuring is not None:
+        measuring.add(recorder, control, counts)
+    return recorder
 
 
-def _record_readers(settings: Settings, addresses: Addresses) -> list[RecordReader]:
+def _measure(files: Path | None, settings: Settings, stores: Stores) -> Measuring | None:
+    if files is None:
+        return None
+    # The library of the metrics looks for their directory when it is imported.
+    from portside.bootstrap.measuring import Measuring  # noqa: PLC0415
+
+    return Measuring(files, settings, stores)
+
+
+def _record_readers(
+    settings: Settings, addresses: Addresses, measuring: Measuring | None
+) -> list[RecordReader]:
     """Return what is told of each request that has ended."""
-    readers: list[RecordReader] = []
+    readers = [] if measuring is None else [measuring.requests]
     if settings.access_log:
         readers.append(AccessLog(addresses, as_text=settings.log_format is LogFormat.TEXT))
     return readers
@@ -201,10 +231,11 @@ def _make_registry(
     addresses: Addresses,
     gate: Gate,
     *,
+    blobs: BlobStore,
     rules: Callable[[], Rules],
     last_pulls: LastPulls,
 ) -> Registry:
-    metadata, blobs = stores.metadata, stores.blobs
+    metadata = stores.metadata
     body_memory = BodyMemory(settings.body_memory)
     require_space = space_check(settings)
     admission = Admission(require_space, rules)

@@ -24,6 +24,7 @@ from portside.operations.collect import (
 from portside.operations.grace import GracePeriod
 from portside.spec.errors import RegistryError
 from portside.stores.actors import Actor
+from portside.telemetry.tasks import TaskCounts
 
 DAY = 24 * 3600
 """Seconds between two looks for what crashes left."""
@@ -34,7 +35,7 @@ REST = 4
 log = logging.getLogger(__name__)
 
 
-async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
+async def remove_expired_uploads(settings: Settings, stores: Stores, counts: TaskCounts) -> None:
     """Remove expired upload sessions at intervals, until cancelled; errors are logged."""
     while True:
         # Spread over the interval, so that workers that start together do not run together.
@@ -48,6 +49,7 @@ async def remove_expired_uploads(settings: Settings, stores: Stores) -> None:
             # The next attempt may succeed; without one, uploads would never expire.
             log.exception("removing expired uploads failed")
         else:
+            counts.expired_uploads += removed
             if removed:
                 log.info("%d upload sessions expired", removed)
 
@@ -77,7 +79,7 @@ class _Lease:
             await self.take()
 
 
-async def collect_garbage(settings: Settings, stores: Stores) -> None:
+async def collect_garbage(settings: Settings, stores: Stores, counts: TaskCounts) -> None:
     """Collect garbage at intervals, until cancelled; errors are logged.
 
     The process that has the lease works, and keeps it for as long as it lives; another one takes
@@ -95,11 +97,17 @@ async def collect_garbage(settings: Settings, stores: Stores) -> None:
             collected = await collector.collect()
             await _collect_orphaned(stores)
         except RegistryError as error:
+            counts.collections.failed += 1
             log.warning("cannot collect garbage: %s", error)
         except Exception:
+            counts.collections.failed += 1
             # The next attempt may succeed; without one, no space would ever be freed.
             log.exception("collecting garbage failed")
         else:
+            counts.collections.end(time.time())
+            counts.collected_manifests += collected.manifests
+            counts.collected_blobs += collected.blobs
+            counts.collected_bytes += collected.bytes
             if collected:
                 log.info(
                     "collected %d manifests and %d links; %d blobs with %d bytes were removed",

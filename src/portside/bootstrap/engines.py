@@ -70,6 +70,11 @@ class Engine:
         self.access = Access(database)
         self._shared = shared
 
+    def use_through(self, database: Database) -> None:
+        """Use what is stored through a Database that is around this one."""
+        self.metadata = Metadata(database)
+        self.access = Access(database)
+
     async def prepare(self) -> None:
         """Make the database ready to be served from.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from portside.operations.retain import Retain
 from portside.spec.errors import RegistryError
 from portside.spec.rules import Rules
 from portside.stores.actors import background_actor
+from portside.telemetry.tasks import TaskCounts
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,9 @@ RETENTION = background_actor("retention")
 """Who deletes by the rules."""
 
 
-async def apply_rules(settings: Settings, stores: Stores, rules: Callable[[], Rules]) -> None:
+async def apply_rules(
+    settings: Settings, stores: Stores, rules: Callable[[], Rules], counts: TaskCounts
+) -> None:
     """Apply the rules of retention at intervals, until cancelled; errors are logged.
 
     The process that has the lease does it; another one takes over two intervals after its end.
@@ -51,18 +55,22 @@ async def apply_rules(settings: Settings, stores: Stores, rules: Callable[[], Ru
             if (await stores.metadata.registry_state()).read_only:
                 continue
             if await stores.metadata.take_lease("retention", holder, seconds=2 * interval):
-                await _apply(stores, current)
+                await _apply(stores, current, counts)
         except RegistryError as error:
+            counts.retentions.failed += 1
             log.warning("cannot apply the rules of retention: %s", error)
         except Exception:
+            counts.retentions.failed += 1
             # The next attempt may succeed; without one, nothing would ever be deleted.
             log.exception("applying the rules of retention failed")
 
 
-async def _apply(stores: Stores, rules: Rules) -> None:
+async def _apply(stores: Stores, rules: Rules, counts: TaskCounts) -> None:
     retain = Retain(stores.metadata, clock=now, by=RETENTION)
     async for plan in retain.plan_each(rules.of):
         deleted = await retain.carry_out(plan)
+        counts.retention_tags += len(deleted.tags)
+        counts.retention_manifests += len(deleted.manifests)
         if deleted.tags or deleted.manifests:
             log.info(
                 "retention deleted %d tags and %d manifests of %s",
@@ -70,6 +78,7 @@ async def _apply(stores: Stores, rules: Rules) -> None:
                 len(deleted.manifests),
                 plan.repository,
             )
+    counts.retentions.end(time.time())
 
 
 async def store_pulls(last_pulls: LastPulls) -> None:

@@ -14,14 +14,16 @@ from portside.config import Settings
 _HTTPS = 443
 
 
-def banner(settings: Settings, listener: Listener, *, is_closed: bool) -> str:
-    """Return the lines; `is_closed` says that clients have to log in."""
+def banner(settings: Settings, listener: Listener, *, is_closed: bool, metrics: str = "") -> str:
+    """Return the lines; `is_closed` says that clients have to log in, `metrics` is a URL."""
     scheme = "https" if settings.tls_certificate else "http"
-    lines = (
+    lines = [
         f"Portside listens on {listener.url(scheme)}",
         f"Data is in {settings.place}",
         f"Try: {_suggest(settings, listener, scheme, is_closed=is_closed)}",
-    )
+    ]
+    if metrics:
+        lines.insert(2, f"Metrics are at {metrics}")
     return "\n".join(map(escape_controls, lines))
 
 

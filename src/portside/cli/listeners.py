@@ -99,7 +99,7 @@ class PortListener(Listener):
             self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._held.bind(found)
         except OSError as error:
-            raise ServerError(_explain_port(error, host, port)) from error
+            raise ServerError(explain_port(error, host, port)) from error
         except UnicodeError as error:
             unknown = f"cannot listen on {host}:{port}: {host} is not a host name"
             raise ServerError(unknown) from error
@@ -139,7 +139,7 @@ class PortListener(Listener):
                 one.settimeout(0)
                 one.listen(backlog)
         except OSError as error:
-            raise ServerError(_explain_port(error, self.host, bound[1])) from error
+            raise ServerError(explain_port(error, self.host, bound[1])) from error
 
     def choose(self, worker: int) -> int:
         """Return the socket of the worker, and let it accept again.
@@ -316,10 +316,11 @@ def _is_loopback(host: str) -> bool:
     return all(address.is_loopback for address in mapped)
 
 
-def _explain_port(error: OSError, host: str, port: int) -> str:
+def explain_port(error: OSError, host: str, port: int, option: str = "listen") -> str:
+    """Return why a port cannot be used, and what to do."""
     shown = f"{_bracketed(host)}:{port}"
     if error.errno == errno.EADDRINUSE:
-        return f"{shown} is in use; choose another port with --listen"
+        return f"{shown} is in use; choose another port with --{option}"
     if error.errno == errno.EACCES:
-        return f"no permission to listen on {shown}; choose a port above 1023 with --listen"
+        return f"no permission to listen on {shown}; choose a port above 1023 with --{option}"
     return f"cannot listen on {shown}: {error.strerror or error}"

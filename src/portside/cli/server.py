@@ -29,6 +29,7 @@ from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
 from portside.cli.listeners import Listener, listen
 from portside.cli.locks import lock
+from portside.cli.metrics import MetricsServer
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
 from portside.cli.workers import (
@@ -76,10 +77,16 @@ def serve(settings: Settings) -> None:
         is_closed = prepare(settings)
         if not is_closed:
             _require_access_control(settings, listener)
-        _serve(settings, listener, is_closed=is_closed)
+        metrics = None
+        if settings.metrics_address is not None:
+            metrics = MetricsServer(settings.metrics_address, settings)
+            held.enter_context(closing(metrics))
+        _serve(settings, listener, metrics, is_closed=is_closed)
 
 
-def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
+def _serve(
+    settings: Settings, listener: Listener, metrics: MetricsServer | None, *, is_closed: bool
+) -> None:
     """Serve at an address that this process holds, until SIGTERM or Ctrl-C."""
     # The workers inherit the lock and the pipes.
     multiprocessing.set_start_method("fork", force=True)
@@ -97,14 +104,17 @@ def _serve(settings: Settings, listener: Listener, *, is_closed: bool) -> None:
         descriptors,
         listener,
         last_good=LastGoodTexts.make(),
+        metrics=metrics,
     )
     announcer = threading.Thread(
         target=_announce,
         args=(settings, started, listener),
-        kwargs={"is_closed": is_closed},
+        kwargs={"is_closed": is_closed, "metrics": metrics.url if metrics is not None else ""},
         daemon=True,
     )
     server.on_startup(announcer.start)
+    if metrics is not None:
+        server.on_startup(metrics.start)
     try:
         server.serve(target_loader=loader, wrap_loader=False)
     finally:
@@ -207,7 +217,9 @@ def _lock_data(root: Path) -> int:
     return descriptor
 
 
-def _announce(settings: Settings, started: Started, listener: Listener, *, is_closed: bool) -> None:
+def _announce(
+    settings: Settings, started: Started, listener: Listener, *, is_closed: bool, metrics: str
+) -> None:
     """Print the banner as soon as every worker has started and a connection is accepted."""
     started.wait_for_first(settings.workers)
     deadline = time.monotonic() + START_TIMEOUT
@@ -218,7 +230,7 @@ def _announce(settings: Settings, started: Started, listener: Listener, *, is_cl
             time.sleep(0.01)
             continue
         try:
-            click.echo(banner(settings, listener, is_closed=is_closed))
+            click.echo(banner(settings, listener, is_closed=is_closed, metrics=metrics))
         except (OSError, ValueError):
             # The reader is gone, as in `portside serve | head -1`; the registry serves anyway.
             drop_output()

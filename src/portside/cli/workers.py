@@ -35,6 +35,7 @@ from portside.cli.connections import Watcher
 from portside.cli.descriptors import Descriptors
 from portside.cli.errors import CertificateInvalid
 from portside.cli.listeners import Listener
+from portside.cli.metrics import MetricsServer
 from portside.cli.signals import SHUTDOWN_SIGNALS
 from portside.config import LogFormat, Settings
 
@@ -316,10 +317,13 @@ def load_worker(
     listener: Listener,
     *,
     last_good: LastGoodTexts,
+    metrics: MetricsServer | None,
 ) -> ASGIApp:
     """Make the application in the process of a worker."""
     shutdown_pipes.close_all()
     listener.keep_chosen()
+    if metrics is not None:
+        metrics.leave()
     signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
     start_logging(settings)
     log_to(sys.stderr)
@@ -330,6 +334,7 @@ def load_worker(
         on_start=worker.serving,
         on_loopback=listener.on_loopback,
         last_good=last_good,
+        metric_files=metrics.files if metrics is not None else None,
     )
     if listener.port is None:
         # The system tells too little about connections that are not TCP.

@@ -62,12 +62,28 @@ def parse_address(listen: str) -> HostPort | Path:
 
     The path is absolute. Raises SettingsInvalid.
     """
-    written = _ADDRESS.fullmatch(listen)
-    if written is None and listen.startswith(_UNIX):
+    if listen.startswith(_UNIX) and _ADDRESS.fullmatch(listen) is None:
         return _parse_socket(listen)
-    if written is None or int(written["port"]) > 65535 or not _is_host(written):  # noqa: PLR2004
+    found = _find_host_port(listen)
+    if found is None:
         shape = "listen must be HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000, or unix:/PATH"
         raise SettingsInvalid(f"{shape}, not {shortened(listen)}")
+    return found
+
+
+def parse_host_port(metrics_listen: str) -> HostPort:
+    """Return the host and the port of HOST:PORT; raises SettingsInvalid."""
+    found = _find_host_port(metrics_listen)
+    if found is None:
+        shape = "metrics-listen must be HOST:PORT, such as 127.0.0.1:9500 or [::1]:9500"
+        raise SettingsInvalid(f"{shape}, not {shortened(metrics_listen)}")
+    return found
+
+
+def _find_host_port(text: str) -> HostPort | None:
+    written = _ADDRESS.fullmatch(text)
+    if written is None or int(written["port"]) > 65535 or not _is_host(written):  # noqa: PLR2004
+        return None
     return HostPort(written["host"] or written["address"], int(written["port"]))
 
 

@@ -15,7 +15,13 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from portside.config.addresses import HostPort, SettingsInvalid, parse_address, without_password
+from portside.config.addresses import (
+    HostPort,
+    SettingsInvalid,
+    parse_address,
+    parse_host_port,
+    without_password,
+)
 from portside.spec.dialects import AuthScheme, Dialect
 
 Part = TypeVar("Part")
@@ -930,6 +936,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=1000,
         ),
     ] = 64
+    metrics_listen: Annotated[
+        str,
+        described(
+            Group.PROCESSES,
+            "Address on which Prometheus reads metrics",
+            "A listener of its own, at `/metrics`, in plain HTTP and without access control: choose"
+            " an address that only your monitoring reaches. Port 0 picks a free port.",
+            unit="HOST:PORT",
+            off="Empty: nothing is measured.",
+        ),
+    ] = ""
     workers: Annotated[
         int,
         described(
@@ -1021,6 +1038,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def address(self) -> HostPort | Path:
         """The port or the path of the socket in `listen`; raises SettingsInvalid."""
         return parse_address(self.listen)
+
+    @property
+    def metrics_address(self) -> HostPort | None:
+        """The port in `metrics_listen`, if there is one; raises SettingsInvalid."""
+        return parse_host_port(self.metrics_listen) if self.metrics_listen else None
 
     @property
     def scheme(self) -> AuthScheme:

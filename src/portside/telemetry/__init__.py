@@ -1,0 +1,1 @@
+"""What operators are told by numbers: how requests, stores and background tasks do."""
