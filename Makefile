@@ -12,7 +12,7 @@ HELM := v3.16.4
 COSIGN := v2.6.5
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: help run install test sdks go-clients check bench reference format clean
+.PHONY: help run install test sdks go-clients check bench bench-life bench-collector reference format clean
 
 help:
 	@echo "make run         serve on 127.0.0.1:5000, data in ./data"
@@ -23,6 +23,8 @@ help:
 	@echo "make check       lint, types, import directions"
 	@echo "make reference   write the tables of settings and metrics in docs/reference"
 	@echo "make bench       measure side by side with Debian's docker-registry"
+	@echo "make bench-life  measure a registry of a million manifests"
+	@echo "make bench-collector  run the collector beside real clients for ten minutes"
 
 run: install
 	$(BIN)/portside serve
@@ -80,6 +82,15 @@ bench: $(VENV)/.tested-with
 	scripts/need docker-registry wrk apache2-utils:ab curl openssl \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
 	$(BIN)/python -m bench
+
+bench-life: $(VENV)/.tested-with
+	scripts/need wrk
+	$(BIN)/python -m bench.life
+
+# The test of a few seconds, for longer.
+bench-collector: $(VENV)/.tested-with
+	scripts/need skopeo buildah
+	CI=true COLLECTOR_SECONDS=600 $(BIN)/python -m pytest --timeout 900 tests/clients/test_collector.py
 
 reference: $(VENV)/.installed
 	$(BIN)/python -m scripts.settings_reference

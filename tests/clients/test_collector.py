@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from support.server import running_registry
 from support.waiting import PATIENCE
 from support.wire import connect
 
-LOAD = 10
-"""Seconds: more than a grace period, so that blobs become due beside pushes."""
+LOAD = int(os.environ.get("COLLECTOR_SECONDS", "10"))
+"""More than a grace period, so that blobs become due beside pushes; `make bench-collector` runs it
+for ten minutes."""
 
 PLAIN = ("--src-tls-verify=false", "--dest-tls-verify=false")
 
