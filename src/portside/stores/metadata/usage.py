@@ -53,7 +53,8 @@ _SHARED = """
         GROUP BY digest
         HAVING COUNT(*) > 1
     ) AS several CROSS JOIN blobs b CROSS JOIN repository_blobs l
-    WHERE b.digest = several.digest AND l.digest = several.digest
+    WHERE b.digest = several.digest AND b.digest >= $1 AND b.digest < $2
+        AND l.digest = several.digest
     GROUP BY l.repository
 """
 _LINKED = """
@@ -97,7 +98,7 @@ _TOTAL_OF_MANY = f"""
         WHERE digest >= $3 AND digest < $4
         GROUP BY digest
     ) AS o CROSS JOIN blobs b
-    WHERE b.digest = o.digest AND o.mine > 0
+    WHERE b.digest = o.digest AND b.digest >= $3 AND b.digest < $4 AND o.mine > 0
 """  # noqa: S608  # likewise
 _TOTAL_OF_EVERY = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs"
 
@@ -136,7 +137,7 @@ _WAITING = f"""
         FROM repository_blobs l
         WHERE l.unreferenced >= 0 AND +l.repository IN ({_MATCHED}) AND NOT {REFERRED_TO}
     ),
-    unused AS (
+    unused AS MATERIALIZED (
         SELECT w.size, EXISTS (
             SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {REFERRED_TO}
         ) AS is_deleted
