@@ -8,7 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -121,10 +124,29 @@ def test_a_damaged_manifest(home: Home, other: RunningRegistry) -> None:
         connection.commit()
     code, lines = repair(home, "--from", other.url)
     assert code == 0, lines
-    assert all(line.endswith(f"fetched from {other.url}") for line in lines[:-1])
+    # The repositories are recorded to take more than they do by now.
+    found = [line for line in lines[:-1] if line.startswith("manifest ")]
+    assert len(found) == 2
+    assert all(line.endswith(f"fetched from {other.url}") for line in found)
     assert find_problems(home) == []
     with serving(home) as registry, connect(registry.url) as client:
         assert client.get(f"/v2/team/app/manifests/{APP.digest}").content == APP.manifest
+
+
+def test_a_manifest_is_not_believed(home: Home, tmp_path: Path) -> None:
+    """Other bytes do not replace those of a damaged manifest."""
+    layout = Layout(tmp_path / "layout")
+    encoded = APP.digest.removeprefix("sha256:")
+    (layout.root / "blobs" / "sha256" / encoded).write_bytes(LISTING.manifest)
+    with closing(sqlite3.connect(home.data / "portside.db")) as connection, connection:
+        sql = "UPDATE manifests SET payload = CAST('{}' AS BLOB) WHERE digest = ?"
+        connection.execute(sql, (APP.digest,))
+    code, lines = repair(home, "--from", str(layout.root))
+    assert code == 1
+    assert any(f"{layout.root} has other bytes; push it again" in line for line in lines)
+    with closing(sqlite3.connect(home.data / "portside.db")) as connection:
+        query = "SELECT DISTINCT payload FROM manifests WHERE digest = ?"
+        assert connection.execute(query, (APP.digest,)).fetchall() == [(b"{}",)]
 
 
 def test_with_credentials(home: Home, tmp_path: Path) -> None:
@@ -267,6 +289,21 @@ def test_sources_that_do_not_answer(home: Home, tmp_path: Path) -> None:
         assert printed == ""
         assert expected in errors
         assert "secret" not in errors
+    assert Bytes(home, LAYER).read() == damaged
+
+
+def test_a_source_that_is_no_registry(home: Home, tmp_path: Path) -> None:
+    """Another server is named as such, and nothing is changed."""
+    Bytes(home, LAYER).flip()
+    damaged = Bytes(home, LAYER).read()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        code, printed, errors = home.run("check", "--repair", "--from", place)
+        server.shutdown()
+    assert (code, printed) == (1, "")
+    assert f"{place} is not a registry: /v2/ answers 404" in errors
     assert Bytes(home, LAYER).read() == damaged
 
 
