@@ -38,7 +38,8 @@ from portside.spec.rules import RepositoryRules
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.engine import Database
 from portside.stores.metadata.sqlite.database import SqliteDatabase
-from spec.test_retention import removed, rule_sets
+from spec.test_retention import removed, rule_sets, untagged
+from spec.test_retention import rule as rule_of_tags
 from stores.conftest import Clock, PostgresShelf
 from support.blobs import listed
 from support.content import Content, artifact, digest_of, image, index
@@ -55,6 +56,19 @@ TAGS = ["v1", "pr-1", "pr-2", IMAGES[1].digest.replace(":", "-") + ".sig"]
 KEEP_DELETED = 2 * HOUR
 
 NAMES = ("one", "two")
+durations = st.none() | st.sampled_from([10 * MINUTE, 30 * MINUTE, HOUR])
+# Most of the rules that the oracle is tested with keep all; these leave little.
+strict = st.builds(
+    lambda newest, pushed, pulled, after: RepositoryRules(
+        retention=(rule_of_tags(newest=newest, pushed=pushed, pulled=pulled),),
+        untagged=untagged(after),
+    ),
+    st.none() | st.integers(1, 2),
+    durations,
+    durations,
+    st.sampled_from([0, 30 * MINUTE]),
+)
+rules_of_content = strict | rule_sets(10 * MINUTE)
 # One repository lives for long, and the other one is deleted and restored.
 names = st.sampled_from(["one", "one", "one", "two"])
 short_lived = st.sampled_from(["two", "two", "two", "one"])
@@ -71,6 +85,11 @@ def one_of(stored: dict[str, Stored], content: Content) -> Content:
     number = MANIFESTS.index(content)
     found = [stored[digest].content for digest in sorted(stored)]
     return [*found, content][number % (len(found) + 1)]
+
+
+def what_counts(content: RetainedContent) -> tuple[set[RetainedTag], set[RetainedManifest]]:
+    """Return what retention decides by, but for what manifests refer to."""
+    return set(content.tags), {each._replace(children=()) for each in content.manifests}
 
 
 class Link:
@@ -356,7 +375,7 @@ class Model(RuleBasedStateMachine):
             if tag is not None:
                 known.set_tag(tag, content.digest, self.clock.now)
 
-    @initialize(pushes=pushes, rules=rule_sets(10 * MINUTE))
+    @initialize(pushes=pushes, rules=strict)
     def begin(self, pushes: list[tuple[Content, str | None, int]], rules: RepositoryRules) -> None:
         self.push_images(NAMES[0], pushes)
         self.in_force = rules
@@ -515,7 +534,7 @@ class Model(RuleBasedStateMachine):
         if self.outcome(work, None if digest in known.trash else ManifestUnknown):
             known.purge_image(digest, self.clock.now)
 
-    @rule(rules=rule_sets(10 * MINUTE))
+    @rule(rules=rules_of_content)
     def change_rules(self, rules: RepositoryRules) -> None:
         self.in_force = rules
 
@@ -604,6 +623,8 @@ class Model(RuleBasedStateMachine):
                 self.outcome(work, None if content.digest in known.live else ManifestUnknown)
             for tag in TAGS:
                 self.look_at_tag(name, tag)
+            content = self.run(self.registry.metadata.read_retained(self.name(name)))
+            assert what_counts(content) == what_counts(known.retained())
         held = {digest for known in self.model.values() for digest in known.links}
         assert set(map(str, self.run(self.registry.stored()))) == held
 
@@ -616,6 +637,7 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Delete everything, and let every time pass: nothing is left."""
+        self.look()
         assert self.run(listed(self.registry.metadata.integrity_problems())) == []
         assert self.run(listed(self.registry.metadata.uncollected_links())) == []
         for record in self.run(listed(self.registry.metadata.repository_records())):

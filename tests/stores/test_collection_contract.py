@@ -308,6 +308,7 @@ class TestTrash:
             await push(metadata, content, "v1")
             clock.now += 5
             await metadata.delete_manifest(A, Digest(content.digest))
+            clock.now += 5
         assert (await metadata.restore_repository(A)).tags == ["v1"]
         assert (await metadata.get_tag(A, Tag("v1"))).digest == OTHER.digest
 
