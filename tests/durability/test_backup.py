@@ -24,6 +24,7 @@ from support.commands import FAST, run_inside
 from support.content import Content, digest_of, image, index, make_blob
 from support.damage import DAMAGE, Bytes
 from support.homes import DISK, ON_AZURE, ON_S3, Home
+from support.schemas import make_older
 from support.server import RunningRegistry, running_registry
 from support.waiting import until
 from support.wire import connect, push, push_blob
@@ -177,6 +178,8 @@ class TestRestore:
         added = Home(tmp_path / "added")
         add_user(added, "bob", "--create")
         assert f"{added.data} contains a registry" in place.refused("restore", added)
+        make_older(added.data / "portside.db", 7)
+        assert "has version 7 of the schema" in place.refused("restore", added)
 
     def test_a_newer_snapshot(self, home: Home, place: Place, tmp_path: Path) -> None:
         """The snapshot of a newer version is not understood, and not tried."""

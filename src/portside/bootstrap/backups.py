@@ -178,7 +178,10 @@ async def prepare_restore(stores: Stores, identity: str, *, keep_blobs: bool) ->
     and SchemaTooOld.
     """
     metadata, blobs, database = stores.metadata, stores.blobs, stores.engine.database
-    is_begun = await database.is_made() and (await metadata.registry_state()).copy_of == identity
+    is_begun = False
+    if await database.is_made():
+        await database.require_newest()
+        is_begun = (await metadata.registry_state()).copy_of == identity
     is_empty = is_begun or not await _is_used(stores)
     if not is_empty and not keep_blobs:
         # Before the database is created: one that is empty would let its blobs be collected.
