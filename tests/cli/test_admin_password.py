@@ -39,10 +39,12 @@ def portside(data: Path) -> Commands:
     return Commands(data)
 
 
-def test_first_start(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_first_start(data: Path, portside: Commands, caplog: pytest.LogCaptureFixture) -> None:
     """The first start adds the user, closes the registry, and says so without the password."""
     assert start(data, admin_password=PASSWORD)
-    assert is_password(Commands(data), PASSWORD)
+    assert is_password(portside, PASSWORD)
+    (event,) = portside.json("events", "list", "--action", "user.added")
+    assert (event["reference"], event["identity"]) == ("admin", "this registry")
     assert "user admin added" in caplog.text
     assert PASSWORD not in caplog.text
 

@@ -18,6 +18,7 @@ from portside.bootstrap.stores import Stores, connected_stores, database_reserve
 from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
 from portside.spec.errors import StorageFull
+from portside.stores.actors import REGISTRY
 from portside.stores.blobs.opening import is_remote
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,9 @@ async def _prepare_access(settings: Settings, stores: Stores) -> bool:
 
 async def _add_admin(settings: Settings, stores: Stores) -> None:
     """Add the first user of the settings; raises SettingsInvalid and StorageFull."""
-    registrar = Registrar(stores.access, clock=now, require_space=space_check(settings))
+    registrar = Registrar(
+        stores.access, clock=now, require_space=space_check(settings), by=REGISTRY
+    )
     try:
         await registrar.add_user(
             ADMIN,
