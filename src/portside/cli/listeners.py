@@ -59,6 +59,29 @@ class Listener(ABC):
     def keep_chosen(self) -> None:
         """Close the sockets of other workers, in the process of the worker that was chosen last."""
 
+    @property
+    @abstractmethod
+    def accepting(self) -> socket.socket:
+        """The socket of this worker."""
+
+    def leave(self) -> None:
+        """Accept no further connection in this worker; its successor has the same socket.
+
+        The HTTP server cannot be asked for that, so its socket is replaced by one that nobody
+        connects to.
+        """
+        own = os.fstat(self.accepting.fileno())
+        with socket.socket(socket.AF_UNIX) as unknown:
+            # Linux chooses an address for an empty one (unix(7), autobind).
+            unknown.bind("")
+            unknown.settimeout(0)
+            unknown.listen()
+            for name in os.listdir("/proc/self/fd"):
+                with suppress(OSError):
+                    found = os.fstat(int(name))
+                    if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino):
+                        os.dup2(unknown.fileno(), int(name))
+
     @abstractmethod
     def withdraw(self) -> None:
         """Let no further client find the address, while requests are answered."""
@@ -151,6 +174,11 @@ class PortListener(Listener):
             self._sockets[worker].setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         return self._sockets[worker].fileno()
 
+    @property
+    def accepting(self) -> socket.socket:
+        """The socket that was chosen last."""
+        return self._sockets[self._chosen]
+
     def keep_chosen(self) -> None:
         """Close all sockets but one."""
         for index, one in enumerate(self._sockets):
@@ -220,6 +248,11 @@ class SocketListener(Listener):
         """Return the socket."""
         del worker
         return self._held.fileno()
+
+    @property
+    def accepting(self) -> socket.socket:
+        """The socket of all workers."""
+        return self._held
 
     def keep_chosen(self) -> None:
         """Do nothing."""

@@ -51,14 +51,20 @@ LOOK_INTERVAL = 1.0
 """Seconds between two looks at the files of the certificate. A new pair is taken when it was left
 alone from one look to the next: its two files are not replaced at once."""
 
+HANDOVER = 1.0
+"""Seconds in which a worker that was replaced answers the connections that it has just accepted.
+Granian cuts off those that are within the TLS handshake, or before their first request, when it is
+asked to stop."""
+
 START_TIMEOUT = 30.0
 """Seconds to wait for a worker to serve; the log says why it did not start."""
 
 
 class ShutdownPipes:
-    """A pipe for each worker, that nothing is written to; the worker waits for the end of its own.
+    """A pipe for each worker, which waits for the end of its own, or for a byte in it.
 
-    A worker inherits the pipe that was opened last.
+    The end asks it to shut down, a byte to leave what arrives to its successor before. A worker
+    inherits the pipe that was opened last.
     """
 
     def __init__(self) -> None:
@@ -79,14 +85,20 @@ class ShutdownPipes:
             self._writers.remove(writer)
             os.close(writer)
 
+    def hand_over(self, writer: int) -> None:
+        """Ask the worker of a pipe to leave the rest to its successor."""
+        with suppress(BrokenPipeError):
+            os.write(writer, b"\n")
+        self.close(writer)
+
     def close_all(self) -> None:
         """Close this process's sides of all pipes."""
         for writer in tuple(self._writers):
             self.close(writer)
 
-    def wait(self) -> None:
-        """Wait until no process holds the other side of the last pipe open."""
-        os.read(self._reader, 1)
+    def wait(self) -> bool:
+        """Wait for the end of the last pipe, or a byte; return whether there is a successor."""
+        return bool(os.read(self._reader, 1))
 
 
 class Started:
@@ -258,8 +270,9 @@ class Supervisor(MPServer):
         worker.interrupt_by_parent = False
         self.wrks[index] = worker
         former.interrupt_by_parent = True
-        self._shutdown_pipes.close(pipe)
-        self._former.append(_Former(former, time.monotonic() + self._timeout + KILL_DELAY))
+        self._shutdown_pipes.hand_over(pipe)
+        longest = HANDOVER + self._timeout + KILL_DELAY
+        self._former.append(_Former(former, time.monotonic() + longest))
         return True
 
     def shutdown(self, exit_code: int = 0) -> None:
@@ -327,7 +340,7 @@ def load_worker(
     signal.pthread_sigmask(signal.SIG_BLOCK, SHUTDOWN_SIGNALS)
     start_logging(settings)
     log_to(sys.stderr)
-    worker = _Worker(shutdown_pipes, started, settings.shutdown_timeout)
+    worker = _Worker(shutdown_pipes, started, listener, settings.shutdown_timeout)
     threading.Thread(target=worker.shut_down_with_parent, daemon=True).start()
     app = make_app(
         settings,
@@ -360,8 +373,11 @@ def connection_limits(settings: Settings, descriptors: Descriptors) -> Connectio
 class _Worker:
     """This process, one of the workers."""
 
-    def __init__(self, shutdown_pipes: ShutdownPipes, started: Started, timeout: float) -> None:
+    def __init__(
+        self, shutdown_pipes: ShutdownPipes, started: Started, listener: Listener, timeout: float
+    ) -> None:
         self._shutdown_pipes = shutdown_pipes
+        self._listener = listener
         self._started = started
         self._timeout = timeout
         self._is_serving = threading.Event()
@@ -379,7 +395,9 @@ class _Worker:
         Without the exit, one client that does not read its response would keep the data directory
         locked after the first process is gone.
         """
-        self._shutdown_pipes.wait()
+        if self._shutdown_pipes.wait():
+            self._listener.leave()
+            time.sleep(HANDOVER)
         deadline = time.monotonic() + self._timeout
         if self._is_serving.wait(self._timeout):
             with suppress(RuntimeError):  # The loop has ended already.
