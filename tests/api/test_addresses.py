@@ -10,7 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from portside.api.actors import client_actor
 from portside.api.addresses import Addresses
+from portside.api.records import RECORD, RequestRecord
 
 PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
 BEHIND = Addresses(public_url="", proxies=PROXIES)
@@ -61,6 +63,14 @@ class TestSource:
         """The last address that no trusted proxy has is the client's: others can be invented."""
         headers = {"x_forwarded_for": forwarded} if forwarded else {}
         assert BEHIND.client(request(client, **headers)) == expected
+
+    def test_in_events(self) -> None:
+        """Events name the address itself, and not the network that is counted as one client."""
+        scope = request("10.1.1.1", x_forwarded_for="203.0.113.9, [2001:db8::1]:54711")
+        scope[RECORD] = RequestRecord(b"1")
+        scope["method"] = "PUT"
+        assert client_actor(BEHIND, scope).address == "2001:db8::1"
+        assert BEHIND.client(scope) == "2001:db8::/64"
 
     @given(st.text(st.characters(max_codepoint=255)))
     @example("10.0.0.1, 198.51.100.7")

@@ -16,7 +16,7 @@ def client_actor(addresses: Addresses, scope: Scope, name: str = "") -> Actor:
     return Actor(
         name=name,
         request=record.id,
-        address=addresses.client(scope),
+        address=addresses.client_address(scope),
         agent=sent.get(b"user-agent", b"").decode("latin-1"),
         host=sent.get(b"host", b"").decode("latin-1"),
         method=scope["method"],
