@@ -58,4 +58,3 @@ def test_page(home: Path, run_script: Script) -> None:
     shutil.rmtree(data)
     run_script(by_hand)
     assert dump(data / "portside.db") == before
-    serve_old_content(data)

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import obstore
+
 from portside.bootstrap import Stores, connected_stores
 from portside.config import make_settings
 from portside.operations.copy.plan import RegistryStores
+from portside.stores.blobs.objects.urls import open_store
 from support.commands import run_inside
 from support.content import Content
 from support.copying import push, unequal
@@ -56,6 +59,13 @@ class Place:
         code, printed, errors = self.run("backup", self.home, "--verify")
         assert errors == ""
         return code, printed.splitlines()
+
+    def count(self) -> int:
+        """Return how many blobs there are."""
+        if "://" not in self.name:
+            return len(list(Path(self.name).glob("blobs/*/*/*")))
+        found = obstore.list(open_store(self.name, environment=self.home.env), "blobs").collect()
+        return len(found)
 
     @property
     def blobs(self) -> Home:
