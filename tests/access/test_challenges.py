@@ -27,6 +27,9 @@ REQUESTS: list[tuple[str, str, str | None]] = [
     ("GET", "/v2/", None),
     ("GET", "/v2/_oci/ext/discover", None),
     ("GET", "/v2/_catalog", "registry:catalog:*"),
+    ("GET", "/events?follow=false", "registry:catalog:* repository:*:pull"),
+    ("GET", "/events?follow=false&repository=team/*", "registry:catalog:* repository:*:pull"),
+    ("GET", "/events?follow=false&repository=team/app", f"registry:catalog:* {PULL}"),
     ("GET", "/acr/v1/_catalog", "registry:catalog:*"),
     ("GET", "/acr/v1/team/app", READ),
     ("PATCH", "/acr/v1/team/app", WRITE),
@@ -130,7 +133,7 @@ def test_scope(nobody: httpx.Client, authorization: str | None) -> None:
 def test_every_endpoint_is_here() -> None:
     """No endpoint that asks for credentials is missing above."""
     asking = [row for row in ENDPOINTS if row.action is not None]
-    assert len({(row.method, row.path) for row in asking}) == 34
+    assert len({(row.method, row.path) for row in asking}) == 35
 
 
 def test_another_repository(nobody: httpx.Client) -> None:

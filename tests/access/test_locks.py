@@ -45,6 +45,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ping": ("", {}),
     "list_extensions": ("", {}),
     "list_repositories": ("", {}),
+    "stream_events": ("", {"params": {"follow": "false"}}),
     "list_acr_repositories": ("", {}),
     "list_deleted_repositories": ("", {}),
     "list_deleted_manifests": ("", {}),

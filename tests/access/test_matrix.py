@@ -77,6 +77,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "list_deleted_manifests": {},
     "list_deleted_tags": {},
     "restore_deleted_manifest": {"digest": DIGEST},
+    "stream_events": {},
 }
 """The variables in the path of each operation; none of them exists."""
 
@@ -116,6 +117,7 @@ ACTIONS = {
     "list_deleted_manifests": "metadata_read",
     "list_deleted_tags": "metadata_read",
     "restore_deleted_manifest": "push",
+    "stream_events": "catalog",
 }
 """What each operation needs, written down here so that a slip in the table of endpoints is seen."""
 
@@ -191,7 +193,9 @@ def send(client: httpx.Client, endpoint: Endpoint, authorization: str | None) ->
     """Send a request that changes nothing that another one could see."""
     path = endpoint.path.format(name=REPOSITORY, **VARIABLES[endpoint.operation])
     headers = {"Authorization": authorization} if authorization else {}
-    return client.request(endpoint.method, path, headers=headers)
+    # A stream would not end.
+    query = "?follow=false" if endpoint.operation == "stream_events" else ""
+    return client.request(endpoint.method, f"{path}{query}", headers=headers)
 
 
 def check(

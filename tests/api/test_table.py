@@ -23,6 +23,7 @@ EDGE = [Path(inspect.getfile(module)).parent for module in (operator, acr)]
 VERBS = {
     *("pull", "push", "mount", "delete", "restore", "discover", "tag_history", "readiness"),
     "properties",
+    "events",
 }
 WITHOUT_OPERATION = {"ping", "root", "healthz", "openapi", "list_extensions"}
 """Handlers of what is known without a store."""
@@ -109,8 +110,8 @@ def test_operation_ids() -> None:
 
 @ROWS
 def test_who_is_asked(row: Endpoint) -> None:
-    """Everything under /v2 and /acr/v1 asks, and nothing else; a challenge to push names pull."""
-    assert (row.action is not None) == row.path.startswith(("/v2/", "/acr/v1/"))
+    """What reads or changes content asks, and nothing else; a challenge to push names pull."""
+    assert (row.action is not None) == row.path.startswith(("/v2/", "/acr/v1/", "/events"))
     if row.action is Action.PUSH:
         assert row.challenge == (Action.PULL, Action.PUSH)
     assert row.action in row.challenge or not row.challenge

@@ -150,6 +150,7 @@ ARRIVALS = {
     "socket_mode": Arrival(
         "0602", lambda it: it.socket_mode, 0o602, {"listen": "unix:portside.sock"}
     ),
+    "event_streams": Arrival(7, lambda it: it.registry.events._most, 7),
     "public_url": Arrival(
         "https://r.example", lambda it: it.gate.addresses._public_url, "https://r.example"
     ),

@@ -53,9 +53,10 @@ def test_the_registry_does_what_it_says(
     command = Path(sys.executable).with_name("schemathesis")
     options = ["--checks", CHECKS, "--max-examples", "4", "--no-color"]
     options += ["--header", "Authorization: Bearer any"]  # without it, ACR's own API challenges
+    options += ["--exclude-path", "/events"]  # a stream does not end
     phases = ["--phases", "examples,coverage,fuzzing", "--generation-deterministic"]
     printed = run(str(command), "run", f"{registry.url}/openapi.json", *options, *phases)
     tested = re.search(r"Tested: (\d+)", printed)
     assert tested is not None, printed
-    # Schemathesis leaves out the path that it loads the description from.
-    assert int(tested.group(1)) == len(ENDPOINTS) - 1
+    # Schemathesis leaves out the path that it loads the description from, too.
+    assert int(tested.group(1)) == len(ENDPOINTS) - 2

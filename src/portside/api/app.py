@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from portside.api import blobs, discovery, manifests, operator, tag_history, uploads
+from portside.api import blobs, discovery, events, manifests, operator, tag_history, uploads
 from portside.api.authorization import authorise
 from portside.api.errors import error_response
 from portside.api.records import RECORD, REQUEST_ID, RequestRecord
@@ -41,6 +41,7 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 NOUNS: tuple[ModuleType, ...] = (
     blobs,
     discovery,
+    events,
     manifests,
     operator,
     tag_history,
@@ -48,7 +49,7 @@ NOUNS: tuple[ModuleType, ...] = (
 )
 """The modules with the handlers of `/v2`, and of operators."""
 
-ASKING = ("/v2", "/acr/v1")
+ASKING = ("/v2", "/acr/v1", "/events")
 """The starts of the paths that ask who the caller is."""
 
 log = logging.getLogger(__name__)

@@ -197,6 +197,16 @@ class Permit:
             raise Unauthorized(self._challenge("insufficient_scope"), denied)
         raise Denied(self._challenge(), denied)
 
+    async def is_current(self) -> bool:
+        """Whether access control and the credentials are still what they were; for long requests.
+
+        Raises Unavailable.
+        """
+        control, expires = self._gate.control, self._caller.expires
+        return await control.snapshot() is self._snapshot and (
+            expires is None or control.clock() < expires * 1_000_000
+        )
+
     def may_pull(self, repository: str) -> bool:
         """Whether the content of a repository may be pulled."""
         return self._snapshot.may(self._caller, Action.PULL, repository)

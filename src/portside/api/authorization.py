@@ -6,11 +6,15 @@ from functools import partial
 
 from portside.api.auth import LOG_IN
 from portside.api.requests import Request
+from portside.auth.grants import EVERY_REPOSITORY
 from portside.spec.actions import Action
-from portside.spec.endpoints import MOUNT
+from portside.spec.endpoints import MOUNT, REPOSITORIES
 from portside.spec.errors import NameInvalid, Unauthorized
 from portside.spec.names import RepositoryName
 from portside.spec.scopes import CATALOG_SCOPE, Scope, repository_scope
+
+MAX_FOLLOWED = 20
+"""Repositories that a challenge names for the stream of events."""
 
 AZURE_AGENT = b"azsdk-"
 """What the User-Agent of each of Azure's SDKs holds, after the application's id if it has one."""
@@ -81,6 +85,21 @@ def _challenge_first(request: Request) -> None:
     raise Unauthorized(gate.challenge(request.scope, wanted), LOG_IN)
 
 
+def _followed(request: Request) -> tuple[Scope, ...]:
+    """Return the scopes for the repositories whose events are asked for.
+
+    No token is for the repositories of a pattern, but for all of them.
+    """
+    if REPOSITORIES not in request.endpoint.query:
+        return ()
+    named = request.fields.all(REPOSITORIES.name)
+    try:
+        names = [str(RepositoryName.parse(text)) for text in named[:MAX_FOLLOWED]]
+    except NameInvalid:
+        names = []
+    return tuple(repository_scope(name, Action.PULL) for name in names or [EVERY_REPOSITORY])
+
+
 def _wanted(request: Request) -> tuple[Scope, ...]:
     """Return the scopes that a token for this request must have.
 
@@ -89,7 +108,7 @@ def _wanted(request: Request) -> tuple[Scope, ...]:
     endpoint = request.endpoint
     action = endpoint.action
     if action is Action.CATALOG:
-        return (CATALOG_SCOPE,)
+        return (CATALOG_SCOPE, *_followed(request))
     try:
         repository = request.repository
     except NameInvalid:

@@ -10,6 +10,7 @@ from portside.api.body_memory import BodyMemory
 from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
+from portside.operations.events import EventFeed
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull
 from portside.operations.push import Push
@@ -55,6 +56,7 @@ class Registry:
     properties: PropertyStore
     relocation: Relocation
     readiness: Readiness
+    events: EventFeed
     addresses: Addresses
     limits: Limits
     body_memory: BodyMemory

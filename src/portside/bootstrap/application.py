@@ -40,6 +40,7 @@ from portside.operations.admission import Admission
 from portside.operations.convert import Convert
 from portside.operations.delete import Delete
 from portside.operations.discover import Discover
+from portside.operations.events import EventFeed
 from portside.operations.last_pulls import LastPulls
 from portside.operations.mount import Mount
 from portside.operations.pull import Pull, Redirects
@@ -78,11 +79,13 @@ def make_app(
     on_loopback: bool = False,
     last_good: LastGoodTexts | None = None,
     metric_files: Path | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """Return the application of one worker, which calls `on_start` once it serves.
 
     `on_loopback` says that web pages in a browser of this machine can reach it. The workers of a
-    node share `last_good`, and the directory `metric_files` if metrics are on.
+    node share `last_good`, and the directory `metric_files` if metrics are on. Streams that would
+    not end by themselves end when it `is_stopping`.
     """
     stores = open_stores(settings)
     measuring = _measure(metric_files, settings, stores)
@@ -100,7 +103,13 @@ def make_app(
     gate = _make_gate(settings, control, addresses)
     blobs = measuring.blobs if measuring is not None else stores.blobs
     registry = _make_registry(
-        settings, stores, addresses, gate, blobs=blobs, rules=rules, last_pulls=last_pulls
+        settings,
+        stores,
+        gate,
+        blobs=blobs,
+        rules=rules,
+        last_pulls=last_pulls,
+        events=EventFeed(stores.metadata, most=settings.event_streams, is_stopping=is_stopping),
     )
 
     @asynccontextmanager
@@ -228,12 +237,12 @@ def _make_gate(settings: Settings, control: AccessControl, addresses: Addresses)
 def _make_registry(
     settings: Settings,
     stores: Stores,
-    addresses: Addresses,
     gate: Gate,
     *,
     blobs: BlobStore,
     rules: Callable[[], Rules],
     last_pulls: LastPulls,
+    events: EventFeed,
 ) -> Registry:
     metadata = stores.metadata
     body_memory = BodyMemory(settings.body_memory)
@@ -273,7 +282,8 @@ def _make_registry(
             clock=time.monotonic,
             require_space=require_space,
         ),
-        addresses=addresses,
+        events=events,
+        addresses=gate.addresses,
         limits=settings.select(Limits),
         body_memory=body_memory,
         form_memory=body_memory.forms(),

@@ -18,16 +18,13 @@ from portside.operations.tag_history import TIME_FORM, format_time, parse_time
 from portside.spec.errors import ParameterInvalid
 from portside.spec.patterns import NameRange, PatternInvalid, RepositoryPattern
 from portside.spec.quantities import QuantityInvalid, parse_duration
-from portside.stores.events import Event, EventAction, EventFilter, EventStore
+from portside.stores.events import ACTIONS, Event, EventFilter, EventStore
 
 PAGE = 100
 """Events of a list that are in memory at once."""
 
 TAIL_INTERVAL = 1.0
 """Seconds between two looks for new events."""
-
-ACTIONS = {*EventAction, *(f"{action.partition('.')[0]}.*" for action in EventAction)}
-"""What --action takes."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -348,6 +348,7 @@ def load_worker(
         on_loopback=listener.on_loopback,
         last_good=last_good,
         metric_files=metrics.files if metrics is not None else None,
+        is_stopping=worker.is_stopping,
     )
     if listener.port is None:
         # The system tells too little about connections that are not TCP.
@@ -381,6 +382,8 @@ class _Worker:
         self._started = started
         self._timeout = timeout
         self._is_serving = threading.Event()
+        self._stopping = threading.Event()
+        self.is_stopping = self._stopping.is_set
         self._loop: asyncio.AbstractEventLoop
 
     def serving(self) -> None:
@@ -398,6 +401,7 @@ class _Worker:
         if self._shutdown_pipes.wait():
             self._listener.leave()
             time.sleep(HANDOVER)
+        self._stopping.set()
         deadline = time.monotonic() + self._timeout
         if self._is_serving.wait(self._timeout):
             with suppress(RuntimeError):  # The loop has ended already.

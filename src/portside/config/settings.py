@@ -772,6 +772,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=100_000,
         ),
     ] = 1024
+    event_streams: Annotated[
+        int,
+        described(
+            Group.LIMITS,
+            "Event streams that each worker serves at once",
+            "More are answered with 429. A stream of `/events` takes little but its connection.",
+            unit="streams",
+            off="`0` refuses all streams; events can still be read with `follow=false`.",
+            ge=0,
+            le=100_000,
+        ),
+    ] = 100
     page_limit: Annotated[
         int,
         described(

@@ -1,17 +1,135 @@
-"""Events: read them as they come, and forget them when they are old."""
+"""Events: follow them as they come, and forget them when they are old."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
-from portside.stores.events import EventStore
+from portside.spec.errors import RegistryError, TooManyRequests
+from portside.stores.events import Event, EventStore
 
 PAGE = 1000
 """Events that are read or forgotten at once."""
 
+INTERVAL = 0.5
+"""Seconds between two looks for new events, of one process for all of its streams."""
+
+HEARTBEAT = 15.0
+"""Seconds without an event after which a stream says that it is still there: less than proxies wait
+for a server that says nothing."""
+
+RECENT = 1000
+"""Events that are in memory for all streams; one that is farther behind reads them itself."""
+
+UNTIL_STREAMS_END = 60
+"""Seconds after which a client may look whether another stream has ended."""
+
 Step = Callable[[], AbstractAsyncContextManager[None]]
 """Makes the block within which one page is forgotten; it may wait at its end."""
+
+log = logging.getLogger(__name__)
+
+
+class EventFeed:
+    """The events as they come, for at most `most` streams of one process.
+
+    One task reads them for all streams, while there are any. The streams end when `is_stopping`.
+    """
+
+    def __init__(
+        self, store: EventStore, *, most: int, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._store = store
+        self._most = most
+        self._is_stopping = is_stopping
+        self._streams = 0
+        self._beginning = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        # Those after the position `_start` up to `_position`.
+        self._recent: deque[Event] = deque()
+        self._start = self._position = 0
+
+    async def read(self, after: int) -> list[Event]:
+        """Read a page of the events after a position."""
+        return await self._store.read_events(after, limit=PAGE)
+
+    async def follow(self, after: int | None) -> AsyncGenerator[list[Event], None]:
+        """Yield events after a position, by default those from now on, in their order.
+
+        Yields an empty list where a heartbeat is due. Raises TooManyRequests before the first list.
+        """
+        if self._streams >= self._most:
+            raise TooManyRequests(
+                UNTIL_STREAMS_END, f"{self._most} event streams are open; end one, or try later"
+            )
+        self._streams += 1
+        try:
+            await self._begin()
+            position = self._position if after is None else after
+            yield []
+            while not self._is_stopping():
+                news = self._news
+                events = await self._next(position)
+                if events:
+                    position = events[-1].id
+                    yield events
+                elif not await _happens(news):
+                    yield []
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                await self._end()
+
+    async def _next(self, after: int) -> list[Event]:
+        if after < self._start:
+            return await self.read(after)
+        return [event for event in self._recent if event.id > after]
+
+    async def _begin(self) -> None:
+        async with self._beginning:
+            if self._reading is None:
+                self._start = self._position = await self._store.last_event()
+                self._recent.clear()
+                self._reading = asyncio.ensure_future(self._read_on())
+
+    async def _read_on(self) -> None:
+        """Read new events at intervals, and wake the streams up, until cancelled."""
+        while True:
+            events: list[Event] = []
+            try:
+                events = await self.read(self._position)
+            except RegistryError as error:
+                log.warning("cannot read new events: %s", error)
+            if events:
+                self._recent.extend(events)
+                self._position = events[-1].id
+                while len(self._recent) > RECENT:
+                    self._start = self._recent.popleft().id
+            if events or self._is_stopping():
+                news, self._news = self._news, asyncio.Event()
+                news.set()
+            if len(events) < PAGE:
+                await asyncio.sleep(INTERVAL)
+
+    async def _end(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+
+async def _happens(news: asyncio.Event) -> bool:
+    """Wait for an event, or until a heartbeat is due; return whether it happened."""
+    try:
+        async with asyncio.timeout(HEARTBEAT):
+            return await news.wait()
+    except TimeoutError:
+        return False
 
 
 async def trim_events(events: EventStore, until: int, *, step: Step = nullcontext) -> int:

@@ -91,6 +91,14 @@ LAST_CHANGE = QueryParameter("last", "list the changes before this time")
 TO_DIGEST = QueryParameter("digest", "manifest to point the tag to; this or `at` is required")
 AT = QueryParameter("at", "time (ISO 8601): point the tag to what it pointed to then")
 FORCE = QueryParameter("force", "`true` moves the tag if it points to another manifest")
+REPOSITORIES = QueryParameter(
+    "repository",
+    "send only events of this repository, or of a pattern such as `team/*`",
+    repeated=True,
+)
+ACTION = QueryParameter("action", "send only this action, such as `tag.set`, or `tag.*`")
+AFTER = QueryParameter("after", "send the events after this id, as the header Last-Event-ID does")
+FOLLOW = QueryParameter("follow", "`false` ends the response after the events that there are")
 ARTIFACT_TYPE = QueryParameter("artifactType", "list only referrers of this artifact type")
 
 
@@ -136,6 +144,27 @@ class TagChanges(msgspec.Struct, frozen=True):
     name: str
     tag: str
     changes: list[TagChange]
+
+
+class EventDocument(msgspec.Struct, frozen=True):
+    """A change of content, in the field `data` of each event of the stream.
+
+    `reference` is a tag, `identity` is null for anonymous clients, and `request` is the id of the
+    request that made the change, null if none did. The page "See who did what" lists the actions
+    and their details.
+    """
+
+    id: int
+    time: str
+    action: str
+    repository: str
+    reference: str | None
+    digest: str | None
+    media_type: str | None
+    size: int | None
+    identity: str | None
+    request: str | None
+    details: dict[str, Any]
 
 
 class PointedBack(msgspec.Struct, frozen=True):
@@ -854,6 +883,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         " otherwise.",
         result=Content(media_types.JSON, Status),
         errors=(errors.NotReady,),
+    ),
+    Endpoint(
+        "events",
+        "GET",
+        "/events",
+        "stream_events",
+        Action.CATALOG,
+        "Streams the changes of the repositories that the caller may pull from, as server-sent"
+        " events.",
+        query=(REPOSITORIES, ACTION, AFTER, FOLLOW),
+        result=Content(media_types.EVENT_STREAM, EventDocument),
+        errors=(errors.ParameterInvalid,),
     ),
     Endpoint(
         "openapi",

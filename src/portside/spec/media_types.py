@@ -36,6 +36,7 @@ IMAGE_CONFIGS = frozenset(
 """The configs that say what an image runs on."""
 
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 OCTET_STREAM = "application/octet-stream"
 
 # The image-spec's "non-distributable" layers and Docker's foreign ones need not be in the registry.

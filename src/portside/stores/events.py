@@ -53,6 +53,10 @@ class EventAction(enum.StrEnum):
     RULES_RELOADED = "rules.reloaded"
 
 
+ACTIONS = frozenset({*EventAction, *(f"{action.partition('.')[0]}.*" for action in EventAction)})
+"""What a filter may ask for: an action, or all of a noun."""
+
+
 class NewEvent(NamedTuple):
     """An event that is about to be recorded.
 

@@ -18,7 +18,7 @@ import msgspec
 from portside.spec.pagination import Page
 from portside.stores.actors import LONGEST, Actor
 from portside.stores.events import EVERYTHING, Event, EventFilter, NewEvent
-from portside.stores.metadata.engine import Noun, Transaction, require_row
+from portside.stores.metadata.engine import Database, Noun, Transaction, require_row
 from portside.stores.metadata.schema.steps import TABLES
 
 EVENTS = TABLES["events"]
@@ -51,11 +51,17 @@ TRIM = """
 """
 
 
+MOST_WAITING = 1000
+"""Positions at which readers wait; when there are more, all begin to wait anew."""
+
+
 class Events(Noun):
     """The EventStore."""
 
-    _waiting: tuple[int, int, frozenset[str]] = (-1, -1, frozenset())
-    """The position at which events are missing, the first id behind them, and who may add them."""
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        # By the position at which events are missing: the first id behind, and who may add them.
+        self._waiting: dict[int, tuple[int, frozenset[str]]] = {}
 
     async def record_event(self, event: NewEvent, by: Actor, *, once: bool = False) -> None:
         """Add a row, if need be after a look while nobody else can."""
@@ -100,12 +106,14 @@ class Events(Noun):
         if rows and rows[0][0] != after + 1:
             first: int = rows[0][0]
             writers = await self._database.writers_of(EVENTS)
-            waiting = self._waiting
-            if waiting[0] == after:
-                first = waiting[1]
-                writers &= waiting[2]
+            waiting = self._waiting.pop(after, None)
+            if waiting is not None:
+                first = waiting[0]
+                writers &= waiting[1]
             if writers:
-                self._waiting = (after, first, writers)
+                if len(self._waiting) >= MOST_WAITING:
+                    self._waiting.clear()
+                self._waiting[after] = (first, writers)
                 return []
             # Whoever has committed a missing row has done so by now.
             rows = await self._database.find_all(READ, after, limit)

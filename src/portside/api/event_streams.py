@@ -1,0 +1,103 @@
+"""Server-sent events (WHATWG HTML, section 9.2): what of the events a stream sends, and how."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+
+from portside.api.requests import Request
+from portside.operations.tag_history import format_time
+from portside.spec.endpoints import ACTION, AFTER, REPOSITORIES, EventDocument
+from portside.spec.errors import ParameterInvalid, RegistryError
+from portside.spec.patterns import EVERY_NAME, PatternInvalid, RepositoryPattern
+from portside.stores.events import ACTIONS, Event, EventFilter
+
+LARGEST_ID = 2**63 - 1
+
+
+async def written(
+    request: Request,
+    pages: AsyncGenerator[list[Event], None],
+    wanted: EventFilter,
+    position: int | None,
+) -> AsyncGenerator[bytes, None]:
+    """Yield what the caller may see of each page, or else the position as a sign of life.
+
+    The stream ends when access control changes or the credentials expire: the client authenticates
+    anew, and continues after the last id. It ends, likewise, when the store fails.
+    """
+    has_begun = False
+    async with aclosing(pages):
+        try:
+            async for page in pages:
+                if has_begun and not await _is_current(request):
+                    return
+                position = page[-1].id if page else position
+                shown = [
+                    event for event in page if wanted.matches(event) and _may_see(request, event)
+                ]
+                yield b"".join(map(_written, shown)) or _sign(position)
+                has_begun = True
+        except RegistryError:
+            if not has_begun:
+                raise
+
+
+async def _is_current(request: Request) -> bool:
+    if request.permit is None:
+        return await request.registry.is_open()
+    return await request.permit.is_current()
+
+
+def _may_see(request: Request, event: Event) -> bool:
+    return request.permit is None or request.permit.may_pull(event.repository)
+
+
+def _written(event: Event) -> bytes:
+    document = EventDocument(
+        id=event.id,
+        time=format_time(event.time),
+        action=event.action,
+        repository=event.repository,
+        reference=event.reference or None,
+        digest=event.digest or None,
+        media_type=event.media_type or None,
+        size=event.size,
+        identity=event.by.name or None,
+        request=event.by.request or None,
+        details=event.details,
+    )
+    return b"id: %d\ndata: %b\n\n" % (event.id, msgspec.json.encode(document))
+
+
+def _sign(position: int | None) -> bytes:
+    """Return a comment, and the id from which a client continues that has filtered the rest out."""
+    return b":\n\n" if position is None else b"id: %d\n\n" % position
+
+
+def parse_filter(request: Request) -> EventFilter:
+    """Return which events are asked for; raises ParameterInvalid."""
+    action = request.query(ACTION.name)
+    if action is not None and action not in ACTIONS:
+        raise ParameterInvalid(f"unknown action {action[:80]!r}")
+    try:
+        patterns = [RepositoryPattern.parse(text) for text in request.fields.all(REPOSITORIES.name)]
+    except PatternInvalid as error:
+        raise ParameterInvalid(str(error)) from error
+    names = [pattern.names for pattern in patterns] or EVERY_NAME
+    return EventFilter(action=action, names=names)
+
+
+def parse_position(request: Request) -> int | None:
+    """Return the id after which the stream begins; raises ParameterInvalid.
+
+    A client that connects again sends the last id that it has, whatever its URL says.
+    """
+    text = request.header(b"last-event-id") or request.query(AFTER.name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text[:20]) > LARGEST_ID:
+        raise ParameterInvalid(f"invalid event id {text[:40]!r}: expected a number")
+    return int(text)
