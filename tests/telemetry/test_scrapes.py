@@ -16,6 +16,7 @@ from portside.telemetry.catalogue import METRICS, Kind
 from support.content import Content, digest_of, image, make_blob
 from support.metrics import METRICS as OPTIONS
 from support.metrics import metric_files, metrics_url, scrape
+from support.postgres import Server
 from support.server import RunningRegistry, run_portside, running_registry, start_registry
 from support.waiting import until
 
@@ -111,6 +112,10 @@ def test_adds_up(registry: RunningRegistry) -> None:
     assert all(metric_files(worker) for worker in workers), "a worker has counted nothing"
     os.kill(int(workers[0]), signal.SIGKILL)
     until(lambda: workers[0] not in registry.workers and len(registry.workers) == 2)
+    assert scrape(registry).sum("portside_http_requests_in_flight") == 0
+    (files,) = {path.parent for path in metric_files(workers[1])}
+    assert (files / f"counter_{workers[0]}.db").exists()
+    assert not list(files.glob(f"gauge_live*_{workers[0]}.db")), "gauges of a dead worker count"
     after = scrape(registry).counters()
     assert [key for key, value in before.counters().items() if after.get(key, 0) < value] == []
     load.run(registry, 40)
@@ -219,6 +224,21 @@ def test_files(tmp_path: Path) -> None:
         until(lambda: bool(metric_files(following.workers[0])))
         (own,) = {path.parent for path in metric_files(following.workers[0])}
     assert not own.exists()
+
+
+def test_postgresql(tmp_path: Path, postgresql: Server) -> None:
+    """The pool of PostgreSQL is measured, and no queue of SQLite."""
+    options = ("--database", postgresql.make_database(), "--workers", "1", *OPTIONS)
+    with running_registry(tmp_path / "data", *options) as registry:
+        with httpx.Client(base_url=registry.url, trust_env=False) as client:
+            push(client, PUSHED)
+        until(lambda: scrape(registry).sum("portside_http_requests_total", status="201") == 4)
+        found = scrape(registry)
+        assert found.sum("portside_database_connections_max") == 10
+        assert found.sum("portside_database_connections_in_use") == 0
+        assert found.sum("portside_build_info", database="postgresql") == 1
+        assert found.sum("portside_database_call_duration_seconds_count", call="place") == 3
+        assert found.sum("portside_disk_free_bytes", store="database") == 0
 
 
 def test_logins(tmp_path: Path) -> None:
