@@ -132,7 +132,8 @@ class TestPushes:
     @pytest.mark.parametrize(("size", "queries"), [(1000, QUERIES), (LARGE, QUERIES + 1)])
     def test_queries(self, node: Node, repository: str, size: int, queries: int) -> None:
         """A handful, however large the blob; the event of a large one comes after its bytes."""
-        node.push(repository, b"the first of the repository")
+        # A connection asks once for the types of the parameters.
+        node.push(repository, make_blob(size, "the first of the repository"))
         content = make_blob(size, repository)
         cost = node.cost(lambda: node.push(repository, content), 201)
         assert cost.queries + cost.frames <= queries, cost.statements

@@ -143,7 +143,9 @@ class TestRequests:
         )
         assert answer.status_code == 413
         assert answer.json()["errors"][0]["code"] == "MANIFEST_INVALID"
-        assert put_manifest(client, repository, image(repository)).status_code == 400
+        # nginx may end the connection of the body that it could not pass on.
+        with connect(str(client.base_url)) as another:
+            assert put_manifest(another, repository, image(repository)).status_code == 400
 
 
 def test_idle_connections() -> None:
