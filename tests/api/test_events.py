@@ -87,6 +87,7 @@ def read(client: httpx.Client, **options: Any) -> list[dict[str, Any]]:
 def test_follows(registry: RunningRegistry, client: httpx.Client) -> None:
     """A push is streamed with its request; a client continues after the last id it has."""
     with streamed(registry.url) as stream:
+        assert next(stream.lines).startswith("id: "), "a client could not continue from here"
         answer = push(client, "team/app", CONTENT, "v1")
         pushed, tagged = stream.find("manifest.pushed"), stream.find("tag.set")
     assert pushed["request"] == answer.headers["X-Request-Id"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from portside.operations import events
-from portside.operations.events import EventFeed
+from portside.operations.events import EventFeed, EventPage
 from portside.spec.errors import TooManyRequests
 from portside.stores.actors import NOBODY
 from portside.stores.events import Event, EventAction, NewEvent
@@ -51,11 +51,11 @@ async def note(store: Metadata, count: int = 1) -> None:
         await store.record_event(NOTED, NOBODY)
 
 
-async def take(stream: AsyncIterator[list[Event]], count: int) -> list[int]:
+async def take(stream: AsyncIterator[EventPage], count: int) -> list[int]:
     """Return the ids of the next events of a stream."""
     found: list[int] = []
     while len(found) < count:
-        found += [event.id for event in await anext(stream)]
+        found += [event.id for event in (await anext(stream)).events]
     return found
 
 
@@ -64,7 +64,7 @@ async def test_streams_begin_where_they_are_asked_to(store: CountedStore) -> Non
     feed = EventFeed(store, most=9)
     await note(store, 5)
     async with aclosing(feed.follow(None)) as late, aclosing(feed.follow(2)) as early:
-        assert await anext(late) == await anext(early) == []
+        assert (await anext(late), await anext(early)) == (([], 5), ([], 2))
         await note(store, 5)
         assert await take(late, 5) == [6, 7, 8, 9, 10]
         assert await take(early, 8) == [3, 4, 5, 6, 7, 8, 9, 10]
@@ -92,7 +92,7 @@ async def test_one_reader_for_all(store: CountedStore, monkeypatch: pytest.Monke
     assert store.reads == 0
     streams = [feed.follow(None) for _ in range(20)]
     for stream in streams:
-        assert await anext(stream) == []
+        assert await anext(stream) == ([], 0)
     waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
     await asyncio.sleep(0)
     assert store.reads == 1
@@ -111,7 +111,7 @@ async def test_a_limit(store: CountedStore) -> None:
         with pytest.raises(TooManyRequests):
             await anext(feed.follow(None))
     async with aclosing(feed.follow(None)) as second:
-        assert await anext(second) == []
+        assert await anext(second) == ([], 0)
 
 
 async def test_heartbeats(store: CountedStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ async def test_heartbeats(store: CountedStore, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(events, "HEARTBEAT", 0.001)
     async with aclosing(EventFeed(store, most=1).follow(None)) as stream:
         for _ in range(3):
-            assert await anext(stream) == []
+            assert await anext(stream) == ([], 0)
 
 
 async def test_the_end(store: CountedStore) -> None:
@@ -127,6 +127,6 @@ async def test_the_end(store: CountedStore) -> None:
     stopping = asyncio.Event()
     feed = EventFeed(store, most=9, is_stopping=stopping.is_set)
     stream = feed.follow(None)
-    assert await anext(stream) == []
+    assert await anext(stream) == ([], 0)
     stopping.set()
     assert [page async for page in stream] == []

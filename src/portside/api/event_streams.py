@@ -8,6 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from portside.api.requests import Request
+from portside.operations.events import EventPage
 from portside.operations.tag_history import format_time
 from portside.spec.endpoints import ACTION, AFTER, REPOSITORIES, EventDocument
 from portside.spec.errors import ParameterInvalid, RegistryError
@@ -19,9 +20,8 @@ LARGEST_ID = 2**63 - 1
 
 async def written(
     request: Request,
-    pages: AsyncGenerator[list[Event], None],
+    pages: AsyncGenerator[EventPage, None],
     wanted: EventFilter,
-    position: int | None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield what the caller may see of each page, or else the position as a sign of life.
 
@@ -34,11 +34,12 @@ async def written(
             async for page in pages:
                 if has_begun and not await _is_current(request):
                     return
-                position = page[-1].id if page else position
                 shown = [
-                    event for event in page if wanted.matches(event) and _may_see(request, event)
+                    event
+                    for event in page.events
+                    if wanted.matches(event) and _may_see(request, event)
                 ]
-                yield b"".join(map(_written, shown)) or _sign(position)
+                yield b"".join(map(_written, shown)) or b"id: %d\n\n" % page.position
                 has_begun = True
         except RegistryError:
             if not has_begun:
@@ -70,11 +71,6 @@ def _written(event: Event) -> bytes:
         details=event.details,
     )
     return b"id: %d\ndata: %b\n\n" % (event.id, msgspec.json.encode(document))
-
-
-def _sign(position: int | None) -> bytes:
-    """Return a comment, and the id from which a client continues that has filtered the rest out."""
-    return b":\n\n" if position is None else b"id: %d\n\n" % position
 
 
 def parse_filter(request: Request) -> EventFilter:

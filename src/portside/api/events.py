@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from starlette.responses import Response
 
 from portside.api.event_streams import parse_filter, parse_position, written
 from portside.api.requests import Request
 from portside.api.responses import StreamResponse, headers, started
-from portside.operations.events import EventFeed
 from portside.spec.endpoints import FOLLOW
 from portside.spec.errors import ParameterInvalid
 from portside.spec.media_types import EVENT_STREAM
-from portside.stores.events import Event
 
 
 async def stream_events(request: Request) -> Response:
@@ -27,7 +23,7 @@ async def stream_events(request: Request) -> Response:
         case None | "true":
             pages = feed.follow(after)
         case "false":
-            pages = _read(feed, after or 0)
+            pages = feed.read(after or 0)
         case other:
             raise ParameterInvalid(f"follow must be true or false, not {other[:40]!r}")
     fields = headers(
@@ -36,13 +32,5 @@ async def stream_events(request: Request) -> Response:
         # nginx would hold events back.
         x_accel_buffering="no",
     )
-    pieces = written(request, pages, wanted, after)
+    pieces = written(request, pages, wanted)
     return StreamResponse(request.status, fields, await started(pieces))
-
-
-async def _read(feed: EventFeed, after: int) -> AsyncGenerator[list[Event], None]:
-    """Yield the events that there are, page by page."""
-    yield []
-    while events := await feed.read(after):
-        yield events
-        after = events[-1].id

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from typing import NamedTuple
 
 from portside.spec.errors import RegistryError, TooManyRequests
 from portside.stores.events import Event, EventStore
@@ -33,6 +34,13 @@ Step = Callable[[], AbstractAsyncContextManager[None]]
 log = logging.getLogger(__name__)
 
 
+class EventPage(NamedTuple):
+    """Events in their order, and the position behind them; none where there is nothing new."""
+
+    events: list[Event]
+    position: int
+
+
 class EventFeed:
     """The events as they come, for at most `most` streams of one process.
 
@@ -53,14 +61,18 @@ class EventFeed:
         self._recent: deque[Event] = deque()
         self._start = self._position = 0
 
-    async def read(self, after: int) -> list[Event]:
-        """Read a page of the events after a position."""
-        return await self._store.read_events(after, limit=PAGE)
+    async def read(self, after: int) -> AsyncGenerator[EventPage, None]:
+        """Yield the events that there are after a position, an empty page first."""
+        yield EventPage([], after)
+        while events := await self._read(after):
+            after = events[-1].id
+            yield EventPage(events, after)
 
-    async def follow(self, after: int | None) -> AsyncGenerator[list[Event], None]:
-        """Yield events after a position, by default those from now on, in their order.
+    async def follow(self, after: int | None) -> AsyncGenerator[EventPage, None]:
+        """Yield events after a position, by default those from now on, as they come.
 
-        Yields an empty list where a heartbeat is due. Raises TooManyRequests before the first list.
+        The first page is empty, and so is one where a heartbeat is due. Raises TooManyRequests
+        before the first one.
         """
         if self._streams >= self._most:
             raise TooManyRequests(
@@ -70,23 +82,26 @@ class EventFeed:
         try:
             await self._begin()
             position = self._position if after is None else after
-            yield []
+            yield EventPage([], position)
             while not self._is_stopping():
                 news = self._news
                 events = await self._next(position)
                 if events:
                     position = events[-1].id
-                    yield events
+                    yield EventPage(events, position)
                 elif not await _happens(news):
-                    yield []
+                    yield EventPage([], position)
         finally:
             self._streams -= 1
             if not self._streams:
                 await self._end()
 
+    async def _read(self, after: int) -> list[Event]:
+        return await self._store.read_events(after, limit=PAGE)
+
     async def _next(self, after: int) -> list[Event]:
         if after < self._start:
-            return await self.read(after)
+            return await self._read(after)
         return [event for event in self._recent if event.id > after]
 
     async def _begin(self) -> None:
@@ -101,7 +116,7 @@ class EventFeed:
         while True:
             events: list[Event] = []
             try:
-                events = await self.read(self._position)
+                events = await self._read(self._position)
             except RegistryError as error:
                 log.warning("cannot read new events: %s", error)
             if events:
