@@ -15,7 +15,7 @@ from portside.spec.errors import TooManyRequests
 from portside.spec.patterns import RepositoryPattern
 from portside.spec.scopes import CATALOG_SCOPE, REPOSITORY, Scope
 from portside.stores.access import IdentityKind
-from portside.stores.actors import Actor
+from portside.stores.actors import NOBODY
 from portside.stores.metadata.store import Access
 
 ALICE = Identity("alice", IdentityKind.USER)
@@ -79,12 +79,12 @@ async def test_failures_are_counted_exactly(store: Access, clock: Clock) -> None
     limits = LoginLimits(store, failures=2, window=60, clock=clock)
     for _ in range(2):
         await limits.check("192.0.2.1", "alice")
-        await limits.note_failure(Actor(address="192.0.2.1"), "alice")
+        await limits.note_failure("192.0.2.1", "alice", NOBODY)
     with pytest.raises(TooManyRequests):
         await limits.check("192.0.2.1", "alice")
     for number in range(2 * ALL_NAMES - 2):
         await limits.check("192.0.2.1", "bob")
-        await limits.note_failure(Actor(address="192.0.2.1"), f"name{number}")
+        await limits.note_failure("192.0.2.1", f"name{number}", NOBODY)
     with pytest.raises(TooManyRequests):
         await limits.check("192.0.2.1", "bob")
     await limits.check("192.0.2.2", "alice")

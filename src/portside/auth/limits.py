@@ -40,12 +40,12 @@ class LoginLimits:
             wait = f"too many failed logins; try again in {self._window} seconds"
             raise TooManyRequests(self._window, wait)
 
-    async def note_failure(self, client: Actor, name: str) -> None:
-        """Count a failed login of a client."""
+    async def note_failure(self, address: str, name: str, client: Actor) -> None:
+        """Count a failed login from a client address; its event says who the `client` was."""
         if self._failures:
             before = self._clock() - self._window * 1_000_000
             await self._store.add_failure(
-                client.address,
+                address,
                 name[:LONGEST_NAME],
                 forget_before=before,
                 limits=FailureLimits(self._failures, self._failures * ALL_NAMES),

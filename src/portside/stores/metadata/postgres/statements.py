@@ -19,6 +19,14 @@ _TYPES = {
 
 
 @cache
+def insert_one(table: Table) -> str:
+    """Return the statement that inserts a row into a table."""
+    names = ", ".join(column.name for column in table.inserted)
+    values = ", ".join(f"${number}" for number, _ in enumerate(table.inserted, 1))
+    return f"INSERT INTO {table.name} ({names}) VALUES ({values})"  # noqa: S608  # put together of constants
+
+
+@cache
 def insert_many(table: Table) -> str:
     """Return the statement that inserts rows into a table, of which it takes one list a column."""
     names = ", ".join(column.name for column in table.inserted)

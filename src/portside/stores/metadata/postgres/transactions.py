@@ -15,7 +15,7 @@ from portside.spec.uploads import UploadSession
 from portside.stores.interfaces import Place, Undo
 from portside.stores.metadata.engine import Committed, require_row
 from portside.stores.metadata.postgres.faults import FAILURES
-from portside.stores.metadata.postgres.statements import insert_many
+from portside.stores.metadata.postgres.statements import insert_many, insert_one
 from portside.stores.metadata.repositories import refuse_repository
 from portside.stores.metadata.schema.steps import TABLES
 from portside.stores.metadata.schema.tables import Table
@@ -158,8 +158,10 @@ class PostgresTransaction:
         await self._connection.executemany(sql, rows)
 
     async def insert_many(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert all rows with one statement, which takes a list for each column."""
-        if rows:
+        """Insert all rows with one statement; of several, it takes a list for each column."""
+        if len(rows) == 1:
+            await self._connection.execute(insert_one(table), *rows[0])
+        elif rows:
             await self._connection.execute(insert_many(table), *map(list, zip(*rows, strict=True)))
 
     def after_commit(self, action: Callable[[], None]) -> None:
