@@ -219,7 +219,9 @@ def test_public_url(
 
     assert follow(registry.url) == "advice: passwords cross the network unencrypted"
     with answering(Other) as address:
-        assert follow(f"http://{address}") == f"problem: http://{address}/v2/ is not a registry's"
+        assert (
+            follow(f"http://{address}") == f"problem: http://{address} does not lead to a registry"
+        )
     away = "sends clients to http://tokens.example/token for a token"
     with answering(Elsewhere) as address:
         assert follow(f"http://{address}") == f"advice: http://{address} {away}"

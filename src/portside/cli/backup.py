@@ -46,7 +46,9 @@ PRIVATE = 0o077
     "--keep", type=click.IntRange(min=1), metavar="N", help="Keep the N newest snapshots."
 )
 @click.option("--repair", is_flag=True, help="Read the backup too, and copy damaged blobs again.")
-@click.option("--verify", "is_verify", is_flag=True, help="Read the backup; make no snapshot.")
+@click.option(
+    "--verify", "is_verify", is_flag=True, help="Read and verify the backup; make no snapshot."
+)
 @click.option("--list", "is_list", is_flag=True, help="List the snapshots; make none.")
 @json_option
 @registry_command(*BLOBS)
@@ -201,7 +203,7 @@ async def _verify(target: BackupBlobs) -> None:
 
 @click.command("restore", cls=Command)
 @click.argument("place")
-@click.option("--snapshot", metavar="NAME", help="Restore this snapshot, and not the newest one.")
+@click.option("--snapshot", metavar="NAME", help="Restore this snapshot instead of the newest one.")
 @click.option(
     "--keep-blobs",
     is_flag=True,

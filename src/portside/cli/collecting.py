@@ -29,7 +29,7 @@ from portside.spec.errors import Unavailable
     "--grace",
     type=click.IntRange(min=0),
     metavar="SECONDS",
-    help="Keep unreferenced blobs for so long (and a minute), and not for --gc-grace.",
+    help="Keep unreferenced blobs for this time (and a minute) instead of --gc-grace.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; change nothing.")
 @registry_command(*BLOBS, "gc_grace", "keep_deleted", "tag_history", "upload_expiry")

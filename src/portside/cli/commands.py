@@ -92,7 +92,7 @@ def serve_command(**given: Any) -> None:
 @json_option
 @settings_options()
 def doctor_command(*, as_json: bool, **given: Any) -> None:
-    """Look at the registry, and say what to do.
+    """Examine the registry, and say what to do.
 
     Run it with the settings of `portside serve`, whether the registry is running or not. It looks
     at versions, the schema, clocks, free space, the certificate, permissions of files, access

@@ -1,4 +1,4 @@
-"""`portside doctor`: look at a registry as a colleague would, and say what to do."""
+"""`portside doctor`: examine a registry, and say what to do."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _look_at_certificate(settings: Settings) -> Iterator[Diagnosis]:
     if host and host not in names and f"*.{host.partition('.')[2]}" not in names:
         yield problem(
             "certificate",
-            f"{path} is valid for {', '.join(names) or 'no name'}, and not for {host}",
+            f"{path} is valid for {', '.join(names) or 'no name'}, but not for {host}",
             "get one for the host of --public-url",
         )
 
@@ -130,7 +130,7 @@ def _follow(public_url: str) -> Diagnosis:
         return advice(
             "public URL",
             f"this machine does not trust the certificate of {public_url}: {error.verify_message}",
-            "install the authority on clients, or get a certificate of one that they know",
+            "install its authority on clients, or get a certificate that they trust",
         )
     except (OSError, HTTPException) as error:
         return advice(
@@ -142,7 +142,9 @@ def _follow(public_url: str) -> Diagnosis:
         connection.close()
     if answer.getheader("Docker-Distribution-Api-Version") is None:
         return problem(
-            "public URL", f"{public_url}/v2/ is not a registry's", "check what the proxy forwards"
+            "public URL",
+            f"{public_url} does not lead to a registry",
+            "check what the proxy forwards",
         )
     realm = (answer.getheader("WWW-Authenticate") or "").partition('realm="')[2].partition('"')[0]
     if answer.status == UNAUTHORIZED and realm and not realm.startswith(public_url.rstrip("/")):
@@ -150,7 +152,7 @@ def _follow(public_url: str) -> Diagnosis:
         return (problem if is_downgraded else advice)(
             "public URL",
             f"{public_url} sends clients to {realm} for a token",
-            "set --public-url of the registry there, unless --token-realm asks for it",
+            "set --public-url of the registry there, unless --token-realm is intended",
         )
     if parts.scheme != "https":
         return advice(

@@ -69,7 +69,7 @@ def _parse_action(
 def _filter_options(*, until: bool) -> Callable[[Command], Command]:
     """Add the options that select events."""
     options = [
-        click.option("--identity", metavar="NAME", help="Only what NAME did."),
+        click.option("--identity", metavar="NAME", help="Only changes that NAME made."),
         click.option(
             "--repository",
             "names",
@@ -126,7 +126,7 @@ async def list_events(
 ) -> None:
     """List events, newest first.
 
-    An event is recorded together with the change that it is about. They are kept for --keep-events.
+    Each event is recorded in the transaction of its change, and kept for --keep-events.
     """
     wanted = EventFilter(since, until, identity, action, names)
     async with connected_stores(read_settings(given), read_only=True) as stores:

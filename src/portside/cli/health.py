@@ -31,7 +31,7 @@ TIMEOUT = 6.0
 def health(*, is_ready: bool, **given: Any) -> None:
     """Ask the registry that these settings start on this machine whether it is alive.
 
-    The certificate is not verified, as it bears the name that clients use.
+    The certificate is not verified, because it is issued for the name that clients use.
     """
     ask(read_settings(given), "/readyz" if is_ready else "/healthz")
     click.echo("ready" if is_ready else "alive")

@@ -555,8 +555,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         described(
             Group.CONTENT,
-            "TOML file with rules of retention",
-            "Also holds immutable tags and quotas. Reloaded when it changes. Empty: no tag or"
+            "TOML file with rules of retention and quotas",
+            "Also holds immutable tags. Reloaded when it changes. Empty: no tag or"
             " manifest is deleted by itself.",
             unit="path",
         ),
@@ -624,7 +624,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             Group.CONTENT,
             "How long to keep events",
             "Each change of content and of access control is an event: who did what, when, and from"
-            " where. `portside events` lists them. Names and addresses of people are among them."
+            " where. `portside events` lists them. They contain names and addresses of people."
             " The last event is always kept.",
             unit="seconds",
             ge=3600,
@@ -777,7 +777,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LIMITS,
             "Event streams that each worker serves at once",
-            "More are answered with 429. A stream of `/events` takes little but its connection.",
+            "More are answered with 429. A stream takes little besides its connection.",
             unit="streams",
             off="`0` refuses all streams; events can still be read with `follow=false`.",
             ge=0,
@@ -953,8 +953,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.PROCESSES,
             "Address on which Prometheus reads metrics",
-            "A listener of its own, at `/metrics`, in plain HTTP and without access control: choose"
-            " an address that only your monitoring reaches. Port 0 picks a free port.",
+            "Served at `/metrics` on a separate listener, in plain HTTP and without access control:"
+            " choose an address that only your monitoring reaches. Port 0 picks a free port.",
             unit="HOST:PORT",
             off="Empty: nothing is measured.",
         ),
@@ -1004,7 +1004,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         LogFormat,
         described(
             Group.PROCESSES,
-            "How lines of the logs are written",
+            "Format of log lines",
             "`json` writes every line as a JSON object, `text` as text. `mixed` writes the access"
             " log as JSON and the other lines as text.",
         ),
@@ -1013,7 +1013,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         LogLevel,
         described(
             Group.PROCESSES,
-            "Least important lines to log",
+            "Lowest level of log lines to write",
             "The access log does not depend on it.",
         ),
     ] = LogLevel.INFO

@@ -890,7 +890,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/events",
         "stream_events",
         Action.CATALOG,
-        "Streams the changes of the repositories that the caller may pull from, as server-sent"
+        "Stream the changes of the repositories that the caller may pull from, as server-sent"
         " events.",
         query=(REPOSITORIES, ACTION, AFTER, FOLLOW),
         result=Content(media_types.EVENT_STREAM, EventDocument),
