@@ -114,6 +114,40 @@ class TestFilledFromOutside:
             assert client.delete("/v2/a/manifests/v0").status_code == 202
             assert_error(client.post("/v2/a/blobs/uploads/"), 507, "UNAVAILABLE")
 
+    def test_a_checkpoint_without_room(self, small_disk: Path, data: Path) -> None:
+        """A registry starts and commands run where the end of the database is only in the log."""
+        (data / FILE).unlink()
+        file = data / "portside.db"
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("PRAGMA wal_autocheckpoint = 0")
+            with database:
+                database.executemany(
+                    "INSERT INTO repositories (name, created) VALUES (?, 1)",
+                    ((f"{number:0200}",) for number in range(100)),
+                )
+            size = file.stat().st_size
+            foreign = fill_from_outside(small_disk)
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                database.execute("PRAGMA wal_checkpoint")
+        assert file.stat().st_size == size
+        with running_registry(data, *OPTIONS) as registry, connect(registry.url) as client:
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/v2/a/manifests/v0").status_code == 200
+            collect(data)
+            _, printed, _ = run_portside("doctor", "--data", str(data))
+            assert f"ok       database     {file} can be written to" in printed
+        foreign.unlink()
+        assert_sound(data)
+
+    def test_no_room_for_the_index_of_the_log(self, small_disk: Path, data: Path) -> None:
+        """No command runs, and each says that the disk is full, and what to do."""
+        (data / FILE).unlink()
+        fill_from_outside(small_disk)
+        for command in ("serve", "collect", "usage"):
+            code, _, errors = run_portside(command, "--data", str(data))
+            assert code == 1
+            assert "the disk is full: remove files of other programs, or enlarge it" in errors
+
     def test_a_blob_to_which_nothing_refers(self, small_disk: Path, data: Path) -> None:
         """It can be pulled, but no client is told that it need not push it."""
         (data / FILE).unlink()

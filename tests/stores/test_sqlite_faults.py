@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -40,6 +40,13 @@ def failure(text: str, code: int) -> sqlite3.Error:
     error = sqlite3.OperationalError(text)
     error.sqlite_errorcode = code
     return error
+
+
+def fill(disk: Path) -> Path:
+    """Write a file until the disk is full; return it."""
+    filler = disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free))
+    return filler
 
 
 class TestReading:
@@ -119,21 +126,52 @@ class TestFile:
 class TestFullDisk:
     """I/O errors where there is no room."""
 
-    @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
-    def test_is_told_from_a_broken_one(self, tmp_path: Path, code: int) -> None:
-        """What SQLite cannot tell apart, the space that is left does."""
-        error = failure("disk I/O error", code)
-        assert type(translate(error, tmp_path / "portside.db")) is Unavailable
+    @pytest.fixture
+    def small_disk(self, tmp_path: Path) -> Iterator[Path]:
+        """Mount a file system of 1 MiB."""
         folder = tmp_path / "small"
         folder.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], check=True)
-        try:
-            (folder / "filler").write_bytes(bytes(shutil.disk_usage(folder).free))
-            told = translate(error, folder / "portside.db")
-        finally:
-            subprocess.run(["umount", str(folder)], check=True)
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            sqlite3.SQLITE_IOERR_WRITE,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+        ],
+    )
+    def test_is_told_from_a_broken_one(self, tmp_path: Path, small_disk: Path, code: int) -> None:
+        """What SQLite cannot tell apart, the space that is left does."""
+        error = failure("what SQLite says", code)
+        assert type(translate(error, tmp_path / "portside.db")) is Unavailable
+        fill(small_disk)
+        told = translate(error, small_disk / "portside.db")
         assert type(told) is StorageFull
-        assert "full" in str(told)
+        assert "what SQLite says; the disk is full: remove files of other programs" in str(told)
+        assert "backup" not in str(told)
+
+    async def test_a_checkpoint_without_room(self, small_disk: Path, clock: Clock) -> None:
+        """The end of the file is missing, and the log has it: the database works."""
+        add = "INSERT INTO repositories (name, created) VALUES (hex(randomblob(2000)), 1)"
+        with closing(SqliteDatabase(small_disk, clock=clock)) as database:
+            await database.migrate()
+            for _ in range(20):
+                await database.execute(add)
+            filler = fill(small_disk)
+            with closing(sqlite3.connect(database.file)) as connection:
+                with pytest.raises(sqlite3.OperationalError, match="full"):
+                    connection.execute("PRAGMA wal_checkpoint")
+                (pages,) = connection.execute("PRAGMA page_count").fetchone()
+                (size,) = connection.execute("PRAGMA page_size").fetchone()
+            assert database.file.stat().st_size < pages * size
+            await database.probe_reads()
+            filler.unlink()
+            await database.probe()
+            assert len(await database.find_all(NAMES)) == 20
 
     def test_says_so_itself(self, tmp_path: Path) -> None:
         """SQLite's own word for it."""

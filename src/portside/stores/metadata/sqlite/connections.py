@@ -75,9 +75,15 @@ def connect_read_only(file: Path) -> sqlite3.Connection:
 def read_head(file: Path) -> None:
     """Read the first page of the file itself, which connections need not do again for long.
 
-    Raises sqlite3.Error if it is not that of a database.
+    The page says how large the database is. While a checkpoint goes on, and after one for which
+    the disk had no room, the file can be shorter, which SQLite calls damage where it does not look
+    into the log: the log has the rest. Raises sqlite3.Error if the page is not that of a database.
     """
-    _opened(file, "immutable=1", (_READ_HEAD,)).close()
+    try:
+        _opened(file, "immutable=1", (_READ_HEAD,)).close()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT or not has_log(file):
+            raise
 
 
 def _opened(file: Path, mode: str, first: Iterable[str]) -> sqlite3.Connection:

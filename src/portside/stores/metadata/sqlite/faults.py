@@ -14,11 +14,12 @@ from portside.stores.metadata.refusals import read_only
 
 ROOM = 64 * 1024
 """Bytes. With less than this left, what SQLite calls an I/O error is a full disk: it grows the
-index of its log by 32 KiB at a time, and says no more than that it could not."""
+index of its log by 32 KiB at a time, and says no more than that it could not. What it calls damage
+may be, and nothing can be restored to such a disk."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
-_NO_ROOM = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} | _DAMAGED
 
 _PRIMARY = 0xFF
 """SQLite's extended codes keep the plain one in their lowest byte."""
@@ -42,10 +43,11 @@ def _translated(error: sqlite3.Error, file: Path | None) -> Unavailable:
         return read_only()
     code = extended & _PRIMARY
     said = f"the database {file}: {error}" if file is not None else f"the database: {error}"
+    if code in _NO_ROOM and file is not None and _is_full(file):
+        remedy = "remove files of other programs, or enlarge it"
+        return StorageFull(f"{said}; the disk is full: {remedy}")
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(said)
-    if code in _NO_ROOM and file is not None and _is_full(file):
-        return StorageFull(f"{said}: the disk is full")
     if code in _DAMAGED:
         return Unavailable(f"{said}; stop the registry and restore a backup of it")
     if code in _UNWRITABLE and file is not None:
