@@ -14,6 +14,7 @@ from portside.auth.registrar import Registrar, RegistrarError
 from portside.auth.tokens.keys import load_keys
 from portside.bootstrap.application import make_rules
 from portside.bootstrap.clock import now
+from portside.bootstrap.periods import note_periods
 from portside.bootstrap.stores import Stores, connected_stores, database_reserve, space_check
 from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
@@ -67,6 +68,7 @@ async def _prepare(settings: Settings) -> bool:
             make_rules(settings)
         watch_rules_file(settings.rules)
         await _probe(stores)
+        await note_periods(settings, stores)
         successor = (await stores.metadata.registry_state()).successor
         if successor is not None:
             log.warning(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from portside.bootstrap import Stores, connected_stores, now
 from portside.bootstrap.collecting import grace_period, make_collector
+from portside.bootstrap.periods import as_served
 from portside.cli.identity import command_actor
 from portside.cli.options import Command
 from portside.cli.output import counted
@@ -44,14 +46,18 @@ async def collect(*, grace: int | None, dry_run: bool, **given: Any) -> None:
     With --grace 0, clients that are pushing an image now can find that blobs they have pushed are
     missing again: their push fails and has to be repeated. Nothing else is lost.
 
+    How long content is kept is what the server was last started with, unless this command is given
+    --keep-deleted, --gc-grace, --tag-history or --upload-expiry itself.
+
     With --dry-run, print what would be removed, except for expired upload sessions.
     """
     settings = read_settings(given)
     if dry_run:
-        await _plan(settings, grace)
+        await _plan(settings, grace, given)
         return
     async with connected_stores(settings) as stores:
         await require_this_version(stores)
+        settings = await as_served(settings, stores.metadata, given)
         collected, orphaned = await _collect(settings, stores, grace)
         shrunk = await stores.engine.database.shrink()
     click.echo(
@@ -69,10 +75,11 @@ async def collect(*, grace: int | None, dry_run: bool, **given: Any) -> None:
         raise Unavailable(kept)
 
 
-async def _plan(settings: Settings, grace: int | None) -> None:
+async def _plan(settings: Settings, grace: int | None, given: Mapping[str, Any]) -> None:
     """Print what would be collected; nothing in the stores can change."""
     async with connected_stores(settings, read_only=True) as stores:
         await require_this_version(stores)
+        settings = await as_served(settings, stores.metadata, given)
         collector = make_collector(settings, stores, grace_period(settings, grace))
         planned = await collector.plan()
         orphaned = await plan_orphaned(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from portside.bootstrap.periods import as_served
 from portside.bootstrap.tag_history import make_tag_history
 from portside.cli.identity import command_actor
 from portside.cli.objects import PAGE, TAG, reference_argument
@@ -47,6 +48,7 @@ async def show_history(*, reference: QualifiedReference, as_json: bool, **given:
     """
     settings = read_settings(given)
     async with opened_metadata(settings) as metadata:
+        settings = await as_served(settings, metadata, given)
         await show_pages(
             _read(make_tag_history(settings, metadata, lambda: NO_RULES), *reference.named_tag),
             columns=("time", "change", "by", "digest", "manifest"),
@@ -81,6 +83,7 @@ async def restore_tag(
     name, tag = reference.named_tag
     settings = read_settings(given)
     async with opened_metadata(settings) as metadata:
+        settings = await as_served(settings, metadata, given)
         history = make_tag_history(settings, metadata, watch_rules_file(settings.rules))
         done = await history.restore(name, tag, aim, by=command_actor())
     if as_json:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from portside.bootstrap import now
+from portside.bootstrap.periods import as_served
 from portside.cli.identity import command_actor
 from portside.cli.objects import PAGE, Done, ReferenceForm, do_each, references_argument
 from portside.cli.options import CommandGroup, settings_options
@@ -83,11 +84,12 @@ async def list_trash(*, names: tuple[NameRange, ...], as_json: bool, **given: An
 
     The first column is what `portside trash restore` takes. Each repository has its deleted
     manifests before its deleted tags, the longest deleted first. A tag that was deleted with its
-    manifest is shown with it.
+    manifest is shown with it. Content is kept for as long as the server was last told, unless this
+    command is given --keep-deleted.
     """
     settings = read_settings(given)
     async with opened_metadata(settings) as metadata:
-        restore = _restore(settings, metadata)
+        restore = _restore(await as_served(settings, metadata, given), metadata)
 
         def document(item: _Item) -> dict[str, Any]:
             return {
@@ -137,7 +139,7 @@ async def restore_deleted(
     settings = read_settings(given)
     incomplete: list[str] = []
     async with opened_metadata(settings) as metadata:
-        restore = _restore(settings, metadata)
+        restore = _restore(await as_served(settings, metadata, given), metadata)
 
         async def act(reference: QualifiedReference) -> Done:
             done = await _restore_one(restore, reference, force=force)

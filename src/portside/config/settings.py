@@ -7,7 +7,7 @@ summary for `--help`, the details for the reference, and how to turn off what it
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -597,7 +597,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.CONTENT,
             "How long deleted content can be restored",
-            "Manifests, tags and repositories that were deleted take up space until then.",
+            "Manifests, tags and repositories that were deleted take up space until then."
+            " Commands use what the server was last started with, unless they are given another"
+            " value. So they do for `--gc-grace`, `--tag-history` and `--upload-expiry`.",
             unit="seconds",
             off="`0` deletes for good.",
             ge=0,
@@ -1021,6 +1023,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def select(self, part: Callable[..., Part]) -> Part:
         """Return a struct of an inner layer, filled with the settings of the same names."""
         return part(**{name: getattr(self, name) for name in signature(part).parameters})
+
+    def replacing(self, values: Mapping[str, Any]) -> Settings:
+        """Return these settings with other values for some fields."""
+        return msgspec.structs.replace(self, **values)
 
     @property
     def root(self) -> Path:

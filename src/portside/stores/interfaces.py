@@ -30,6 +30,7 @@ from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.actors import NOBODY, Actor
 from portside.stores.events import EventStore
 from portside.stores.marks import Mark
+from portside.stores.periods import PeriodStore
 from portside.stores.properties import PropertyStore
 from portside.stores.quotas import QuotaStore
 from portside.stores.retention import RetentionStore
@@ -390,6 +391,7 @@ class MetadataStore(
     RetentionStore,
     PullStore,
     LeaseStore,
+    PeriodStore,
     UploadStore,
     UsageStore,
     EventStore,

@@ -12,6 +12,7 @@ from portside.stores.metadata.inspection import Inspection
 from portside.stores.metadata.leases import Leases
 from portside.stores.metadata.login_failures import LoginFailures
 from portside.stores.metadata.manifests import Manifests
+from portside.stores.metadata.periods import NotedPeriods
 from portside.stores.metadata.properties import Properties
 from portside.stores.metadata.pulls import Pulls
 from portside.stores.metadata.quotas import Quotas
@@ -37,6 +38,7 @@ class Metadata(
     Retention,
     Pulls,
     Leases,
+    NotedPeriods,
     Uploads,
     Measurements,
     Events,

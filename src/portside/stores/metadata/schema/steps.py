@@ -484,6 +484,14 @@ _EVENTS: Step = (
     AddColumn("login_failures", Column("recorded", Type.BOOLEAN, default="FALSE")),
 )
 
+_PERIODS: Step = (
+    # How long the server keeps content, in seconds; none before it has started with this version.
+    AddColumn("registry", Column("keep_deleted", Type.INTEGER, null=True)),
+    AddColumn("registry", Column("tag_history", Type.INTEGER, null=True)),
+    AddColumn("registry", Column("gc_grace", Type.INTEGER, null=True)),
+    AddColumn("registry", Column("upload_expiry", Type.INTEGER, null=True)),
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -497,6 +505,7 @@ STEPS = (
     _SIZES,
     _SUCCESSOR,
     _EVENTS,
+    _PERIODS,
 )
 
 TABLES = tables_after(STEPS)
