@@ -250,7 +250,7 @@ class TestRenewal:
             assert [one.result(30) for one in asking] == [None] * 6
             assert seen == {first, second}
             pair[1].write_text("broken")
-            until(lambda: "the certificate before stays in use" in registry.log)
+            until(lambda: "the previous certificate stays in use" in registry.log)
             worker = registry.workers[0]
             os.kill(int(worker), signal.SIGKILL)
             until(lambda: worker not in registry.workers and len(registry.workers) == 2)

@@ -78,7 +78,7 @@ async def _prepare(settings: Settings) -> bool:
         if await stores.metadata.list_undescribed(1):
             log.warning(
                 "lists lack the properties of content that an older version received;"
-                " run `portside migrate` to record them, beside the server"
+                " run `portside migrate` to record them while the registry serves"
             )
         return not settings.open and await _prepare_access(settings, stores)
 

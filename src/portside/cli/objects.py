@@ -65,11 +65,12 @@ def references_argument(
     form: ReferenceForm, *, required: bool = True
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds the argument `references`: one or more, or else any number."""
+    name = form.text.partition(" ")[0].rstrip(",")
     return click.argument(
         "references",
         nargs=-1,
         required=required,
-        metavar=f"{form.text.partition(' ')[0].rstrip(',')}...",
+        metavar=f"{name}..." if required else f"[{name}]...",
         callback=lambda _context, _parameter, given: tuple(map(form.parse, given)),
     )
 

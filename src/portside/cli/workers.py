@@ -230,7 +230,7 @@ class Supervisor(MPServer):
                 self._use_pair()
                 self.signal_replacement()
         except CertificateInvalid as error:
-            log.error("%s; the certificate before stays in use", error)  # noqa: TRY400
+            log.error("%s; the previous certificate stays in use", error)  # noqa: TRY400
 
     def signal_replacement(self) -> None:
         """Have the loop of this process replace all workers."""

@@ -31,7 +31,7 @@ async def find_snapshot(target: BackupBlobs, name: str | None) -> tuple[str, Sna
     await require_backup(target)
     names = await target.list_snapshots()
     if not names:
-        raise Unavailable(f"{target.place} holds no snapshot: its first backup did not end")
+        raise Unavailable(f"{target.place} holds no snapshot: its first backup did not finish")
     chosen = name or names[-1]
     snapshot = await target.read_snapshot(chosen) if chosen in names else None
     if snapshot is None:
