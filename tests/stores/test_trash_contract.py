@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -317,3 +318,16 @@ class TestPurge:
             with pytest.raises(ManifestUnknown, match="has no deleted manifest"):
                 await metadata.purge_image(A, Digest(content.digest))
         assert await metadata.restore_manifest(A, Digest(other.digest))
+
+    async def test_deeply_nested(self, metadata: MetadataStore) -> None:
+        """However many indexes list one another, all of them go."""
+        contents = [SPARE]
+        await push(metadata, A, SPARE)
+        while len(contents) < sys.getrecursionlimit():
+            contents.append(index(contents[-1]))
+            await push(metadata, A, contents[-1])
+        await metadata.delete_repository(A)
+        (found,) = await metadata.list_expired_manifests(LATER, limit=1)
+        assert found.digest == SPARE.digest
+        assert await metadata.purge_manifest(found, LATER) == len(contents)
+        assert await metadata.list_expired_manifests(LATER, limit=1) == []

@@ -468,15 +468,22 @@ async def discard_repository(transaction: Transaction, owner: int, by: str) -> N
 
 async def _purge(transaction: Transaction, owner: int, key: int, digest: str) -> list[str]:
     """Purge a manifest, and before it those that cannot be restored without it; return all."""
+    # A client decides how many indexes list one another: deeper than calls can be nested.
+    doomed = {key: digest}
+    waiting = [digest]
+    while waiting:
+        for parent, name in await transaction.find_all(_DELETED_PARENTS, owner, waiting.pop()):
+            if parent not in doomed:
+                doomed[parent] = name
+                waiting.append(name)
     purged: list[str] = []
-    for parent in await transaction.find_all(_DELETED_PARENTS, owner, digest):
-        purged += await _purge(transaction, owner, *parent)
-    await unreference_blobs(transaction, owner, key)
-    row = await transaction.find(_PURGE, key)
-    # An index can be listed by several others, and has gone with the first one.
-    if row is not None:
-        purged.append(digest)
-        await transaction.execute(_TAKES_LESS, owner, row[0])
+    for one, name in reversed(doomed.items()):
+        await unreference_blobs(transaction, owner, one)
+        row = await transaction.find(_PURGE, one)
+        # What is purged with an image may have gone with another part of it.
+        if row is not None:
+            purged.append(name)
+            await transaction.execute(_TAKES_LESS, owner, row[0])
     return purged
 
 
