@@ -134,6 +134,7 @@ def test_filters(client: httpx.Client) -> None:
         ("after", "x"),
         ("after", "-1"),
         ("after", "9" * 40),
+        ("after", "0" * 5000 + "9" * 40),
         ("follow", "yes"),
         ("action", "tag.moved"),
         ("repository", "A*"),
@@ -217,6 +218,11 @@ def test_permission(tmp_path: Path) -> None:
             pushed = seen.find("tag.set")
             assert (pushed["repository"], pushed["identity"]) == ("team/app", "bob")
             assert "address" not in pushed
+            mount = {"mount": digest_of(CONTENT.blobs[0]), "from": "secret/app"}
+            answer = pusher.post("/v2/team/other/blobs/uploads/", params=mount)
+            assert answer.status_code == 201
+            assert every.find("blob.mounted")["details"] == {"from": "secret/app"}
+            assert seen.find("blob.mounted")["details"] == {}
             params = {"service": "portside", "scope": "registry:catalog:* repository:team/app:pull"}
             token = client.get("/oauth2/token", params=params, auth=alice).json()["token"]
             found = read(client, headers={"Authorization": f"Bearer {token}"})

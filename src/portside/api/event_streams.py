@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from portside.operations.tag_history import format_time
 from portside.spec.endpoints import ACTION, AFTER, REPOSITORIES, EventDocument
 from portside.spec.errors import ParameterInvalid, RegistryError
 from portside.spec.patterns import EVERY_NAME, PatternInvalid, RepositoryPattern
-from portside.stores.events import ACTIONS, Event, EventFilter
+from portside.stores.events import ACTIONS, SOURCE, Event, EventFilter
 
 LARGEST_ID = 2**63 - 1
 
@@ -35,11 +36,11 @@ async def written(
                 if has_begun and not await _is_current(request):
                     return
                 shown = [
-                    event
+                    _written(event, _details(request, event))
                     for event in page.events
-                    if wanted.matches(event) and _may_see(request, event)
+                    if wanted.matches(event) and _may_see(request, event.repository)
                 ]
-                yield b"".join(map(_written, shown)) or b"id: %d\n\n" % page.position
+                yield b"".join(shown) or b"id: %d\n\n" % page.position
                 has_begun = True
         except RegistryError:
             if not has_begun:
@@ -52,11 +53,19 @@ async def _is_current(request: Request) -> bool:
     return await request.permit.is_current()
 
 
-def _may_see(request: Request, event: Event) -> bool:
-    return request.permit is None or request.permit.may_pull(event.repository)
+def _may_see(request: Request, repository: str) -> bool:
+    return request.permit is None or request.permit.may_pull(repository)
 
 
-def _written(event: Event) -> bytes:
+def _details(request: Request, event: Event) -> dict[str, Any]:
+    """Return the details without the source of a mount, if the caller may not know of it."""
+    source = event.details.get(SOURCE)
+    if source is None or _may_see(request, source):
+        return event.details
+    return {name: value for name, value in event.details.items() if name != SOURCE}
+
+
+def _written(event: Event, details: dict[str, Any]) -> bytes:
     document = EventDocument(
         id=event.id,
         time=format_time(event.time),
@@ -68,7 +77,7 @@ def _written(event: Event) -> bytes:
         size=event.size,
         identity=event.by.name or None,
         request=event.by.request or None,
-        details=event.details,
+        details=details,
     )
     return b"id: %d\ndata: %b\n\n" % (event.id, msgspec.json.encode(document))
 
@@ -94,6 +103,7 @@ def parse_position(request: Request) -> int | None:
     text = request.header(b"last-event-id") or request.query(AFTER.name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text[:20]) > LARGEST_ID:
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit()) or int(digits[:20] or 0) > LARGEST_ID:
         raise ParameterInvalid(f"invalid event id {text[:40]!r}: expected a number")
-    return int(text)
+    return int(digits or 0)

@@ -57,6 +57,10 @@ ACTIONS = frozenset({*EventAction, *(f"{action.partition('.')[0]}.*" for action 
 """What a filter may ask for: an action, or all of a noun."""
 
 
+SOURCE = "from"
+"""The detail of a mount that names the repository from which the blob was mounted."""
+
+
 class NewEvent(NamedTuple):
     """An event that is about to be recorded.
 

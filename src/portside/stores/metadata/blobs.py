@@ -19,7 +19,7 @@ from portside.spec.manifests import ManifestReference
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadSession
 from portside.stores.actors import NOBODY, Actor
-from portside.stores.events import EventAction, NewEvent
+from portside.stores.events import SOURCE, EventAction, NewEvent
 from portside.stores.interfaces import LinkedBlob, Place, Remove, UnreferencedBlob
 from portside.stores.metadata.engine import Job, Noun, Transaction
 from portside.stores.metadata.events import EVENTS, event_row, record_events
@@ -173,7 +173,7 @@ class BlobLinks(Noun):
     ) -> None:
         """Add a link if there is one to take it from, which stays until this one is there."""
         named = str(source) if source is not None else None
-        details = {"from": named} if named is not None else None
+        details = {SOURCE: named} if named is not None else None
         event = NewEvent(
             EventAction.BLOB_MOUNTED,
             str(repository),
