@@ -204,6 +204,17 @@ class TestPurge:
         assert manifests_of(commands) == {OLD.digest, NEW.digest}
         assert tags_of(commands, "other") == ["pr-1"]
 
+    def test_undone(self, commands: Commands) -> None:
+        """The repository comes back as it was; a tag whose manifest stayed comes back by name."""
+        before = tags_of(commands)
+        both = ("--tags", "pr-*", "--untagged", "--older-than", "30d")
+        assert len(self.purge(commands, *both)) == 5
+        printed = commands.do("trash", "restore", APP, "other")
+        assert f"Repository {APP} restored: 1 manifest, 1 tag." in printed
+        assert "Repository other restored: 1 manifest, 1 tag." in printed
+        commands.do("trash", "restore", f"{APP}:pr-1")
+        assert tags_of(commands) == before
+
     def test_immutable(self, commands: Commands, rules: str) -> None:
         """The rules file protects immutable tags, and deletes nothing by itself here."""
         options = ("--tags", "*", "--older-than", "0s")

@@ -76,9 +76,18 @@ class Repository:
         return set(deleted.tags), set(deleted.manifests)
 
 
-async def opened(path: Path) -> AsyncIterator[Repository]:
+class Ticking(Clock):
+    """A clock that moves whenever it is read."""
+
+    def __call__(self) -> int:
+        """Return the time."""
+        self.now += 1
+        return self.now
+
+
+async def opened(path: Path, clock: Clock | None = None) -> AsyncIterator[Repository]:
     """Open an empty repository."""
-    clock = Clock()
+    clock = clock or Clock()
     database = SqliteDatabase(path, clock=clock)
     await database.migrate()
     yield Repository(database, clock)
@@ -211,3 +220,31 @@ def test_order(content: RetainedContent, rules: RepositoryRules, size: int) -> N
     assert sorted(manifests) == sorted(
         digest for digest, each in verdicts.manifests.items() if each.goes
     )
+
+
+@pytest.mark.parametrize("batch", [1, 50])
+async def test_what_went_together_comes_back_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Manifests have all their tags again once the repository is restored."""
+    monkeypatch.setattr(retain, "BATCH", batch)
+    async for repository in opened(tmp_path, Ticking()):
+        await _undo(repository)
+
+
+async def _undo(repository: Repository) -> None:
+    signature = artifact("signature")
+    await repository.push(index(IMAGES[0], IMAGES[1]), "1", "2")
+    await repository.push(IMAGES[2], "3")
+    await repository.push(signature, IMAGES[2].digest.replace(":", "-") + ".sig")
+    before = await repository.metadata.read_retained(A)
+    repository.clock.now += 1000
+    tags, manifests = await repository.apply()
+    assert (len(tags), len(manifests)) == (4, 5)
+    restored = await repository.metadata.restore_repository(A)
+    assert set(restored.tags) == tags
+    assert set(restored.manifests) == manifests
+    after = await repository.metadata.read_retained(A)
+    assert {(tag.name, tag.digest) for tag in after.tags} == {
+        (tag.name, tag.digest) for tag in before.tags
+    }

@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from portside.spec.locks import NOTHING, ON_DELETE, Lock
@@ -312,25 +312,50 @@ class Removal(NamedTuple):
 
 
 def removals(content: RetainedContent, verdicts: Verdicts, size: int) -> Iterator[Removal]:
-    """Yield what goes in an order in which it can, at most about `size` items at a time."""
-    tags = [tag for tag in content.tags if verdicts.tags[tag.name].goes]
-    expired = [tag for tag in tags if verdicts.tags[tag.name].reason is Reason.EXPIRED]
-    for start in range(0, len(expired), size):
-        yield Removal(expired[start : start + size], (), {})
-    following: dict[str, list[RetainedTag]] = defaultdict(list)
-    for tag in tags:
-        if verdicts.tags[tag.name].reason is Reason.SUBJECT_GOES:
-            following[verdicts.tags[tag.name].by].append(tag)
-    ordered = list(_ordered(content, verdicts.manifests))
-    for start in range(0, len(ordered), size):
-        manifests = ordered[start : start + size]
-        named = [tag for manifest in manifests for tag in following.get(manifest.digest, ())]
-        subjects = {tag.name: verdicts.tags[tag.name].by for tag in named}
-        for manifest in manifests:
-            verdict = verdicts.manifests[manifest.digest]
-            if verdict.reason is Reason.SUBJECT_GOES:
-                subjects[manifest.digest] = verdict.by
-        yield Removal(named, manifests, subjects)
+    """Yield what goes in an order in which it can, at most about `size` items at a time.
+
+    A tag goes with its manifest if that goes as well, so that both are restored together.
+    """
+    alone: list[RetainedTag] = []
+    tags_with: dict[str, list[RetainedTag]] = defaultdict(list)
+    for tag in content.tags:
+        verdict, of_manifest = verdicts.tags[tag.name], verdicts.manifests[tag.digest]
+        if not verdict.goes:
+            continue
+        if of_manifest.goes and (verdict.reason is Reason.EXPIRED or verdict == of_manifest):
+            tags_with[tag.digest].append(tag)
+        elif verdict.reason is Reason.SUBJECT_GOES:
+            tags_with[verdict.by].append(tag)
+        else:
+            alone.append(tag)
+    for start in range(0, len(alone), size):
+        yield Removal(alone[start : start + size], (), {})
+    for manifests in _batches(_ordered(content, verdicts.manifests), tags_with, size):
+        tags = [tag for manifest in manifests for tag in tags_with.get(manifest.digest, ())]
+        found = {tag.name: verdicts.tags[tag.name] for tag in tags}
+        found |= {each.digest: verdicts.manifests[each.digest] for each in manifests}
+        subjects = {
+            name: verdict.by
+            for name, verdict in found.items()
+            if verdict.reason is Reason.SUBJECT_GOES
+        }
+        yield Removal(tags, manifests, subjects)
+
+
+def _batches(
+    manifests: Iterable[RetainedManifest], tags: dict[str, list[RetainedTag]], size: int
+) -> Iterator[list[RetainedManifest]]:
+    """Yield manifests that have about `size` items together with the tags that go with them."""
+    batch: list[RetainedManifest] = []
+    items = 0
+    for manifest in manifests:
+        batch.append(manifest)
+        items += 1 + len(tags.get(manifest.digest, ()))
+        if items >= size:
+            yield batch
+            batch, items = [], 0
+    if batch:
+        yield batch
 
 
 def _ordered(content: RetainedContent, verdicts: dict[str, Verdict]) -> Iterator[RetainedManifest]:
