@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import unicodedata
 from io import StringIO
@@ -118,6 +119,17 @@ def test_traceback_as_json() -> None:
     assert record["message"] == "a\nERROR b"
     assert "Traceback (most recent call last):" in record["traceback"]
     assert "first" in record["traceback"]
+
+
+def test_file_names_as_json() -> None:
+    """The name of a file that is not in UTF-8 is no reason to lose a record."""
+    stream = StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(log_formatter(as_json=True))
+    log = logging.getLogger(f"{__name__}.names")
+    log.addHandler(handler)
+    log.error("cannot read %s", os.fsdecode(b"caf\xe9.toml"))
+    assert json.loads(stream.getvalue())["message"] == r"cannot read caf\udce9.toml"
 
 
 def test_traceback() -> None:

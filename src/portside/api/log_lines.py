@@ -72,11 +72,16 @@ class JsonFormatter(logging.Formatter):
             "time": written_time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _encodable(record.getMessage()),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = _encodable(self.formatException(record.exc_info))
         return escape_controls(msgspec.json.encode(entry).decode("utf-8"))
+
+
+def _encodable(text: str) -> str:
+    """Return a text without lone surrogates, which names of files have that are not in UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def written_time(seconds: float) -> str:
