@@ -208,3 +208,15 @@ class TestNames:
         assert [snapshot and snapshot.created // HOUR for snapshot in created] == [
             *(100, 100, 95, 105)
         ]
+
+    async def test_of_others(self, registry: Registry, target: DiskBlobs) -> None:
+        """A clock that was far ahead, or a copy that a person made, does not hold a backup up."""
+        await back_up(registry, target)
+        (name,) = await target.list_snapshots()
+        snapshot = await target.read_snapshot(name)
+        assert snapshot
+        for other in ("2100-01-01T00:00:00Z", "copy"):
+            await target.put_snapshot(other, snapshot)
+        await back_up(registry, target)
+        names = await target.list_snapshots()
+        assert names == [name, "2100-01-01T00:00:00Z", "2100-01-01T00:00:01Z", "copy"]

@@ -39,6 +39,8 @@ SKEW = 3600
 PIECE = 1024 * 1024
 """Bytes of the saved metadata that are read at once."""
 
+_NAME = "%Y-%m-%dT%H:%M:%SZ"
+
 MARKED = "backup-"
 """How the mark of a backup names its storage, unlike that of a registry."""
 
@@ -202,16 +204,24 @@ class Backup:
 
     async def _name(self, created: int) -> str:
         """Return a name after all others, even if the clock was set back."""
-        names = await self._target.list_snapshots()
-        second = created // 1_000_000
-        while names and snapshot_name(second) <= names[-1]:
-            second += 1
-        return snapshot_name(second)
+        known = map(_second_of, await self._target.list_snapshots())
+        return snapshot_name(max([created // 1_000_000, *(second + 1 for second in known)]))
 
 
 def snapshot_name(second: int) -> str:
     """Return the name of a snapshot that was made at a time (seconds since 1970)."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(second, UTC).strftime(_NAME)
+
+
+def _second_of(name: str) -> int:
+    """Return the time that a name means; a time before all others if it is not a snapshot's.
+
+    People keep copies of files beside the files.
+    """
+    try:
+        return int(datetime.strptime(name, _NAME).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return -1
 
 
 async def require_backup(target: BackupBlobs) -> str:
