@@ -278,11 +278,15 @@ class TestServer:
             push(client, APP, NEW, "latest")
             detail = assert_error(put_manifest(client, APP, NEW, "v1"), 409, "DENIED")
             assert "tag v1 of repository team/app is immutable" in detail
+            assert detail.endswith("; push under another tag")
             for path in (
                 f"/v2/{APP}/manifests/v1",
                 f"/v2/{APP}/manifests/{OLD.digest}",
             ):
-                assert_error(client.delete(path), 409, "DENIED")
+                detail = assert_error(client.delete(path), 409, "DENIED")
+                assert detail.endswith(
+                    "; to delete it, change the rules, or use `portside tag delete`"
+                )
             assert client.get(f"/v2/{APP}/manifests/v1").headers["Docker-Content-Digest"] == (
                 OLD.digest
             )

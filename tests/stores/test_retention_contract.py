@@ -327,11 +327,11 @@ class TestImmutable:
     async def test_delete(self, metadata: MetadataStore) -> None:
         """Neither the tag nor its manifest nor the repository can be deleted."""
         await add(metadata, A, FIRST, "a", "v1")
-        with pytest.raises(TagImmutable):
+        with pytest.raises(TagImmutable, match="to delete it, change the rules"):
             await metadata.delete_tag(A, Tag("v1"), V1)
-        with pytest.raises(TagImmutable):
+        with pytest.raises(TagImmutable, match="to delete it, change the rules"):
             await metadata.delete_manifest(A, Digest(FIRST.digest), V1)
-        with pytest.raises(TagImmutable):
+        with pytest.raises(TagImmutable, match="to delete it, change the rules"):
             await metadata.delete_repository(A, condition=V1)
         await metadata.delete_tag(A, Tag("a"), V1)
         await metadata.delete_tag(A, Tag("v1"))

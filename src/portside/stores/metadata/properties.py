@@ -287,7 +287,7 @@ class Properties(Noun):
             owner = await _lock(transaction, repository)
             await _refuse_deleting(transaction, owner, repository)
             tags = await transaction.find_all(_EVERY_TAG, owner)
-            refuse_immutable([row[0] for row in tags], condition, repository)
+            refuse_immutable([row[0] for row in tags], condition, repository, deleting=True)
             manifests = await transaction.find_all(_EVERY_MANIFEST, owner)
             await discard_repository(transaction, owner, by.name)
             await transaction.execute(_DELETED, owner, transaction.now)

@@ -89,16 +89,25 @@ def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
 
 
 def refuse_immutable(
-    tags: Iterable[str], condition: TagCondition | None, repository: RepositoryName
+    tags: Iterable[str],
+    condition: TagCondition | None,
+    repository: RepositoryName,
+    *,
+    deleting: bool,
 ) -> None:
     """Raise TagImmutable if one of the tags that would move or go is immutable."""
+    remedy = (
+        "to delete it, change the rules, or use `portside tag delete`"
+        if deleting
+        else "push under another tag"
+    )
     patterns = condition.immutable if condition is not None else ()
     for tag in tags:
         for pattern in patterns:
             if pattern.matches(tag):
                 raise TagImmutable(
                     f"tag {tag} of repository {repository} is immutable (by the rule {pattern});"
-                    " push under another tag"
+                    f" {remedy}"
                 )
 
 
