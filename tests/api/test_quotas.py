@@ -139,7 +139,7 @@ class TestEarly:
                 path.encode(),
                 f"Content-Type: application/octet-stream\r\nContent-Length: {QUOTA + 1}\r\n",
             )
-            assert (status, "100.0 KiB more do not fit" in answer) == (403, True)
+            assert (status, "100.0 KiB are more than the whole quota" in answer) == (403, True)
         assert client.get(location).headers["Range"] == "0-0"
 
     def test_streamed(self, client: httpx.Client) -> None:

@@ -99,6 +99,19 @@ class TestBlobs:
         await push(metadata, BLOBS[0], QUICK + 1, QUICK + 1)
         assert await taken(metadata) == QUICK + 1
 
+    async def test_more_than_the_whole(self, metadata: CheckableStore) -> None:
+        """Nothing that is deleted makes room for a blob that is larger than the quota."""
+        await push(metadata, BLOBS[0], 100, 100)
+        with pytest.raises(QuotaExceeded) as error:
+            await push(metadata, BLOBS[1], 100, 100)
+        assert "100 B more do not fit; to free space" in await refusal(error)
+        with pytest.raises(QuotaExceeded) as error:
+            await push(metadata, BLOBS[1], 101, 100)
+        assert await refusal(error) == (
+            "101 B are more than the whole quota of repository a, 100 B; push smaller layers, or"
+            " raise the quota"
+        )
+
     async def test_mounts(self, metadata: CheckableStore) -> None:
         """A mount takes the size of the blob, as bytes that are shared do."""
         await push(metadata, BLOBS[0], 60, None, B)

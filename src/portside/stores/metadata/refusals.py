@@ -138,6 +138,11 @@ def quota_exceeded(
     repository: RepositoryName, quota: int, taken: int, size: int, deleted: int, unreferenced: int
 ) -> QuotaExceeded:
     """Return the error for bytes that do not fit into what a repository may take."""
+    if size > quota:
+        return QuotaExceeded(
+            f"{format_size(size)} are more than the whole quota of repository {repository},"
+            f" {format_size(quota)}; push smaller layers, or raise the quota"
+        )
     more = f", and {format_size(size)} more do not fit" if size else ""
     return QuotaExceeded(
         f"repository {repository} takes {format_size(taken)} of its quota of"
