@@ -278,8 +278,10 @@ def test_sources_that_do_not_answer(home: Home, tmp_path: Path) -> None:
     """A source that is not there is named, and nothing is changed."""
     Bytes(home, LAYER).flip()
     damaged = Bytes(home, LAYER).read()
+    closed = f"http://127.0.0.1:{take_port()}"
     for place, expected in (
-        (f"http://127.0.0.1:{take_port()}", "Connection refused"),
+        (closed, f"portside: cannot connect to {closed[7:]}: Connection refused\n"),
+        ("http://nosuch.invalid", "portside: cannot connect to nosuch.invalid:80: "),
         (str(tmp_path), "is neither an OCI layout nor the data directory of a registry"),
         ("http://alice:secret@127.0.0.1", "has no credentials"),
         ("ftp://127.0.0.1", "names no object store"),
@@ -288,6 +290,7 @@ def test_sources_that_do_not_answer(home: Home, tmp_path: Path) -> None:
         assert code != 0
         assert printed == ""
         assert expected in errors
+        assert len(errors.splitlines()) == 1
         assert "secret" not in errors
     assert Bytes(home, LAYER).read() == damaged
 

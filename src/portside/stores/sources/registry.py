@@ -7,6 +7,7 @@ to object stores, without the credentials, and repeats requests that fail.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import urllib.request
 from base64 import b64encode
@@ -17,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from portside.spec import media_types
 from portside.spec.digests import Digest
@@ -50,6 +51,8 @@ _MANIFESTS = (
     media_types.DOCKER_LIST,
     "*/*;q=0.1",
 )
+_PORTS = {"http": 80, "https": 443}
+_NOT_CONNECTED = (NewConnectionError, ConnectTimeoutError)
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -197,7 +200,7 @@ class RegistrySource:
                 "GET", url, headers=sent, preload_content=False, retries=RETRIES, timeout=TIMEOUT
             )
         except (HTTPError, ValueError) as error:
-            raise Unavailable(f"{urlsplit(url).netloc}: {_explain(error)}") from error
+            raise Unavailable(_explain_sending(url, error)) from error
 
     def _read(self, answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
         try:
@@ -208,6 +211,8 @@ class RegistrySource:
 
 def _open_pool(scheme: str, host: str) -> urllib3.PoolManager:
     """Return the connections; they go through the proxy that the environment names."""
+    # urllib3 logs each attempt in words of its own; the last one ends with an error.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
         return urllib3.ProxyManager(proxy)
@@ -224,6 +229,18 @@ def _is_loopback(host: str) -> bool:
 def _basic(name: str, password: str) -> str:
     encoded = b64encode(f"{name}:{password}".encode()).decode("ascii")
     return f"Basic {encoded}"
+
+
+def _explain_sending(url: str, error: Exception) -> str:
+    parts = urlsplit(url)
+    reason = getattr(error, "reason", None)
+    if not isinstance(reason, _NOT_CONNECTED):
+        return f"{parts.netloc}: {_explain(error)}"
+    # What urllib3 says begins with the representation of a connection; the system's error does not.
+    cause = reason.__cause__
+    said = getattr(cause, "strerror", None) or cause or reason
+    place = parts.netloc if parts.port else f"{parts.netloc}:{_PORTS[parts.scheme]}"
+    return f"cannot connect to {place}: {said}"
 
 
 def _explain(error: Exception) -> str:
