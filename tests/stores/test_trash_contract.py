@@ -320,6 +320,23 @@ class TestPurge:
                 await metadata.purge_image(A, Digest(content.digest))
         assert await metadata.restore_manifest(A, Digest(other.digest))
 
+    async def test_listed_by_a_sparse_index(self, metadata: MetadataStore) -> None:
+        """What an index lists stays, even if the index can be restored without it."""
+        other = index(IMAGE)
+        for content in (IMAGE, OTHER):
+            await push(metadata, A, content)
+        for content in (BOTH, other):
+            await metadata.put_manifest(
+                A, parsed(content), tags=[], condition=None, check_children=False
+            )
+        for content in (BOTH, other, IMAGE):
+            await delete(metadata, content)
+        assert await metadata.purge_image(A, Digest(BOTH.digest)) == [BOTH.digest]
+        assert {found.digest for found in await manifests(metadata)} == {
+            other.digest,
+            IMAGE.digest,
+        }
+
     async def test_deeply_nested(self, metadata: MetadataStore) -> None:
         """Indexes that list one another deeper than calls can be nested go as well."""
         nested = [SPARE]

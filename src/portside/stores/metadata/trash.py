@@ -141,7 +141,7 @@ _PURGE = "DELETE FROM manifests WHERE id = $1 RETURNING size"
 _TAKES_LESS = "UPDATE repositories SET manifest_bytes = manifest_bytes - $2 WHERE id = $1"
 _LISTED = """
     SELECT 1 FROM manifest_references
-    WHERE repository = $1 AND digest = $2 AND kind = 'manifest' AND required
+    WHERE repository = $1 AND digest = $2 AND kind = 'manifest' AND NOT weak
     LIMIT 1
 """
 _DELETED_PARENTS = """
