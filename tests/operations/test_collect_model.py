@@ -694,7 +694,7 @@ def test_the_collector_behaves_like_the_model(
     run_state_machine_as_test(
         modelled,
         settings=settings(
-            max_examples=50 if kind == "sqlite" else 8,
+            max_examples=20 if kind == "sqlite" else 5,
             stateful_step_count=40,
             deadline=None,
             database=None,

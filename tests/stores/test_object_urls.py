@@ -45,8 +45,8 @@ def test_clouds(url: str, kind: type[S3Store], prefix: str | None) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("bucket", "has to begin with s3://"),
-        ("http://bucket", "has to begin with s3://"),
+        ("bucket", "write file:///"),
+        ("http://bucket", "name the bucket, such as s3://BUCKET/PREFIX"),
         ("memory:///", "has to begin with s3://"),
         ("s3:///prefix", "no bucket"),
         ("s3://key:secret@bucket", "come from the environment"),
