@@ -36,6 +36,14 @@ keep-newest = 1
 delete-after = "0s"
 """
 
+PULLED = """
+[[repositories]]
+match = "*"
+[[repositories.retention]]
+tags = "pr-*"
+keep-pulled-within = "1d"
+"""
+
 
 def size_of(*contents: Content) -> int:
     """Return the bytes of manifests and their blobs, each counted once."""
@@ -313,6 +321,27 @@ class TestServer:
         assert set(found) == {OLD.digest, NEW.digest, both.digest}
         assert start < (found[both.digest] or 0) < now()
         assert found[NEW.digest] is None
+
+    def test_pulled_just_now(self, data: Path, rules: str) -> None:
+        """A pull that the worker has not stored yet keeps its tag."""
+        asyncio.run(fill(data))
+        Path(rules).write_text('[[repositories]]\nmatch = "*"\n')
+        options = ("--rules", rules, "--retention-interval", "1", "--workers", "1")
+        with running_registry(data, *options) as registry, connect(registry.url) as client:
+            assert client.get(f"/v2/{APP}/manifests/pr-2").status_code == 200
+            Path(rules).write_text(PULLED)
+            tags = f"/v2/{APP}/tags/list"
+            until(lambda: client.get(tags).json()["tags"] == ["latest", "pr-2", "v1"])
+
+    def test_pulled_before_the_command(self, data: Path, rules: str) -> None:
+        """The command waits for what the server has noted."""
+        asyncio.run(fill(data))
+        Path(rules).write_text(PULLED)
+        with running_registry(data, "--workers", "1") as registry, connect(registry.url) as client:
+            assert client.get(f"/v2/{APP}/manifests/pr-2").status_code == 200
+            Commands(data).do("retention", "run", "--rules", rules)
+            tags = client.get(f"/v2/{APP}/tags/list").json()["tags"]
+        assert tags == ["latest", "pr-2", "v1"]
 
     def test_broken_at_the_start(self, data: Path, rules: str) -> None:
         """A registry does not start with rules that it does not understand."""

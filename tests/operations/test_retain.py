@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portside.operations import retain
+from portside.operations.last_pulls import LATENESS
 from portside.operations.retain import Retain
 from portside.spec.digests import Digest
 from portside.spec.locks import Lock, LockChange
@@ -20,6 +21,7 @@ from portside.spec.patterns import TagPattern
 from portside.spec.retention import Reason, RetainedContent, Verdict, decide, removals
 from portside.spec.rules import RepositoryRules, RetentionRule, UntaggedRule
 from portside.stores.actors import Actor
+from portside.stores.interfaces import LastPull
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from spec.test_retention import NOW, contents, rule_sets
@@ -248,3 +250,17 @@ async def _undo(repository: Repository) -> None:
     assert {(tag.name, tag.digest) for tag in after.tags} == {
         (tag.name, tag.digest) for tag in before.tags
     }
+
+
+async def test_pulled_since_it_was_noted(repository: Repository) -> None:
+    """A manifest that is pulled again within the hour is not noted, and may be stored late."""
+    week = 7 * 24 * 3600 * 1_000_000
+    rule = RetentionRule(source="pulled", tags=TagPattern("*"), keep_pulled_within=week)
+    await repository.push(IMAGES[0], "1")
+    await repository.push(IMAGES[1], "never")
+    pull = LastPull(A, Digest(IMAGES[0].digest), repository.clock.now)
+    await repository.metadata.note_pulls([pull])
+    repository.clock.now += week + LATENESS - 1
+    assert await repository.apply(RepositoryRules(retention=(rule,))) == ({"never"}, set())
+    repository.clock.now += 1
+    assert await repository.apply(RepositoryRules(retention=(rule,))) == ({"1"}, set())

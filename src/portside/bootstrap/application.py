@@ -119,7 +119,7 @@ def make_app(
         tasks = [
             reporting,
             asyncio.create_task(remove_expired_uploads(settings, stores, counts)),
-            asyncio.create_task(apply_rules(settings, stores, rules, counts)),
+            asyncio.create_task(apply_rules(settings, stores, rules, last_pulls, counts)),
             asyncio.create_task(store_pulls(last_pulls)),
             asyncio.create_task(forget_events(settings, stores)),
             asyncio.create_task(record_reloads(reloads, stores)),

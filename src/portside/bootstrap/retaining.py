@@ -12,7 +12,7 @@ from uuid import uuid4
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
-from portside.operations.last_pulls import LastPulls
+from portside.operations.last_pulls import STORE_INTERVAL, LastPulls
 from portside.operations.retain import Retain
 from portside.spec.errors import RegistryError
 from portside.spec.rules import Rules
@@ -20,9 +20,6 @@ from portside.stores.actors import background_actor
 from portside.telemetry.tasks import TaskCounts
 
 log = logging.getLogger(__name__)
-
-PULLS_INTERVAL = 60
-"""Seconds between two writes of the pulls that a process has seen; a crash loses those."""
 
 LOOK_INTERVAL = 60
 """Seconds after which a mistake in the rules file is in the log, even if nothing is pushed."""
@@ -32,7 +29,11 @@ RETENTION = background_actor("retention")
 
 
 async def apply_rules(
-    settings: Settings, stores: Stores, rules: Callable[[], Rules], counts: TaskCounts
+    settings: Settings,
+    stores: Stores,
+    rules: Callable[[], Rules],
+    last_pulls: LastPulls,
+    counts: TaskCounts,
 ) -> None:
     """Apply the rules of retention at intervals, until cancelled; errors are logged.
 
@@ -55,6 +56,8 @@ async def apply_rules(
             if (await stores.metadata.registry_state()).read_only:
                 continue
             if await stores.metadata.take_lease("retention", holder, seconds=2 * interval):
+                # What cannot be stored counts as well, so nothing is deleted then.
+                await last_pulls.store()
                 await _apply(stores, current, counts)
         except RegistryError as error:
             counts.retentions.failed += 1
@@ -85,7 +88,7 @@ async def store_pulls(last_pulls: LastPulls) -> None:
     """Store at intervals when manifests were pulled, and once more when cancelled."""
     try:
         while True:
-            await asyncio.sleep(PULLS_INTERVAL * random.uniform(0.5, 1))  # noqa: S311
+            await asyncio.sleep(STORE_INTERVAL * random.uniform(0.5, 1))  # noqa: S311
             await _store(last_pulls)
     except asyncio.CancelledError:
         await _store(last_pulls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from portside.cli.registry import opened_metadata, read_settings, registry_comma
 from portside.cli.retaining import carry_out, show
 from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
+from portside.operations.last_pulls import STORE_INTERVAL, WRITE_TIME
 from portside.operations.retain import Retain
 from portside.spec.errors import ManifestUnknown
 from portside.spec.names import QualifiedReference
@@ -41,10 +43,15 @@ async def run(*, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     A running registry does so by itself. Deleted content can be restored for as long as the
     registry keeps it (--keep-deleted of `portside serve`); then its space is freed.
+
+    If a rule has keep-pulled-within, the command waits for twelve seconds, until each worker of the
+    registry has stored the pulls that it has answered.
     """
     settings = read_settings(given)
     rules = _read_rules(settings)
     async with opened_metadata(settings) as metadata:
+        if rules.heed_pulls and not dry_run:
+            await asyncio.sleep(STORE_INTERVAL + WRITE_TIME)
         retain = Retain(metadata, clock=now, by=command_actor())
         outcomes = await carry_out(retain, retain.plan_each(rules.of), dry_run=dry_run)
     show(outcomes, as_json=as_json)

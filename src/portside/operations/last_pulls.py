@@ -11,6 +11,15 @@ from portside.stores.interfaces import LastPull, PullStore
 COARSENESS = 3600 * 1_000_000
 """Microseconds for which a manifest that is pulled again is not noted again."""
 
+STORE_INTERVAL = 10
+"""Seconds within which a process stores the pulls that it has noted; a crash loses those."""
+
+WRITE_TIME = 2
+"""Seconds that storing them may take."""
+
+LATENESS = COARSENESS + (STORE_INTERVAL + WRITE_TIME) * 1_000_000
+"""Microseconds by which the last pull may be later than the stored one."""
+
 MOST = 50_000
 """Manifests that are remembered, with about 400 bytes each; when there are more, all are forgotten
 but those that have to be stored. They are noted again then."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Self
 
+from portside.operations.last_pulls import LATENESS
 from portside.spec.names import RepositoryName
 from portside.spec.pagination import PageRequest
 from portside.spec.retention import (
@@ -47,7 +48,7 @@ class Plan(NamedTuple):
         cls, repository: RepositoryName, content: RetainedContent, rules: RepositoryRules, now: int
     ) -> Self:
         """Decide; takes seconds for a large repository."""
-        verdicts = decide(content, rules, now)
+        verdicts = decide(content, rules, now, lateness=LATENESS)
         return cls(
             repository,
             content,

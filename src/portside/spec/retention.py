@@ -117,23 +117,31 @@ class Verdicts(NamedTuple):
     manifests: dict[str, Verdict]
 
 
-def decide(content: RetainedContent, rules: RepositoryRules, now: int) -> Verdicts:
-    """Return what the rules delete of a repository at a time, and what stays, with the reasons."""
+def decide(
+    content: RetainedContent, rules: RepositoryRules, now: int, *, lateness: int = 0
+) -> Verdicts:
+    """Return what the rules delete of a repository at a time, and what stays, with the reasons.
+
+    A manifest may have been pulled later than is known, by up to `lateness`.
+    """
     if content.locks & ON_DELETE:
         locked = Verdict(Reason.REPOSITORY_LOCKED)
         return Verdicts(
             {tag.name: locked for tag in content.tags},
             {manifest.digest: locked for manifest in content.manifests},
         )
-    return _Decision(content, rules, now).decide()
+    return _Decision(content, rules, now, lateness).decide()
 
 
 class _Decision:
     """What stays and what goes, as far as it is decided."""
 
-    def __init__(self, content: RetainedContent, rules: RepositoryRules, now: int) -> None:
+    def __init__(
+        self, content: RetainedContent, rules: RepositoryRules, now: int, lateness: int
+    ) -> None:
         self._rules = rules
         self._now = now
+        self._lateness = lateness
         self._tags = {tag.name: tag for tag in content.tags}
         self._manifests = {manifest.digest: manifest for manifest in content.manifests}
         self._kept = Verdicts({}, {})
@@ -205,6 +213,7 @@ class _Decision:
 
     def _judge_by_rules(self, tag: RetainedTag, newest: Sequence[Collection[str]]) -> Verdict:
         pulled = self._manifests[tag.digest].pulled
+        last_pull = None if pulled is None else pulled + self._lateness
         matching: list[str] = []
         for rule, latest in zip(self._rules.retention, newest, strict=True):
             if rule.tags.matches(tag.name):
@@ -213,7 +222,7 @@ class _Decision:
                     return Verdict(Reason.NEWEST, rule.source)
                 if self._is_within(tag.pushed, rule.keep_pushed_within):
                     return Verdict(Reason.PUSHED, rule.source)
-                if self._is_within(pulled, rule.keep_pulled_within):
+                if self._is_within(last_pull, rule.keep_pulled_within):
                     return Verdict(Reason.PULLED, rule.source)
         return Verdict(Reason.EXPIRED, "; ".join(matching)) if matching else _UNCOVERED
 

@@ -102,6 +102,12 @@ class Rules:
         """Whether the rules of any repository delete anything."""
         return any(table.retention or table.untagged for table in self.tables)
 
+    @property
+    def heed_pulls(self) -> bool:
+        """Whether any rule keeps tags because their manifests were pulled."""
+        rules = [rule for table in self.tables for rule in table.retention or ()]
+        return any(rule.keep_pulled_within is not None for rule in rules)
+
 
 NO_RULES = Rules()
 """Where there is no rules file, everything stays and everything can change."""
