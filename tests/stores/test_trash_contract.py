@@ -102,6 +102,20 @@ class TestRepositories:
         assert (await metadata.list_trashed_repositories(ALL, since=clock.now)).items == []
         assert (await metadata.list_trashed_repositories(ALL, deleted=True)).items == []
 
+    async def test_partly_purged(self, metadata: MetadataStore, clock: Clock) -> None:
+        """Of a deleted repository, only what can be restored is counted."""
+        await push(metadata, A, IMAGE, "v1", "v2")
+        await push(metadata, A, OTHER, "v3")
+        clock.now += 5
+        await metadata.delete_repository(A)
+        (whole,) = (await metadata.list_trashed_repositories(ALL)).items
+        assert (whole.manifests, whole.tags) == (2, 3)
+        await metadata.purge_image(A, DIGEST)
+        (rest,) = (await metadata.list_trashed_repositories(ALL, deleted=True)).items
+        assert (rest.manifests, rest.tags) == (1, 1)
+        restored = await metadata.restore_repository(A)
+        assert (len(restored.manifests), restored.tags) == (1, ["v3"])
+
     async def test_a_repository_without_manifests(self, metadata: MetadataStore) -> None:
         """Nothing of it can be restored."""
         await push(metadata, A, IMAGE, "v1")

@@ -53,8 +53,11 @@ _REPOSITORY_COLUMNS = """
         r.name, r.created, r.deleted,
         (SELECT COUNT(*) FROM manifests m WHERE m.repository = r.id AND m.deleted = r.deleted),
         (
-            SELECT COUNT(*) FROM tag_history h
+            SELECT COUNT(*)
+            FROM tag_history h
+            JOIN manifests m ON m.repository = h.repository AND m.digest = h.digest
             WHERE h.repository = r.id AND h.action = 'deleted' AND h.at >= r.deleted
+                AND m.deleted = r.deleted
         ),
         COALESCE(
             (
