@@ -114,6 +114,17 @@ class TestFile:
         with pytest.raises(Unavailable, match=said):
             await database.execute(NAMES)
 
+    async def test_cut_off(self, database: SqliteDatabase) -> None:
+        """A file that lacks more than its log can hold is damaged."""
+        await database.execute("INSERT INTO repositories (name, created) VALUES ('a', 1)")
+        assert await database.find(NAMES)
+        assert database.file.with_name("portside.db-wal").stat().st_size > 0
+        await database.probe_reads()
+        with database.file.open("r+b") as file:
+            file.truncate(4096)
+        with pytest.raises(Unavailable, match="malformed; stop the registry"):
+            await database.probe_reads()
+
     async def test_lock(self, database: SqliteDatabase) -> None:
         """A lock that cannot be opened is an error of the registry's own kind, which names it."""
         lock = database.file.with_name("portside.db.lock")

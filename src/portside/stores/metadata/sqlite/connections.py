@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from portside.spec.errors import Unavailable
@@ -82,8 +83,21 @@ def read_head(file: Path) -> None:
     try:
         _opened(file, "immutable=1", (_READ_HEAD,)).close()
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT or not has_log(file):
+        if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT or not _log_has_rest(file):
             raise
+
+
+def _log_has_rest(file: Path) -> bool:
+    """Whether the log is as large as what the file lacks, or larger; raises sqlite3.Error."""
+    with closing(_opened(file, "mode=ro", ())) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+    try:
+        # In this order: the log shrinks only when the file has everything.
+        log = os.stat(f"{file}-wal").st_size
+        return log + os.stat(file).st_size >= int(pages) * int(page)
+    except FileNotFoundError:
+        return False
 
 
 def _opened(file: Path, mode: str, first: Iterable[str]) -> sqlite3.Connection:
