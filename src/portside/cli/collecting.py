@@ -49,6 +49,8 @@ async def collect(*, grace: int | None, dry_run: bool, **given: Any) -> None:
     How long content is kept is what the server was last started with, unless this command is given
     --keep-deleted, --gc-grace, --tag-history or --upload-expiry itself.
 
+    The bytes that it prints are those of blobs. The space of manifests is in the database.
+
     With --dry-run, print what would be removed, except for expired upload sessions.
     """
     settings = read_settings(given)
