@@ -46,8 +46,8 @@ async def collect(*, grace: int | None, dry_run: bool, **given: Any) -> None:
     With --grace 0, clients that are pushing an image now can find that blobs they have pushed are
     missing again: their push fails and has to be repeated. Nothing else is lost.
 
-    How long content is kept is what the server was last started with, unless this command is given
-    --keep-deleted, --gc-grace, --tag-history or --upload-expiry itself.
+    The command keeps content for as long as the server that was started last, unless it is given
+    another --keep-deleted, --gc-grace, --tag-history or --upload-expiry.
 
     The bytes that it prints are those of blobs. The space of manifests is in the database.
 

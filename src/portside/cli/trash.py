@@ -84,8 +84,8 @@ async def list_trash(*, names: tuple[NameRange, ...], as_json: bool, **given: An
 
     The first column is what `portside trash restore` takes. Each repository has its deleted
     manifests before its deleted tags, the longest deleted first. A tag that was deleted with its
-    manifest is shown with it. Content is kept for as long as the server was last told, unless this
-    command is given --keep-deleted.
+    manifest is shown with it. What can be restored depends on the --keep-deleted of the server that
+    was started last, unless this command is given another value.
     """
     settings = read_settings(given)
     async with opened_metadata(settings) as metadata:
