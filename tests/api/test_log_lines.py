@@ -128,6 +128,8 @@ def test_file_names_as_json() -> None:
     handler.setFormatter(log_formatter(as_json=True))
     log = logging.getLogger(f"{__name__}.names")
     log.addHandler(handler)
+    # pytest could not report what it captured.
+    log.propagate = False
     log.error("cannot read %s", os.fsdecode(b"caf\xe9.toml"))
     assert json.loads(stream.getvalue())["message"] == r"cannot read caf\udce9.toml"
 
