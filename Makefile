@@ -31,11 +31,12 @@ run: install
 
 install: $(VENV)/.installed
 
+# Tests wait for servers a third of the time, so three processes keep two cores busy.
 # With CI=true, tests fail instead of being skipped if a server that they need is missing.
 test: $(VENV)/.tested-with $(VENV)/.azurite-$(AZURITE) sdks
 	scripts/need skopeo podman buildah runc caddy systemd:systemd-analyze 'docker-cli|docker.io:docker' strace docker-registry nginx apache2-utils:htpasswd prometheus:promtool \
 		'postgresql:/usr/lib/postgresql/*/bin/postgres'
-	CI=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	CI=true $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 # The tests of Go's and Java's are skipped on machines that lack those languages, or their packages.
 sdks: $(VENV)/.sdk-javascript-$(SDK_JAVASCRIPT) \
