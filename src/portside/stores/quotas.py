@@ -16,7 +16,7 @@ from portside.spec.names import RepositoryName
 class QuotaStore(Protocol):
     """What is left of a quota, for those who ask before they push.
 
-    Whoever adds content passes the quota as well, and it is checked again as the content is added.
+    The quota is passed with what is added as well, and checked again in that transaction.
     """
 
     async def measure_room(

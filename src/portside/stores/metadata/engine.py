@@ -125,7 +125,7 @@ class Transaction(Queries, Protocol):
         ...
 
     async def resume_numbers(self, table: Table) -> None:
-        """Let the next assigned number of a table be greater than all that were copied into it."""
+        """Make the next assigned number of a table greater than all that were copied into it."""
         ...
 
     async def lock_tables(self, tables: Iterable[Table]) -> None:

@@ -115,7 +115,7 @@ class Events(Noun):
                     self._waiting.clear()
                 self._waiting[after] = (first, writers)
                 return []
-            # Whoever has committed a missing row has done so by now.
+            # What those writers were to commit is committed by now.
             rows = await self._database.find_all(READ, after, limit)
             after = first - 1
         complete = []
