@@ -52,10 +52,10 @@ class Node:
 
 @contextmanager
 def serving(data: Path, postgresql: Server, s3: S3, *options: str) -> Iterator[Node]:
-    """Serve with one worker; what it does once, at its start, is done."""
+    """Serve with one worker and no collector; what is done once, at the start, is done."""
     database = postgresql.make_database()
     storage = ("--database", database, "--storage", f"s3://{BUCKET}/{data.parent.name}")
-    one = (*storage, "--workers", "1", *options)
+    one = (*storage, "--workers", "1", "--no-gc", *options)
     with (
         running_registry(data, *one, env=s3.environment) as running,
         connect(running.url) as client,
