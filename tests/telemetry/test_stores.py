@@ -20,7 +20,8 @@ from portside.stores.metadata.engine import Transaction
 from portside.stores.metadata.sqlite.database import LOCK, SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from portside.telemetry import catalogue
-from portside.telemetry.stores import MeasuredBlobs, MeasuredDatabase
+from portside.telemetry.calls import CountedCalls, database_load
+from portside.telemetry.stores import ObservedBlobs, ObservedDatabase
 from portside.telemetry.tallies import Sample, Tally
 from support.waiting import until
 
@@ -47,6 +48,11 @@ def files_in(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
+def database_calls() -> CountedCalls:
+    """Return what counts the calls of a database."""
+    return CountedCalls(catalogue.DATABASE_SECONDS, catalogue.DATABASE_ERRORS)
+
+
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> SqliteDatabase:
     """Make a database."""
@@ -57,16 +63,17 @@ async def sqlite(tmp_path: Path) -> SqliteDatabase:
 
 async def test_database(sqlite: SqliteDatabase) -> None:
     """Each call counts once, by what it is; what a job refuses is no failure of the database."""
-    database = MeasuredDatabase(sqlite)
+    calls = database_calls()
+    database = ObservedDatabase(sqlite, calls)
     metadata = Metadata(database)
-    assert counts(database.samples()) == {("read",): 0}
+    assert counts(calls.samples()) == {("read",): 0}
     with pytest.raises(BlobUnknown):
         await metadata.get_blob(A, BLOB)
     await metadata.commit_blob(A, BLOB, 4, session=None, place=lambda: None)
     with pytest.raises(BlobUnknown):
         await metadata.unlink_blob(A, Digest.of(b"other"), remove=lambda: None)
     await database.execute("DELETE FROM uploads")
-    assert counts(database.samples()) == {
+    assert counts(calls.samples()) == {
         ("read",): 1,
         ("place",): 1,
         ("remove",): 1,
@@ -77,7 +84,8 @@ async def test_database(sqlite: SqliteDatabase) -> None:
 
 async def test_failures(sqlite: SqliteDatabase) -> None:
     """A failure is counted by its call and kind, with the time that it took."""
-    database = MeasuredDatabase(sqlite)
+    calls = database_calls()
+    database = ObservedDatabase(sqlite, calls)
 
     async def full(_: Transaction) -> None:
         raise StorageFull("no space")
@@ -87,7 +95,7 @@ async def test_failures(sqlite: SqliteDatabase) -> None:
     for find in (database.find, database.find_all):
         with pytest.raises(Unavailable):
             await find("SELECT * FROM nothing")
-    assert counts(database.samples()) == {
+    assert counts(calls.samples()) == {
         ("read",): 2,
         ("write",): 1,
         ("read", "unavailable"): 2,
@@ -100,7 +108,8 @@ async def test_blobs(tmp_path: Path) -> None:
     """A read counts when its first piece comes, a failure whenever it comes."""
     disk = DiskBlobs(tmp_path, hold_timeout=1)
     disk.create()
-    blobs = MeasuredBlobs(disk)
+    calls = CountedCalls(catalogue.STORAGE_SECONDS, catalogue.STORAGE_ERRORS)
+    blobs = ObservedBlobs(disk, calls)
     content = b"x" * 1_000_000
     digest = Digest.of(content)
     async with blobs.hold(UploadId.fresh(), fresh=True) as staging:
@@ -122,24 +131,24 @@ async def test_blobs(tmp_path: Path) -> None:
     blobs.remove(digest)()
     expected: dict[tuple[str, ...], int] = {("read",): 3, ("read", "unavailable"): 1}
     done = ("hold", "resume", "write", "finish", "prepare", "place", "stat", "remove")
-    assert counts(blobs.samples()) == expected | {(call,): 1 for call in done}
+    assert counts(calls.samples()) == expected | {(call,): 1 for call in done}
     assert not path.exists()
     blobs.close()
 
 
 async def test_write_queue(sqlite: SqliteDatabase) -> None:
     """Writes wait in the queue while another process holds the lock of all writers."""
-    database = MeasuredDatabase(sqlite)
+    database = ObservedDatabase(sqlite, database_calls())
     await database.execute("DELETE FROM uploads")
     lock = os.open(sqlite.file.with_name(LOCK), os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     writing = [asyncio.create_task(database.execute("DELETE FROM uploads"))]
     await asyncio.sleep(0)
-    until(lambda: values(database.samples())[catalogue.WRITE_QUEUE.name] == 0)
+    until(lambda: values(database_load(database))[catalogue.WRITE_QUEUE.name] == 0)
     writing += [asyncio.create_task(database.execute("DELETE FROM uploads")) for _ in range(3)]
     await asyncio.sleep(0)
-    assert values(database.samples())[catalogue.WRITE_QUEUE.name] == 3
+    assert values(database_load(database))[catalogue.WRITE_QUEUE.name] == 3
     os.close(lock)
     await asyncio.gather(*writing)
-    assert values(database.samples())[catalogue.WRITE_QUEUE.name] == 0
+    assert values(database_load(database))[catalogue.WRITE_QUEUE.name] == 0
     sqlite.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -30,6 +30,7 @@ from portside.auth.signing import DocumentSigner
 from portside.bootstrap.clock import now
 from portside.bootstrap.collecting import collect_garbage, grace_period, remove_expired_uploads
 from portside.bootstrap.events import Reloads, forget_events, record_reloads
+from portside.bootstrap.observing import Observing, observe_stores
 from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.bootstrap.tag_history import make_tag_history
@@ -89,6 +90,8 @@ def make_app(
     """
     stores = open_stores(settings)
     measuring = _measure(metric_files, settings, stores)
+    observing = [measuring] if measuring is not None else []
+    blobs = observe_stores(stores, observing)
     counts = TaskCounts()
     good_access, good_rules = last_good or (None, None)
     reloads = Reloads()
@@ -101,7 +104,6 @@ def make_app(
         on_socket=isinstance(settings.address, Path),
     )
     gate = _make_gate(settings, control, addresses)
-    blobs = measuring.blobs if measuring is not None else stores.blobs
     registry = _make_registry(
         settings,
         stores,
@@ -147,7 +149,7 @@ def make_app(
     app: ASGIApp = served
     if settings.cors_origins:
         app = Cors(app, origins=settings.cors_origins, methods=served.methods)
-    readers = _record_readers(settings, addresses, measuring)
+    readers = _record_readers(settings, addresses, observing)
     recorder = Recorder(app, ids=RequestIds(addresses), readers=readers)
     if measuring is not None:
         measuring.add(recorder, control, counts)
@@ -164,10 +166,10 @@ def _measure(files: Path | None, settings: Settings, stores: Stores) -> Measurin
 
 
 def _record_readers(
-    settings: Settings, addresses: Addresses, measuring: Measuring | None
+    settings: Settings, addresses: Addresses, observing: Sequence[Observing]
 ) -> list[RecordReader]:
     """Return what is told of each request that has ended."""
-    readers = [] if measuring is None else [measuring.requests]
+    readers = [one.requests for one in observing]
     if settings.access_log:
         readers.append(AccessLog(addresses, as_text=settings.log_format is LogFormat.TEXT))
     return readers

@@ -13,11 +13,11 @@ from portside.bootstrap.stores import Stores
 from portside.config import Settings
 from portside.operations.readiness import Readiness
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.interfaces import BlobStore
 from portside.telemetry import catalogue
+from portside.telemetry.calls import CountedCalls, database_load
 from portside.telemetry.content import Watch
+from portside.telemetry.observers import CallObserver
 from portside.telemetry.requests import Requests, running
-from portside.telemetry.stores import MeasuredBlobs, MeasuredDatabase
 from portside.telemetry.tallies import Sample
 from portside.telemetry.tasks import TaskCounts
 from portside.telemetry.worker import WorkerMetrics
@@ -35,12 +35,13 @@ class Measuring:
         self._settings = settings
         self._stores = stores
         self._worker = WorkerMetrics(files)
-        database = MeasuredDatabase(stores.engine.database)
-        stores.engine.use_through(database)
+        database = CountedCalls(catalogue.DATABASE_SECONDS, catalogue.DATABASE_ERRORS)
         self._worker.add(database.samples)
-        blobs = MeasuredBlobs(stores.blobs)
+        self._worker.add(partial(database_load, stores.engine.database))
+        self.database: CallObserver = database
+        blobs = CountedCalls(catalogue.STORAGE_SECONDS, catalogue.STORAGE_ERRORS)
         self._worker.add(blobs.samples)
-        self.blobs: BlobStore = blobs
+        self.blobs: CallObserver = blobs
         requests = Requests()
         self._worker.add(requests.samples)
         self.requests: RecordReader = requests
