@@ -17,7 +17,13 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 Step = str | int
 """The name of a key, or the index of an entry of a list."""
 
-_TYPES = {"array": "a list", "str": "a string", "object": "a table", "int": "a whole number"}
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a string",
+}
 
 
 class TableFile(Generic[Document]):
