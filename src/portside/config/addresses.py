@@ -138,20 +138,24 @@ def check_url(name: str, value: str, *, has_query: bool = False) -> None:
 
     `has_query` allows a query. Raises SettingsInvalid.
     """
-    written = _URL.fullmatch(value)
-    is_usable = (
-        written is not None
-        and (has_query or written["query"] is None)
-        and int(written["port"] or 0) <= 65535  # noqa: PLR2004
-        and _is_host(written)
-    )
-    if value and not is_usable:
+    if value and not is_url(value, has_query=has_query):
         parts = "user or fragment" if has_query else "user, query or fragment"
         shape = (
             f"{name.replace('_', '-')} must be a URL such as https://registry.example, in ASCII and"
             f" without a {parts}"
         )
         raise SettingsInvalid(f"{shape}, not {shortened(value)}")
+
+
+def is_url(text: str, *, has_query: bool = False) -> bool:
+    """Whether a text is an HTTP URL without a user and a fragment; `has_query` allows a query."""
+    written = _URL.fullmatch(text)
+    return (
+        written is not None
+        and (has_query or written["query"] is None)
+        and int(written["port"] or 0) <= 65535  # noqa: PLR2004
+        and _is_host(written)
+    )
 
 
 def check_networks(texts: tuple[str, ...]) -> None:
