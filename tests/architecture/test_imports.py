@@ -38,8 +38,8 @@ IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyjwt": "jwt"}
 # Pure modules: they compute, and neither read a clock nor touch the system. `secrets` is here
 # because the id of an upload is drawn and not computed.
 GRAMMAR_MAY_IMPORT = {
-    "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib",
-    "itertools", "json", "msgspec", "portside", "re", "secrets", "typing",
+    "__future__", "base64", "collections", "contextlib", "dataclasses", "enum", "functools",
+    "hashlib", "itertools", "json", "msgspec", "portside", "re", "secrets", "typing",
 }  # fmt: skip
 
 # Other packages see stores by their interfaces; operations that verify a store look into it.

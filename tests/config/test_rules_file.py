@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from portside.config.rules import parse_rules_file, watch_rules_file
 from portside.files.text import FileInvalid
+from portside.spec.patterns import RepositoryPattern
 from portside.spec.rules import NO_RULES, RetentionRule, Rules, UntaggedRule
+from portside.spec.webhooks import Format, SecretSource, Webhook
 
 HOUR = 3600 * 1_000_000
 DAY = 24 * HOUR
@@ -107,12 +109,50 @@ class TestWhatItSays:
         assert parse('[[repositories]]\nmatch = "*"\nuntagged = [{ delete-after = "0s" }]').delete
 
 
+class TestWebhooks:
+    """The receivers that a file names."""
+
+    def test_of_a_table(self) -> None:
+        """Each key is a part; the file of a secret is found from that of the rules."""
+        text = """
+        [[webhook]]
+        name = "deploy"
+        url = "http://127.0.0.1:8080/hook?a=b"
+        secret-file = "secrets/deploy"
+        actions = ["manifest.*", "tag.deleted"]
+        repositories = ["team/*", "library/app"]
+        format = "distribution"
+        allow-private = true
+
+        [[webhook]]
+        name = "audit"
+        url = "https://audit.example"
+        secret-env = "AUDIT_SECRET"
+        """
+        rules = parse_rules_file(text, name="/etc/portside/rules.toml")
+        deploy, audit = rules.webhooks
+        assert deploy == Webhook(
+            name="deploy",
+            url="http://127.0.0.1:8080/hook?a=b",
+            secret=SecretSource(file="/etc/portside/secrets/deploy"),
+            actions=frozenset({"manifest.*", "tag.deleted"}),
+            repositories=(RepositoryPattern("team/*"), RepositoryPattern("library/app")),
+            format=Format.DISTRIBUTION,
+            allow_private=True,
+        )
+        assert audit == Webhook(
+            "audit", "https://audit.example", SecretSource(variable="AUDIT_SECRET")
+        )
+        assert not rules.tables
+
+
 TABLE = '[[repositories]]\nmatch = "a/*"\n'
+WEBHOOK = '[[webhook]]\nname = "a"\nurl = "https://a.example/"\n'
 RETENTION = TABLE + '[[repositories.retention]]\ntags = "*"\n'
 
 MISTAKES = [
     ("not toml", "is not valid TOML"),
-    ("[[repository]]", "line 1: there is no field 'repository' (allowed: repositories)"),
+    ("[[repository]]", "line 1: there is no field 'repository' (allowed: repositories, webhook)"),
     ("[[repositories]]", "line 1, [[repositories]] 1: match is missing"),
     (TABLE + "keep = 1", "line 3, [[repositories]] 1: there is no field 'keep'"),
     (TABLE.replace("a/*", "*/a"), "line 2, [[repositories]] 1, match: invalid pattern '*/a'"),
@@ -136,7 +176,7 @@ MISTAKES = [
         "line 5, [[repositories]] 1, [[repositories.retention]] 1, keep",
     ),
     (RETENTION + "keep-newest = 0", "expected a whole number that is at least 1"),
-    (RETENTION + "keep-newest = true", "keep-newest: expected a whole number, found bool"),
+    (RETENTION + "keep-newest = true", "keep-newest: expected a whole number, found true or false"),
     (RETENTION + 'keep-newest = "1"', "keep-newest: expected a whole number, found a string"),
     (RETENTION + "keep-pushed-within = 30", "keep-pushed-within: expected a string"),
     (RETENTION + 'keep-pushed-within = "30"', "keep-pushed-within: invalid duration '30': use"),
@@ -160,6 +200,24 @@ MISTAKES = [
         TABLE + '[[repositories.untagged]]\ndelete-after = "1d"\n' * 2,
         "line 5, [[repositories]] 1, [[repositories.untagged]] 2: a table can have one",
     ),
+    ('[[webhook]]\nname = "a"', "line 1, [[webhook]] 1: url is missing"),
+    (WEBHOOK + "secret = 1", "line 4, [[webhook]] 1: there is no field 'secret' (allowed: name, u"),
+    (WEBHOOK.replace('"a"', '"A"'), "line 2, [[webhook]] 1, name: invalid name 'A': use up to 63"),
+    (WEBHOOK * 2, "line 5, [[webhook]] 2, name: [[webhook]] 1 has the same name"),
+    (WEBHOOK + 'secret-file = ""', "line 4, [[webhook]] 1, secret-file: must be the path"),
+    (WEBHOOK + 'secret-env = "a b"', "line 4, [[webhook]] 1, secret-env: must be the name of an"),
+    (WEBHOOK + 'secret-env = "PORTSIDE_A"', "secret-env: variables that begin with PORTSIDE_ are"),
+    (WEBHOOK + 'secret-env = "A"\nsecret-file = "a"', "secret-env: set secret-file or secret-env"),
+    (WEBHOOK + "actions = []", "line 4, [[webhook]] 1, actions: name an action, or remove the key"),
+    (WEBHOOK + 'actions = ["tag.sat"]', "actions: unknown action 'tag.sat': expected one such as"),
+    (
+        WEBHOOK + 'format = "acr"\nactions = ["manifest.*", "tag.*"]',
+        "line 5, [[webhook]] 1, actions: the format acr has no tag.*, only manifest.deleted, ",
+    ),
+    (WEBHOOK + "repositories = []", "line 4, [[webhook]] 1, repositories: name a repository, or"),
+    (WEBHOOK + 'repositories = ["*/a"]', "repositories: invalid pattern '*/a'"),
+    (WEBHOOK + 'format = "xml"', 'format: must be one of "cloudevents", "acr", "distribution"'),
+    (WEBHOOK + 'allow-private = "yes"', "allow-private: expected true or false, found a string"),
 ]
 
 
@@ -172,6 +230,25 @@ def test_mistakes(text: str, problem: str) -> None:
     assert message.startswith("rules.toml")
     assert problem in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a.example/s3cret",
+        "https://s3cret@a.example/",
+        "https://a.example/#s3cret",
+        "https://a.example/s3cret ",
+        "https://a.example:70000/s3cret",
+        f"https://a.example/s3cret{'a' * 2048}",
+    ],
+)
+def test_url_of_webhook(url: str) -> None:
+    """A URL that cannot be used is refused, and not shown: it may hold a secret."""
+    with pytest.raises(FileInvalid) as caught:
+        parse(WEBHOOK.replace("https://a.example/", url))
+    assert "line 3, [[webhook]] 1, url: must be a URL such as" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 @given(

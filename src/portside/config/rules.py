@@ -1,4 +1,4 @@
-"""The rules file: retention, immutable tags and quotas by repository, in TOML.
+"""The rules file, in TOML: retention, immutable tags and quotas by repository; and webhooks.
 
 [[repositories]]
 match = "team/*"
@@ -13,24 +13,44 @@ keep-pulled-within = "14d"
 
 [[repositories.untagged]]
 delete-after = "7d"
+
+[[webhook]]
+name = "deploy"
+url = "https://deploy.example/hook"
+secret-file = "deploy.secret"
+actions = ["tag.set"]
+repositories = ["team/*"]
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from portside.config.addresses import is_url
 from portside.files.tables import Step, TableFile
 from portside.files.watched import LastGood, Note, WatchedFile
 from portside.spec.patterns import PatternInvalid, RepositoryPattern, TagPattern
 from portside.spec.quantities import QuantityInvalid, parse_duration, parse_size
 from portside.spec.rules import NO_RULES, RetentionRule, Rules, RuleTable, UntaggedRule
+from portside.spec.webhooks import EXPRESSED, Format, SecretSource, Webhook, covers
+from portside.stores.events import ACTIONS, EventAction
 
 NO_QUOTA = "none"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+URL_MOST = 2048
+"""Characters of the URL of a receiver: what servers and proxies read for certain."""
+
+SETTINGS = "PORTSIDE_"
+"""What the variables of settings begin with; a server does not start with others of that kind."""
 
 Parsed = TypeVar("Parsed")
 
@@ -54,16 +74,29 @@ class _Repositories(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     untagged: list[_Untagged] | UnsetType = UNSET
 
 
+class _Webhook(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
+    name: str
+    url: str
+    secret_file: str | UnsetType = UNSET
+    secret_env: str | UnsetType = UNSET
+    actions: list[str] | UnsetType = UNSET
+    repositories: list[str] | UnsetType = UNSET
+    format: str = Format.CLOUDEVENTS
+    allow_private: bool = False
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     repositories: list[_Repositories] = []
+    webhook: list[_Webhook] = []
 
 
 def parse_rules_file(text: str, *, name: str) -> Rules:
-    """Read a rules file; `name` is how messages call it.
+    """Read a rules file; `name` is its path, and how messages call it.
 
     Raises FileInvalid.
     """
-    return Rules(_RulesFile(text, _File, name=name).tables())
+    file = _RulesFile(text, _File, name=name)
+    return Rules(file.tables(), file.webhooks(Path(name).parent))
 
 
 def watch_rules_file(
@@ -162,6 +195,90 @@ class _RulesFile(TableFile[_File]):
                 ),
             )
             for index, rule in enumerate(table.untagged)
+        )
+
+    def webhooks(self, directory: Path) -> Iterator[Webhook]:
+        """Yield its webhooks, whose files are in a directory unless they have a whole path.
+
+        Raises FileInvalid.
+        """
+        known: dict[str, int] = {}
+        for index, table in enumerate(self.document.webhook):
+            place = ("webhook", index)
+            self._check_name(table.name, known, *place)
+            known[table.name] = index + 1
+            if not is_url(table.url, has_query=True) or len(table.url) > URL_MOST:
+                # The URL of a receiver can hold a secret.
+                shape = (
+                    "must be a URL such as https://deploy.example/hook, in ASCII, without a user"
+                    f" or fragment, and with at most {URL_MOST} characters"
+                )
+                raise self.wrong(shape, *place, "url")
+            yield Webhook(
+                name=table.name,
+                url=table.url,
+                secret=self._secret(table, directory, *place),
+                actions=self._actions(table, *place),
+                repositories=self._repositories(table, *place),
+                format=self._format(table, *place),
+                allow_private=table.allow_private,
+            )
+
+    def _check_name(self, name: str, known: dict[str, int], *place: Step) -> None:
+        if not _NAME.fullmatch(name):
+            shape = "use up to 63 small letters, digits, dots, hyphens and underscores"
+            raise self.wrong(f"invalid name {name[:80]!r}: {shape}", *place, "name")
+        if name in known:
+            same = f"[[webhook]] {known[name]} has the same name"
+            raise self.wrong(same, *place, "name")
+
+    def _secret(self, table: _Webhook, directory: Path, *place: Step) -> SecretSource:
+        if table.secret_env is UNSET:
+            file = table.secret_file
+            if file is UNSET:
+                return SecretSource()
+            if not file:
+                raise self.wrong("must be the path of a file", *place, "secret-file")
+            return SecretSource(file=str(directory / file))
+        if table.secret_file is not UNSET:
+            raise self.wrong("set secret-file or secret-env, not both", *place, "secret-env")
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", table.secret_env):
+            raise self.wrong("must be the name of an environment variable", *place, "secret-env")
+        if table.secret_env.upper().startswith(SETTINGS):
+            reserved = f"variables that begin with {SETTINGS} are settings; use another name"
+            raise self.wrong(reserved, *place, "secret-env")
+        return SecretSource(variable=table.secret_env)
+
+    def _format(self, table: _Webhook, *place: Step) -> Format:
+        if table.format not in set(Format):
+            choices = ", ".join(f'"{choice}"' for choice in Format)
+            raise self.wrong(f"must be one of {choices}", *place, "format")
+        return Format(table.format)
+
+    def _actions(self, table: _Webhook, *place: Step) -> frozenset[str]:
+        if table.actions is UNSET:
+            return frozenset()
+        path = (*place, "actions")
+        chosen = self._format(table, *place)
+        if not table.actions:
+            raise self.wrong("name an action, or remove the key to send all changes", *path)
+        for action in table.actions:
+            if action not in ACTIONS:
+                known = "expected one such as tag.set, or tag.*"
+                raise self.wrong(f"unknown action {action[:80]!r}: {known}", *path)
+            if not any(covers(action, each) and chosen.expresses(each) for each in EventAction):
+                sent = ", ".join(sorted(EXPRESSED[chosen]))
+                raise self.wrong(f"the format {chosen} has no {action}, only {sent}", *path)
+        return frozenset(table.actions)
+
+    def _repositories(self, table: _Webhook, *place: Step) -> tuple[RepositoryPattern, ...]:
+        if table.repositories is UNSET:
+            return ()
+        path = (*place, "repositories")
+        if not table.repositories:
+            raise self.wrong("name a repository, or remove the key to send those of all", *path)
+        return tuple(
+            self._parse(RepositoryPattern.parse, pattern, *path) for pattern in table.repositories
         )
 
     def _parse(self, parse: Callable[[str], Parsed], text: str, *place: Step) -> Parsed:

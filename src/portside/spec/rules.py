@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from portside.spec.patterns import RepositoryPattern, TagPattern
+from portside.spec.webhooks import Webhook
 
 Part = TypeVar("Part")
 
@@ -81,10 +82,11 @@ class RuleTable:
 
 
 class Rules:
-    """The rules of all repositories."""
+    """The rules of all repositories, and the webhooks, which are told of what happens in them."""
 
-    def __init__(self, tables: Iterable[RuleTable] = ()) -> None:
+    def __init__(self, tables: Iterable[RuleTable] = (), webhooks: Iterable[Webhook] = ()) -> None:
         self.tables = tuple(sorted(tables, key=lambda table: table.match.specificity, reverse=True))
+        self.webhooks = tuple(webhooks)
 
     def of(self, repository: str) -> RepositoryRules:
         """Return the rules of a repository."""
