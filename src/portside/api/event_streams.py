@@ -14,6 +14,7 @@ from portside.operations.tag_history import format_time
 from portside.spec.endpoints import ACTION, AFTER, REPOSITORIES, EventDocument
 from portside.spec.errors import ParameterInvalid, RegistryError
 from portside.spec.patterns import EVERY_NAME, PatternInvalid, RepositoryPattern
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.events import ACTIONS, SOURCE, Event, EventFilter
 
 LARGEST_ID = 2**63 - 1
@@ -36,7 +37,7 @@ async def written(
                 if has_begun and not await _is_current(request):
                     return
                 shown = [
-                    _written(event, _details(request, event))
+                    _written(event, _shown_actor(request, event), _details(request, event))
                     for event in page.events
                     if wanted.matches(event) and _may_see(request, event.repository)
                 ]
@@ -57,6 +58,10 @@ def _may_see(request: Request, repository: str) -> bool:
     return request.permit is None or request.permit.may_pull(repository)
 
 
+def _shown_actor(request: Request, event: Event) -> Actor:
+    return event.by if request.may_see_identities else NOBODY
+
+
 def _details(request: Request, event: Event) -> dict[str, Any]:
     """Return the details without the source of a mount, if the caller may not know of it."""
     source = event.details.get(SOURCE)
@@ -65,7 +70,7 @@ def _details(request: Request, event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.details.items() if name != SOURCE}
 
 
-def _written(event: Event, details: dict[str, Any]) -> bytes:
+def _written(event: Event, by: Actor, details: dict[str, Any]) -> bytes:
     document = EventDocument(
         id=event.id,
         time=format_time(event.time),
@@ -75,8 +80,8 @@ def _written(event: Event, details: dict[str, Any]) -> bytes:
         digest=event.digest or None,
         media_type=event.media_type or None,
         size=event.size,
-        identity=event.by.name or None,
-        request=event.by.request or None,
+        identity=by.name or None,
+        request=by.request or None,
         details=details,
     )
     return b"id: %d\ndata: %b\n\n" % (event.id, msgspec.json.encode(document))

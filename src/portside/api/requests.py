@@ -255,6 +255,11 @@ class Request:
         return self.permit.name if self.permit is not None else ""
 
     @property
+    def may_see_identities(self) -> bool:
+        """Whether the caller may learn who made a change: only those who have a name themselves."""
+        return bool(self.identity)
+
+    @property
     def actor(self) -> Actor:
         """Who makes the request, as its events record it."""
         return client_actor(self.registry.addresses, self._scope, self.identity)

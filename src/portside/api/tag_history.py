@@ -18,7 +18,7 @@ async def list_tag_changes(request: Request) -> Response:
     before = _time(wanted.last) if wanted.last else None
     history = request.registry.tag_history
     page = await history.list(repository, tag, before=before, limit=wanted.limit)
-    changes = [_document(record) for record in page.items]
+    changes = [_document(request, record) for record in page.items]
     link = None
     if page.more:
         path = f"/v2/{repository}/_portside/tags/history/{tag}"
@@ -52,12 +52,12 @@ def _time(text: str) -> int:
     return parse_time(text.replace(" ", "+"))
 
 
-def _document(record: TagRecord) -> TagChange:
+def _document(request: Request, record: TagRecord) -> TagChange:
     change = record.change
     return TagChange(
         format_time(change.time),
         change.action.value,
         str(change.digest),
-        change.identity or None,
+        (change.identity or None) if request.may_see_identities else None,
         record.manifest.value,
     )

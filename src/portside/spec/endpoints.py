@@ -127,8 +127,8 @@ class TagChange(msgspec.Struct, frozen=True):
     """A change of a tag.
 
     `digest` is what the tag pointed to from then on, or until then if it was deleted. `identity` is
-    null for anonymous clients, and where it is not known. `manifest` says whether the manifest is
-    still in the repository, was deleted and can be restored, or is gone.
+    null for anonymous clients, for anonymous readers, and where it is not known. `manifest` says
+    whether the manifest is still in the repository, was deleted and can be restored, or is gone.
     """
 
     time: str
@@ -150,8 +150,8 @@ class EventDocument(msgspec.Struct, frozen=True):
     """A change of content, in the field `data` of each event of the stream.
 
     `reference` is a tag, `identity` is null for anonymous clients, and `request` is the id of the
-    request that made the change, null if none did. The page "See who did what" lists the actions
-    and their details.
+    request that made the change, null if none did. Both are null to anonymous readers. The page
+    "See who did what" lists the actions and their details.
     """
 
     id: int
