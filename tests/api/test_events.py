@@ -236,11 +236,14 @@ def test_permission(tmp_path: Path) -> None:
 
 
 def test_anonymous_readers(tmp_path: Path) -> None:
-    """Everybody sees what changed in public repositories; who did it, only those with a name."""
+    """Everybody sees what changed in public repositories; who did it, only those with a name.
+
+    One reader is one identity, or one address without one.
+    """
     portside = Commands(tmp_path / "data")
     portside.add_user("alice", "a password")
     alice = ("alice", "a password")
-    public = ("--anonymous", "public/*:pull,metadata_read")
+    public = ("--anonymous", "public/*:pull,metadata_read", "--event-streams", "4")
     with (
         running_registry(portside.data, "--workers", "1", *public, env=CHEAP) as running,
         connect(running.url) as client,
@@ -256,6 +259,10 @@ def test_anonymous_readers(tmp_path: Path) -> None:
             path = "/v2/public/app/_portside/tags/history/v1"
             changes = client.get(path, **options).json()["changes"]
             assert [change["identity"] for change in changes] == [told[0]]
+        with streamed(running.url, auth=alice), streamed(running.url, **anonymous):
+            for options in ({"auth": alice}, anonymous):
+                with client.stream("GET", "/events", **options) as refused:
+                    assert refused.status_code == 429
 
 
 def test_failed_logins(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,25 @@ async def test_a_limit(store: CountedStore) -> None:
             await anext(feed.follow(None))
     async with aclosing(feed.follow(None)) as second:
         assert await anext(second) == ([], 0)
+
+
+async def test_a_share(store: CountedStore) -> None:
+    """A quarter of the streams is for one reader; others are not refused for its sake."""
+    feed = EventFeed(store, most=8)
+    async with AsyncExitStack() as opened:
+
+        async def follow(reader: str) -> AsyncGenerator[EventPage, None]:
+            stream = await opened.enter_async_context(aclosing(feed.follow(0, reader=reader)))
+            await anext(stream)
+            return stream
+
+        first = await follow("greedy")
+        await follow("greedy")
+        with pytest.raises(TooManyRequests):
+            await follow("greedy")
+        await follow("modest")
+        await first.aclose()
+        await follow("greedy")
 
 
 async def test_heartbeats(store: CountedStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ async def stream_events(request: Request) -> Response:
     feed = request.registry.events
     match request.query(FOLLOW.name):
         case None | "true":
-            pages = feed.follow(after)
+            pages = feed.follow(after, reader=request.reader)
         case "false":
             pages = feed.read(after or 0)
         case other:

@@ -255,6 +255,13 @@ class Request:
         return self.permit.name if self.permit is not None else ""
 
     @property
+    def reader(self) -> str:
+        """Who is counted as one reader: an identity, or the address of anonymous callers."""
+        if self.identity:
+            return f"identity {self.identity}"
+        return self.registry.addresses.client(self._scope)
+
+    @property
     def may_see_identities(self) -> bool:
         """Whether the caller may learn who made a change: only those who have a name themselves."""
         return bool(self.identity)

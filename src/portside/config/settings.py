@@ -779,7 +779,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.LIMITS,
             "Event streams that each worker serves at once",
-            "More are answered with 429. A stream takes little besides its connection.",
+            "More are answered with 429. One identity, or one address of anonymous clients, may"
+            " have a quarter of them. A stream takes little besides its connection.",
             unit="streams",
             off="`0` refuses all streams; events can still be read with `follow=false`.",
             ge=0,

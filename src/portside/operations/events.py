@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import NamedTuple
@@ -25,6 +25,9 @@ for a server that says nothing."""
 RECENT = 1000
 """Events that are in memory for all streams; one that is farther behind reads them itself."""
 
+SHARE = 4
+"""One reader may have one of so many streams, so that nobody takes all of them."""
+
 UNTIL_STREAMS_END = 60
 """Seconds after which a client may look whether another stream has ended."""
 
@@ -42,7 +45,7 @@ class EventPage(NamedTuple):
 
 
 class EventFeed:
-    """The events as they come, for at most `most` streams of one process.
+    """The events as they come, for at most `most` streams of one process, a quarter for one reader.
 
     One task reads them for all streams, while there are any. The streams end when `is_stopping`.
     """
@@ -53,7 +56,8 @@ class EventFeed:
         self._store = store
         self._most = most
         self._is_stopping = is_stopping
-        self._streams = 0
+        self._most_of_one = max(1, most // SHARE)
+        self._streams = Counter[str]()
         self._beginning = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -68,17 +72,16 @@ class EventFeed:
             after = events[-1].id
             yield EventPage(events, after)
 
-    async def follow(self, after: int | None) -> AsyncGenerator[EventPage, None]:
+    async def follow(
+        self, after: int | None, *, reader: str = ""
+    ) -> AsyncGenerator[EventPage, None]:
         """Yield events after a position, by default those from now on, as they come.
 
-        The first page is empty, and so is one where a heartbeat is due. Raises TooManyRequests
-        before the first one.
+        `reader` is whose stream it is. The first page is empty, and so is one where a heartbeat is
+        due. Raises TooManyRequests before the first one.
         """
-        if self._streams >= self._most:
-            raise TooManyRequests(
-                UNTIL_STREAMS_END, f"{self._most} event streams are open; end one, or try later"
-            )
-        self._streams += 1
+        self._require_room(reader)
+        self._streams[reader] += 1
         try:
             await self._begin()
             position = self._position if after is None else after
@@ -92,9 +95,19 @@ class EventFeed:
                 elif not await _happens(news):
                     yield EventPage([], position)
         finally:
-            self._streams -= 1
+            self._streams -= Counter((reader,))
             if not self._streams:
                 await self._end()
+
+    def _require_room(self, reader: str) -> None:
+        """Raise TooManyRequests if there are enough streams, of all readers or of this one."""
+        if self._streams.total() >= self._most:
+            many = f"{self._most} event streams are open"
+        elif self._streams[reader] >= self._most_of_one:
+            many = f"{self._most_of_one} event streams of this client are open"
+        else:
+            return
+        raise TooManyRequests(UNTIL_STREAMS_END, f"{many}; end one, or try later")
 
     async def _read(self, after: int) -> list[Event]:
         return await self._store.read_events(after, limit=PAGE)
