@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import ssl
@@ -14,14 +15,19 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import asyncpg
 import pytest
 
-from portside.bootstrap import now
+from portside import __version__
+from portside.bootstrap import connected_stores, now
 from portside.bootstrap.diagnosing import diagnose
+from portside.cli.locks import lock_data, serving_version
 from portside.config import make_settings
 from portside.operations.diagnose import Level
+from servers import ServerMissing
 from support.certificates import write_certificate
 from support.commands import FAST, Commands, run_inside
+from support.missing import server_needed
 from support.postgres import Server
 from support.s3 import BUCKET, S3
 from support.server import RunningRegistry, running_registry
@@ -44,6 +50,10 @@ def copied(registry: RunningRegistry, data: Path) -> Path:
     """Return a copy of its directory, which no one serves."""
     shutil.copytree(registry.data, data)
     return data
+
+
+BEHIND = ("--public-url", "https://127.0.0.1:1")
+"""The settings of a registry behind a proxy that it does not trust."""
 
 
 def examine(*options: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
@@ -104,6 +114,21 @@ def freeze(data: Path) -> None:
     run_inside("read-only", "on", "--data", str(data))
 
 
+def advance(data: Path) -> None:
+    """Let something have happened two days after the present time."""
+    with closing(sqlite3.connect(data / "portside.db")) as connection:
+        connection.execute("UPDATE events SET at = at + 172800000000")
+        connection.commit()
+
+
+def give_away(data: Path) -> None:
+    """Let a directory of blobs belong to somebody else, as after a command that root ran."""
+    with server_needed():
+        if os.geteuid() != 0:
+            raise ServerMissing("only root can give files to another user")
+    os.chown(data / "blobs" / "sha512", 1, -1)
+
+
 def nothing(_: Path) -> None:
     """Change nothing."""
 
@@ -115,13 +140,16 @@ def nothing(_: Path) -> None:
         (age, (), "problem", "database", "run `portside serve` to upgrade it"),
         (lose, (), "problem", "blobs", "No such file"),
         (freeze, (), "advice", "state", "`portside read-only off` allows changes"),
+        (advance, (), "problem", "clock", "seconds after the present time"),
+        (give_away, (), "problem", "permissions", "; run `chown -R "),
         (nothing, ("--reserve-bytes", str(1 << 50)), "problem", "space", "pushes are refused"),
         (nothing, ("--listen", "0.0.0.0:1"), "problem", "transport", "--tls-certificate"),
         (nothing, ("--open", "--listen", "[::]:1"), "advice", "access", "remove --open"),
         (nothing, ("--anonymous", "*:push"), "advice", "access", "everyone push in *"),
         (nothing, ("--access", "absent.toml"), "problem", "access", "absent.toml"),
         (nothing, ("--rules", "absent.toml"), "problem", "access", "absent.toml"),
-        (nothing, ("--public-url", "https://127.0.0.1:1"), "advice", "public URL", "reached"),
+        (nothing, ("--public-url", "http://127.0.0.1:1"), "advice", "public URL", "reached"),
+        (nothing, BEHIND, "problem", "proxy headers", "name its address in --trusted-proxies"),
     ],
 )
 def test_findings(
@@ -152,6 +180,59 @@ def test_open_to_others(tmp_path: Path) -> None:
         assert "add a user" in found["access"][0]["remedy"]
     _, found = examine("--data", data, "--listen", "127.0.0.1:1")
     assert found["access"][0]["level"] == "ok"
+
+
+def test_open_on_a_socket(tmp_path: Path) -> None:
+    """A socket is there for a proxy, which passes on everyone: without users, that is told."""
+    data = str(tmp_path / "data")
+    assert run_inside("migrate", "--create", "--data", data)[0] == 0
+    _, found = examine("--data", data, "--listen", f"unix:{tmp_path}/socket")
+    assert found["access"][0]["level"] == "advice"
+
+
+def test_other_version(registry: RunningRegistry, copied: Path) -> None:
+    """The version of a registry that runs is that of its lock, for as long as it is held."""
+    where = ("--data", str(copied), "--listen", "127.0.0.1:1")
+    assert serving_version(registry.data) == __version__
+    with closing(os.fdopen(lock_data(copied), "r+b")) as held:
+        assert len(examine(*where)[1]["version"]) == 1
+        held.truncate(0)
+        held.write(b"0.0.9")
+        held.flush()
+        code, found = examine(*where)
+        assert code == 1
+        (other,) = [one for one in found["version"] if one["level"] != "ok"]
+        assert (
+            other["text"] == f"this is Portside {__version__}, and the registry is served by 0.0.9"
+        )
+    assert len(examine(*where)[1]["version"]) == 1
+
+
+async def test_other_nodes(data: Path, postgresql: Server) -> None:
+    """PostgreSQL knows the versions of the nodes that are connected."""
+    settings = make_settings({"data": str(data), "database": postgresql.make_database()})
+    async with connected_stores(settings) as stores:
+        await stores.engine.prepare()
+
+    async def versions() -> list[str]:
+        found = diagnose(settings, is_exposed=False)
+        return [one.text async for one in found if one.subject == "version"]
+
+    assert await versions() == []
+    name = {"application_name": "portside 0.0.9"}
+    node = await asyncpg.connect(settings.database, server_settings=name)
+    assert [text.rpartition(" ")[2] for text in await versions()] == ["0.0.9"]
+    await node.close()
+
+
+def test_metrics(registry: RunningRegistry) -> None:
+    """Metrics that a running registry is to serve, and does not, are missed."""
+    where = ("--data", str(registry.data), "--listen", registry.address)
+    code, found = examine(*where, "--metrics-listen", "127.0.0.1:1")
+    assert (code, found["metrics"][0]["level"]) == (1, "problem")
+    # It listens there, and answers 404.
+    _, found = examine(*where, "--metrics-listen", registry.address)
+    assert found["metrics"][0]["text"] == f"{registry.address}/metrics answers 404"
 
 
 def test_certificate(copied: Path, tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
+from servers import ServerMissing
+from support.commands import run_inside
 from support.content import image
-from support.server import running_registry
+from support.missing import server_needed
+from support.server import PROGRAM, running_registry
 from support.wire import connect, open_upload, push
 
 WITHOUT_UMASK = ("sh", "-c", 'umask 000; exec "$@"', "sh")
@@ -27,3 +32,21 @@ def test_umask(data: Path) -> None:
     assert len(private) > 4
     assert {modes[path] for path in private} == {0o700}
     assert {modes[data / name] for name in keys if data / name in modes} == {0o600}
+
+
+def test_owner(data: Path) -> None:
+    """Whose a file is that cannot be used, and who tries, is said, with what to do."""
+    with server_needed():
+        if os.geteuid() != 0:
+            raise ServerMissing("only root can give files to another user")
+    assert run_inside("migrate", "--create", "--data", str(data))[0] == 0
+    os.chown(data / "portside.db", 1, -1)
+    without = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", *PROGRAM)
+    for command in (("serve", "--listen", "127.0.0.1:0"), ("user", "list"), ("usage",)):
+        done = subprocess.run(
+            [*without, *command, "--data", str(data)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert f"{data}/portside.db belongs to daemon, and this process runs as root" in line
+        assert line.endswith(f"`chown -R root: {data}`")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from portside import __version__
 from portside.spec.errors import Unavailable
 from portside.stores.metadata.engine import Load
 from portside.stores.metadata.postgres.connection_cache import CACHED, ConnectionCache
@@ -151,7 +152,7 @@ async def test_settings_of_a_session(
     database = PostgresDatabase(Terms(url=url, connections=1), clock=clock)
     found = {row[0]: row[1] for row in await database.find_all(SETTINGS)}
     assert found == {
-        "application_name": "portside",
+        "application_name": f"portside {__version__}",
         "jit": "off",
         "synchronous_commit": expected,
     }

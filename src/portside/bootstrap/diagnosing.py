@@ -7,9 +7,17 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+from portside import __version__
 from portside.auth.policy import Subjects
 from portside.bootstrap.application import make_rules
 from portside.bootstrap.clock import now
+from portside.bootstrap.permissions import (
+    blob_root,
+    foreign_files,
+    owner_of,
+    require_permission,
+    user_name,
+)
 from portside.bootstrap.stores import Stores, connected_stores
 from portside.config import Settings
 from portside.config.rules import watch_rules_file
@@ -17,7 +25,9 @@ from portside.files.text import FileInvalid
 from portside.operations.diagnose import (
     Diagnosis,
     advice,
+    compare_versions,
     look_at_clocks,
+    look_at_events,
     look_at_space,
     look_at_state,
     ok,
@@ -26,7 +36,6 @@ from portside.operations.diagnose import (
 )
 from portside.spec.actions import Action
 from portside.spec.errors import RegistryError
-from portside.stores.blobs.opening import is_remote
 from portside.stores.interfaces import ServerClock
 
 OTHERS = 0o007
@@ -42,6 +51,11 @@ async def diagnose(
 
     `is_exposed` says that other machines can reach it. `clock` returns microseconds since 1970.
     """
+    try:
+        require_permission(settings)
+    except RegistryError as error:
+        yield problem("permissions", "; ".join(error.details))
+        return
     async with connected_stores(settings) as stores:
         database = await _look_at_database(stores)
         yield database
@@ -52,6 +66,11 @@ async def diagnose(
         async for found in look_at_clocks(clocks, clock):
             yield found
         if database.is_ok:
+            async for found in look_at_events(stores.metadata, clock()):
+                yield found
+            others = compare_versions(__version__, await stores.engine.database.client_versions())
+            if others is not None:
+                yield others
             yield await try_store("blobs", str(stores.blobs.location), stores.try_blobs)
             registry = await stores.metadata.registry_state()
             async for found in look_at_state(stores.metadata, registry):
@@ -59,7 +78,12 @@ async def diagnose(
             state = await stores.access.access_state()
             is_closed = settings.requires_credentials or state.closed
             yield _look_at_access(settings, is_closed=is_closed, is_exposed=is_exposed)
-    for found in (*_look_at_rules(settings), *_look_at_disks(settings), *_look_at_files(settings)):
+    for found in (
+        *_look_at_rules(settings),
+        *_look_at_disks(settings),
+        *_look_at_files(settings),
+        *_look_at_owners(settings),
+    ):
         yield found
 
 
@@ -82,7 +106,11 @@ def _look_at_access(settings: Settings, *, is_closed: bool, is_exposed: bool) ->
     if is_closed and not settings.open:
         return ok("access", "credentials are required")
     if not is_exposed and not settings.public_url:
-        return ok("access", "everyone on this machine may push, pull and delete")
+        text = "everyone on this machine may push, pull and delete"
+        if isinstance(settings.address, Path):
+            remedy = f"{CLOSE}: a proxy passes on everyone who reaches it"
+            return advice("access", text, remedy)
+        return ok("access", text)
     text = "everyone who reaches the registry may push, pull and delete"
     if settings.open:
         return advice("access", text, f"if that is not intended, remove --open, and {CLOSE}")
@@ -106,8 +134,9 @@ def _look_at_rules(settings: Settings) -> Iterator[Diagnosis]:
 def _look_at_disks(settings: Settings) -> Iterator[Diagnosis]:
     """Yield the free space of the disks of this machine that hold something."""
     directories = [settings.root] if not settings.database else []
-    if not is_remote(settings.storage):
-        directories.append(_blobs(settings))
+    blobs = blob_root(settings)
+    if blobs is not None:
+        directories.append(blobs)
     seen = set()
     for directory in filter(Path.is_dir, directories):
         device = directory.stat().st_dev
@@ -122,8 +151,9 @@ def _look_at_disks(settings: Settings) -> Iterator[Diagnosis]:
 def _look_at_files(settings: Settings) -> Iterator[Diagnosis]:
     """Yield the files that other users of the machine can read or change."""
     files = [] if settings.database else [settings.root, *settings.root.glob("portside.db*")]
-    if not is_remote(settings.storage):
-        files += [_blobs(settings) / "blobs", _blobs(settings) / "uploads"]
+    blobs = blob_root(settings)
+    if blobs is not None:
+        files += [blobs / "blobs", blobs / "uploads"]
     files += [Path(path) for path in (settings.tls_key, settings.htpasswd) if path]
     exposed = [path for path in files if path.exists() and _mode(path) & OTHERS]
     for path in exposed:
@@ -136,8 +166,27 @@ def _look_at_files(settings: Settings) -> Iterator[Diagnosis]:
         yield ok("permissions", "other users of this machine can read nothing")
 
 
-def _blobs(settings: Settings) -> Path:
-    return Path(settings.storage.partition(":")[2]) if settings.storage else settings.root
+def _look_at_owners(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield that files belong to somebody else than the registry does, or that root looks."""
+    root = settings.root if not settings.database else blob_root(settings)
+    if root is None or not root.exists():
+        return
+    owner = owner_of(root)
+    foreign = list(foreign_files(settings))
+    if foreign:
+        more = f", and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        yield problem(
+            "permissions",
+            f"{foreign[0]}{more} belong to {owner_of(foreign[0])}, and {root} to {owner}",
+            f"run `chown -R {owner}: {root}`, and commands of Portside as {owner}",
+        )
+    me = user_name(os.geteuid())
+    if me != owner:
+        yield advice(
+            "permissions",
+            f"this is run by {me}, and the registry belongs to {owner}, who may be allowed less",
+            f"run it as {owner}",
+        )
 
 
 def _mode(path: Path) -> int:

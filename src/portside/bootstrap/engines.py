@@ -6,13 +6,13 @@ from typing import Protocol
 
 from portside.bootstrap.clock import now
 from portside.config import Settings
-from portside.stores.interfaces import ServerClock
+from portside.stores.interfaces import ClientVersions, ServerClock
 from portside.stores.metadata.engine import Database
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access, Metadata
 
 
-class MigratedDatabase(Database, ServerClock, Protocol):
+class MigratedDatabase(Database, ServerClock, ClientVersions, Protocol):
     """A database together with its schema, its connections and its end.
 
     Connections belong to the event loop in which they are first needed: a program that leaves the

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from portside.bootstrap.clock import now
 from portside.bootstrap.engines import Engine, open_engine
 from portside.bootstrap.marks import mark, require_own
+from portside.bootstrap.permissions import require_permission
 from portside.config import Settings, SettingsInvalid
 from portside.spec.errors import Unavailable
 from portside.stores.access import AccessStore
@@ -153,7 +154,11 @@ def opened_stores(settings: Settings, *, read_only: bool = False) -> Iterator[St
 
 @asynccontextmanager
 async def connected_stores(settings: Settings, *, read_only: bool = False) -> AsyncIterator[Stores]:
-    """Open the stores for the length of a block within an event loop; see opened_stores."""
+    """Open the stores for the length of a block within an event loop; see opened_stores.
+
+    Raises Unavailable if this process may not use their files.
+    """
+    require_permission(settings, read_only=read_only)
     with opened_stores(settings, read_only=read_only) as stores:
         try:
             yield stores

@@ -18,12 +18,14 @@ from portside.bootstrap.diagnosing import diagnose
 from portside.cli.certificates import check_certificate, host_names, validity
 from portside.cli.errors import ServerError
 from portside.cli.health import TIMEOUT, ask
+from portside.cli.locks import serving_version
 from portside.cli.output import show_json, show_table
-from portside.config import Settings
+from portside.config import HostPort, Settings
 from portside.operations.diagnose import (
     Diagnosis,
     Level,
     advice,
+    compare_versions,
     look_at_life,
     ok,
     problem,
@@ -36,6 +38,7 @@ def examine(settings: Settings, *, as_json: bool) -> None:
     """Print what is found, and exit with 1 if something must be done."""
     found = [
         ok("version", f"Portside {__version__} on Python {platform.python_version()}"),
+        *_look_at_version(settings),
         *_look_at_server(settings),
         *asyncio.run(_look_at_registry(settings)),
         *_look_at_certificate(settings),
@@ -48,6 +51,14 @@ def examine(settings: Settings, *, as_json: bool) -> None:
         show_table(("", "subject", "finding"), rows, empty="")
     if any(one.level is Level.PROBLEM for one in found):
         sys.exit(1)
+
+
+def _look_at_version(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield that the registry in the data directory is served by another version."""
+    if not settings.database:
+        other = compare_versions(__version__, [serving_version(settings.root)])
+        if other is not None:
+            yield other
 
 
 async def _look_at_registry(settings: Settings) -> list[Diagnosis]:
@@ -78,6 +89,24 @@ def _look_at_server(settings: Settings) -> Iterator[Diagnosis]:
         yield problem("server", str(error), "read its log")
     else:
         yield ok("server", f"answers at {settings.listen}, and is ready")
+    if settings.metrics_address is not None:
+        yield _look_at_metrics(settings.metrics_address, settings.metrics_listen)
+
+
+def _look_at_metrics(address: HostPort, shown: str) -> Diagnosis:
+    """Return whether the registry that runs here serves metrics."""
+    connection = HTTPConnection(address.reachable, address.port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/metrics")
+        found = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        text = f"no metrics at {shown}: {error}"
+        return problem("metrics", text, "restart the registry with this --metrics-listen")
+    finally:
+        connection.close()
+    if found != 200:  # noqa: PLR2004  # OK
+        return problem("metrics", f"{shown}/metrics answers {found}", "read its log")
+    return ok("metrics", f"are served at {shown}")
 
 
 def _look_at_certificate(settings: Settings) -> Iterator[Diagnosis]:
@@ -105,6 +134,14 @@ def _look_at_transport(settings: Settings) -> Iterator[Diagnosis]:
     """Yield whether passwords are encrypted on their way, and where the public URL leads."""
     if settings.public_url:
         yield _follow(settings.public_url)
+        has_proxy = settings.public_url.startswith("https:") and not settings.tls_certificate
+        if has_proxy and not (isinstance(settings.address, Path) or settings.trusted_proxies):
+            yield problem(
+                "proxy headers",
+                "the proxy that offers TLS is not trusted, so all clients have its address: one"
+                " that fails to log in too often locks out all others",
+                "name its address in --trusted-proxies",
+            )
         return
     if _is_exposed(settings) and not (settings.tls_certificate or settings.open):
         remedy = "set --tls-certificate and --tls-key, or put a proxy with TLS in front"

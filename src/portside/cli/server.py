@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,14 +22,16 @@ from granian.server.common import AbstractServer
 
 from portside.api.log_lines import log_formatter
 from portside.bootstrap.application import LastGoodTexts
+from portside.bootstrap.clock import now
+from portside.bootstrap.permissions import require_permission
 from portside.bootstrap.preparing import prepare
 from portside.cli.banner import banner
 from portside.cli.certificate_pair import CertificatePair
-from portside.cli.certificates import check_certificate
+from portside.cli.certificates import check_certificate, validity
 from portside.cli.descriptors import Descriptors
 from portside.cli.errors import ServerError
 from portside.cli.listeners import Listener, listen
-from portside.cli.locks import lock
+from portside.cli.locks import lock_data
 from portside.cli.metrics import MetricsServer
 from portside.cli.output import drop_output
 from portside.cli.signals import SHUTDOWN_SIGNALS, exit_on_signal
@@ -41,9 +44,9 @@ from portside.cli.workers import (
     start_logging,
 )
 from portside.config import LogFormat, Settings
-from portside.stores.directories import create_directory
+from portside.operations.diagnose import look_at_life
 
-LOCK = "portside.lock"
+log = logging.getLogger(__name__)
 
 _LOG_STYLES = (("console", "generic"), ("access", "access"))
 
@@ -70,8 +73,9 @@ def serve(settings: Settings) -> None:
             listener = held.enter_context(closing(listen(settings)))
             if not (settings.open or settings.requires_credentials or settings.admin_password):
                 _require_access_control(settings, listener)
+        require_permission(settings)
         if not settings.database:
-            held.callback(os.close, _lock_data(settings.root))
+            held.callback(os.close, lock_data(settings.root))
         # The workers of a registry that was killed have the port for as long as the lock.
         listener = listener or held.enter_context(closing(listen(settings)))
         is_closed = prepare(settings)
@@ -95,6 +99,7 @@ def _serve(
     server = _make_server(settings, shutdown_pipes, descriptors, listener, started)
     descriptors.raise_limit()
     start_logging(settings)
+    _warn_of_end(settings.tls_certificate)
     descriptors.report(settings.max_connections)
     loader = partial(
         load_worker,
@@ -122,6 +127,14 @@ def _serve(
         for number in SHUTDOWN_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         shutdown_pipes.close_all()
+
+
+def _warn_of_end(certificate: str) -> None:
+    """Warn of a certificate that clients refuse or soon will; raises ServerError."""
+    if certificate:
+        life = look_at_life(certificate, *validity(certificate), now() / 1_000_000)
+        if not life.is_ok:
+            log.warning("the certificate %s; %s", life.text, life.remedy)
 
 
 def _require_access_control(settings: Settings, listener: Listener) -> None:
@@ -199,22 +212,6 @@ def _logging(settings: Settings) -> dict[str, Any]:
         },
         "formatters": {style: {"()": formatter} for _, style in _LOG_STYLES},
     }
-
-
-def _lock_data(root: Path) -> int:
-    """Create the data directory, and lock it for as long as this process and its workers live."""
-    try:
-        create_directory(root)
-        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        unusable = f"cannot use the data directory {root}: {error.strerror}"
-        raise ServerError(unusable) from error
-    used = (
-        f"the data directory {root} is in use by another Portside; if it was killed, its workers"
-        " exit within its --shutdown-timeout"
-    )
-    lock(descriptor, used)
-    return descriptor
 
 
 def _announce(

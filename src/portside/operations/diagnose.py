@@ -7,10 +7,11 @@ those that need settings and the server.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from portside.spec.errors import RegistryError
+from portside.stores.events import EventStore
 from portside.stores.interfaces import MetadataStore, ServerClock
 from portside.stores.read_only import RegistryState
 
@@ -100,6 +101,31 @@ def compare_clocks(name: str, before: int, found: int, after: int) -> Diagnosis:
         "clock",
         f"this machine is {ahead} seconds {direction} {name}",
         "synchronize both, such as with chrony or systemd-timesyncd",
+    )
+
+
+async def look_at_events(events: EventStore, now: int) -> AsyncIterator[Diagnosis]:
+    """Yield that the newest event is of the future (in microseconds); raises Unavailable."""
+    page = await events.list_events(limit=1)
+    ahead = max((event.time - now for event in page.items), default=0) // 1_000_000
+    if ahead > CLOCK_LIMIT:
+        yield problem(
+            "clock",
+            f"the newest event was recorded {ahead} seconds after the present time of this machine",
+            "set the clock, such as with chrony or systemd-timesyncd, and compare it with those of"
+            " other nodes",
+        )
+
+
+def compare_versions(own: str, found: Iterable[str]) -> Diagnosis | None:
+    """Return what to do if another version of Portside uses the registry; None if none does."""
+    others = sorted({*found} - {own, ""})
+    if not others:
+        return None
+    return problem(
+        "version",
+        f"this is Portside {own}, and the registry is served by {', '.join(others)}",
+        "restart what runs an older version, or use the commands of the version that serves",
     )
 
 

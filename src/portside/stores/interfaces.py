@@ -535,6 +535,17 @@ class ServerClock(Protocol):
         ...
 
 
+class ClientVersions(Protocol):
+    """A store that may know which versions of Portside use it."""
+
+    async def client_versions(self) -> frozenset[str]:
+        """Return the versions that are connected; none if that is not known.
+
+        Raises Unavailable.
+        """
+        ...
+
+
 class InspectableBlobs(BlobStore, ServerClock, Protocol):
     """A blob store that can also be listed, verified, cleaned and marked."""
 

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
+from portside import __version__
 from portside.stores.metadata.postgres.transactions import Connection
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
+
+APPLICATION = "portside"
+"""With what the names of connections begin in PostgreSQL; the version follows."""
 
 CACHED = 60.0
 """Seconds after which the pool gets a connection back."""
@@ -49,7 +53,7 @@ def create_pool(
         command_timeout=statement_timeout,
         init=_set_up,
         reset=_leave_as_it_is,
-        server_settings={"application_name": "portside"},
+        server_settings={"application_name": f"{APPLICATION} {__version__}"},
     )
 
 

@@ -32,7 +32,11 @@ from portside.stores.background import BackgroundTasks
 from portside.stores.interfaces import Remove, Undo
 from portside.stores.metadata.blobs import is_unknown
 from portside.stores.metadata.engine import PROBE, Job, Load, Queries, Result, Transaction
-from portside.stores.metadata.postgres.connection_cache import ConnectionCache, create_pool
+from portside.stores.metadata.postgres.connection_cache import (
+    APPLICATION,
+    ConnectionCache,
+    create_pool,
+)
 from portside.stores.metadata.postgres.faults import (
     FAILURES,
     LOST,
@@ -89,6 +93,10 @@ _WRITERS = """
         AND mode = 'RowExclusiveLock' AND granted
 """
 _TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_CLIENTS = """
+    SELECT DISTINCT application_name FROM pg_stat_activity
+    WHERE datname = current_database() AND starts_with(application_name, $1)
+"""
 _TRY = "DELETE FROM uploads WHERE id IS NULL"
 
 
@@ -449,6 +457,11 @@ class PostgresDatabase:
         """Ask the server."""
         row = await self.find(_TIME)
         return row[0] if row is not None else None
+
+    async def client_versions(self) -> frozenset[str]:
+        """Ask for the names that processes connect with."""
+        rows = await self.find_all(_CLIENTS, APPLICATION)
+        return frozenset(row[0].removeprefix(APPLICATION).strip() for row in rows)
 
     async def shrink(self) -> int:
         """Return 0: the server's autovacuum does what can be done while others write."""

@@ -126,6 +126,10 @@ class SqliteDatabase:
         """Return None: the clock is that of this machine."""
         return None
 
+    async def client_versions(self) -> frozenset[str]:
+        """Return none: a file does not know who uses it."""
+        return frozenset()
+
     async def shrink(self) -> int:
         """Return free pages to the disk, if there are many; writers of all processes wait."""
         with naming(self._lock):

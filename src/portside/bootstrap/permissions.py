@@ -1,0 +1,90 @@
+"""Whether this process may use the files of a registry, and whose they are."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from portside.config import Settings
+from portside.spec.errors import Unavailable
+from portside.stores.blobs.opening import is_remote
+
+_DATABASE = ("portside.db", "portside.db-wal", "portside.db-shm", "portside.db.lock")
+_BLOBS = ("blobs", "blobs/sha256", "blobs/sha512", "uploads")
+
+
+def blob_root(settings: Settings) -> Path | None:
+    """Return the directory of this machine that holds the blobs; None if an object store does."""
+    if is_remote(settings.storage):
+        return None
+    return Path(settings.storage.partition(":")[2]) if settings.storage else settings.root
+
+
+def require_permission(settings: Settings, *, read_only: bool = False) -> None:
+    """Refuse files that belong to another user, and that this one may not use.
+
+    The errors of the system and of SQLite name neither of them. Raises Unavailable.
+    """
+    for root, paths in _parts(settings):
+        for path in paths:
+            if not _is_usable(path, read_only=read_only):
+                me = user_name(os.geteuid())
+                raise Unavailable(
+                    f"{path} belongs to {owner_of(path)}, and this process runs as {me}: run it as"
+                    f" {owner_of(path)}, or as root make {me} the owner: `chown -R {me}: {root}`"
+                )
+
+
+def foreign_files(settings: Settings) -> Iterator[Path]:
+    """Yield files that do not belong to the owner of their registry, such as those that root made.
+
+    Of the directories of blobs, those of the first two levels are looked at.
+    """
+    for root, paths in _parts(settings):
+        if root.exists():
+            owner = root.stat().st_uid
+            blobs = root.glob("blobs/*/*") if root == blob_root(settings) else ()
+            for path in (*paths, *blobs):
+                if path.exists() and path.stat().st_uid != owner:
+                    yield path
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of the user to whom a file belongs."""
+    return user_name(path.stat().st_uid)
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one without a name."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _parts(settings: Settings) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield directories of this machine that hold the registry, with what to look at in them."""
+    if not settings.database:
+        yield settings.root, [settings.root, *(settings.root / name for name in _DATABASE)]
+    root = blob_root(settings)
+    if root is not None:
+        yield root, [root, *(root / name for name in _BLOBS)]
+
+
+def _is_usable(path: Path, *, read_only: bool) -> bool:
+    """Whether a file may be used, does not exist, or is this user's own.
+
+    What cannot be seen is in a directory that cannot be used either. Nobody may write to a file
+    system that is mounted for reading.
+    """
+    try:
+        found = path.stat()
+        is_fixed = os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError:
+        return True
+    need = os.R_OK if read_only or is_fixed else os.R_OK | os.W_OK
+    if path.is_dir():
+        need = need & ~os.R_OK | os.X_OK
+    return found.st_uid == os.geteuid() or os.access(path, need)
