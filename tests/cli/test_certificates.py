@@ -270,6 +270,14 @@ class TestFiles:
         assert errors.startswith(f"portside: the key {key} is encrypted")
         assert len(errors.splitlines()) == 1
 
+    def test_expired(self, data: Path, tmp_path: Path) -> None:
+        """A certificate that clients refuse is a line in the log of each start."""
+        certificate, key = write_certificate(tmp_path, life=dt.timedelta(minutes=59))
+        options = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+        with running_registry(data, "--workers", "1", *options) as registry:
+            line = f"WARNING the certificate {certificate} has expired; renew it\n"
+            assert line in registry.log
+
     def test_of_another_certificate(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
         certificate, _ = pair
         (tmp_path / "other").mkdir()

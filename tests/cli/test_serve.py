@@ -26,7 +26,7 @@ from portside.config import Setting, list_settings, make_settings
 from support.certificates import write_certificate
 from support.commands import run_inside
 from support.content import digest_of, image, make_blob
-from support.server import run_portside, running_registry, start_registry
+from support.server import PROGRAM, run_portside, running_registry, start_registry
 from support.waiting import PATIENCE
 from support.wire import OCTETS, assert_error, connect, open_upload, push
 
@@ -414,6 +414,15 @@ class TestMistakes:
             message = serve_and_fail("--data", str(tmp_path / "other"), "--listen", address)
             assert f"{address} is in use" in message
 
+    def test_too_few_files(self, data: Path) -> None:
+        """A limit of open files with which nothing can be served is named, with the least."""
+        limited = ("prlimit", "--nofile=128", *PROGRAM, "serve", "--data", str(data))
+        done = subprocess.run(
+            [*limited, "--listen", "127.0.0.1:0"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "may open only 128 files, and 288 are the least; raise the limit" in done.stderr
+
     def test_leaves_nothing(self, data: Path) -> None:
         """A start that is refused creates no directory."""
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -477,18 +486,19 @@ class TestMistakes:
             (("--listen", "5000"), "listen must be HOST:PORT"),
             (("--listen", "127.0.0.1:65536"), "listen must be HOST:PORT"),
             (("--listen", "no.such.host.invalid:0"), "cannot listen on no.such.host.invalid:0"),
-            (("--listen", "192.0.2.1:5000"), "cannot listen on 192.0.2.1:5000"),
+            (("--listen", "192.0.2.1:5000"), "192.0.2.1:5000: not an address of this machine"),
             (("--workers", "0"), "workers must be a whole number from 1 to 256, not '0'"),
             (("--workers", "many"), "workers must be a whole number"),
             (("--dialect", "klingon"), "dialect must be oci or acr-2017, not 'klingon'"),
             (
                 ("--max-manifest-bytes", "-1"),
-                "max-manifest-bytes must be a whole number from 1 to",
+                "max-manifest-bytes must be a whole number of bytes from 1 to",
             ),
             (
                 ("--body-timeout", "0"),
-                "body-timeout must be a number above 0 and up to 86400, not '0'",
+                "body-timeout must be a number of seconds above 0 and up to 86400, not '0'",
             ),
+            (("--trusted-proxies", "10.0.0.1,10.0.0.2"), "separated by spaces, not commas"),
             (("--tls-key", "key.pem"), "go together"),
             (("--tls-key", "no.pem", "--tls-certificate", "no.pem"), "certificate no.pem"),
             (("--listen", "a..b:1"), "listen must be HOST:PORT"),
@@ -525,7 +535,7 @@ class TestMistakes:
         """A setting with a value that it cannot have is named."""
         defaults = () if "--listen" in options else ("--listen", "127.0.0.1:0")
         # The files are read and the address is taken by what serves.
-        inside = not expected.startswith(("cannot", "certificate"))
+        inside = not expected.startswith(("cannot", "certificate", "192"))
         message = serve_and_fail("--data", str(data), *defaults, *options, inside=inside)
         assert expected in message
         is_usage = not re.match("portside: (cannot|the certificate)", message)
@@ -541,6 +551,8 @@ class TestMistakes:
         [
             ("workers = ", "is not valid TOML"),
             ("wrokers = 2", "'wrokers', which is not a setting"),
+            ("max_blob_bytes = 5", "not a setting; did you mean max-blob-bytes?"),
+            ("[portside]\nworkers = 2", "'portside', which is a table; settings are written at"),
             ("workers = [2]", "workers must be a whole number"),
             ("workers = 'x'", "workers must be a whole number"),
             ("workers = '2'", "workers must be a whole number"),

@@ -233,7 +233,8 @@ class TestTerminal:
         terminal.answer("Password for alice: ", "\x04")
         assert terminal.finish() != 0
         assert "Traceback" not in terminal.shown
-        assert portside.do("user", "list") == "No users.\n"
+        # Nor is there a registry without users, which would be open.
+        assert not portside.data.exists()
 
 
 class TestManage:

@@ -16,11 +16,15 @@ SUBJECT = "Portside test"
 
 
 def write_certificate(
-    folder: Path, *, issuer: str = SUBJECT, names: Sequence[str] = ("localhost", "127.0.0.1")
+    folder: Path,
+    *,
+    issuer: str = SUBJECT,
+    names: Sequence[str] = ("localhost", "127.0.0.1"),
+    life: dt.timedelta = dt.timedelta(days=2),
 ) -> tuple[Path, Path]:
     """Write a certificate and its key; returns their paths.
 
-    With another issuer, it looks like one that clients trust.
+    With another issuer, it looks like one that clients trust. Its life began an hour ago.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
@@ -31,7 +35,7 @@ def write_certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=2))
+        .not_valid_after(start + life)
         .add_extension(x509.SubjectAlternativeName(map(_alternative, names)), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -6,6 +6,8 @@ import logging
 import os
 import resource
 
+from portside.cli.errors import ServerError
+
 log = logging.getLogger(__name__)
 
 HERE = "/proc/self/fd"
@@ -75,7 +77,14 @@ class Descriptors:
             log.info("%s; up to %d connections per worker", limit, fitting)
 
     def raise_limit(self) -> None:
-        """Raise the limit of this process and of those that it starts."""
+        """Raise the limit of this process and of those that it starts.
+
+        Raises ServerError if the system does not allow enough.
+        """
+        least = LEAST_BACKLOG + MARGIN + 2 * FILES
+        if self.usual < FILES:
+            low = f"this process may open only {self.most} files, and {least} are the least"
+            raise ServerError(f"{low}; raise the limit (LimitNOFILE= of systemd, ulimit -n)")
         self._set(self.usual)
 
     def is_rush(self, opened: int) -> bool:

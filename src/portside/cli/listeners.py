@@ -355,5 +355,12 @@ def explain_port(error: OSError, host: str, port: int, option: str = "listen") -
     if error.errno == errno.EADDRINUSE:
         return f"{shown} is in use; choose another port with --{option}"
     if error.errno == errno.EACCES:
-        return f"no permission to listen on {shown}; choose a port above 1023 with --{option}"
+        return (
+            f"no permission to listen on {shown}; choose a port above 1023 with --{option}, or"
+            " allow lower ones (AmbientCapabilities=CAP_NET_BIND_SERVICE of systemd)"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {shown}: not an address of this machine; 0.0.0.0 stands for all"
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {shown}: the name {host} is unknown here ({error.strerror})"
     return f"cannot listen on {shown}: {error.strerror or error}"

@@ -262,17 +262,24 @@ def read_file(path: Path) -> dict[str, Any]:
         malformed = f"{path} is not valid TOML: {error}"
         raise SettingsInvalid(malformed) from error
     known = {setting.option: setting.name for setting in list_settings()}
-    for key in values:
+    for key, value in values.items():
         if key not in known:
-            raise SettingsInvalid(
-                f"{path} sets {key!r}, which is not a setting; see `portside serve --help`"
-            )
+            raise SettingsInvalid(f"{path} sets {key!r}, which {_explain_key(key, value, known)}")
     named = {known[key]: value for key, value in values.items()}
     try:
         check_values(named, as_text=False)
     except SettingsInvalid as error:
         raise SettingsInvalid(f"{path}: {error}") from error
     return named
+
+
+def _explain_key(key: str, value: Any, known: Mapping[str, str]) -> str:
+    """Return why a key of a file is not one of the settings, and what to do about it."""
+    if isinstance(value, dict):
+        return "is a table; settings are written at the top of the file, without one"
+    near = get_close_matches(key.lower().replace("_", "-"), sorted(known), 1, NEAR)
+    hint = f"did you mean {near[0]}?" if near else "see `portside serve --help`"
+    return f"is not a setting; {hint}"
 
 
 class _Switch(click.types.BoolParamType):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from portside.auth.registrar import Registrar, RegistrarError, Registration, check_name
+from portside.bootstrap import connected_stores
 from portside.cli.options import CommandGroup, settings_options
 from portside.cli.output import iso_time, json_option, show_json, show_table, shown_time
 from portside.cli.registry import (
@@ -83,7 +84,7 @@ def add_user(
     check_name(name)
     asyncio.run(_require_free(settings, name, create=create))
     password = _password(name, stdin=password_stdin, file=password_file)
-    added = asyncio.run(_add(settings, name, password))
+    added = asyncio.run(_add(settings, name, password, create=create))
     if as_json:
         show_json(_document(added.identity))
     else:
@@ -93,12 +94,17 @@ def add_user(
 
 
 async def _require_free(settings: Settings, name: str, *, create: bool) -> None:
+    """Refuse a name that is taken before a password is asked for; creates nothing yet."""
+    if create:
+        async with connected_stores(settings) as stores:
+            if not await stores.engine.database.is_made():
+                return
     async with opened_registrar(settings, create=create) as registrar:
         await registrar.require_free(name)
 
 
-async def _add(settings: Settings, name: str, password: str) -> Registration:
-    async with opened_registrar(settings) as registrar:
+async def _add(settings: Settings, name: str, password: str, *, create: bool) -> Registration:
+    async with opened_registrar(settings, create=create) as registrar:
         return await registrar.add_user(name, password, **_terms(settings))
 
 

@@ -165,6 +165,8 @@ def check_networks(texts: tuple[str, ...]) -> None:
             ipaddress.ip_network(text)
         except ValueError as error:
             shape = f"trusted-proxies must be addresses or networks such as 10.0.0.0/8: {error}"
+            if "," in text:
+                shape = "trusted-proxies are separated by spaces, not commas"
             raise SettingsInvalid(shape) from error
 
 

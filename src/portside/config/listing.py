@@ -100,7 +100,8 @@ class Setting(NamedTuple):
             *others, last = self.choices
             return f"{', '.join(others)} or {last}"
         if self.bounds:
-            return f"a {'whole ' if self.type is int else ''}number {self.bounds}"
+            unit = f" of {self.unit}" if self.unit in {"bytes", "seconds"} else ""
+            return f"a {'whole ' if self.type is int else ''}number{unit} {self.bounds}"
         if self.pattern is not None:
             return PATTERNS[self.pattern]
         return f"a {'list of strings' if self.is_list else 'string'} ({self.unit})"

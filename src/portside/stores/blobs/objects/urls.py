@@ -103,7 +103,8 @@ def open_store(
     if plain is not None and not allow_http and not _is_loopback(plain):
         shown = plain.rpartition("@")[2]
         raise StorageUrlInvalid(
-            f"the endpoint {shown} has no TLS and is not on this machine; use https://, or allow it"
+            f"the endpoint {shown} has no TLS and is not on this machine; use https://, or set"
+            " --storage-http"
         )
     try:
         client = _client(patience or Patience(), is_plain=plain is not None)

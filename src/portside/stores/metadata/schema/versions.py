@@ -29,7 +29,8 @@ def require_version(database: str, current: int, *, remedy: str) -> None:
     if current > NEWEST:
         newer = (
             f"{database} was made by a newer Portside: its schema has version {current},"
-            f" and this one knows versions up to {NEWEST}"
+            f" and this one knows versions up to {NEWEST}; install the newer one again, or restore"
+            " a backup from before the upgrade"
         )
         raise SchemaTooNew(newer)
     if current < NEWEST:
