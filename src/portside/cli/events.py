@@ -14,6 +14,7 @@ from portside.bootstrap import connected_stores, now
 from portside.cli.options import CommandGroup
 from portside.cli.output import json_option, show_pages
 from portside.cli.registry import read_settings, registry_command, require_registry
+from portside.operations.events import document_of
 from portside.operations.tag_history import TIME_FORM, format_time, parse_time
 from portside.spec.errors import ParameterInvalid
 from portside.spec.patterns import NameRange, PatternInvalid, RepositoryPattern
@@ -136,7 +137,7 @@ async def list_events(
             _pages(stores.metadata, wanted),
             columns=("time", "action", "what", "by", "address"),
             row=_row,
-            document=_document,
+            document=document_of,
             empty="No events.",
             as_json=as_json,
         )
@@ -193,7 +194,7 @@ async def _pages(store: EventStore, wanted: EventFilter) -> AsyncIterator[Sequen
 
 def _print(event: Event, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(event), sort_keys=True))
+        click.echo(json.dumps(document_of(event), sort_keys=True))
     else:
         click.echo("  ".join(map(escape_controls, _row(event))).rstrip())
 
@@ -211,24 +212,3 @@ def _what(event: Event) -> str:
     tag = f":{event.reference}" if event.reference else ""
     digest = f"@{event.digest}" if event.digest else ""
     return f"{event.repository}{tag}{digest}"
-
-
-def _document(event: Event) -> dict[str, Any]:
-    by = event.by
-    return {
-        "id": event.id,
-        "time": format_time(event.time),
-        "action": event.action,
-        "repository": event.repository or None,
-        "reference": event.reference or None,
-        "digest": event.digest or None,
-        "media_type": event.media_type or None,
-        "size": event.size,
-        "identity": by.name or None,
-        "request": by.request or None,
-        "address": by.address or None,
-        "agent": by.agent or None,
-        "host": by.host or None,
-        "method": by.method or None,
-        "details": event.details,
-    }

@@ -7,8 +7,9 @@ import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from portside.operations.tag_history import format_time
 from portside.spec.errors import RegistryError, TooManyRequests
 from portside.stores.events import Event, EventStore
 
@@ -172,3 +173,25 @@ async def trim_events(events: EventStore, until: int, *, step: Step = nullcontex
         gone += forgotten
         if forgotten < PAGE:
             return gone
+
+
+def document_of(event: Event) -> dict[str, Any]:
+    """Return an event as a document: as commands print it, and webhooks are sent it."""
+    by = event.by
+    return {
+        "id": event.id,
+        "time": format_time(event.time),
+        "action": event.action,
+        "repository": event.repository or None,
+        "reference": event.reference or None,
+        "digest": event.digest or None,
+        "media_type": event.media_type or None,
+        "size": event.size,
+        "identity": by.name or None,
+        "request": by.request or None,
+        "address": by.address or None,
+        "agent": by.agent or None,
+        "host": by.host or None,
+        "method": by.method or None,
+        "details": event.details,
+    }
