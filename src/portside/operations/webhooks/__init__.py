@@ -1,0 +1,1 @@
+"""Webhooks: what receivers are sent, and how they know who sent it."""
