@@ -1,6 +1,6 @@
 """Run `python -m bench.life`: what the life of content costs in a registry of a million manifests.
 
-`docs/howto/benchmark.md` explains what it prints. The registry is made in minutes, over SQLite.
+`docs/howto/benchmark.md` explains what it prints. The registry is made in minutes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import NamedTuple
 
 from bench.content import MIB, Image
 from bench.loads import ACCEPT
-from bench.population import Size, SqliteFiller, name_of
+from bench.population import Filler, PostgresFiller, Size, SqliteFiller, name_of
 from bench.portside import Portside
 from bench.programs import BenchError, clean_environment, require, run
 from bench.rounds import tell
 from bench.uploads import push_image
+from servers import ServerMissing
+from servers.postgresql import running_postgresql
 
 LONG_AGO = 2 * 24 * 3600
 """Seconds since everything was deleted that is: longer than a grace period."""
@@ -37,7 +39,25 @@ FEWEST = 20
 
 REPOSITORY = "bench/life"
 
-Part = Callable[[Path, argparse.Namespace], None]
+
+class Made(NamedTuple):
+    """A registry: its directory, the options that name its database, and how that is filled.
+
+    `spent` returns the seconds of processor time that the server of the database has taken so far.
+    """
+
+    data: Path
+    database: list[str]
+    filler: Filler
+    spent: Callable[[], float]
+
+    @property
+    def options(self) -> list[str]:
+        """The options of a command."""
+        return ["--data", str(self.data), *self.database]
+
+
+Part = Callable[[Made, argparse.Namespace], None]
 
 
 class Load(NamedTuple):
@@ -50,30 +70,31 @@ class Load(NamedTuple):
 class Collecting(Portside):
     """Portside with its collector always at work, or without one."""
 
-    def __init__(self, folder: Path, data: Path, *, collects: bool) -> None:
+    def __init__(self, folder: Path, made: Made, *, collects: bool) -> None:
         super().__init__(folder)
-        self.data = data
+        self.data = made.data
+        self._database = made.database
         self._collects = collects
 
     def options(self) -> list[str]:
-        """Turn the collector on or off."""
+        """Name the database, and turn the collector on or off."""
         chosen = ["--gc-interval", "1"] if self._collects else ["--no-gc"]
-        return [*super().options(), *chosen]
+        return [*super().options(), *self._database, *chosen]
 
 
-def measure_usage(data: Path, _: argparse.Namespace) -> None:
+def measure_usage(made: Made, _: argparse.Namespace) -> None:
     """Measure the whole registry, and one repository."""
-    _spend("usage", "usage", "--data", str(data), "--json")
-    _spend("usage of 1 repository", "usage", "--data", str(data), "--repository", name_of(3))
+    _spend(made, "usage", "usage", "--json")
+    _spend(made, "usage of 1 repository", "usage", "--repository", name_of(3))
 
 
-def measure_beside(data: Path, arguments: argparse.Namespace) -> None:
+def measure_beside(made: Made, arguments: argparse.Namespace) -> None:
     """Pull and push in turns without a collector and beside one."""
     for name, load in (("pulls", _pull), ("pushes", _push)):
         found: dict[bool, list[Load]] = {False: [], True: []}
         for number in range(arguments.rounds):
             for collects, loads in found.items():
-                with _serving(data, collects=collects) as registry:
+                with _serving(made, collects=collects) as registry:
                     loads.append(load(registry, arguments.seconds))
             tell(f"{name}: {number + 1} of {arguments.rounds}")
         without, beside = found[False], found[True]
@@ -89,12 +110,12 @@ def measure_beside(data: Path, arguments: argparse.Namespace) -> None:
         )
 
 
-def measure_round(data: Path, _: argparse.Namespace) -> None:
+def measure_round(made: Made, _: argparse.Namespace) -> None:
     """Collect what is due, and then what the purged manifests needed."""
-    _spend("plan of a round", "collect", "--data", str(data), "--dry-run")
-    _spend("round", "collect", "--data", str(data))
-    _spend("round without grace", "collect", "--data", str(data), "--grace", "0")
-    _spend("round with nothing to do", "collect", "--data", str(data))
+    _spend(made, "plan of a round", "collect", "--dry-run")
+    _spend(made, "round", "collect")
+    _spend(made, "round without grace", "collect", "--grace", "0")
+    _spend(made, "round with nothing to do", "collect")
 
 
 PARTS: dict[str, Part] = {
@@ -110,39 +131,54 @@ def main() -> int:
     arguments = _parse()
     try:
         require(["wrk"])
-        with tempfile.TemporaryDirectory(
-            prefix="portside-bench-", dir=arguments.directory
-        ) as folder:
-            data = _make(Path(folder), Size(arguments.repositories))
+        with (
+            tempfile.TemporaryDirectory(
+                prefix="portside-bench-", dir=arguments.directory
+            ) as folder,
+            DATABASES[arguments.database](Path(folder)) as made,
+        ):
+            _fill(made, Size(arguments.repositories))
             for name, part in PARTS.items():
                 if name in arguments.only:
                     tell(f"{name}:")
-                    part(data, arguments)
-    except (BenchError, OSError) as error:
+                    part(made, arguments)
+    except (BenchError, ServerMissing, OSError) as error:
         tell(f"bench: {error}")
         return 1
     return 0
 
 
-def _make(folder: Path, size: Size) -> Path:
-    """Make the registry, with one image that is pulled."""
-    registry = Portside(folder / "made")
-    try:
-        registry.start()
-    finally:
-        registry.stop()
-    tell(f"making {size.every_manifest:,} manifests and {size.every_link:,} links")
-    deleted = int((time.time() - LONG_AGO) * 1_000_000)
-    SqliteFiller(registry.data / "portside.db").fill(size, deleted)
-    with _serving(registry.data, collects=False) as served, served.connect() as connection:
-        push_image(connection, REPOSITORY, "1", Image.fresh(1, LAYER))
-    return registry.data
+@contextmanager
+def _on_sqlite(folder: Path) -> Iterator[Made]:
+    data = folder / "data"
+    yield Made(data, [], SqliteFiller(data / "portside.db"), lambda: 0.0)
 
 
 @contextmanager
-def _serving(data: Path, *, collects: bool) -> Iterator[Portside]:
-    with tempfile.TemporaryDirectory(dir=data.parent) as folder:
-        registry = Collecting(Path(folder) / "served", data, collects=collects)
+def _on_postgresql(folder: Path) -> Iterator[Made]:
+    with running_postgresql({}) as server:
+        url = server.make_database()
+        filler = PostgresFiller(server, url)
+        yield Made(folder / "data", ["--database", url], filler, server.processor_time)
+
+
+DATABASES = {"sqlite": _on_sqlite, "postgresql": _on_postgresql}
+
+
+def _fill(made: Made, size: Size) -> None:
+    """Make the registry, with one image that is pulled."""
+    with _serving(made, collects=False):
+        pass
+    tell(f"making {size.every_manifest:,} manifests and {size.every_link:,} links")
+    made.filler.fill(size, int((time.time() - LONG_AGO) * 1_000_000))
+    with _serving(made, collects=False) as served, served.connect() as connection:
+        push_image(connection, REPOSITORY, "1", Image.fresh(1, LAYER))
+
+
+@contextmanager
+def _serving(made: Made, *, collects: bool) -> Iterator[Portside]:
+    with tempfile.TemporaryDirectory(dir=made.data.parent) as folder:
+        registry = Collecting(Path(folder) / "served", made, collects=collects)
         try:
             registry.start()
             # The collector begins a second later at the latest.
@@ -177,11 +213,11 @@ def _push(registry: Portside, seconds: int) -> Load:
     return Load(len(delays) / elapsed, quantiles(delays, n=100, method="inclusive")[-1] * 1000)
 
 
-def _spend(title: str, *arguments: str) -> None:
+def _spend(made: Made, title: str, *arguments: str) -> None:
     """Run a command, and print what it took."""
-    begun = time.monotonic()
+    begun, before = time.monotonic(), made.spent()
     process = subprocess.Popen(
-        [sys.executable, "-m", "portside", *arguments],
+        [sys.executable, "-m", "portside", *arguments, *made.options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env=clean_environment(),
@@ -191,9 +227,15 @@ def _spend(title: str, *arguments: str) -> None:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise BenchError(f"portside {arguments[0]} ended with {process.returncode}")
+    elapsed, own, others = (
+        time.monotonic() - begun,
+        used.ru_utime + used.ru_stime,
+        made.spent() - before,
+    )
+    of_server = f" and {others:.1f} s in PostgreSQL" if others else ""
     print(
-        f"{title}: {time.monotonic() - begun:.1f} s, {used.ru_utime + used.ru_stime:.1f} s of"
-        f" processor time, {used.ru_maxrss * 1024 / MIB:.0f} MiB",
+        f"{title}: {elapsed:.1f} s, {own:.1f} s of processor time{of_server},"
+        f" {used.ru_maxrss * 1024 / MIB:.0f} MiB",
         flush=True,
     )
 
@@ -204,6 +246,12 @@ def _parse() -> argparse.Namespace:
         description="Measure the life of content in a registry of a million manifests.",
     )
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument(
+        "--database",
+        choices=list(DATABASES),
+        default="sqlite",
+        help="where the metadata is (default: %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=int, default=10, help="length of a turn (default: %(default)s)"

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from servers import ServerMissing
@@ -109,6 +109,18 @@ class PostgreSQL:
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database."""
         return f"postgresql://portside@/{database}?host={self.folder}"
+
+    def processor_time(self) -> float:
+        """Return the seconds that its processes have taken so far, those that ended included."""
+        main = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        ticks = 0
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                # The name of the program before it may contain anything.
+                fields = file.read_text().rpartition(")")[2].split()
+                if main in (int(file.parent.name), int(fields[1])):
+                    ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def make_database(self, like: str = "template0") -> str:
         """Make an empty database, or a copy of another one; returns its address."""
