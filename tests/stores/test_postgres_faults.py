@@ -18,16 +18,19 @@ from portside.spec.names import RepositoryName, Tag
 from portside.spec.pagination import Order, PageRequest
 from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.discovery import NAMED, REFERRERS, REPOSITORIES, TAGS
-from portside.stores.metadata.engine import Transaction
+from portside.stores.metadata.engine import PROBE, Transaction
 from portside.stores.metadata.identities import SLOWEST
 from portside.stores.metadata.postgres.database import LEASE, PostgresDatabase, Terms
 from portside.stores.metadata.postgres.faults import translate
+from portside.stores.metadata.postgres.statements import DIALECT
 from portside.stores.metadata.properties import (
     MANIFEST_PAGES,
     TAG_PAGES,
     TAG_PAGES_OF_MANIFEST,
 )
 from portside.stores.metadata.properties import REPOSITORIES as PROPERTIES_OF_REPOSITORIES
+from portside.stores.metadata.schema.steps import STEPS
+from portside.stores.metadata.schema.tables import statements
 from portside.stores.metadata.schema.versions import NEWEST, SchemaTooNew, SchemaTooOld
 from portside.stores.metadata.store import Access, Metadata
 from portside.stores.metadata.trash import (
@@ -341,9 +344,14 @@ class TestSchema:
         for database in databases:
             await database.disconnect()
 
-    async def test_half_way(self, postgresql: Server, clock: Clock) -> None:
-        """A node that starts while another has taken some of the steps waits for the rest."""
-        terms = Terms(url=postgresql.make_database(), connections=1)
+    async def test_half_way(
+        self, postgresql: Server, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A node that starts while another has taken some of the steps waits for the rest.
+
+        Neither step nor node cares how long a statement may take otherwise.
+        """
+        terms = Terms(url=postgresql.make_database(), connections=1, statement_timeout=0.1)
         one, other, third = (PostgresDatabase(terms, clock=clock) for _ in range(3))
         async with third.connected() as connection:
             # The second step waits for this transaction.
@@ -352,13 +360,48 @@ class TestSchema:
             while not await other.is_made():
                 assert not migrating.done()
             looking = asyncio.create_task(other.require_newest())
-            done, _ = await asyncio.wait({looking, migrating}, timeout=0.2)
+            done, _ = await asyncio.wait({looking, migrating}, timeout=0.3)
             assert not done
+            assert "another node upgrades the schema" in caplog.text
             await connection.execute("ROLLBACK")
         assert await migrating == NEWEST
         await looking
         for database in (one, other, third):
             await database.disconnect()
+
+    async def test_beside_a_node_that_serves(
+        self, postgresql: Server, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A transaction that a step waits for, and that waits for the step, is let through.
+
+        Until the step is taken, nothing can be read: the node is not ready.
+        """
+        caplog.set_level("INFO")
+        url = postgresql.make_database()
+        database = PostgresDatabase(Terms(url=url), clock=clock)
+        served, before, seen = [await asyncpg.connect(url) for _ in range(3)]
+        for sql in (*statements(STEPS, 1, DIALECT), "CREATE TABLE schema_version (version BIGINT)"):
+            await served.execute(sql)
+        await served.execute("INSERT INTO schema_version VALUES (1)")
+        # The step locks tables in the order in which the first step makes them.
+        await before.execute("BEGIN; LOCK TABLE tags IN ROW EXCLUSIVE MODE")
+        await served.execute("BEGIN; LOCK TABLE uploads IN ROW EXCLUSIVE MODE")
+        migrating = asyncio.create_task(database.migrate())
+        while not await seen.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            assert not migrating.done()
+        reading = asyncio.create_task(served.execute(PROBE))
+        # PostgreSQL looks for the cause of a wait only once, after 0.2 seconds.
+        done, _ = await asyncio.wait({reading, migrating}, timeout=0.5)
+        assert not done
+        await before.execute("ROLLBACK")
+        await reading
+        await served.execute("ROLLBACK")
+        assert await migrating == NEWEST - 1
+        assert "a step of the schema is taken again" in caplog.text
+        assert f"upgrading the schema of the database from version 1 to {NEWEST}" in caplog.text
+        for connection in (served, before, seen):
+            await connection.close()
+        await database.disconnect()
 
     async def test_a_step_that_fails(self, postgresql: Server, clock: Clock) -> None:
         """A step is taken as a whole or not at all, and can be taken again."""

@@ -45,7 +45,7 @@ from portside.stores.metadata.postgres.faults import (
     translated,
 )
 from portside.stores.metadata.postgres.limiter import BytesLimiter
-from portside.stores.metadata.postgres.migrations import migrate, read_version
+from portside.stores.metadata.postgres.migrations import PATIENCE, migrate, read_version
 from portside.stores.metadata.postgres.transactions import (
     CommitFirst,
     Connection,
@@ -78,6 +78,7 @@ _PAIR = 0x706F7274
 
 _LOCK_BLOB = "SELECT pg_advisory_lock($1)"
 _LOCK_SCHEMA = f"SELECT pg_advisory_lock({_PAIR}, 2)"
+_TRY_LOCK_SCHEMA = f"SELECT pg_try_advisory_lock({_PAIR}, 2)"
 _TRY_CLAIM = f"SELECT pg_try_advisory_lock({_PAIR}, 3)"
 _ANNOUNCE_REMOVAL = f"""
     INSERT INTO removals (digest, until)
@@ -185,9 +186,12 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _schema_locked(self) -> AsyncIterator[Connection]:
+        """Wait for as long as another node works on the schema, and keep others from it."""
         async with self.connected() as connection:
             try:
-                await connection.execute(_LOCK_SCHEMA)
+                if not await connection.fetchval(_TRY_LOCK_SCHEMA):
+                    log.warning("another node upgrades the schema of the database; waiting for it")
+                    await connection.execute(_LOCK_SCHEMA, timeout=PATIENCE)
                 yield connection
             finally:
                 await unlock_all(connection)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from portside.spec.errors import Unavailable
 from portside.stores.metadata.schema.steps import STEPS
 
 NEWEST = len(STEPS)
 """The version that this Portside needs."""
+
+log = logging.getLogger(__name__)
 
 
 class SchemaTooNew(Unavailable):
@@ -39,3 +43,15 @@ def require_version(database: str, current: int, *, remedy: str) -> None:
             f" run `{remedy}` to upgrade it"
         )
         raise SchemaTooOld(older)
+
+
+def note_upgrade(database: str, current: int) -> None:
+    """Log that a database with content is about to be upgraded, if it is."""
+    if 0 < current < NEWEST:
+        log.warning(
+            "upgrading the schema of %s from version %d to %d; this takes minutes if there are"
+            " millions of blobs",
+            database,
+            current,
+            NEWEST,
+        )

@@ -24,7 +24,7 @@ from portside.stores.interfaces import Remove
 from portside.stores.metadata.engine import PROBE, Job, Load, Queries, Result, Transaction
 from portside.stores.metadata.schema.steps import STEPS
 from portside.stores.metadata.schema.tables import Table, statements
-from portside.stores.metadata.schema.versions import NEWEST, require_version
+from portside.stores.metadata.schema.versions import NEWEST, note_upgrade, require_version
 from portside.stores.metadata.sqlite.change_counter import FILE as COUNTER
 from portside.stores.metadata.sqlite.change_counter import SharedCounter
 from portside.stores.metadata.sqlite.connections import (
@@ -109,6 +109,7 @@ class SqliteDatabase:
             _create_private(self.file)
             opening = partial(connect, create=True)
             with self._translated(), closing(self._with_room(opening)) as connection:
+                note_upgrade(f"the database {self.file}", _read_version(connection))
                 taken = _migrate(connection)
                 self._require_newest(connection)
         finally:
