@@ -351,7 +351,7 @@ class TestSchema:
 
         Neither step nor node cares how long a statement may take otherwise.
         """
-        terms = Terms(url=postgresql.make_database(), connections=1, statement_timeout=0.1)
+        terms = Terms(url=postgresql.make_database(), connections=1, statement_timeout=1.0)
         one, other, third = (PostgresDatabase(terms, clock=clock) for _ in range(3))
         async with third.connected() as connection:
             # The second step waits for this transaction.
@@ -360,7 +360,7 @@ class TestSchema:
             while not await other.is_made():
                 assert not migrating.done()
             looking = asyncio.create_task(other.require_newest())
-            done, _ = await asyncio.wait({looking, migrating}, timeout=0.3)
+            done, _ = await asyncio.wait({looking, migrating}, timeout=1.3)
             assert not done
             assert "another node upgrades the schema" in caplog.text
             await connection.execute("ROLLBACK")
