@@ -322,26 +322,24 @@ class TestServer:
         assert start < (found[both.digest] or 0) < now()
         assert found[NEW.digest] is None
 
-    def test_pulled_just_now(self, data: Path, rules: str) -> None:
-        """A pull that the worker has not stored yet keeps its tag."""
+    def test_pulled_just_now(self, data: Path, tmp_path: Path, rules: str) -> None:
+        """Pulls that another worker has not stored yet keep their tags.
+
+        The registry waits for them, and so does the command, which applies rules to a repository of
+        its own.
+        """
         asyncio.run(fill(data))
         Path(rules).write_text('[[repositories]]\nmatch = "*"\n')
-        options = ("--rules", rules, "--retention-interval", "1", "--workers", "1")
+        (tmp_path / "other.toml").write_text(PULLED.replace("*", "other", 1))
+        options = ("--rules", rules, "--retention-interval", "1", "--workers", "4")
         with running_registry(data, *options) as registry, connect(registry.url) as client:
-            assert client.get(f"/v2/{APP}/manifests/pr-2").status_code == 200
-            Path(rules).write_text(PULLED)
+            for path in (f"{APP}/manifests/pr-2", "other/manifests/pr-1"):
+                assert client.get(f"/v2/{path}").status_code == 200
+            Path(rules).write_text(PULLED.replace("*", "team/*", 1))
+            Commands(data).do("retention", "run", "--rules", str(tmp_path / "other.toml"))
+            assert client.get("/v2/other/tags/list").json()["tags"] == ["pr-1"]
             tags = f"/v2/{APP}/tags/list"
             until(lambda: client.get(tags).json()["tags"] == ["latest", "pr-2", "v1"])
-
-    def test_pulled_before_the_command(self, data: Path, rules: str) -> None:
-        """The command waits for what the server has noted."""
-        asyncio.run(fill(data))
-        Path(rules).write_text(PULLED)
-        with running_registry(data, "--workers", "1") as registry, connect(registry.url) as client:
-            assert client.get(f"/v2/{APP}/manifests/pr-2").status_code == 200
-            Commands(data).do("retention", "run", "--rules", rules)
-            tags = client.get(f"/v2/{APP}/tags/list").json()["tags"]
-        assert tags == ["latest", "pr-2", "v1"]
 
     def test_broken_at_the_start(self, data: Path, rules: str) -> None:
         """A registry does not start with rules that it does not understand."""

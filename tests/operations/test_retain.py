@@ -152,6 +152,23 @@ async def test_pushed_between(repository: Repository) -> None:
     assert deleted.manifests == [IMAGES[2].digest]
 
 
+@pytest.mark.parametrize("heeds", [True, False])
+async def test_pulled_between(repository: Repository, *, heeds: bool) -> None:
+    """A tag whose manifest is pulled after the decision stays, if a rule keeps it for that."""
+    await repository.push(IMAGES[0], "1", "2")
+    await repository.push(IMAGES[1], "3")
+    pulled = RetentionRule(
+        source="pulled", tags=TagPattern("*"), keep_pulled_within=10 if heeds else None
+    )
+    rules = RepositoryRules(retention=(OLD, pulled), untagged=AT_ONCE)
+    repository.clock.now += 20 + LATENESS
+    plan = await repository.retain.plan(A, rules)
+    pull = LastPull(A, Digest(IMAGES[0].digest), repository.clock.now)
+    await repository.metadata.note_pulls([pull])
+    deleted = await repository.retain.carry_out(plan)
+    assert deleted.tags == (["3"] if heeds else ["1", "2", "3"])
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, list[str], Lock]]:
     """Return what is pushed in which order, with its tags, and the lock that it gets."""
@@ -215,7 +232,7 @@ def _waits(verdicts: Iterable[Verdict]) -> bool:
 def test_order(content: RetainedContent, rules: RepositoryRules, size: int) -> None:
     """Each tag and manifest that goes is in one removal."""
     verdicts = decide(content, rules, NOW)
-    found = list(removals(content, verdicts, size))
+    found = list(removals(content, verdicts, rules, size))
     tags = [tag.name for removal in found for tag in removal.tags]
     manifests = [each.digest for removal in found for each in removal.manifests]
     assert sorted(tags) == sorted(name for name, each in verdicts.tags.items() if each.goes)

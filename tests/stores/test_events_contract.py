@@ -245,7 +245,7 @@ class TestContent:
         await reader.read()
         content = await metadata.read_retained(A)
         manifests = [manifest for manifest in content.manifests if manifest.digest == TWO]
-        removal = Removal([tag for tag in content.tags if tag.name != "v2"], manifests, {})
+        removal = Removal([tag for tag in content.tags if tag.name != "v2"], manifests, {}, {})
         await metadata.remove_retained(A, removal, by=ANN)
         assert await reader.read() == [
             ("tag.deleted", "v1", ONE, {}),

@@ -68,6 +68,7 @@ async def remove(
         [tag for tag in content.tags if tag.name in names],
         [manifest for manifest in content.manifests if manifest.digest in names],
         subjects or {},
+        {},
     )
     return await metadata.remove_retained(A, removal, by=Actor("retention"))
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
-from portside.operations.last_pulls import STORE_INTERVAL, LastPulls
+from portside.operations.last_pulls import STORE_INTERVAL, STORED_WITHIN, LastPulls
 from portside.operations.retain import Retain
 from portside.spec.errors import RegistryError
 from portside.spec.rules import Rules
@@ -56,9 +56,13 @@ async def apply_rules(
             if (await stores.metadata.registry_state()).read_only:
                 continue
             if await stores.metadata.take_lease("retention", holder, seconds=2 * interval):
+                begun = now()
+                if current.heed_pulls:
+                    # Other processes have stored by then what was pulled before.
+                    await asyncio.sleep(STORED_WITHIN)
                 # What cannot be stored counts as well, so nothing is deleted then.
                 await last_pulls.store()
-                await _apply(stores, current, counts)
+                await _apply(stores, current, counts, begun)
         except RegistryError as error:
             counts.retentions.failed += 1
             log.warning("cannot apply the rules of retention: %s", error)
@@ -68,8 +72,9 @@ async def apply_rules(
             log.exception("applying the rules of retention failed")
 
 
-async def _apply(stores: Stores, rules: Rules, counts: TaskCounts) -> None:
-    retain = Retain(stores.metadata, clock=now, by=RETENTION)
+async def _apply(stores: Stores, rules: Rules, counts: TaskCounts, begun: int) -> None:
+    """Delete what was due when a round began."""
+    retain = Retain(stores.metadata, clock=lambda: begun, by=RETENTION)
     async for plan in retain.plan_each(rules.of):
         deleted = await retain.carry_out(plan)
         counts.retention_tags += len(deleted.tags)

@@ -16,7 +16,7 @@ from portside.cli.registry import opened_metadata, read_settings, registry_comma
 from portside.cli.retaining import carry_out, show
 from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
-from portside.operations.last_pulls import STORE_INTERVAL, WRITE_TIME
+from portside.operations.last_pulls import STORED_WITHIN
 from portside.operations.retain import Retain
 from portside.spec.errors import ManifestUnknown
 from portside.spec.names import QualifiedReference
@@ -50,9 +50,10 @@ async def run(*, dry_run: bool, as_json: bool, **given: Any) -> None:
     settings = read_settings(given)
     rules = _read_rules(settings)
     async with opened_metadata(settings) as metadata:
+        begun = now()
         if rules.heed_pulls and not dry_run:
-            await asyncio.sleep(STORE_INTERVAL + WRITE_TIME)
-        retain = Retain(metadata, clock=now, by=command_actor())
+            await asyncio.sleep(STORED_WITHIN)
+        retain = Retain(metadata, clock=lambda: begun, by=command_actor())
         outcomes = await carry_out(retain, retain.plan_each(rules.of), dry_run=dry_run)
     show(outcomes, as_json=as_json)
 

@@ -17,7 +17,10 @@ STORE_INTERVAL = 10
 WRITE_TIME = 2
 """Seconds that storing them may take."""
 
-LATENESS = COARSENESS + (STORE_INTERVAL + WRITE_TIME) * 1_000_000
+STORED_WITHIN = STORE_INTERVAL + WRITE_TIME
+"""Seconds after which all processes have stored the pulls that they had noted."""
+
+LATENESS = COARSENESS + STORED_WITHIN * 1_000_000
 """Microseconds by which the last pull may be later than the stored one."""
 
 MOST = 50_000

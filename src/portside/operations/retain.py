@@ -55,7 +55,7 @@ class Plan(NamedTuple):
             verdicts,
             [tag for tag in content.tags if verdicts.tags[tag.name].goes],
             [each for each in content.manifests if verdicts.manifests[each.digest].goes],
-            list(removals(content, verdicts, BATCH)),
+            list(removals(content, verdicts, rules, BATCH)),
         )
 
 
@@ -92,7 +92,7 @@ class Retain:
         return await self._metadata.unshared_size(plan.repository, gone) if gone else 0
 
     async def carry_out(self, plan: Plan) -> Deleted:
-        """Delete what goes and has not changed since; return what was deleted."""
+        """Delete what goes and was neither changed nor pulled since; return what was deleted."""
         deleted = Deleted([], [])
         for removal in plan.removals:
             found = await self._metadata.remove_retained(plan.repository, removal, by=self._by)

@@ -312,19 +312,29 @@ class Removal(NamedTuple):
     """What goes together, or not at all, after what comes before it: tags, manifests, or both.
 
     A manifest goes only once the manifests that refer to it are gone, and what has a subject only
-    once that is. `subjects` names those by tag or digest.
+    once that is. `subjects` names those by tag or digest. `pulls` has the last pulls of manifests
+    whose tags stay if there is another one.
     """
 
     tags: Sequence[RetainedTag]
     manifests: Sequence[RetainedManifest]
     subjects: dict[str, str]
+    pulls: dict[str, int | None]
 
 
-def removals(content: RetainedContent, verdicts: Verdicts, size: int) -> Iterator[Removal]:
-    """Yield what goes in an order in which it can, at most about `size` items at a time.
+def removals(
+    content: RetainedContent, verdicts: Verdicts, rules: RepositoryRules, size: int
+) -> Iterator[Removal]:
+    """Yield what the rules delete in an order in which it can go, about `size` items at a time.
 
     A tag goes with its manifest if that goes as well, so that both are restored together.
     """
+    pulled = {manifest.digest: manifest.pulled for manifest in content.manifests}
+
+    def pulls(tags: Iterable[RetainedTag]) -> dict[str, int | None]:
+        expired = [tag for tag in tags if verdicts.tags[tag.name].reason is Reason.EXPIRED]
+        return {tag.digest: pulled[tag.digest] for tag in expired if rules.heed_pulls(tag.name)}
+
     alone: list[RetainedTag] = []
     tags_with: dict[str, list[RetainedTag]] = defaultdict(list)
     for tag in content.tags:
@@ -338,7 +348,8 @@ def removals(content: RetainedContent, verdicts: Verdicts, size: int) -> Iterato
         else:
             alone.append(tag)
     for start in range(0, len(alone), size):
-        yield Removal(alone[start : start + size], (), {})
+        batch = alone[start : start + size]
+        yield Removal(batch, (), {}, pulls(batch))
     for manifests in _batches(_ordered(content, verdicts.manifests), tags_with, size):
         tags = [tag for manifest in manifests for tag in tags_with.get(manifest.digest, ())]
         found = {tag.name: verdicts.tags[tag.name] for tag in tags}
@@ -348,7 +359,7 @@ def removals(content: RetainedContent, verdicts: Verdicts, size: int) -> Iterato
             for name, verdict in found.items()
             if verdict.reason is Reason.SUBJECT_GOES
         }
-        yield Removal(tags, manifests, subjects)
+        yield Removal(tags, manifests, subjects, pulls(tags))
 
 
 def _batches(

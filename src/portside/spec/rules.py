@@ -60,6 +60,13 @@ class RepositoryRules:
         """Whether a tag can be neither moved nor deleted."""
         return any(pattern.matches(tag) for pattern in self.immutable_tags)
 
+    def heed_pulls(self, tag: str) -> bool:
+        """Whether a tag may stay because its manifest was pulled."""
+        return any(
+            rule.keep_pulled_within is not None and rule.tags.matches(tag)
+            for rule in self.retention
+        )
+
     @property
     def deletes(self) -> bool:
         """Whether anything can be deleted by the rules."""

@@ -34,7 +34,8 @@ class RetentionStore(Protocol):
     ) -> Deleted:
         """Delete what still is as it was when it was read; what it needs to be gone is checked.
 
-        A tag that was pushed, moved or locked since then stays, as does a manifest that was pushed,
+        A tag that was pushed, moved or locked since then stays, or whose manifest was pulled if
+        that may keep the tag, as does a manifest that was pushed,
         tagged or locked, or that a manifest refers to which stays. Deleted manifests can be
         restored. `by` is the name of the identity. Return what was deleted.
         """

@@ -70,8 +70,9 @@ _UNSHARED = """
     ), 0) AS BIGINT)
 """
 _CURRENT_TAGS = """
-    SELECT t.name, m.digest, t.updated, t.locks, m.locks
+    SELECT t.name, m.digest, t.updated, p.pulled, t.locks, m.locks
     FROM tags t JOIN manifests m ON m.id = t.manifest
+        LEFT JOIN manifest_pulls p ON p.manifest = m.id
     WHERE t.repository = $1 AND t.name = ANY ($2)
 """
 _CURRENT_MANIFESTS = """
@@ -185,11 +186,13 @@ class _Due(NamedTuple):
 async def _still_due(transaction: Transaction, owner: int, removal: Removal) -> _Due:
     """Return what of a removal is as it was when it was decided."""
     read = {tag.name: (tag.digest, tag.pushed) for tag in removal.tags}
-    names = sorted(read)
+    found = await _find(transaction, _CURRENT_TAGS, owner, sorted(read))
     tags = {
         name: digest
-        for name, digest, pushed, *locks in await _find(transaction, _CURRENT_TAGS, owner, names)
-        if read[name] == (digest, pushed) and not (locks[0] | locks[1]) & ON_DELETE
+        for name, digest, pushed, pulled, *locks in found
+        if read[name] == (digest, pushed)
+        and removal.pulls.get(digest, pulled) == pulled
+        and not (locks[0] | locks[1]) & ON_DELETE
     }
     pushes = {manifest.digest: manifest.pushed for manifest in removal.manifests}
     asked = sorted({*pushes, *removal.subjects.values()})
