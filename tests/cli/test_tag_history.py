@@ -154,7 +154,9 @@ class TestRestore:
         rules = tmp_path / "rules.toml"
         rules.write_text('[[repositories]]\nmatch = "*"\nimmutable-tags = ["v*"]\n')
         command = ("tag", "restore", NAME, "--to", FIRST.digest)
-        assert "is immutable" in portside.refused(*command, "--rules", str(rules))
+        refusal = portside.refused(*command, "--rules", str(rules))
+        assert "is immutable" in refusal
+        assert refusal.endswith("or use `portside tag restore` without --rules\n")
         assert current(portside) == SECOND.digest
         portside.do(*command)
 

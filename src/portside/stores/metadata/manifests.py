@@ -26,6 +26,7 @@ from portside.stores.metadata.engine import Noun, Transaction, require_row
 from portside.stores.metadata.events import record_events
 from portside.stores.metadata.quotas import require_room_for_manifest
 from portside.stores.metadata.refusals import (
+    Remedy,
     manifest_in_use,
     manifest_unknown,
     references_missing,
@@ -198,7 +199,7 @@ class Manifests(Noun):
                 refuse_locked(locks, Lock.WRITE, f"tag {name} of repository {repository}")
             digest = str(manifest.digest)
             leaving = {name: tag.digest for name, tag in known.items() if tag.digest != digest}
-            refuse_immutable(leaving, condition, repository, deleting=False)
+            refuse_immutable(leaving, condition, repository, Remedy.PUSH)
             await _require_condition(
                 transaction, owner, tags or [manifest.digest], known, condition
             )
@@ -264,7 +265,7 @@ class Manifests(Noun):
                 refuse_locked(known[locked_tag].locks, ON_DELETE, what)
             if condition is not None and condition.immutable:
                 names = await transaction.find_all(_NAMES_OF, key)
-                refuse_immutable([name for (name,) in names], condition, repository, deleting=True)
+                refuse_immutable([name for (name,) in names], condition, repository, Remedy.DELETE)
             parent = await transaction.find(_LISTED_BY, locked.id, str(digest), key)
             if parent is not None:
                 raise manifest_in_use(digest, parent[0])
@@ -295,7 +296,7 @@ class Manifests(Noun):
             refuse_unmet(condition, tag, found.digest)
             refuse_repository(locked.locks, Lock.WRITE, repository)
             refuse_locked(found.locks, ON_DELETE, f"tag {tag} of repository {repository}")
-            refuse_immutable([str(tag)], condition, repository, deleting=True)
+            refuse_immutable([str(tag)], condition, repository, Remedy.DELETE)
             await discard_tags(transaction, locked.id, [(str(tag), found.digest)], by.name)
             await count_changes(transaction, locked.id, tags=-1)
             event = NewEvent(EventAction.TAG_DELETED, str(repository), str(tag), found.digest)
@@ -329,7 +330,7 @@ class Manifests(Noun):
             if current == digest:
                 return RestoredTag(current, [])
             if current is not None:
-                refuse_immutable([str(tag)], condition, repository, deleting=False)
+                refuse_immutable([str(tag)], condition, repository, Remedy.RESTORE)
             found = await transaction.find(_FIND_DELETED, locked.id, str(digest))
             if found is None:
                 raise manifest_unknown(repository, digest)

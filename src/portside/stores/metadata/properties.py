@@ -17,6 +17,7 @@ from portside.stores.metadata.discovery import before_nul
 from portside.stores.metadata.engine import Noun, Queries, Transaction
 from portside.stores.metadata.events import record_events
 from portside.stores.metadata.refusals import (
+    Remedy,
     manifest_unknown,
     name_unknown,
     refuse_immutable,
@@ -287,7 +288,7 @@ class Properties(Noun):
             owner = await _lock(transaction, repository)
             await _refuse_deleting(transaction, owner, repository)
             tags = await transaction.find_all(_EVERY_TAG, owner)
-            refuse_immutable([row[0] for row in tags], condition, repository, deleting=True)
+            refuse_immutable([row[0] for row in tags], condition, repository, Remedy.DELETE)
             manifests = await transaction.find_all(_EVERY_MANIFEST, owner)
             await discard_repository(transaction, owner, by.name)
             await transaction.execute(_DELETED, owner, transaction.now)

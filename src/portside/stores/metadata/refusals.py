@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Sequence
 
 from portside.spec.conditions import TagCondition
@@ -88,19 +89,21 @@ def refuse_locked(locks: int, forbidding: Lock, what: str) -> None:
         raise OperationDisallowed(f"{what} is locked: {' and '.join(found)} {verb} false")
 
 
+class Remedy(enum.StrEnum):
+    """What to do about an immutable tag that would be moved by a push, deleted or moved back."""
+
+    PUSH = "push under another tag"
+    DELETE = "to delete it, change the rules, or use `portside tag delete`"
+    RESTORE = "to move it back, change the rules, or use `portside tag restore` without --rules"
+
+
 def refuse_immutable(
     tags: Iterable[str],
     condition: TagCondition | None,
     repository: RepositoryName,
-    *,
-    deleting: bool,
+    remedy: Remedy,
 ) -> None:
     """Raise TagImmutable if one of the tags that would move or go is immutable."""
-    remedy = (
-        "to delete it, change the rules, or use `portside tag delete`"
-        if deleting
-        else "push under another tag"
-    )
     patterns = condition.immutable if condition is not None else ()
     for tag in tags:
         for pattern in patterns:
