@@ -163,6 +163,22 @@ class TestEarly:
         put = client.put(patched.headers["Location"], params={"digest": digest_of(content)})
         assert put.status_code == 201
 
+    def test_sessions(self, client: httpx.Client) -> None:
+        """Open sessions hold no more than the quota all together, and can still be finished."""
+        content = make_blob(60 * KIB, "chunk")
+        locations = [open_upload(client, "team/app") for _ in range(2)]
+        first = client.patch(locations[0], content=content, headers=OCTETS)
+        second = client.patch(locations[1], content=content, headers=OCTETS)
+        assert "sessions of repository team/app have received 60.0 KiB" in refused(second)
+        assert client.get(locations[1]).headers["Range"] == "0-0"
+        small = client.patch(locations[1], content=content[: 40 * KIB], headers=OCTETS)
+        assert small.status_code == 202
+        refused(client.post("/v2/team/app/blobs/uploads/"))
+        more = make_blob(10 * KIB, "last")
+        params = {"digest": digest_of(content + more)}
+        put = client.put(first.headers["Location"], params=params, content=more, headers=OCTETS)
+        assert put.status_code == 201
+
 
 def test_way_out(client: httpx.Client, home: Home, rules: Path) -> None:
     """What the detail advises makes room, and so do other rules."""

@@ -25,11 +25,13 @@ class Full(Metadata):
 
     is_full = True
 
-    async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
+    async def advance_upload(
+        self, session: UploadSession, *, origin: int, quota: int | None = None
+    ) -> None:
         """Find no room."""
         if self.is_full:
             raise StorageFull("no room")
-        await super().advance_upload(session, origin=origin)
+        await super().advance_upload(session, origin=origin, quota=quota)
 
 
 class Stuck(DiskBlobs):

@@ -10,10 +10,11 @@ from contextlib import suppress
 
 import pytest
 
-from portside.spec.digests import Digest
-from portside.spec.errors import QuotaExceeded, RegistryError
+from portside.spec.digests import Algorithm, Digest
+from portside.spec.errors import QuotaExceeded, RegistryError, UploadBusy
 from portside.spec.names import RepositoryName, Tag
 from portside.spec.patterns import RepositoryPattern
+from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.interfaces import MetadataStore, Place, Undo
 from portside.stores.metadata.postgres.transactions import QUICK
 from portside.stores.trash import DeletedManifest
@@ -142,6 +143,30 @@ class TestBlobs:
         assert explained.details[0].startswith(
             "repository a takes 60 B of its quota of 10 B; to free space"
         )
+
+    async def test_upload_sessions(self, metadata: CheckableStore) -> None:
+        """What all open ones of a repository have received is no more than its quota."""
+        first, second, foreign = [
+            UploadSession(UploadId.fresh(), name, Algorithm("sha256"), 1, 1) for name in (A, A, B)
+        ]
+        for session, received in ((first, 70), (second, 30), (foreign, 100)):
+            await metadata.open_upload(session)
+            await metadata.advance_upload(session.at(received), origin=0, quota=100)
+        assert await metadata.measure_room(A, 100) == 100
+        assert await metadata.measure_room(A, 100, upload=second.id) == 30
+        with pytest.raises(QuotaExceeded) as error:
+            await metadata.advance_upload(second.at(31), origin=30, quota=100)
+        explained = (
+            "open upload sessions of repository a have received 100 B, and together they may have"
+            " 100 B, its quota; finish or cancel some, or wait until they expire"
+        )
+        assert error.value.details == (explained,)
+        assert (await metadata.explain_quota(A, 100, 31)).details == (explained,)
+        assert (await metadata.get_upload(A, second.id)).offset == 30
+        with pytest.raises(UploadBusy):
+            await metadata.advance_upload(second.at(10), origin=0, quota=100)
+        await metadata.close_upload(first.at(70))
+        await metadata.advance_upload(second.at(100), origin=30, quota=100)
 
 
 class TestManifests:

@@ -147,12 +147,13 @@ class Push:
         OperationDisallowed, StorageFull and QuotaExceeded.
         """
         self._admission.check_space()
-        room = await self._measure_room(repository)
+        upload = UploadId.fresh()
+        room = await self._measure_room(repository, upload=upload)
         if room is not None and room.left <= 0:
             raise await self._explain_quota(room, 0)
         now = self._clock()
         session = UploadSession(
-            id=UploadId.fresh(),
+            id=upload,
             repository=repository,
             algorithm=algorithm,
             created=now,
@@ -252,7 +253,9 @@ class Push:
         """
         session = await self._metadata.get_upload(repository, upload, writable=True)
         session.check_chunk(chunk.range)
-        room = await self._measure_room(repository, digest)
+        # A session that is finished with this request leaves nothing behind.
+        upload_left = upload if digest is None else None
+        room = await self._measure_room(repository, digest, upload=upload_left)
         await staging.resume(session.offset, session.algorithm)
         try:
             received = await self._receive(staging, chunk, session.offset, room)
@@ -289,13 +292,17 @@ class Push:
             self._check_size(received)
 
     async def _measure_room(
-        self, repository: RepositoryName, digest: Digest | None = None
+        self,
+        repository: RepositoryName,
+        digest: Digest | None = None,
+        *,
+        upload: UploadId | None = None,
     ) -> _Room | None:
         """Return what is left of a quota; None where there is none, or the blob is there."""
         quota = self._admission.rules_of(repository).quota
         if quota is None:
             return None
-        left = await self._metadata.measure_room(repository, quota, digest)
+        left = await self._metadata.measure_room(repository, quota, digest, upload=upload)
         return _Room(repository, quota, left) if left is not None else None
 
     async def _explain_quota(self, room: _Room, size: int) -> QuotaExceeded:
@@ -319,9 +326,10 @@ class Push:
         if received == 0:
             return session
         advanced = session.at(await staging.flush())
+        quota = self._admission.rules_of(session.repository).quota
         try:
-            await self._metadata.advance_upload(advanced, origin=session.offset)
-        except StorageFull:
+            await self._metadata.advance_upload(advanced, origin=session.offset, quota=quota)
+        except (StorageFull, QuotaExceeded):
             staging.forget(session.offset)
             raise
         staging.keep()

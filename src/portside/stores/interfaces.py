@@ -319,12 +319,15 @@ class UploadStore(Protocol):
         """Whether a session exists, in any repository."""
         ...
 
-    async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
+    async def advance_upload(
+        self, session: UploadSession, *, origin: int, quota: int | None = None
+    ) -> None:
         """Store the session's offset and time.
 
         `origin` is the offset from which the request continued. If the stored offset is another
         one, another request moved the session: this one lost its hold without noticing, and its
-        bytes do not count. Raises UploadBusy then, and BlobUploadUnknown if the session has ended.
+        bytes do not count. Raises UploadBusy then, BlobUploadUnknown if the session has ended, and
+        QuotaExceeded if all open sessions of the repository would have received more than `quota`.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Quotas: the most that one repository may take.
 
 A repository takes the size of every blob that it links, whatever refers to it, and the payload of
-every manifest, in the trash or not. What it has already costs nothing to push again.
+every manifest, in the trash or not. What it has already costs nothing to push again. Apart from
+that, its open upload sessions may together have received as much as the quota.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Protocol
 from portside.spec.digests import Digest
 from portside.spec.errors import QuotaExceeded
 from portside.spec.names import RepositoryName
+from portside.spec.uploads import UploadId
 
 
 class QuotaStore(Protocol):
@@ -20,11 +22,17 @@ class QuotaStore(Protocol):
     """
 
     async def measure_room(
-        self, repository: RepositoryName, quota: int, digest: Digest | None = None
+        self,
+        repository: RepositoryName,
+        quota: int,
+        digest: Digest | None = None,
+        *,
+        upload: UploadId | None = None,
     ) -> int | None:
         """Return how many bytes may be added to a repository, negative if it takes too much.
 
-        None if `digest` names a blob that the repository has.
+        None if `digest` names a blob that the repository has. For an `upload` it is no more than
+        what the repository's other open sessions leave of the quota.
         """
         ...
 

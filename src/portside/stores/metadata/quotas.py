@@ -11,17 +11,16 @@ from portside.spec.digests import Digest
 from portside.spec.errors import QuotaExceeded
 from portside.spec.manifests import Manifest
 from portside.spec.names import RepositoryName
-from portside.stores.metadata.engine import Noun, Queries, Transaction
-from portside.stores.metadata.refusals import quota_exceeded
+from portside.spec.uploads import UploadId
+from portside.stores.metadata.engine import Noun, Queries, Transaction, require_row
+from portside.stores.metadata.refusals import quota_exceeded, uploads_exceed_quota
 from portside.stores.metadata.repositories import lock_repository
 from portside.stores.metadata.usage import IN_USE, REFERRED_TO
 
 _TAKEN = """
-    SELECT
-        CAST(r.manifest_bytes + COALESCE((
-            SELECT SUM(l.size) FROM repository_blobs l WHERE l.repository = r.id
-        ), 0) AS BIGINT),
-        EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id AND l.digest = $2)
+    SELECT CAST(r.manifest_bytes + COALESCE((
+        SELECT SUM(l.size) FROM repository_blobs l WHERE l.repository = r.id
+    ), 0) AS BIGINT)
     FROM repositories r
     WHERE r.name = $1
 """
@@ -29,6 +28,21 @@ _LINKED = """
     SELECT 1 FROM repositories r JOIN repository_blobs l ON l.repository = r.id
     WHERE r.name = $1 AND l.digest = $2
 """
+# What open upload sessions have received, but for one of them.
+_STAGED = """
+    SELECT CAST(COALESCE(SUM(o.received), 0) AS BIGINT) FROM uploads o
+    WHERE o.repository = {} AND o.id <> {} AND o.finished IS NULL
+"""
+_ROOM = f"""
+    SELECT COALESCE(({_TAKEN}), 0), EXISTS ({_LINKED}),
+        CASE WHEN CAST($3 AS TEXT) IS NULL THEN 0 ELSE ({_STAGED.format("$1", "$3")}) END
+"""
+STAGED_WITHIN = f"""
+    (CAST($5 AS BIGINT) IS NULL OR $1 + ({_STAGED.format("uploads.repository", "$3")}) <= $5)
+"""
+"""Whether a session may advance to $1 where a quota of $5 governs its repository, which may be
+exceeded by sessions that advance at the same time."""
+
 _STORED = """
     SELECT 1 FROM repositories r JOIN manifests m ON m.repository = r.id
     WHERE r.name = $1 AND m.digest = $2
@@ -63,19 +77,29 @@ class Quotas(Noun):
     """The QuotaStore."""
 
     async def measure_room(
-        self, repository: RepositoryName, quota: int, digest: Digest | None = None
+        self,
+        repository: RepositoryName,
+        quota: int,
+        digest: Digest | None = None,
+        *,
+        upload: UploadId | None = None,
     ) -> int | None:
-        """Read the sum with one query."""
-        row = await self._database.find(_TAKEN, str(repository), str(digest or ""))
-        taken, is_linked = row or (0, False)
-        return None if is_linked else quota - taken
+        """Read the sums with one query."""
+        session = str(upload) if upload is not None else None
+        row = await self._database.find(_ROOM, str(repository), str(digest or ""), session)
+        taken, is_linked, staged = require_row(row)
+        return None if is_linked else quota - max(taken, staged)
 
     async def explain_quota(
         self, repository: RepositoryName, quota: int, size: int
     ) -> QuotaExceeded:
         """Read apart from what requests read: many links take a while."""
         async with self._database.snapshot_apart() as queries:
-            return await _refusal(queries, repository, quota, size)
+            row = await queries.find(_TAKEN, str(repository))
+            # At least one byte was to be added.
+            if (row[0] if row else 0) + max(size, 1) > quota:
+                return await _refusal(queries, repository, quota, size)
+            return await refuse_staged(queries, repository, quota)
 
 
 async def quota_of_blob(
@@ -92,7 +116,7 @@ async def quota_of_blob(
 
 async def require_room(queries: Queries, repository: RepositoryName, quota: int, size: int) -> None:
     """Raise QuotaExceeded unless `size` bytes may be added."""
-    row = await queries.find(_TAKEN, str(repository), "")
+    row = await queries.find(_TAKEN, str(repository))
     if (row[0] if row else 0) + size > quota:
         raise await _refusal(queries, repository, quota, size)
 
@@ -113,9 +137,15 @@ async def require_within(
     The repository stays locked until the transaction ends.
     """
     await lock_repository(transaction, str(repository))
-    row = await transaction.find(_TAKEN, str(repository), "")
+    row = await transaction.find(_TAKEN, str(repository))
     if row is not None and row[0] > quota:
         raise await _refusal(transaction, repository, quota, size, linked=digest)
+
+
+async def refuse_staged(queries: Queries, repository: RepositoryName, quota: int) -> QuotaExceeded:
+    """Return the error for a session that would have received more than there is room for."""
+    row = await queries.find(_STAGED.format("$1", "$2"), str(repository), "")
+    return uploads_exceed_quota(repository, quota, require_row(row)[0])
 
 
 async def _refusal(
@@ -127,7 +157,7 @@ async def _refusal(
     linked: Digest | None = None,
 ) -> QuotaExceeded:
     """Return the error for bytes that do not fit: those of a blob that was `linked`, perhaps."""
-    row = await queries.find(_TAKEN, str(repository), "")
+    row = await queries.find(_TAKEN, str(repository))
     taken = (row[0] if row else 0) - (size if linked else 0)
     waiting = await queries.find(_WAITING, str(repository), str(linked or ""))
     return quota_exceeded(repository, quota, taken, size, *(waiting or (0, 0)))

@@ -155,6 +155,15 @@ def quota_exceeded(
     )
 
 
+def uploads_exceed_quota(repository: RepositoryName, quota: int, staged: int) -> QuotaExceeded:
+    """Return the error for bytes of an upload session that do not fit beside those of others."""
+    return QuotaExceeded(
+        f"open upload sessions of repository {repository} have received {format_size(staged)}, and"
+        f" together they may have {format_size(quota)}, its quota; finish or cancel some, or wait"
+        " until they expire"
+    )
+
+
 def too_many_uploads(repository: RepositoryName, most: int) -> TooManyRequests:
     """Return the error for one session more than an identity may have open in a repository."""
     return TooManyRequests(

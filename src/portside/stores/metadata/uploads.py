@@ -14,6 +14,7 @@ from portside.spec.locks import Lock
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.metadata.engine import Noun, Queries, Transaction
+from portside.stores.metadata.quotas import STAGED_WITHIN, refuse_staged
 from portside.stores.metadata.refusals import too_many_uploads, upload_moved, upload_unknown
 from portside.stores.metadata.repositories import refuse_repository, require_writable
 
@@ -51,10 +52,11 @@ _STALE = f"""
     ORDER BY updated, id
     LIMIT {STALE_PAGE}
 """  # noqa: S608  # likewise
-_ADVANCE = """
+_ADVANCE = f"""
     UPDATE uploads SET received = $1, updated = $2
-    WHERE id = $3 AND received = $4 AND finished IS NULL
-"""
+    WHERE id = $3 AND received = $4 AND finished IS NULL AND {STAGED_WITHIN}
+"""  # noqa: S608  # likewise
+_IS_AT = "SELECT 1 FROM uploads WHERE id = $1 AND received = $2 AND finished IS NULL"
 _DELETE = "DELETE FROM uploads WHERE id = $1 AND received = $2 AND finished IS NULL"
 _FINISH = """
     UPDATE uploads SET finished = $1, updated = $2
@@ -110,10 +112,15 @@ class Uploads(Noun):
         """Look for a row."""
         return await self._database.find(_KNOWN, str(upload)) is not None
 
-    async def advance_upload(self, session: UploadSession, *, origin: int) -> None:
+    async def advance_upload(
+        self, session: UploadSession, *, origin: int, quota: int | None = None
+    ) -> None:
         """Store the offset if it is still the one that the request found."""
-        row = (session.offset, self._database.clock(), str(session.id), origin)
+        upload = str(session.id)
+        row = (session.offset, self._database.clock(), upload, origin, quota)
         if await self._database.execute(_ADVANCE, *row) == 0:
+            if quota is not None and await self._database.find(_IS_AT, upload, origin) is not None:
+                raise await refuse_staged(self._database, session.repository, quota)
             raise await upload_refusal(self._database, session.id)
 
     async def close_upload(self, session: UploadSession) -> None:
