@@ -12,6 +12,7 @@ import yaml
 
 from portside.auth.access_files import parse_access_file
 from portside.config import Settings
+from portside.config.rules import parse_rules_file
 from support.go_clients import built
 from support.kubernetes import API_VERSIONS, CONFINED, PATHS, find, port_of, settings_of
 from support.pages import ROOT, read_fences
@@ -20,10 +21,10 @@ CHART = ROOT / "deploy" / "helm"
 IMAGE = ROOT / "deploy" / "Containerfile"
 PAGE = ROOT / "docs" / "howto" / "kubernetes.md"
 
-ONE, SEVERAL, FILES = (
+ONE, SEVERAL, FILES, METRICS = (
     yaml.safe_load(text) for language, text in read_fences(PAGE) if language == "yaml"
 )
-"""The values that the page prints: for one pod, for several, and for files."""
+"""The values that the page prints: for one pod, for several, for files, and for metrics."""
 
 Objects = list[dict[str, Any]]
 
@@ -91,7 +92,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, ONE, SEVERAL, FILES], ids=["none", "one", "several", "files"]
+    "values",
+    [{}, ONE, SEVERAL, FILES, METRICS],
+    ids=["none", "one", "several", "files", "metrics"],
 )
 class TestEveryKind:
     """The defaults, and what the page prints."""
@@ -113,7 +116,8 @@ class TestEveryKind:
             assert found == (tuple(value) if isinstance(value, list) else value)
         (container,) = pod_of(objects)["containers"]
         assert container["args"] == ["serve"]
-        (port,) = container["ports"]
+        port, *metrics = container["ports"]
+        assert bool(metrics) is (settings.metrics_address is not None)
         assert port["containerPort"] == port_of(settings)
         (service,) = find(objects, "Service")["spec"]["ports"]
         assert service["targetPort"] == port["name"]
@@ -202,16 +206,31 @@ class TestSeveral:
 
 
 def test_files(tmp_path: Path) -> None:
-    """A file is where its setting says, and is one that Portside reads."""
+    """Files are where their settings say, and are ones that Portside reads; secrets likewise."""
     objects = render(tmp_path, FILES)
-    (name,) = (files := find(objects, "ConfigMap", "portside-files")["data"])
-    (mount,) = (
-        mount
-        for mount in pod_of(objects)["containers"][0]["volumeMounts"]
-        if mount["name"] == "files"
-    )
-    assert FILES["settings"]["access"] == f"{mount['mountPath']}/{name}"
-    assert parse_access_file(files[name], name=name).rules
+    files = find(objects, "ConfigMap", "portside-files")["data"]
+    mounts = pod_of(objects)["containers"][0]["volumeMounts"]
+    paths = {mount["name"]: mount["mountPath"] for mount in mounts}
+    for setting, path in FILES["settings"].items():
+        assert path == f"{paths['files']}/{setting}.toml"
+    assert parse_access_file(files["access.toml"], name="access.toml").rules
+    (webhook,) = parse_rules_file(files["rules.toml"], name=FILES["settings"]["rules"]).webhooks
+    assert webhook.secret.file == f"{paths['secrets']}/deploy"
+
+
+def test_metrics(tmp_path: Path, start: Any) -> None:
+    """The pods listen where they are scraped, under the job that the alerts expect."""
+    objects = render(tmp_path, METRICS)
+    pod = pod_of(objects)
+    (port,) = (one for one in pod["containers"][0]["ports"] if one["name"] == "metrics")
+    assert start(objects).metrics_address == ("0.0.0.0", port["containerPort"])
+    template = find(objects, "Deployment")["spec"]["template"]["metadata"]
+    assert template["annotations"]["prometheus.io/port"] == str(port["containerPort"])
+    monitor = find(objects, "PodMonitor")["spec"]
+    assert template["labels"][monitor["jobLabel"]] == "portside"
+    assert monitor["selector"]["matchLabels"].items() <= template["labels"].items()
+    assert monitor["podMetricsEndpoints"][0]["port"] == port["name"]
+    assert len(find(objects, "Service")["spec"]["ports"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -246,6 +265,7 @@ def test_no_first_user(tmp_path: Path, start: Any) -> None:
         ({"replicas": 2}, "replicas: more than one pod needs"),
         ({"persistence": {"enabled": False}}, "persistence.enabled: without a volume"),
         ({"settings": {"data": "/elsewhere"}}, "settings: the chart sets data itself"),
+        ({"metrics": {"podMonitor": {"enabled": True}}}, "metrics.enabled is needed as well"),
     ],
 )
 def test_refused(tmp_path: Path, values: dict[str, Any], reason: str) -> None:

@@ -185,15 +185,14 @@ class TestCompose:
         certificates = re.findall(r"ssl_certificate(?:_key)? +(\S+);", read("nginx.conf"))
         assert inside == {"/etc/nginx/nginx.conf", *certificates}
 
-    def test_health(self, nodes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nodes are asked whether they are ready, where they listen."""
-        settings = settings_of(nodes[0]["environment"], monkeypatch)
+    def test_health(self, nodes: list[dict[str, Any]]) -> None:
+        """Nodes are asked whether they are ready, for longer than they may take to answer."""
         for node in nodes:
-            (url,) = re.findall(
-                r'"http://127\.0\.0\.1:(\d+)(/\w+)"', node["healthcheck"]["test"][-1]
-            )
-            assert url == (str(port_of(settings)), "/readyz")
-        assert "/readyz" in PATHS
+            kind, program, *words = node["healthcheck"]["test"]
+            assert (kind, program) == ("CMD", "portside")
+            check_command(words)
+            assert "--ready" in words
+            assert float(node["healthcheck"]["timeout"].removesuffix("s")) > health.TIMEOUT
 
     def test_files_and_services(self, services: dict[str, Any]) -> None:
         """What is mounted, built from, run or waited for is there."""
@@ -239,7 +238,10 @@ class TestKubernetes:
 
     def test_kinds(self, objects: list[dict[str, Any]]) -> None:
         """Each object has the version of its kind, and a name."""
-        assert {item["kind"] for item in objects} == set(API_VERSIONS) - {"PersistentVolumeClaim"}
+        assert {item["kind"] for item in objects} == set(API_VERSIONS) - {
+            "PersistentVolumeClaim",
+            "PodMonitor",
+        }
         for item in objects:
             assert item["apiVersion"] == API_VERSIONS[item["kind"]]
             assert re.fullmatch(r"[a-z][a-z-]*", item["metadata"]["name"])
@@ -266,8 +268,11 @@ class TestKubernetes:
     ) -> None:
         """Everything leads to the port where a node listens, and asks for paths that there are."""
         (container,) = pod["containers"]
-        (port,) = container["ports"]
+        port, metrics = container["ports"]
         assert port["containerPort"] == port_of(settings)
+        assert settings.metrics_address == ("0.0.0.0", metrics["containerPort"])
+        annotations = find(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(metrics["containerPort"])
         (service,) = find(objects, "Service")["spec"]["ports"]
         assert service["targetPort"] == port["name"]
         (rule,) = find(objects, "Ingress")["spec"]["rules"]

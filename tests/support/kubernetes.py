@@ -29,6 +29,7 @@ API_VERSIONS = {
     "Deployment": "apps/v1",
     "PodDisruptionBudget": "policy/v1",
     "Ingress": "networking.k8s.io/v1",
+    "PodMonitor": "monitoring.coreos.com/v1",
 }
 
 

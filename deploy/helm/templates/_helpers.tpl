@@ -32,10 +32,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not (or .Values.persistence.enabled $shared) }}
 {{- fail "persistence.enabled: without a volume, the settings database and storage are needed" }}
 {{- end }}
-{{- range $name := list "listen" "data" }}
+{{- range $name := list "listen" "data" "metrics-listen" }}
 {{- if hasKey $.Values.settings $name }}
 {{- fail (printf "settings: the chart sets %s itself" $name) }}
 {{- end }}
+{{- end }}
+{{- if and .Values.metrics.podMonitor.enabled (not .Values.metrics.enabled) }}
+{{- fail "metrics.podMonitor: metrics.enabled is needed as well" }}
 {{- end }}
 {{- end }}
 
@@ -65,6 +68,11 @@ volumeMounts:
   {{- if .Values.files }}
   - name: files
     mountPath: /etc/portside
+    readOnly: true
+  {{- end }}
+  {{- if .Values.secretFiles }}
+  - name: secrets
+    mountPath: /etc/portside-secrets
     readOnly: true
   {{- end }}
   {{- if .Values.admin.secret }}
