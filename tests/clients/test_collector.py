@@ -84,7 +84,8 @@ def test_no_client_sees_it(run: Run, storage: list[str], data: Path, tmp_path: P
         assert sum(pusher.late for pusher in pushers) == 0
         with connect(registry.url) as client:
             keep_one(client)
-        wait_for(data, KEPT)
+        # What was pushed faster than it is collected takes as long again.
+        wait_for(data, KEPT, PATIENCE + LOAD)
         assert "collected " in registry.log
         assert "failed" not in registry.log
         assert "cannot" not in registry.log

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from support.content import Content, digest_of, image
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.wire import ANYBODY, OCTETS, connect, push, put_manifest
 
 GRACE = 6
@@ -144,7 +144,7 @@ def stored_in(data: Path) -> set[str]:
     return {f"sha256:{file.name}" for file in (data / "blobs" / "sha256").glob("*/*")}
 
 
-def wait_for(data: Path, content: Content) -> None:
+def wait_for(data: Path, content: Content, seconds: float = PATIENCE) -> None:
     """Wait until the blobs of one image are all that is left in a directory."""
     expected = {digest_of(blob) for blob in content.blobs}
-    until(lambda: stored_in(data) == expected)
+    until(lambda: stored_in(data) == expected, seconds)

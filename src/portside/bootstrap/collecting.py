@@ -29,7 +29,7 @@ from portside.telemetry.tasks import TaskCounts
 DAY = 24 * 3600
 """Seconds between two looks for what crashes left."""
 
-REST = 9
+REST = 4
 """How many times as long as it works a collector rests that runs beside requests."""
 
 log = logging.getLogger(__name__)
