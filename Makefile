@@ -91,7 +91,7 @@ bench-life: $(VENV)/.tested-with
 # The test of a few seconds, for longer.
 bench-collector: $(VENV)/.tested-with
 	scripts/need skopeo buildah
-	CI=true COLLECTOR_SECONDS=600 $(BIN)/python -m pytest --timeout 900 tests/clients/test_collector.py
+	CI=true COLLECTOR_SECONDS=600 $(BIN)/python -m pytest --timeout 1500 tests/clients/test_collector.py
 
 reference: $(VENV)/.installed
 	$(BIN)/python -m scripts.settings_reference
