@@ -27,10 +27,11 @@ STORE_DOORS = {
     "boto3": ("portside.stores.blobs.objects.urls",),
     "urllib3": ("portside.stores.sources",),
     "botocore": ("portside.stores.blobs.objects.urls",),
+    "opentelemetry": ("portside.telemetry.traces",),
 }
 
 # What an extra of Portside brings; it is imported where it is used, and may be missing.
-EXTRA = {"boto3", "botocore"}
+EXTRA = {"boto3", "botocore", "opentelemetry"}
 
 # Libraries that are imported by another name than they are installed by.
 IMPORTED_AS = {"prometheus-client": "prometheus_client", "pyjwt": "jwt"}
@@ -176,6 +177,7 @@ class TestRules:
             (wrong_doors, "auth/policy", "import jwt"),
             (wrong_doors, "auth/access", "import bcrypt"),
             (wrong_doors, "stores/blobs/disk/store", "import boto3"),
+            (wrong_doors, "telemetry/stores", "from opentelemetry import trace"),
             (undeclared, "api/blobs", "import requests"),
             (impure, "spec/uploads", "import time"),
             (impure, "spec/names", "def late():\n    from pathlib import Path"),

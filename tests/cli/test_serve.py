@@ -192,6 +192,7 @@ class TestStart:
         assert moment.utcoffset() == timedelta(0)
         assert abs(datetime.now(UTC) - moment) < timedelta(minutes=2)
         assert pulled == {
+            "trace": None,
             "client": "127.0.0.1",
             "identity": None,
             "token": None,

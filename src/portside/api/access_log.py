@@ -52,6 +52,7 @@ class AccessLog:
         return {
             "time": written_time(record.received),
             "request": record.id,
+            "trace": record.trace or None,
             "client": self._addresses.client_address(scope) or None,
             "identity": (identity.name or None) if identity is not None else None,
             "token": identity.name if identity is not None and identity.is_token else None,
@@ -93,6 +94,7 @@ def _as_text(entry: dict[str, Any]) -> str:
         f"{entry['seconds']:.3f}s",
         _json(entry["agent"]) if entry["agent"] else "-",
         f"request {entry['request']}",
+        *((f"trace {entry['trace']}",) if entry["trace"] else ()),
     )
     return " ".join(map(str, parts))
 

@@ -1,4 +1,7 @@
-"""The record of a request: what is known of it once it has been answered, for logs and metrics."""
+"""The record of a request: what is known of it once it has been answered.
+
+Logs, metrics and traces are made from it.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ class RequestRecord:
     What only a `Recorder` with readers measures: `received` is when the request arrived, in seconds
     since 1970; `seconds` is the time from its headers to the end of the response, and `first_byte`
     to the headers of the response. `bytes_in` and `bytes_out` count the bodies. A status of 0 means
-    that no response was begun; `headers` are those of the response.
+    that no response was begun; `headers` are those of the response. `trace` is the id of the trace
+    if the request is traced, and else empty.
     """
 
     __slots__ = (
@@ -54,6 +58,7 @@ class RequestRecord:
         "received",
         "seconds",
         "status",
+        "trace",
     )
 
     # Without readers, all that a request pays for is the id and five empty fields.
@@ -64,6 +69,7 @@ class RequestRecord:
     received: float
     seconds: float
     first_byte: float
+    trace: str
 
     def __init__(self, header: bytes) -> None:
         self.header = header
@@ -152,7 +158,7 @@ class _MeasuredRecord(RequestRecord):
     def __init__(self, header: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         self.header = header
         self.endpoint = self.identity = None
-        self.name = self.last = self.error = ""
+        self.name = self.last = self.error = self.trace = ""
         self.headers = ()
         self.status = self.bytes_in = self.bytes_out = 0
         self.first_byte = 0.0

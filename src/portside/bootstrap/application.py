@@ -30,7 +30,7 @@ from portside.auth.signing import DocumentSigner
 from portside.bootstrap.clock import now
 from portside.bootstrap.collecting import collect_garbage, grace_period, remove_expired_uploads
 from portside.bootstrap.events import Reloads, forget_events, record_reloads
-from portside.bootstrap.observing import Observing, observe_stores
+from portside.bootstrap.observing import Observing, observe_stores, open_tracing
 from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.bootstrap.tag_history import make_tag_history
@@ -90,7 +90,13 @@ def make_app(
     """
     stores = open_stores(settings)
     measuring = _measure(metric_files, settings, stores)
-    observing = [measuring] if measuring is not None else []
+    addresses = Addresses(
+        public_url=settings.public_url,
+        proxies=map(ip_network, settings.trusted_proxies),
+        on_socket=isinstance(settings.address, Path),
+    )
+    tracing = open_tracing(settings, addresses)
+    observing: list[Observing] = [one for one in (measuring, tracing) if one is not None]
     blobs = observe_stores(stores, observing)
     counts = TaskCounts()
     good_access, good_rules = last_good or (None, None)
@@ -98,11 +104,6 @@ def make_app(
     control = make_access_control(settings, stores, good_access, reloads.note)
     rules = watch_rules_file(settings.rules, good_rules, reloads.note)
     last_pulls = LastPulls(stores.metadata, clock=now)
-    addresses = Addresses(
-        public_url=settings.public_url,
-        proxies=map(ip_network, settings.trusted_proxies),
-        on_socket=isinstance(settings.address, Path),
-    )
     gate = _make_gate(settings, control, addresses)
     registry = _make_registry(
         settings,
@@ -142,6 +143,8 @@ def make_app(
             control.close()
             await stores.engine.database.disconnect()
             stores.close()
+            if tracing is not None:
+                await tracing.close()
 
     web_pages = _make_web_pages(settings) if on_loopback else None
     nouns = (*NOUNS, *acr.NOUNS)
@@ -149,6 +152,8 @@ def make_app(
     app: ASGIApp = served
     if settings.cors_origins:
         app = Cors(app, origins=settings.cors_origins, methods=served.methods)
+    if tracing is not None:
+        app = tracing.requests.around(app)
     readers = _record_readers(settings, addresses, observing)
     recorder = Recorder(app, ids=RequestIds(addresses), readers=readers)
     if measuring is not None:

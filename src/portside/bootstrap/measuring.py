@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from portside.api.records import Recorder, RecordReader
+from portside.api.records import Recorder
 from portside.auth.access_control import AccessControl
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
@@ -16,7 +16,6 @@ from portside.stores.blobs.disk.store import DiskBlobs
 from portside.telemetry import catalogue
 from portside.telemetry.calls import CountedCalls, database_load
 from portside.telemetry.content import Watch
-from portside.telemetry.observers import CallObserver
 from portside.telemetry.requests import Requests, running
 from portside.telemetry.tallies import Sample
 from portside.telemetry.tasks import TaskCounts
@@ -35,16 +34,13 @@ class Measuring:
         self._settings = settings
         self._stores = stores
         self._worker = WorkerMetrics(files)
-        database = CountedCalls(catalogue.DATABASE_SECONDS, catalogue.DATABASE_ERRORS)
-        self._worker.add(database.samples)
+        self.database = CountedCalls(catalogue.DATABASE_SECONDS, catalogue.DATABASE_ERRORS)
+        self._worker.add(self.database.samples)
         self._worker.add(partial(database_load, stores.engine.database))
-        self.database: CallObserver = database
-        blobs = CountedCalls(catalogue.STORAGE_SECONDS, catalogue.STORAGE_ERRORS)
-        self._worker.add(blobs.samples)
-        self.blobs: CallObserver = blobs
-        requests = Requests()
-        self._worker.add(requests.samples)
-        self.requests: RecordReader = requests
+        self.blobs = CountedCalls(catalogue.STORAGE_SECONDS, catalogue.STORAGE_ERRORS)
+        self._worker.add(self.blobs.samples)
+        self.requests = Requests()
+        self._worker.add(self.requests.samples)
 
     def add(self, recorder: Recorder, control: AccessControl, counts: TaskCounts) -> None:
         """Read what these count."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from portside.cli.errors import ServerError
 from portside.cli.listeners import explain_port
 from portside.config import HostPort, Settings
-from portside.stores.blobs.opening import is_remote
+from portside.stores.blobs.opening import kind_of
 from portside.telemetry.files import MetricFiles
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class MetricsServer:
         self._listener.start(
             self.files,
             database="postgresql" if settings.database else "sqlite",
-            storage=_kind(settings.storage),
+            storage=kind_of(settings.storage),
         )
 
     def leave(self) -> None:
@@ -65,8 +65,3 @@ def _listen(address: HostPort) -> MetricsListener:
         return MetricsListener(host, port)
     except OSError as error:
         raise ServerError(explain_port(error, host, port, option="metrics-listen")) from error
-
-
-def _kind(storage: str) -> str:
-    """Return the kind of a blob store: the scheme of its URL, or a directory."""
-    return storage.partition(":")[0].lower() if is_remote(storage) else "directory"

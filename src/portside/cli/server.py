@@ -23,6 +23,7 @@ from granian.server.common import AbstractServer
 from portside.api.log_lines import log_formatter
 from portside.bootstrap.application import LastGoodTexts
 from portside.bootstrap.clock import now
+from portside.bootstrap.observing import try_tracing
 from portside.bootstrap.permissions import require_permission
 from portside.bootstrap.preparing import prepare
 from portside.cli.banner import banner
@@ -61,11 +62,12 @@ RECEIVE_BUFFER = 512 * 1024
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; raises ServerError and RegistryError."""
+    """Serve until SIGTERM or Ctrl-C; raises ServerError, SettingsInvalid and RegistryError."""
     exit_on_signal()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if settings.tls_certificate:
         check_certificate(settings.tls_certificate, settings.tls_key)
+    try_tracing(settings)
     with ExitStack() as held:
         listener = None
         if not (settings.database or settings.root.exists()):

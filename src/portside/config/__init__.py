@@ -6,7 +6,7 @@ The command line, the environment and the TOML file are three spellings of the s
 
 from portside.config.addresses import HostPort, SettingsInvalid
 from portside.config.listing import Setting, check_values, list_settings, make_settings
-from portside.config.settings import Group, LogFormat, LogLevel, Redirect, Settings
+from portside.config.settings import Group, LogFormat, LogLevel, Redirect, Settings, TracesTrust
 
 __all__ = [
     "Group",
@@ -17,6 +17,7 @@ __all__ = [
     "Setting",
     "Settings",
     "SettingsInvalid",
+    "TracesTrust",
     "check_values",
     "list_settings",
     "make_settings",

@@ -133,10 +133,12 @@ def without_password(database: str) -> str:
     return f"{parts.scheme}://{hosts}{parts.path}"
 
 
-def check_url(name: str, value: str, *, has_query: bool = False) -> None:
+def check_url(
+    name: str, value: str, *, has_query: bool = False, may_be_secret: bool = False
+) -> None:
     """Refuse a setting that is not empty and not an HTTP URL that a header can hold.
 
-    `has_query` allows a query. Raises SettingsInvalid.
+    `has_query` allows a query. Raises SettingsInvalid, without a value that `may_be_secret`.
     """
     if value and not is_url(value, has_query=has_query):
         parts = "user or fragment" if has_query else "user, query or fragment"
@@ -144,7 +146,7 @@ def check_url(name: str, value: str, *, has_query: bool = False) -> None:
             f"{name.replace('_', '-')} must be a URL such as https://registry.example, in ASCII and"
             f" without a {parts}"
         )
-        raise SettingsInvalid(f"{shape}, not {shortened(value)}")
+        raise SettingsInvalid(shape if may_be_secret else f"{shape}, not {shortened(value)}")
 
 
 def is_url(text: str, *, has_query: bool = False) -> bool:

@@ -163,6 +163,7 @@ def check_values(given: dict[str, Any], *, as_text: bool) -> Settings:
     check_origins(settings.cors_origins)
     check_url("public_url", settings.public_url)
     check_url("token_realm", settings.token_realm, has_query=True)
+    check_url("traces_endpoint", settings.traces_endpoint, may_be_secret=True)
     return settings
 
 

@@ -42,6 +42,9 @@ SERVICE_NAME = r"\A[ !#-\[\]-~]{1,255}\Z"
 # As chmod(1) takes it, without the bits that mean nothing for a socket.
 FILE_MODE = r"\A0?[0-7]{3}\Z"
 
+TRACES_PATH = "/v1/traces"
+"""Where a collector receives traces (OTLP/HTTP, "OTLP/HTTP Request")."""
+
 ROOM = 1 << 30
 """Bytes; the most memory that one request can be allowed to take."""
 
@@ -66,6 +69,13 @@ class Redirect(enum.StrEnum):
     ALWAYS = "always"
     NEVER = "never"
     LARGE = "large"
+
+
+class TracesTrust(enum.StrEnum):
+    """Who decides about the trace of a request that it sends."""
+
+    PROXIES = "proxies"
+    EVERYONE = "everyone"
 
 
 class LogFormat(enum.StrEnum):
@@ -962,6 +972,42 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             off="Empty: nothing is measured.",
         ),
     ] = ""
+    traces_endpoint: Annotated[
+        str,
+        described(
+            Group.PROCESSES,
+            "Collector to which traces are sent",
+            "The URL of an OpenTelemetry collector that receives OTLP over HTTP, such as"
+            " `http://127.0.0.1:4318`; `/v1/traces` is added to it. Requires the extra"
+            " `portside[otel]`. Credentials for the collector belong in"
+            " `OTEL_EXPORTER_OTLP_HEADERS`.",
+            unit="URL",
+            off="Empty: nothing is traced.",
+        ),
+    ] = ""
+    traces_ratio: Annotated[
+        float,
+        described(
+            Group.PROCESSES,
+            "Share of requests to trace",
+            "Applies to traces that begin here. Where a trusted caller sends `traceparent`, the"
+            " request is traced if the caller's is.",
+            unit="ratio",
+            off="`0` traces only what trusted callers trace.",
+            ge=0,
+            le=1,
+        ),
+    ] = 1.0
+    traces_trust: Annotated[
+        TracesTrust,
+        described(
+            Group.PROCESSES,
+            "Whose traces are continued",
+            "`proxies` continues the trace that a proxy in `trusted-proxies` sends in"
+            " `traceparent`, and begins a new trace for everyone else, with a link to theirs."
+            " `everyone` continues every trace: any client can then have its requests traced.",
+        ),
+    ] = TracesTrust.PROXIES
     workers: Annotated[
         int,
         described(
@@ -1062,6 +1108,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def metrics_address(self) -> HostPort | None:
         """The port in `metrics_listen`, if there is one; raises SettingsInvalid."""
         return parse_host_port(self.metrics_listen) if self.metrics_listen else None
+
+    @property
+    def traces_url(self) -> str:
+        """Where traces are sent; empty if nothing is traced."""
+        if not self.traces_endpoint:
+            return ""
+        return self.traces_endpoint.rstrip("/").removesuffix(TRACES_PATH) + TRACES_PATH
 
     @property
     def scheme(self) -> AuthScheme:

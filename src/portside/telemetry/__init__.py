@@ -1,1 +1,1 @@
-"""What operators are told by numbers: how requests, stores and background tasks do."""
+"""What operators are told of requests, stores and background tasks: metrics and traces."""

@@ -57,6 +57,11 @@ def is_remote(url: str) -> bool:
     return bool(url) and not url.lower().startswith("file:")
 
 
+def kind_of(url: str) -> str:
+    """Return the kind of the store that a URL names: its scheme, or `directory`."""
+    return url.partition(":")[0].lower() if is_remote(url) else "directory"
+
+
 def _spelled(url: str) -> str:
     """Return one spelling of a location that has several."""
     scheme, colon, rest = url.rstrip("/").partition(":")
