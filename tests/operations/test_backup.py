@@ -173,6 +173,15 @@ class TestHold:
             registry.clock.now += 1
             assert (await registry.collector.collect()).blobs == len(stored)
 
+    async def test_a_clock_that_was_wrong(self, registry: Registry) -> None:
+        """A backup of next year does not hold the collector up until then; one of soon does."""
+        stored = await self.due(registry)
+        for ahead, removed in ((MINUTE, 0), (9000 * HOUR, len(stored))):
+            registry.clock.now += ahead
+            async with holding(registry.metadata):
+                registry.clock.now -= ahead
+                assert (await registry.collector.collect()).blobs == removed
+
     async def test_the_next_one(self, registry: Registry) -> None:
         """The backup after one that was killed takes over at once."""
         await self.due(registry)
@@ -190,7 +199,7 @@ class TestHold:
         reading = SqliteDatabase(database.file.parent, clock=registry.clock, read_only=True)
         with closing(reading):
             async with holding(Metadata(reading)):
-                assert not await registry.metadata.is_leased("backup")
+                assert not await registry.metadata.is_leased("backup", seconds=60)
 
 
 class TestNames:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from portside.spec.digests import Digest
@@ -413,19 +415,22 @@ class TestLeases:
         """A lease that was taken before the clock was set back holds for no longer than others."""
         clock.now += 10**12
         assert await metadata.take_lease("work", "first", seconds=10)
+        assert await metadata.is_leased("work", seconds=10)
         clock.now -= 10**12
+        assert not await metadata.is_leased("work", seconds=10)
         assert await metadata.take_lease("work", "second", seconds=10)
         assert not await metadata.take_lease("work", "first", seconds=10)
 
     async def test_release(self, metadata: MetadataStore, clock: Clock) -> None:
         """Anyone can see a lease until it is released by its holder, or over."""
-        assert not await metadata.is_leased("work")
+        is_leased = partial(metadata.is_leased, seconds=10)
+        assert not await is_leased("work")
         assert await metadata.take_lease("work", "first", seconds=10)
         await metadata.release_lease("work", "second")
-        assert await metadata.is_leased("work")
-        assert not await metadata.is_leased("other")
+        assert await is_leased("work")
+        assert not await is_leased("other")
         await metadata.release_lease("work", "first")
-        assert not await metadata.is_leased("work")
+        assert not await is_leased("work")
         assert await metadata.take_lease("work", "second", seconds=10)
         clock.now += 10_000_000
-        assert not await metadata.is_leased("work")
+        assert not await is_leased("work")

@@ -375,8 +375,11 @@ class LeaseStore(Protocol):
         """Take or renew a lease; return whether `holder` has it now, for that long."""
         ...
 
-    async def is_leased(self, name: str) -> bool:
-        """Whether anyone has a lease."""
+    async def is_leased(self, name: str, *, seconds: int) -> bool:
+        """Whether anyone has a lease that lasts for up to so many seconds from now.
+
+        One that lasts longer was taken by a clock that was wrong.
+        """
         ...
 
     async def release_lease(self, name: str, holder: str) -> None:

@@ -19,10 +19,14 @@ _LIFE = 60
 _RENEWED_AFTER = 15
 """Seconds that the lease holds, and after which it is renewed."""
 
+_LONGEST = 2 * _LIFE
+"""Seconds that a lease may hold for this clock: that of the backup's machine may be ahead, but what
+a clock of next year has taken must not stop the collector until then."""
+
 
 async def is_held(leases: LeaseStore) -> bool:
     """Whether a backup is running, or was killed a moment ago."""
-    return await leases.is_leased(_LEASE)
+    return await leases.is_leased(_LEASE, seconds=_LONGEST)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ _TAKE = """
 """
 
 
-_IS_TAKEN = "SELECT 1 FROM leases WHERE name = $1 AND until > $2"
+_IS_TAKEN = "SELECT 1 FROM leases WHERE name = $1 AND until > $2 AND until <= $3"
 _RELEASE = "DELETE FROM leases WHERE name = $1 AND holder = $2"
 
 
@@ -32,9 +32,11 @@ class Leases(Noun):
             return False
         return await self._database.execute(_TAKE, name, holder, until, now) > 0
 
-    async def is_leased(self, name: str) -> bool:
+    async def is_leased(self, name: str, *, seconds: int) -> bool:
         """Look."""
-        return await self._database.find(_IS_TAKEN, name, self._database.clock()) is not None
+        now = self._database.clock()
+        until = now + seconds * 1_000_000
+        return await self._database.find(_IS_TAKEN, name, now, until) is not None
 
     async def release_lease(self, name: str, holder: str) -> None:
         """Delete the row."""
