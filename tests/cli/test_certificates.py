@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -193,6 +194,48 @@ class TestRenewal:
         pair[0].write_text(certificate)
         assert not renewable.renew()
         assert renewable.renew()
+
+    def test_read_once(self, pair: tuple[Path, Path], renewable: CertificatePair) -> None:
+        """What is served is what was checked, also if the file is replaced in between."""
+        certificate, key = self.write(pair)
+        pair[0].write_text(certificate)
+        pair[1].unlink()
+        os.mkfifo(pair[1])
+        later = pair[1].with_name("later.pem")
+        later.write_text("a later key")
+
+        def replace() -> None:
+            with pair[1].open("w") as reader:
+                # The certificate was read, and the key is about to be.
+                pair[0].write_text("a later certificate")
+                later.replace(pair[1])
+                reader.write(key)
+
+        with ThreadPoolExecutor(1) as pool:
+            replacing = pool.submit(replace)
+            assert not renewable.renew()
+            assert renewable.renew()
+            replacing.result()
+        assert [Path(path).read_text() for path in renewable.paths] == [certificate, key]
+
+    def test_out_of_descriptors(
+        self, pair: tuple[Path, Path], renewable: CertificatePair, request: pytest.FixtureRequest
+    ) -> None:
+        """A pair that cannot be copied is refused, and nothing of it stays open."""
+        for path, text in zip(pair, self.write(pair), strict=True):
+            path.write_text(text)
+        assert not renewable.renew()
+        opened = [os.open(pair[0], os.O_RDONLY) for _ in range(2)]
+        for descriptor in opened:
+            os.close(descriptor)
+        before = set(os.listdir("/proc/self/fd"))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened[1], limits[1]))
+        with pytest.raises(CertificateInvalid, match="Too many open files"):
+            renewable.renew()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert set(os.listdir("/proc/self/fd")) == before
 
     def test_served(self, data: Path, pair: tuple[Path, Path]) -> None:
         """New connections get the new pair; none is refused or cut off, and requests end.

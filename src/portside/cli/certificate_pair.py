@@ -8,7 +8,7 @@ depend on files that somebody is just changing.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from contextlib import ExitStack
 
 from portside.cli.certificates import check_certificate
 from portside.cli.errors import CertificateInvalid
@@ -50,11 +50,11 @@ class CertificatePair:
         return True
 
     def _take(self) -> None:
-        check_certificate(*self._files)
+        # Each file is read once: when it is read again, it may be that of another renewal.
+        contents = check_certificate(*self._files)
         if not hasattr(os, "memfd_create"):
             return
-        certificate, key = (_copy(file) for file in self._files)
-        before, self._copies = self._copies, (certificate, key)
+        before, self._copies = self._copies, _copy(*contents)
         for descriptor in before or ():
             os.close(descriptor)
 
@@ -62,12 +62,22 @@ class CertificatePair:
         return tuple(map(signature, self._files))
 
 
-def _copy(file: str) -> int:
-    """Return the descriptor of a copy in memory, which children inherit."""
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise CertificateInvalid(f"cannot read {file}: {error.strerror}") from error
-    descriptor = os.memfd_create("portside-tls", os.MFD_CLOEXEC)
-    os.write(descriptor, content)
-    return descriptor
+def _copy(certificate: bytes, key: bytes) -> tuple[int, int]:
+    """Return the descriptors of copies in memory, which children inherit.
+
+    Raises CertificateInvalid.
+    """
+    with ExitStack() as made:
+
+        def copy(content: bytes) -> int:
+            descriptor = os.memfd_create("portside-tls", os.MFD_CLOEXEC)
+            made.callback(os.close, descriptor)
+            os.write(descriptor, content)
+            return descriptor
+
+        try:
+            copies = copy(certificate), copy(key)
+        except OSError as error:
+            raise CertificateInvalid(f"cannot copy the certificate: {error.strerror}") from error
+        made.pop_all()
+    return copies

@@ -27,18 +27,21 @@ KINDS = "RSA with 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519 are supporte
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def check_certificate(certificate_path: str, key_path: str) -> None:
-    """Check that the server can use a certificate and its key; raises CertificateInvalid.
+def check_certificate(certificate_path: str, key_path: str) -> tuple[bytes, bytes]:
+    """Return the content of a certificate and of its key, which the server can use.
 
     The server itself would prompt for the password of an encrypted key, and does not explain most
-    other problems.
+    other problems. Raises CertificateInvalid.
     """
-    certificate = _read_certificate(certificate_path)
-    key = _read_key(key_path)
+    certificate_content = _read(certificate_path, "certificate")
+    certificate = _parse_certificate(certificate_content, certificate_path)
+    key_content = _read(key_path, "key")
+    key = _parse_key(key_content, key_path)
     _check_kind(key, key_path)
     if _written(key.public_key()) != _written(_public_key(certificate, certificate_path)):
         foreign = f"the key {key_path} does not belong to the certificate {certificate_path}"
         raise CertificateInvalid(f"{foreign}, or that is not the first certificate in the file")
+    return certificate_content, key_content
 
 
 def is_self_signed(path: str) -> bool:
@@ -83,7 +86,10 @@ def _read(path: str, what: str) -> bytes:
 
 
 def _read_certificate(path: str) -> x509.Certificate:
-    content = _read(path, "certificate")
+    return _parse_certificate(_read(path, "certificate"), path)
+
+
+def _parse_certificate(content: bytes, path: str) -> x509.Certificate:
     if b"-----BEGIN CERTIFICATE-----" not in content:
         has_key = b"PRIVATE KEY-----" in content
         found = "it contains a key" if has_key else "it has no BEGIN CERTIFICATE"
@@ -105,8 +111,7 @@ def _public_key(certificate: x509.Certificate, path: str) -> Any:
         raise CertificateInvalid(_unsupported(f"certificate {path}")) from error
 
 
-def _read_key(path: str) -> Any:
-    content = _read(path, "key")
+def _parse_key(content: bytes, path: str) -> Any:
     if b"PRIVATE KEY-----" not in content:
         has_certificate = b"-----BEGIN CERTIFICATE-----" in content
         found = "it contains a certificate" if has_certificate else "it has no PRIVATE KEY"
