@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from portside.cli.identity import command_actor
+from support.commands import Commands
 from support.content import digest_of, image
 from support.copying import opened_side
 from support.copying import push as put
@@ -99,6 +101,10 @@ def test_who_uses_the_old_one(source: Path, tmp_path: Path) -> None:
     with running_registry(source, "--workers", "1") as registry:
         assert f"this registry was moved to {new}, and only answers pulls" in registry.log
     run_portside("read-only", "off", *old)
+    for place in (source, new):
+        found = Commands(place).json("events", "list", "--action", "read-only.*")
+        assert [event["action"] for event in found] == ["read-only.lifted", "read-only.set"]
+        assert {event["identity"] for event in found} == {command_actor().name}
     assert run_portside(*add)[0] == 0
     with running_registry(source, "--workers", "1") as registry:
         assert registry.log.count("moved") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -54,9 +55,17 @@ class TestList:
         portside.do("tag", "delete", f"{APP}:v1")
         portside.add_user("alice", "a password")
         portside.do("user", "disable", "alice")
+        portside.do("read-only", "on")
+        portside.do("read-only", "off")
+        with closing(sqlite3.connect(portside.data / "portside.db")) as database, database:
+            database.execute("UPDATE repositories SET tag_count = 7")
+        portside.do("check", "--repair")
         found = portside.json("events", "list")
         mine = [event for event in found if event["identity"] == ME]
         assert [(event["action"], event["reference"]) for event in mine] == [
+            ("content.repaired", None),
+            ("read-only.lifted", None),
+            ("read-only.set", None),
             ("user.changed", "alice"),
             ("user.added", "alice"),
             ("tag.deleted", "v1"),
@@ -65,14 +74,14 @@ class TestList:
         ]
         ids = [event["id"] for event in found]
         assert ids == sorted(ids, reverse=True)
-        assert mine[2] == {
+        assert mine[5] == {
             "action": "tag.deleted",
             "address": None,
             "agent": None,
             "details": {},
             "digest": CONTENT.digest,
             "host": None,
-            "id": mine[2]["id"],
+            "id": mine[5]["id"],
             "identity": ME,
             "media_type": None,
             "method": None,
@@ -80,7 +89,7 @@ class TestList:
             "repository": APP,
             "request": None,
             "size": None,
-            "time": mine[2]["time"],
+            "time": mine[5]["time"],
         }
 
     def test_filters(self, portside: Commands) -> None:

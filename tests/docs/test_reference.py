@@ -15,6 +15,7 @@ from portside.cli.commands import commands
 from portside.config import Setting, list_settings
 from portside.spec import errors
 from portside.spec.endpoints import ENDPOINTS
+from portside.stores.events import EventAction
 from portside.telemetry.catalogue import METRICS
 from scripts import metrics_reference
 from scripts.settings_reference import renewed
@@ -129,6 +130,14 @@ def test_errors_are_raised() -> None:
     found = list(error_classes(errors.RegistryError))
     made = {error.__name__ for error in found} & called
     assert made == {error.__name__ for error in found if hasattr(error, "message")}
+
+
+def test_events() -> None:
+    """The actions are listed in the order in which they are declared, and no others."""
+    page = (ROOT / "docs" / "howto" / "audit.md").read_text("utf-8")
+    table = page.partition("\n## Events\n")[2].partition("\n## ")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`([^`]+)`", "".join(first_cells)) == list(EventAction)
 
 
 def test_commands() -> None:

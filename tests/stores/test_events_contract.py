@@ -41,6 +41,7 @@ FIRST, SECOND = image("first"), image("second")
 ONE, TWO = Digest(FIRST.digest), Digest(SECOND.digest)
 V1 = Tag("v1")
 BLOB = Digest.of(FIRST.blobs[0])
+OTHER = Digest.of(b"other")
 NOTED = NewEvent(EventAction.RULES_RELOADED)
 
 Told = tuple[str, str, str, dict[str, Any]]
@@ -255,6 +256,63 @@ class TestContent:
         ]
         await metadata.remove_retained(A, removal, by=ANN)
         assert await reader.read() == []
+
+    async def test_read_only(self, metadata: CheckableStore, reader: Reader) -> None:
+        """Each change of the mode is, also the end of a copy; what changes nothing is not."""
+        for read_only in (False, True, True, False, False):
+            await metadata.set_read_only(read_only=read_only, by=ANN)
+        assert await reader.read() == [
+            ("read-only.set", "", "", {}),
+            ("read-only.lifted", "", "", {}),
+        ]
+        for by in (None, ANN):
+            await metadata.begin_copy("source")
+            await metadata.end_copy("source", by=by)
+        assert await reader.read() == [("read-only.lifted", "", "", {})]
+        assert {event.by for event in (await metadata.list_events(limit=99)).items} == {ANN}
+
+    async def test_repairs(self, shelf: Shelf, metadata: CheckableStore, reader: Reader) -> None:
+        """What was dropped, restored or counted; a look that finds nothing to do is no change."""
+        assert isinstance(metadata, Metadata)
+        await push(metadata, FIRST)
+        await commit(metadata, OTHER)
+        await reader.read()
+
+        def nothing() -> None:
+            """Place and remove nothing."""
+
+        drop = partial(metadata.drop_damaged_blob, confirm=nothing, remove=nothing, by=ANN)
+        await drop(BLOB)
+        await drop(BLOB, has_bytes=False)
+        await drop(OTHER, has_bytes=False)
+        restore = partial(metadata.restore_blob, repository="a", place=nothing, by=ANN)
+        assert await restore(BLOB, 4)
+        assert not await restore(OTHER, 4)
+        for _ in range(2):
+            await metadata.begin_grace("a", BLOB, by=ANN)
+            await metadata.drop_unlinked_blob(OTHER, by=ANN)
+        await metadata.replace_payload("a", ONE, FIRST.manifest, by=ANN)
+        await metadata.replace_payload("a", TWO, SECOND.manifest, by=ANN)
+        await metadata.recount("a", by=ANN)
+        assert await reader.read() == [
+            ("content.repaired", "", BLOB, {"change": "dropped"}),
+            ("content.repaired", "", OTHER, {"change": "dropped"}),
+            ("content.repaired", "", BLOB, {"change": "restored"}),
+            ("content.repaired", "", ONE, {"change": "restored"}),
+            ("content.repaired", "", "", {"change": "counted"}),
+        ]
+        await shelf.execute("DELETE FROM manifest_references")
+        await shelf.execute("UPDATE repository_blobs SET unreferenced = NULL")
+        await metadata.begin_grace("a", BLOB, by=ANN)
+        await shelf.execute("DELETE FROM repository_blobs")
+        await metadata.drop_unlinked_blob(BLOB, by=ANN)
+        assert await reader.read() == [
+            ("content.repaired", "", BLOB, {"change": "grace begun"}),
+            ("content.repaired", "", BLOB, {"change": "dropped"}),
+        ]
+        found = (await metadata.list_events(limit=99)).items
+        assert [event.repository for event in found[:7]] == ["", "a", "a", "a", "a", "", ""]
+        assert {event.by for event in found} == {ANN}
 
     async def test_what_is_refused(self, metadata: MetadataStore, reader: Reader) -> None:
         """A change that is not made leaves no event."""

@@ -12,6 +12,7 @@ import click
 
 from portside.bootstrap import Stores, connected_stores
 from portside.bootstrap.sources import opened_source
+from portside.cli.identity import command_actor
 from portside.cli.options import Command
 from portside.cli.output import counted, json_option, show_json
 from portside.cli.registry import BLOBS, read_settings, registry_command, require_this_version
@@ -82,7 +83,7 @@ async def check(
                     stack.enter_context(opened_source(place, settings, login=login))
                     for place in places
                 ]
-                repairer = Repairer(stores.metadata, stores.blobs, sources)
+                repairer = Repairer(stores.metadata, stores.blobs, sources, by=command_actor())
                 await _require_changeable(stores)
                 await repairer.require_ready()
             findings = find_damage(stores.metadata, stores.blobs, tally, pause=ORPHANED_PAUSE)

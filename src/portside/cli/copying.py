@@ -12,6 +12,7 @@ import click
 
 from portside.bootstrap import connected_stores, now
 from portside.bootstrap.backups import refuse_same_storage
+from portside.cli.identity import command_actor
 from portside.cli.options import Command, read_file
 from portside.cli.output import counted
 from portside.cli.registry import BLOBS, opened_registry, read_settings, registry_command
@@ -61,6 +62,7 @@ async def copy_store(*, target_file: Path, verify: bool, finish: bool, **given: 
             tally=tally,
             clock=now,
             successor=Successor(target.engine.place, target_settings.public_url),
+            by=command_actor(),
             progress=Reporter(tally, count),
         )
         if finish:
@@ -87,7 +89,7 @@ async def read_only(*, state: str | None, **given: Any) -> None:
     """
     async with opened_registry(read_settings(given)) as stores:
         if state is not None:
-            await stores.metadata.set_read_only(read_only=state == "on")
+            await stores.metadata.set_read_only(read_only=state == "on", by=command_actor())
         found = await stores.metadata.registry_state()
         place = stores.engine.place
     if not found.read_only:

@@ -27,6 +27,7 @@ from portside.spec.errors import (
 )
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.repairing import (
     BytesReplaced,
     ContentSource,
@@ -64,17 +65,23 @@ class _SourceFailed(Exception):
 
 
 class Repairer:
-    """Repairs the stores of a registry; what is missing is looked for in the `sources` in turn."""
+    """Repairs the stores of a registry; what is missing is looked for in the `sources` in turn.
+
+    `by` is who repairs it, as the events of its changes record it.
+    """
 
     def __init__(
         self,
         metadata: RepairableMetadata,
         blobs: RepairableBlobs,
         sources: Sequence[ContentSource] = (),
+        *,
+        by: Actor = NOBODY,
     ) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self._sources = sources
+        self._by = by
         self._ways: dict[Kind, Callable[[Finding], Awaitable[Repair]]] = {
             Kind.BLOB: self._repair_bytes,
             Kind.MISSING_BLOB: self._repair_bytes,
@@ -129,21 +136,23 @@ class Repairer:
                 notes.append(f"{source.name} cannot be read: {'; '.join(error.details)}")
             else:
                 if Digest.of(payload, digest.algorithm) == digest:
-                    await self._metadata.replace_payload(finding.repository, digest, payload)
+                    await self._metadata.replace_payload(
+                        finding.repository, digest, payload, by=self._by
+                    )
                     return Repair(Outcome.REPAIRED, f"fetched from {source.name}")
                 notes.append(f"{source.name} has other bytes")
         return Repair(Outcome.WAITING, "; ".join([*notes, PUSH_AGAIN]))
 
     async def _forget_unlinked(self, finding: Finding) -> Repair:
-        await self._metadata.drop_unlinked_blob(finding.digest)
+        await self._metadata.drop_unlinked_blob(finding.digest, by=self._by)
         return Repair(Outcome.REPAIRED, "dropped")
 
     async def _begin_grace(self, finding: Finding) -> Repair:
-        await self._metadata.begin_grace(finding.repository, finding.digest)
+        await self._metadata.begin_grace(finding.repository, finding.digest, by=self._by)
         return Repair(Outcome.REPAIRED, "its grace period begins now")
 
     async def _recount(self, finding: Finding) -> Repair:
-        await self._metadata.recount(finding.repository)
+        await self._metadata.recount(finding.repository, by=self._by)
         return Repair(Outcome.REPAIRED, "counted again")
 
     async def _replace_unreadable(self, finding: Finding) -> Repair:
@@ -164,6 +173,7 @@ class Repairer:
                 size,
                 repository=repository or None,
                 place=self._blobs.require_version(digest, version),
+                by=self._by,
             )
             done = "its bytes are sound, and were recorded again" if is_needed else "deleted since"
             return Repair(Outcome.REPAIRED, done)
@@ -201,6 +211,8 @@ class Repairer:
             digest,
             confirm=self._blobs.require_version(digest, version),
             remove=self._blobs.remove(digest),
+            has_bytes=version is not None,
+            by=self._by,
         )
         if version is not None and await self._blobs.version(digest) == version:
             raise Unavailable("its damaged bytes could not be removed")
@@ -216,7 +228,7 @@ class Repairer:
                 raise _SourceFailed(f"has other bytes, with the digest {found}")
             place = await staging.place(digest)
             await self._metadata.restore_blob(
-                digest, size, repository=repository or None, place=place
+                digest, size, repository=repository or None, place=place, by=self._by
             )
 
     async def _end_upload(self, finding: Finding) -> Repair:

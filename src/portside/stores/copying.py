@@ -16,6 +16,7 @@ import msgspec
 
 from portside.spec.digests import Digest
 from portside.spec.errors import Unavailable
+from portside.stores.actors import Actor
 from portside.stores.interfaces import Place, Remove
 from portside.stores.read_only import ReadOnlySwitch, Successor
 
@@ -121,8 +122,12 @@ class CopyableMetadata(ReadableRows, ReadOnlySwitch, Protocol):
         """Delete a row of BLOBS and its bytes, unless a repository links the blob."""
         ...
 
-    async def end_copy(self, source: str) -> None:
-        """Make the copy independent, and allow changes."""
+    async def end_copy(self, source: str, *, by: Actor | None = None) -> None:
+        """Make the copy independent, and allow changes.
+
+        That is recorded if `by` says who makes it a registry; what is saved or restored stays as it
+        was.
+        """
         ...
 
     async def follow(self, identity: str, successor: Successor) -> None:

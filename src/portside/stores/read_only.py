@@ -11,6 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+from portside.stores.actors import Actor
+
 
 class Successor(msgspec.Struct, frozen=True):
     """The registry that took another one's place.
@@ -50,8 +52,10 @@ class ReadOnlySwitch(Protocol):
         """Read which registry this is, also in the schema of an older version."""
         ...
 
-    async def set_read_only(self, *, read_only: bool) -> RegistryState:
+    async def set_read_only(self, *, read_only: bool, by: Actor | None = None) -> RegistryState:
         """Turn the mode on or off; return the state before.
+
+        A change of it is recorded if `by` says who makes it.
 
         When this returns, every change that was under way is committed or refused, and nothing
         changes any more. Turning the mode off makes a copy independent.

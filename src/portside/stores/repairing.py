@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from portside.spec.digests import Digest
+from portside.stores.actors import NOBODY, Actor
 from portside.stores.inspection import InspectableMetadata
 from portside.stores.interfaces import InspectableBlobs, MetadataStore, Place, Remove
 
@@ -32,10 +33,21 @@ class RepairableBlobs(InspectableBlobs, Protocol):
 
 
 class RepairableMetadata(InspectableMetadata, MetadataStore, Protocol):
-    """A metadata store whose records can be brought in line with what is there."""
+    """A metadata store whose records can be brought in line with what is there.
 
-    async def drop_damaged_blob(self, digest: Digest, *, confirm: Place, remove: Remove) -> None:
-        """Remove the bytes of a blob, and its links that no manifest needs.
+    Every change is recorded as an event; `by` is who repairs.
+    """
+
+    async def drop_damaged_blob(
+        self,
+        digest: Digest,
+        *,
+        confirm: Place,
+        remove: Remove,
+        has_bytes: bool = True,
+        by: Actor = NOBODY,
+    ) -> None:
+        """Remove the bytes of a blob, if it has any, and its links that no manifest needs.
 
         The blob goes with its last link. A link that a manifest needs stays, so that one push makes
         the blob whole in every repository. `confirm` is called before anything changes, and raises
@@ -44,7 +56,13 @@ class RepairableMetadata(InspectableMetadata, MetadataStore, Protocol):
         ...
 
     async def restore_blob(
-        self, digest: Digest, size: int, *, repository: str | None, place: Place
+        self,
+        digest: Digest,
+        size: int,
+        *,
+        repository: str | None,
+        place: Place,
+        by: Actor = NOBODY,
     ) -> bool:
         """Record a blob of `size` bytes and place them.
 
@@ -53,19 +71,21 @@ class RepairableMetadata(InspectableMetadata, MetadataStore, Protocol):
         """
         ...
 
-    async def drop_unlinked_blob(self, digest: str) -> None:
+    async def drop_unlinked_blob(self, digest: str, *, by: Actor = NOBODY) -> None:
         """Delete a blob that no repository links; its bytes are orphaned from then on."""
         ...
 
-    async def replace_payload(self, repository: str, digest: Digest, payload: bytes) -> None:
+    async def replace_payload(
+        self, repository: str, digest: Digest, payload: bytes, *, by: Actor = NOBODY
+    ) -> None:
         """Store the bytes of a manifest anew, if the repository has it."""
         ...
 
-    async def begin_grace(self, repository: str, digest: str) -> None:
+    async def begin_grace(self, repository: str, digest: str, *, by: Actor = NOBODY) -> None:
         """Begin the grace period of a link, if no manifest refers to its blob."""
         ...
 
-    async def recount(self, repository: str) -> None:
+    async def recount(self, repository: str, *, by: Actor = NOBODY) -> None:
         """Record how many manifests and tags a repository has."""
         ...
 

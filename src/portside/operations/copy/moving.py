@@ -18,6 +18,7 @@ from portside.operations.collect import expire_uploads
 from portside.operations.copy.plan import Plan, Progress, RegistryStores, Tally
 from portside.operations.copy.rounds import Rounds
 from portside.spec.errors import RegistryError
+from portside.stores.actors import Actor
 from portside.stores.copying import NotItsCopy
 from portside.stores.read_only import Successor
 
@@ -44,9 +45,10 @@ class Ending(NamedTuple):
 class Move:
     """One run of the copy of a registry; `clock` returns microseconds since 1970.
 
-    `successor` is where the target is, for those who still use the source after the move.
-    `progress` is called whenever `tally` has grown. Every method raises Unavailable, StorageFull
-    and NotItsCopy if the target is used otherwise; each can be interrupted, and be run again.
+    `successor` is where the target is, for those who still use the source after the move. `by` is
+    who moves it, as events record it; without, none are recorded. `progress` is called whenever
+    `tally` has grown. Every method raises Unavailable, StorageFull and NotItsCopy if the target is
+    used otherwise; each can be interrupted, and be run again.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Move:
         tally: Tally,
         clock: Callable[[], int],
         successor: Successor,
+        by: Actor | None = None,
         progress: Progress = lambda: None,
     ) -> None:
         self._source = source
@@ -64,6 +67,7 @@ class Move:
         self._tally = tally
         self._clock = clock
         self._successor = successor
+        self._by = by
         self._progress = progress
 
     async def copy(self, *, verify: bool = False) -> None:
@@ -94,7 +98,7 @@ class Move:
         before = await self._source.metadata.registry_state()
         if self._tally.problems:
             return Ending(is_moved=False, is_source_read_only=before.read_only)
-        before = await self._source.metadata.set_read_only(read_only=True)
+        before = await self._source.metadata.set_read_only(read_only=True, by=self._by)
         is_verified = False
         try:
             await rounds.run()
@@ -103,7 +107,7 @@ class Move:
             is_verified = not self._tally.problems
         finally:
             if not is_verified and not before.read_only:
-                await self._source.metadata.set_read_only(read_only=False)
+                await self._source.metadata.set_read_only(read_only=False, by=self._by)
         if is_verified:
             # Whatever fails from here on, the source stays read-only: two registries would diverge.
             await self._swap_roles(before.identity)
@@ -182,7 +186,7 @@ class Move:
 
     async def _swap_roles(self, identity: str) -> None:
         """Make the target the registry; nothing that fails after that changes it back."""
-        await self._target.metadata.end_copy(identity)
+        await self._target.metadata.end_copy(identity, by=self._by)
         target = await self._target.metadata.registry_state()
         # If this fails, the source is read-only all the same; only moving back takes longer.
         with suppress(RegistryError):

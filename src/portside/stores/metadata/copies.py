@@ -16,11 +16,12 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from portside.spec.digests import Digest
+from portside.stores.actors import Actor
 from portside.stores.copying import CopiedTable, Key, Row
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.access_state import CHANGED
 from portside.stores.metadata.engine import Noun, Queries, Transaction
-from portside.stores.metadata.read_only import LIFT, lock_state
+from portside.stores.metadata.read_only import lift, lock_state
 from portside.stores.metadata.refusals import being_copied, not_empty, not_its_copy
 from portside.stores.metadata.schema.steps import COPIED, GUARDED, TABLES
 from portside.stores.metadata.schema.tables import Column, Table, Type
@@ -367,13 +368,14 @@ class Copies(Noun):
 
         await self._database.write_removing(job, blob=digest, remove=remove)
 
-    async def end_copy(self, source: str) -> None:
+    async def end_copy(self, source: str, *, by: Actor | None = None) -> None:
         """Write the row of the registry."""
 
         async def job(transaction: Transaction) -> None:
-            if (await lock_state(transaction)).copy_of != source:
+            before = await lock_state(transaction)
+            if before.copy_of != source:
                 raise not_its_copy()
-            await transaction.execute(LIFT)
+            await lift(transaction, before, by)
 
         await self._database.write(job)
 

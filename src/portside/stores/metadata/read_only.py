@@ -6,14 +6,17 @@ has changed what it guards.
 
 from __future__ import annotations
 
+from portside.stores.actors import Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.metadata.engine import Noun, Queries, Transaction, require_row
+from portside.stores.metadata.events import record_events
 from portside.stores.metadata.schema.steps import GUARDED
 from portside.stores.read_only import RegistryState, Successor
 
 _GET = "SELECT identity, copy_of, read_only, storage, successor, successor_url FROM registry"
 _GET_IDENTITY = "SELECT identity FROM registry"
 _SET = "UPDATE registry SET read_only = TRUE"
-LIFT = """
+_LIFT = """
     UPDATE registry
     SET read_only = FALSE, copy_of = NULL, successor = NULL, successor_url = NULL
 """
@@ -32,13 +35,19 @@ class ReadOnlyMode(Noun):
         identity: str = require_row(await self._database.find(_GET_IDENTITY))[0]
         return identity
 
-    async def set_read_only(self, *, read_only: bool) -> RegistryState:
+    async def set_read_only(self, *, read_only: bool, by: Actor | None = None) -> RegistryState:
         """Lock what is guarded, and write the row."""
 
         async def job(transaction: Transaction) -> RegistryState:
             await transaction.lock_tables(GUARDED)
             before = await lock_state(transaction)
-            await transaction.execute(_SET if read_only else LIFT)
+            if not read_only:
+                await lift(transaction, before, by)
+                return before
+            if not before.read_only:
+                # Before the mode is on, which refuses events as well.
+                await _record(transaction, by, EventAction.READ_ONLY_SET)
+            await transaction.execute(_SET)
             return before
 
         return await self._database.write(job)
@@ -51,6 +60,18 @@ class ReadOnlyMode(Noun):
 async def lock_state(transaction: Transaction) -> RegistryState:
     """Read the row, which nobody else can change until the transaction has ended."""
     return await _read(transaction, " FOR NO KEY UPDATE")
+
+
+async def lift(transaction: Transaction, before: RegistryState, by: Actor | None) -> None:
+    """Write the row, and record a change of the mode."""
+    await transaction.execute(_LIFT)
+    if before.read_only:
+        await _record(transaction, by, EventAction.READ_ONLY_LIFTED)
+
+
+async def _record(transaction: Transaction, by: Actor | None, action: EventAction) -> None:
+    if by is not None:
+        await record_events(transaction, by, [NewEvent(action)])
 
 
 async def _read(queries: Queries, lock: str = "") -> RegistryState:

@@ -6,9 +6,14 @@ and a delete. Locks that people set do not count: what they protect is damaged.
 
 from __future__ import annotations
 
+import enum
+
 from portside.spec.digests import Digest
+from portside.stores.actors import NOBODY, Actor
+from portside.stores.events import EventAction, NewEvent
 from portside.stores.interfaces import Place, Remove
 from portside.stores.metadata.engine import Noun, Transaction
+from portside.stores.metadata.events import record_events
 from portside.stores.metadata.repositories import lock_repository
 
 _KNOWN = "SELECT 1 FROM blobs WHERE digest = $1"
@@ -81,10 +86,27 @@ _MEASURE_LINKS = """
 _MEASURE_LINKS_OF = "UPDATE repository_blobs SET size = $2 WHERE digest = $1 AND size <> $2"
 
 
+class Change(enum.StrEnum):
+    """What a repair did, as its event says."""
+
+    DROPPED = "dropped"
+    RESTORED = "restored"
+    GRACE_BEGUN = "grace begun"
+    COUNTED = "counted"
+
+
 class Repairs(Noun):
     """What RepairableMetadata adds to an inspection."""
 
-    async def drop_damaged_blob(self, digest: Digest, *, confirm: Place, remove: Remove) -> None:
+    async def drop_damaged_blob(
+        self,
+        digest: Digest,
+        *,
+        confirm: Place,
+        remove: Remove,
+        has_bytes: bool = True,
+        by: Actor = NOBODY,
+    ) -> None:
         """Look at the bytes within the transaction; they go after it, as with a delete."""
 
         async def job(transaction: Transaction) -> bool:
@@ -94,12 +116,20 @@ class Repairs(Noun):
                 keys = [owner for (owner,) in owners]
                 await transaction.execute(_UNLINK_UNNEEDED, str(digest), keys)
                 await transaction.execute(_DELETE_UNLINKED, str(digest))
+            if owners or has_bytes:
+                await _record(transaction, by, Change.DROPPED, digest=str(digest))
             return True
 
         await self._database.write_removing(job, blob=digest, remove=remove)
 
     async def restore_blob(
-        self, digest: Digest, size: int, *, repository: str | None, place: Place
+        self,
+        digest: Digest,
+        size: int,
+        *,
+        repository: str | None,
+        place: Place,
+        by: Actor = NOBODY,
     ) -> bool:
         """Write the rows, place the bytes, and commit."""
 
@@ -115,17 +145,19 @@ class Repairs(Noun):
             await transaction.execute(_MEASURE_LINKS_OF, str(digest), size)
             if owner is not None:
                 await transaction.execute(_LINK, owner.id, str(digest), size, transaction.now)
+            await _record(transaction, by, Change.RESTORED, repository or "", str(digest))
             await transaction.require_not_being_removed(digest)
             await transaction.place(place, is_new=not is_known)
             return True
 
         return await self._database.write_placing(job, blob=digest)
 
-    async def drop_unlinked_blob(self, digest: str) -> None:
+    async def drop_unlinked_blob(self, digest: str, *, by: Actor = NOBODY) -> None:
         """Look for a link once more while nobody can add one, and delete the row."""
 
         async def job(transaction: Transaction) -> None:
-            await transaction.execute(_DELETE_UNLINKED, digest)
+            if await transaction.execute(_DELETE_UNLINKED, digest):
+                await _record(transaction, by, Change.DROPPED, digest=digest)
 
         await self._database.write(job, blob=Digest.parse(digest))
 
@@ -141,29 +173,34 @@ class Repairs(Noun):
 
         return await self._database.write(job)
 
-    async def replace_payload(self, repository: str, digest: Digest, payload: bytes) -> None:
+    async def replace_payload(
+        self, repository: str, digest: Digest, payload: bytes, *, by: Actor = NOBODY
+    ) -> None:
         """Write the payload and its size with the repository locked."""
 
         async def job(transaction: Transaction) -> None:
             owner = await lock_repository(transaction, repository)
             if owner is not None:
                 row = (owner.id, str(digest), payload, len(payload))
-                await transaction.execute(_RESTORE_PAYLOAD, *row)
+                if await transaction.execute(_RESTORE_PAYLOAD, *row):
+                    await _record(transaction, by, Change.RESTORED, repository, str(digest))
                 await transaction.execute(_RECOUNT, owner.id)
 
         await self._database.write(job)
 
-    async def begin_grace(self, repository: str, digest: str) -> None:
+    async def begin_grace(self, repository: str, digest: str, *, by: Actor = NOBODY) -> None:
         """Look for a reference once more with the repository locked, and set the time."""
 
         async def job(transaction: Transaction) -> None:
             owner = await lock_repository(transaction, repository)
-            if owner is not None:
+            if owner is not None and (
                 await transaction.execute(_BEGIN_GRACE, owner.id, digest, transaction.now)
+            ):
+                await _record(transaction, by, Change.GRACE_BEGUN, repository, digest)
 
         await self._database.write(job)
 
-    async def recount(self, repository: str) -> None:
+    async def recount(self, repository: str, *, by: Actor = NOBODY) -> None:
         """Count the rows, and add up what they say, with the repository locked."""
 
         async def job(transaction: Transaction) -> None:
@@ -171,5 +208,14 @@ class Repairs(Noun):
             if owner is not None:
                 await transaction.execute(_RECOUNT, owner.id)
                 await transaction.execute(_MEASURE_LINKS, owner.id)
+                await _record(transaction, by, Change.COUNTED, repository)
 
         await self._database.write(job)
+
+
+async def _record(
+    transaction: Transaction, by: Actor, change: Change, repository: str = "", digest: str = ""
+) -> None:
+    details = {"change": change.value}
+    event = NewEvent(EventAction.CONTENT_REPAIRED, repository, digest=digest, details=details)
+    await record_events(transaction, by, [event])
