@@ -168,7 +168,12 @@ class TestRestore:
         )
         other = Home(tmp_path / "other")
         fill(other, [OTHER])
+        saving = Path(place.name) / ".saving-of-a-backup-that-runs"
+        saving.mkdir()
         assert "holds the backup of another registry" in place.refused("backup", other)
+        assert saving.exists()
+        place.do("backup", home)
+        assert not saving.exists()
         within = Place(str(home.data), home)
         assert "is the data directory of a registry" in within.refused("backup", other)
         blobs = tmp_path / "blobs"

@@ -85,18 +85,15 @@ async def require_saveable(engine: Engine) -> bool:
     return True
 
 
-def drop_saving(folder: Path) -> None:
-    """Remove what a backup that was killed has left in the directory of a backup."""
-    for path in folder.glob(f"{SAVING}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 @asynccontextmanager
 async def saved_metadata(engine: Engine, folder: Path | None) -> AsyncIterator[SavedMetadata]:
     """Save the metadata of a registry in a file, which is there for the length of a block.
 
-    It is in `folder`, or where the system keeps temporary files.
+    It is in `folder`, the directory of a backup of that registry, or where the system keeps
+    temporary files. What a backup that was killed has left in `folder` is removed.
     """
+    if folder is not None:
+        _drop_saving(folder)
     with TemporaryDirectory(prefix=SAVING, dir=folder) as name:
         path = Path(name)
         if isinstance(engine.database, SqliteDatabase):
@@ -112,6 +109,11 @@ async def saved_metadata(engine: Engine, folder: Path | None) -> AsyncIterator[S
             yield SavedMetadata(file.file, identity, schema, metadata, close)
         finally:
             file.close()
+
+
+def _drop_saving(folder: Path) -> None:
+    for path in folder.glob(f"{SAVING}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _close(file: SqliteDatabase) -> None:

@@ -14,7 +14,6 @@ import click
 from portside.bootstrap import Stores, connected_stores, now
 from portside.bootstrap.backups import (
     backup_directory,
-    drop_saving,
     opened_backup,
     opened_snapshot,
     prepare_restore,
@@ -84,9 +83,6 @@ async def backup(
             tally = Tally()
             async with _opened_source(settings) as stores:
                 refuse_same_storage(stores.blobs.location, target.location)
-                folder = backup_directory(target)
-                if folder is not None:
-                    drop_saving(folder)
                 made = await _make(stores, target, tally, repair=repair)
                 _say_made(made, tally)
                 if keep:
