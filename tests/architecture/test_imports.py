@@ -52,6 +52,7 @@ STORES_SEEN = {
     "portside.stores.trash": ABOVE_STORES,
     "portside.stores.actors": ABOVE_STORES,
     "portside.stores.events": ABOVE_STORES,
+    "portside.stores.webhooks": ("operations",),
     "portside.stores.access": ("auth",),
     "portside.stores.inspection": ("operations",),
     "portside.stores.repairing": ("operations",),

@@ -63,12 +63,16 @@ class TestDerived:
             "login_failures",
             "registry",
             "leases",
+            "webhooks",
+            "deliveries",
         }
         assert {*TABLES} - {table.name for table in GUARDED} == {
             "login_failures",
             "registry",
             "manifest_pulls",
             "leases",
+            "webhooks",
+            "deliveries",
         }
 
     @pytest.mark.parametrize("table", COPIED, ids=lambda table: table.name)

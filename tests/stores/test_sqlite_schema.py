@@ -32,6 +32,7 @@ from portside.stores.metadata.trash import (
     TRASHED_REPOSITORIES,
     TRASHED_TAGS,
 )
+from portside.stores.metadata.webhooks import DELIVERIES, DUE, FIRST, OLDEST
 from stores.conftest import Clock
 
 PROPERTIES = (
@@ -44,6 +45,8 @@ PROPERTIES = (
 
 HISTORY = (CHANGES, OLD_CHANGES)
 TRASH = (DELETED_REPOSITORIES, TRASHED_REPOSITORIES, TRASHED_MANIFESTS, TRASHED_TAGS)
+
+WEBHOOKS = (DUE, OLDEST, DELIVERIES, FIRST)
 
 NAMES = "SELECT name FROM repositories"
 
@@ -67,6 +70,7 @@ NOUNS = (
         "tag_history",
         "trash",
         "uploads",
+        "webhooks",
     ),
     "sqlite.transactions",
 )
@@ -109,7 +113,16 @@ class TestSchema:
         """No list reads a whole table, and none sorts."""
         await SqliteDatabase(tmp_path, clock=clock).migrate()
         with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
-            for sql in (TAGS, REPOSITORIES, NAMED, REFERRERS, *PROPERTIES, *HISTORY, *TRASH):
+            for sql in (
+                TAGS,
+                REPOSITORIES,
+                NAMED,
+                REFERRERS,
+                *PROPERTIES,
+                *HISTORY,
+                *TRASH,
+                *WEBHOOKS,
+            ):
                 count = len(set(re.findall(r"\$\d+", sql)))
                 rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * count)
                 plan = " ".join(row[3] for row in rows)
@@ -136,7 +149,9 @@ class TestSchema:
                 rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * count)
                 explained += 1
                 for _, _, _, step in rows:
-                    is_small = re.search(r"json_each|CONSTANT ROW|registry|access_state", step)
+                    is_small = re.search(
+                        r"json_each|CONSTANT ROW|registry|access_state|webhooks|SCAN w$", step
+                    )
                     if step.startswith("SCAN") and not is_small:
                         scanned.add((name, step.split()[1]))
         assert explained > 70
@@ -172,7 +187,7 @@ class TestSchema:
                 for key in pragma("foreign_key_list", table):
                     assert key[3] in leading, (table, key[3])
                     keys += 1
-            assert keys == 13
+            assert keys == 14
 
     @pytest.mark.parametrize("version", [0, 1])
     async def test_steps_are_taken_once(self, tmp_path: Path, clock: Clock, version: int) -> None:

@@ -169,6 +169,7 @@ class EventStore(Protocol):
     async def trim_events(self, until: int, *, limit: int) -> int:
         """Forget the oldest events if they are from a time or before it; return how many.
 
-        At most `limit` are, and the newest of all is not, so that ids never start again.
+        At most `limit` are, and the newest of all is not, so that ids never start again; nor are
+        those that a webhook of the rules file has not read, unless it is paused.
         """
         ...

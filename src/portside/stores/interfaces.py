@@ -37,6 +37,7 @@ from portside.stores.retention import RetentionStore
 from portside.stores.tag_history import TagHistoryStore
 from portside.stores.trash import TrashStore
 from portside.stores.usage import UsageStore
+from portside.stores.webhooks import WebhookStore
 
 Undo = Callable[[], None]
 """Takes placed bytes away again. Blocking."""
@@ -401,6 +402,7 @@ class MetadataStore(
     UploadStore,
     UsageStore,
     EventStore,
+    WebhookStore,
     QuotaStore,
     Protocol,
 ):

@@ -26,7 +26,7 @@ EVENTS = TABLES["events"]
 _COLUMNS = ", ".join(column.name for column in EVENTS.columns)
 # ruff: noqa: S608  # statements are put together of constants
 READ = f"SELECT {_COLUMNS} FROM events WHERE id > $1 ORDER BY id LIMIT $2"
-_LAST = "SELECT COALESCE(MAX(id), 0) FROM events"
+LAST = "SELECT COALESCE(MAX(id), 0) FROM events"
 _LOCK = "SELECT 1 FROM access_state FOR NO KEY UPDATE"
 _ALL_IDS = 2**63 - 1
 LIST = f"""
@@ -44,10 +44,15 @@ LAST_OF_ACCESS = """
     ORDER BY id DESC
     LIMIT 1
 """
+# A webhook that is paused, or left the rules file, does not keep events from being forgotten.
 TRIM = """
     DELETE FROM events
     WHERE at <= $1 AND id < (SELECT MAX(id) FROM events)
         AND id IN (SELECT id FROM events ORDER BY id LIMIT $2)
+        AND NOT EXISTS (
+            SELECT 1 FROM webhooks w
+            WHERE w.position < events.id AND NOT w.paused AND w.left_at IS NULL
+        )
 """
 
 
@@ -128,7 +133,7 @@ class Events(Noun):
 
     async def last_event(self) -> int:
         """Read the end of the index of the ids."""
-        last: int = require_row(await self._database.find(_LAST))[0]
+        last: int = require_row(await self._database.find(LAST))[0]
         return last
 
     async def trim_events(self, until: int, *, limit: int) -> int:

@@ -25,6 +25,7 @@ from portside.stores.metadata.tag_history import TagHistory
 from portside.stores.metadata.trash import Trash
 from portside.stores.metadata.uploads import Uploads
 from portside.stores.metadata.usage import Measurements
+from portside.stores.metadata.webhooks import Webhooks
 
 
 class Metadata(
@@ -42,6 +43,7 @@ class Metadata(
     Uploads,
     Measurements,
     Events,
+    Webhooks,
     Quotas,
     Inspection,
     Repairs,

@@ -492,6 +492,58 @@ _PERIODS: Step = (
     AddColumn("registry", Column("upload_expiry", Type.INTEGER, null=True)),
 )
 
+_WEBHOOKS: Step = (
+    # The webhooks of the rules file, and how far each has read the events. Not copied: a copy that
+    # takes the place of a registry begins behind its last event.
+    Table(
+        "webhooks",
+        (
+            Column("name", Type.TEXT),
+            Column("position", Type.INTEGER),
+            Column("paused", Type.BOOLEAN, default="FALSE"),
+            # Since when it was not paused.
+            Column("resumed", Type.INTEGER),
+            # When it was no longer in the rules file.
+            Column("left_at", Type.INTEGER, null=True),
+            # How many deliveries there are in each state: counting them would read them all.
+            Column("waiting", Type.INTEGER, default="0"),
+            Column("dead", Type.INTEGER, default="0"),
+            # When an attempt last succeeded, and since when all of them failed.
+            Column("delivered", Type.INTEGER, null=True),
+            Column("failing", Type.INTEGER, null=True),
+        ),
+        primary_key=("name",),
+        guarded=(),
+    ),
+    # What has not been delivered, with the content of the events, which are forgotten by time.
+    Table(
+        "deliveries",
+        (
+            Column("webhook", Type.TEXT, references=_cascading("webhooks")),
+            Column("state", Type.TEXT, check="state IN ('waiting', 'dead')"),
+            Column("event", Type.INTEGER),
+            Column("repository", Type.TEXT),
+            Column("id", Type.TEXT),
+            Column("since", Type.INTEGER),
+            # None behind another one of the repository that is waiting, and of a dead one.
+            Column("due", Type.INTEGER, null=True),
+            Column("attempts", Type.INTEGER, default="0"),
+            # When the first attempt failed.
+            Column("failing", Type.INTEGER, null=True),
+            Column("error", Type.TEXT, default="''"),
+            # A JSON object.
+            Column("content", Type.TEXT),
+        ),
+        primary_key=("webhook", "state", "event"),
+        guarded=(),
+    ),
+    """
+    CREATE INDEX deliveries_waiting ON deliveries (webhook, repository, event)
+        WHERE state = 'waiting'
+    """,
+    "CREATE INDEX deliveries_due ON deliveries (webhook, due, event) WHERE due IS NOT NULL",
+)
+
 STEPS = (
     _CONTENT,
     _ACCESS,
@@ -506,6 +558,7 @@ STEPS = (
     _SUCCESSOR,
     _EVENTS,
     _PERIODS,
+    _WEBHOOKS,
 )
 
 TABLES = tables_after(STEPS)
