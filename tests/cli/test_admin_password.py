@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -20,6 +24,14 @@ from support.waiting import PATIENCE
 
 PASSWORD = "correct horse battery"  # noqa: S105
 OTHER = "another password"
+
+_WAITING = """
+    SELECT COUNT(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+_ADD_ALICE = """
+    INSERT INTO identities (name, kind, created, enabled) VALUES ('alice', 'user', 1, TRUE)
+"""
 
 
 def start(data: Path, **given: Any) -> bool:
@@ -93,6 +105,24 @@ def test_nodes(data: Path, postgresql: Server) -> None:
         started = [pool.submit(start, data, **given) for _ in range(4)]
         assert all(one.result() for one in started)
     assert Home(data, database).manage("user", "list").count("admin ") == 1
+
+
+async def test_a_command_at_the_same_time(data: Path, postgresql: Server) -> None:
+    """A user that a command adds while a node starts is the first one, and the only one."""
+    given = {"database": postgresql.make_database()}
+    start_node = partial(start, data, **given)
+    assert not await asyncio.to_thread(start_node)
+    async with AsyncExitStack() as opened:
+        command = await asyncpg.connect(given["database"])
+        opened.push_async_callback(command.close)
+        async with command.transaction():
+            await command.execute("UPDATE access_state SET closed = TRUE, version = version + 1")
+            starting = asyncio.ensure_future(asyncio.to_thread(start_node, admin_password=PASSWORD))
+            while not await command.fetchval(_WAITING):
+                assert not starting.done()
+            await command.execute(_ADD_ALICE)
+        assert await starting
+        assert await command.fetchval("SELECT string_agg(name, ' ') FROM identities") == "alice"
 
 
 def test_served(data: Path, tmp_path: Path) -> None:

@@ -107,6 +107,21 @@ class TestIdentities:
         assert again is not None
         assert again.passwords == ()
 
+    async def test_first(self, access: AccessStore, other: AccessStore) -> None:
+        """Of many that add a first identity at the same time, one succeeds; later ones never do."""
+        names = [f"name-{number}" for number in range(8)]
+        adding = [
+            store.add_identity(replace(ALICE, name=name), only_first=True)
+            for store, name in zip((access, other) * 4, names, strict=True)
+        ]
+        added = await asyncio.gather(*adding)
+        assert sorted(added) == [False] * 7 + [True]
+        (first,) = await other.list_identities(USER)
+        assert first.name == names[added.index(True)]
+        assert await access.remove_identity(first.name, USER)
+        assert not await access.add_identity(ALICE, only_first=True)
+        assert await access.add_identity(ALICE)
+
     async def test_names(self, access: AccessStore) -> None:
         """A name belongs to one identity of either kind, whatever its case."""
         await fill(access)

@@ -146,10 +146,23 @@ class Registrar:
     ) -> Registration:
         """Add a user with a password that a person chose, of at least `min_length` characters."""
         await self.require_free(name)
+        return await self._register(await self._new_user(name, password, cost, min_length))
+
+    async def add_first_user(
+        self, name: str, password: str, *, cost: int, min_length: int = 1
+    ) -> bool:
+        """Add a user as `add_user` does; False if there has ever been a user or a token."""
+        check_name(name)
+        user = await self._new_user(name, password, cost, min_length)
+        self._reserve()
+        return await self._store.add_identity(user, only_first=True, by=self._by)
+
+    async def _new_user(
+        self, name: str, password: str, cost: int, min_length: int
+    ) -> StoredIdentity:
         now = self._clock()
         stored = StoredPassword(1, await _hash(password, cost, min_length), now)
-        user = StoredIdentity(name, IdentityKind.USER, now, passwords=(stored,))
-        return await self._register(user)
+        return StoredIdentity(name, IdentityKind.USER, now, passwords=(stored,))
 
     async def change_password(
         self, name: str, password: str, *, cost: int, min_length: int = 1

@@ -103,20 +103,21 @@ async def _prepare_access(settings: Settings, stores: Stores) -> bool:
 
 
 async def _add_admin(settings: Settings, stores: Stores) -> None:
-    """Add the first user of the settings; raises SettingsInvalid and StorageFull."""
+    """Add the first user of the settings, unless another node or a command has just added one.
+
+    Raises SettingsInvalid and StorageFull.
+    """
     registrar = Registrar(
         stores.access, clock=now, require_space=space_check(settings), by=REGISTRY
     )
     try:
-        await registrar.add_user(
+        is_added = await registrar.add_first_user(
             ADMIN,
             settings.admin_password,
             cost=settings.password_cost,
             min_length=settings.min_password_length,
         )
     except RegistrarError as error:
-        if not (await stores.access.access_state()).closed:
-            raise SettingsInvalid(f"admin-password: {error}") from error
-        # Another node has just added it, or a command another first user.
-    else:
+        raise SettingsInvalid(f"admin-password: {error}") from error
+    if is_added:
         log.warning("user %s added with the password in admin-password", ADMIN)

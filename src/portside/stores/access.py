@@ -128,8 +128,13 @@ class AccessStore(Protocol):
         """Read a bcrypt hash of the highest cost, however many identities there are."""
         ...
 
-    async def add_identity(self, identity: StoredIdentity, *, by: Actor = NOBODY) -> bool:
-        """Add an identity; False if the name is taken or the scope map does not exist."""
+    async def add_identity(
+        self, identity: StoredIdentity, *, only_first: bool = False, by: Actor = NOBODY
+    ) -> bool:
+        """Add an identity; False if the name is taken or the scope map does not exist.
+
+        With `only_first`, False if there has ever been one.
+        """
         ...
 
     async def change_identity(

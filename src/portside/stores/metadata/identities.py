@@ -27,6 +27,7 @@ SLOWEST = """
     SELECT hash FROM passwords WHERE substr(hash, 2, 1) = '2'
     ORDER BY substr(hash, 5, 2) DESC LIMIT 1
 """
+_CLOSED = "SELECT 1 FROM access_state WHERE closed"
 _SCOPE_MAP = "SELECT 1 FROM scope_maps WHERE name = $1"
 _ADD = """
     INSERT INTO identities (name, kind, created, enabled, expires, scope_map)
@@ -69,10 +70,14 @@ class Identities(AccessNoun):
         row = await self._database.find(SLOWEST)
         return None if row is None else row[0]
 
-    async def add_identity(self, identity: StoredIdentity, *, by: Actor = NOBODY) -> bool:
+    async def add_identity(
+        self, identity: StoredIdentity, *, only_first: bool = False, by: Actor = NOBODY
+    ) -> bool:
         """Add rows; the first identity closes the registry."""
 
         async def job(transaction: Transaction) -> bool:
+            if only_first and await transaction.find(_CLOSED) is not None:
+                return False
             if not await _has_scope_map(transaction, identity):
                 return False
             row = (identity.name, str(identity.kind), identity.created, *_changeable(identity))
