@@ -266,7 +266,7 @@ def test_anonymous_readers(tmp_path: Path) -> None:
 
 
 def test_failed_logins(tmp_path: Path) -> None:
-    """A failed login names the client, and no password."""
+    """A failed login names the client, and no password, even if it was sent as the name."""
     portside = Commands(tmp_path / "data")
     portside.add_user("alice", "a password")
     with (
@@ -275,13 +275,17 @@ def test_failed_logins(tmp_path: Path) -> None:
     ):
         for _ in range(2):
             assert client.get("/v2/", auth=("alice", "guessed")).status_code == 401
-        answer = client.get("/oauth2/token", auth=("mallory", "guessed"))
+        answer = client.get("/oauth2/token", auth=("my secret", "guessed"))
         assert answer.status_code == 401
+        files = [path for path in portside.data.iterdir() if path.is_file()]
+        assert not [path for path in files if b"my secret" in path.read_bytes()]
+        assert "my secret" not in running.log
     found = portside.json("events", "list", "--action", "login.*")
-    assert [(event["reference"], event["identity"]) for event in found] == [
-        ("mallory", None),
-        ("alice", None),
+    assert [(event["reference"], event["details"]) for event in found] == [
+        (None, {"name": "unknown"}),
+        ("alice", {}),
     ]
+    assert {event["identity"] for event in found} == {None}
     assert found[0]["request"] == answer.headers["X-Request-Id"]
     assert {(event["address"], event["agent"]) for event in found} == {("127.0.0.1", AGENT)}
     assert "guessed" not in json.dumps(portside.json("events", "list"))

@@ -404,13 +404,22 @@ def sorted_actions(rule: access_store.ScopeRule) -> list[str]:
 class TestLogins:
     """Failed logins: what a stranger can write is bounded."""
 
-    async def fail(self, access: AccessStore, clock: Clock, source: str, name: str) -> None:
+    async def fail(
+        self,
+        access: AccessStore,
+        clock: Clock,
+        source: str,
+        name: str,
+        *,
+        is_known: bool = True,
+    ) -> None:
         """Fail to log in, where 3 failures of a name and 5 of a source are the limits."""
         clock.now += 1
         await access.add_failure(
             source,
             name,
             forget_before=clock.now - 100,
+            is_known=is_known,
             limits=FailureLimits(3, 5),
             by=Actor(address=source),
         )
@@ -434,6 +443,19 @@ class TestLogins:
         clock.now += 200
         await self.fail(access, clock, "here", "alice")
         assert await reader.read() == [("login.failed", "alice", "", {})]
+
+    async def test_unknown_names(self, access: AccessStore, reader: Reader, clock: Clock) -> None:
+        """They are counted and recorded one by one, and kept nowhere."""
+        for name in ("my password", "my passwort", "my password", "my password"):
+            await self.fail(access, clock, "here", name, is_known=False)
+        assert await access.count_failures("here", "my password", 0) == 3
+        assert await access.count_failures("here", "my passwort", 0) == 1
+        unknown = {"name": "unknown"}
+        assert await reader.read() == [
+            ("login.failed", "", "", unknown),
+            ("login.failed", "", "", unknown),
+            ("login.limited", "", "", unknown),
+        ]
 
     async def test_a_slow_attack(self, access: AccessStore, reader: Reader, clock: Clock) -> None:
         """Failures that never stop are recorded once in each window."""

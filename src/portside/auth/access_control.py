@@ -311,7 +311,8 @@ class AccessControl:
         stamp = await asyncio.get_running_loop().run_in_executor(self._pool, prove)
         caller = await directory.caller(found, stamp) if found is not None and stamp else None
         if caller is None:
-            await self._limits.note_failure(address, given.name, client())
+            is_known = found is not None
+            await self._limits.note_failure(address, given.name, client(), is_known=is_known)
             raise CredentialsInvalid("wrong name or password")
         return caller
 

@@ -12,7 +12,7 @@ ALL_NAMES = 10
 """How many times `failures` one client address may fail for all names together."""
 
 LONGEST_NAME = 64
-"""Characters of a name that are stored; no identity has a longer one."""
+"""Characters of a name that count; no identity has a longer one."""
 
 
 class LoginLimits:
@@ -40,14 +40,20 @@ class LoginLimits:
             wait = f"too many failed logins; try again in {self._window} seconds"
             raise TooManyRequests(self._window, wait)
 
-    async def note_failure(self, address: str, name: str, client: Actor) -> None:
-        """Count a failed login from a client address; its event says who the `client` was."""
+    async def note_failure(
+        self, address: str, name: str, client: Actor, *, is_known: bool = True
+    ) -> None:
+        """Count a failed login from a client address.
+
+        Its event says who the `client` was, and the name only if `is_known`.
+        """
         if self._failures:
             before = self._clock() - self._window * 1_000_000
             await self._store.add_failure(
                 address,
                 name[:LONGEST_NAME],
                 forget_before=before,
+                is_known=is_known,
                 limits=FailureLimits(self._failures, self._failures * ALL_NAMES),
                 by=client,
             )

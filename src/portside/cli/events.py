@@ -208,7 +208,7 @@ def _what(event: Event) -> str:
     """Return what was changed as commands name it."""
     if not event.repository:
         counts = ", ".join(f"{count} {kind}" for kind, count in event.details.items())
-        return event.reference or counts or "-"
+        return event.reference or event.digest or counts or "-"
     tag = f":{event.reference}" if event.reference else ""
     digest = f"@{event.digest}" if event.digest else ""
     return f"{event.repository}{tag}{digest}"

@@ -205,13 +205,15 @@ class AccessStore(Protocol):
         name: str,
         *,
         forget_before: int,
+        is_known: bool = True,
         limits: FailureLimits = NO_LIMITS,
         by: Actor = NOBODY,
     ) -> None:
         """Count a failed attempt; those before a time are forgotten.
 
         The first one of a name from a source since that time is recorded as an event, and that a
-        limit is reached. So that strangers cannot fill the store, no more than MOST_RECORDED names
-        are since then. While the registry is read-only, nothing is recorded.
+        limit is reached; with the name only if it `is_known`, that is, if an identity has it. So
+        that strangers cannot fill the store, no more than MOST_RECORDED names are since then. While
+        the registry is read-only, nothing is recorded.
         """
         ...

@@ -43,16 +43,19 @@ _FORGET = """
 """
 
 
+_UNKNOWN = {"name": "unknown"}
+"""What events say instead of a name that no identity has: some people type their password there."""
+
+
 class LoginFailures(Noun):
-    """The failures of the AccessStore; names are whatever a client sent."""
+    """The failures of the AccessStore; of names, which are whatever a client sent, only digests."""
 
     async def count_failures(self, source: str, name: str | None, since: int) -> int:
         """Count rows by an index; there are never more than attempts that were let through."""
         if name is None:
             row = await self._database.find(_COUNT_ALL, _countable(source), since)
         else:
-            named = (_countable(source), _countable(name))
-            row = await self._database.find(_COUNT_NAME, *named, since)
+            row = await self._database.find(_COUNT_NAME, *_key(source, name), since)
         count: int = require_row(row)[0]
         return count
 
@@ -62,11 +65,15 @@ class LoginFailures(Noun):
         name: str,
         *,
         forget_before: int,
+        is_known: bool = True,
         limits: FailureLimits = NO_LIMITS,
         by: Actor = NOBODY,
     ) -> None:
         """Count, add a row, and delete old ones."""
-        key = (_countable(source), _countable(name))
+        key = _key(source, name)
+        reference, details = (_countable(name), None) if is_known else ("", _UNKNOWN)
+        failed = NewEvent(EventAction.LOGIN_FAILED, reference=reference, details=details)
+        limited = failed._replace(action=EventAction.LOGIN_LIMITED)
 
         async def job(transaction: Transaction) -> None:
             await transaction.find(_LOCK)
@@ -74,9 +81,9 @@ class LoginFailures(Noun):
             of_name, of_source, is_due, may_record = row
             await transaction.execute(_FORGET, forget_before)
             await transaction.execute(_ADD, *key, transaction.now, bool(is_due))
-            events = [NewEvent(EventAction.LOGIN_FAILED, reference=key[1])] if is_due else []
+            events = [failed] if is_due else []
             if may_record and of_name + 1 == limits.of_name:
-                events.append(NewEvent(EventAction.LOGIN_LIMITED, reference=key[1]))
+                events.append(limited)
             if may_record and of_source + 1 == limits.of_source:
                 events.append(NewEvent(EventAction.LOGIN_LIMITED))
             if events:
@@ -85,12 +92,18 @@ class LoginFailures(Noun):
         await self._database.write(job)
 
 
+def _key(source: str, name: str) -> tuple[str, str]:
+    return _countable(source), _digest(f"{source}\0{name}")
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
 def _countable(text: str) -> str:
     """Return what can be stored and indexed for any text; short ones stay readable."""
     try:
         is_storable = len(text) <= MAX_INDEXED and b"\0" not in text.encode("utf-8")
     except UnicodeEncodeError:
         is_storable = False
-    if is_storable:
-        return text
-    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return text if is_storable else _digest(text)
