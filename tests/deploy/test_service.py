@@ -22,6 +22,7 @@ from support.waiting import until
 from support.wire import connect, push
 
 UNIT = ROOT / "deploy" / "portside.service"
+BACKUP = ROOT / "deploy" / "portside-backup.service"
 PROGRAM = "/opt/portside/bin/portside"
 EXPOSURE = 15
 """Tenths of the points that `systemd-analyze security` gives; 100 is a service without limits."""
@@ -60,17 +61,34 @@ def system_calls(*groups: str) -> set[str]:
 
 def test_accepted(tmp_path: Path) -> None:
     """The manager knows every key and value; only the program is another one."""
-    text = UNIT.read_text("utf-8")
-    assert PROGRAM in text
-    copied = tmp_path / UNIT.name
-    copied.write_text(text.replace(PROGRAM, str(Path(sys.executable).with_name("portside"))))
-    assert analyze("verify", "--man=no", str(copied)) == ""
+    copied = [tmp_path / unit.name for unit in (UNIT, BACKUP, BACKUP.with_suffix(".timer"))]
+    for path in copied:
+        text = (UNIT.parent / path.name).read_text("utf-8")
+        assert (PROGRAM in text) is (path.suffix == ".service")
+        path.write_text(text.replace(PROGRAM, str(Path(sys.executable).with_name("portside"))))
+    assert analyze("verify", "--man=no", *map(str, copied)) == ""
 
 
 def test_exposure() -> None:
-    """By the manager's own measure of what the service could do to the machine is low."""
-    printed = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(UNIT))
-    assert "Overall exposure level" in printed
+    """By the manager's own measure of what the services could do to the machine is low."""
+    for unit in (UNIT, BACKUP):
+        printed = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(unit))
+        assert "Overall exposure level" in printed
+
+
+def test_backup() -> None:
+    """The backup is made of the registry that is served, by its user and as confined."""
+    served, saved = (
+        dict(line.split("=", 1) for line in unit.read_text("utf-8").splitlines() if "=" in line)
+        for unit in (UNIT, BACKUP)
+    )
+    program, *words = saved["ExecStart"].split()
+    assert program == PROGRAM
+    check_command(words)
+    assert served["ExecStart"].endswith(" ".join(words[-2:]))
+    assert saved["ReadWritePaths"].split() == [words[1], "/var/lib/portside"]
+    for key in ("User", "SystemCallFilter", "CapabilityBoundingSet", "ProtectSystem", "UMask"):
+        assert saved[key] == served[key]
 
 
 def test_command() -> None:

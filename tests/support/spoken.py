@@ -16,6 +16,7 @@ FORMS = (
     r"`portside ([^`]+)`",
     r" exec \S+ portside (.+)$",
     r" exec .* -- portside (.+)$",
+    r"runuser --user portside -- portside (.+?)(?: <.*)?$",
 )
 """How commands of Portside stand in pages and in comments."""
 

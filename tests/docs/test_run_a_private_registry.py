@@ -1,0 +1,168 @@
+"""The page from a bare machine to a registry that is restored elsewhere, followed in its order.
+
+Everything runs below a home directory, and as one user: paths, ports and the registry's name are
+replaced, and programs that change the machine only do the part of it that is below the home. Caddy,
+Prometheus and skopeo are real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from servers import ServerMissing
+from servers.ports import free_ports
+from support.certificates import write_certificate
+from support.layouts import Layout
+from support.missing import server_needed
+from support.pages import ROOT, Script, read_fences
+from support.waiting import until
+
+PAGE = ROOT / "docs" / "howto" / "run-a-private-registry.md"
+
+PLACES = ("/etc/portside", "/etc/caddy", "/etc/prometheus", "/etc/systemd/system", "/var", "/run")
+"""Where the page writes to."""
+
+COMMANDS = {
+    "useradd": "",
+    "usermod": "",
+    "chown": "",
+    "runuser": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
+    # Files cannot be given to a user that does not exist.
+    "install": """
+for word; do
+    shift
+    case "$skip$word" in
+        --owner | --group) skip=skip- ;;
+        skip-*) skip= ;;
+        *) set -- "$@" "$word" ;;
+    esac
+done
+exec /usr/bin/install "$@"
+""",
+    "systemctl": """
+for name; do :; done
+case "$*" in
+    daemon-reload | *.timer) exit ;;
+    *caddy) set -- caddy run --config @/etc/caddy/Caddyfile ;;
+    *prometheus) set -- prometheus --config.file=@/etc/prometheus/prometheus.yml \\
+        --storage.tsdb.path="$HOME/series" --web.listen-address=127.0.0.1:@9090 ;;
+    *) set -- $(sed -n 's:^ExecStart=/opt/portside/bin/::p' "@/etc/systemd/system/$name.service" |
+        sed 's: /: @/:g') ;;
+esac
+case "$name" in *-backup) exec "$@" ;; esac
+"$@" > "$HOME/$name.log" 2>&1 &
+echo $! >> "$HOME/started"
+case "$name" in
+    portside) until portside health --config @/etc/portside/portside.toml; do sleep 0.1; done ;;
+    caddy) until curl --silent --output /dev/null https://registry.example; do sleep 0.1; done ;;
+esac 2> "$HOME/waiting"
+""",
+}
+"""What stands in for programs that change the machine: `@` is the place of everything."""
+
+
+class Machine:
+    """A place below the home for everything that the page puts on a machine."""
+
+    def __init__(self, home: Path, name: str, ports: dict[str, str]) -> None:
+        self.root = home / name
+        self._ports = ports
+        for place in PLACES:
+            (self.root / place[1:] / "portside").mkdir(parents=True)
+        self._bin = self.root / "bin"
+        self._bin.mkdir()
+        for program, text in COMMANDS.items():
+            path = self._bin / program
+            path.write_text(f"#!/bin/sh\n{self.moved(text.replace('@9090', '9090'))}")
+            path.chmod(0o755)
+
+    def moved(self, text: str) -> str:
+        """Replace names, ports and paths by those of the test."""
+        for printed, port in self._ports.items():
+            text = text.replace(printed, port)
+        text = text.replace("@/", f"{self.root}/")
+        return re.sub(rf'(?<=[\s":/])({"|".join(PLACES)})\b', rf"{self.root}\1", text)
+
+    def wrapped(self, script: str) -> str:
+        """Return a script that finds this machine's programs first."""
+        return f'cd {ROOT}; export PATH="{self._bin}:$PATH"\n{self.moved(script)}'
+
+
+@contextmanager
+def ending(started: Path) -> Iterator[None]:
+    """End what was started within a block."""
+    try:
+        yield
+    finally:
+        numbers = started.read_text().split() if started.exists() else []
+        for number in numbers:
+            with suppress(ProcessLookupError):
+                os.kill(int(number), signal.SIGTERM)
+        until(lambda: not any(Path("/proc", number).exists() for number in numbers))
+
+
+def needed_programs() -> None:
+    """Require the programs that the page installs."""
+    (packages,) = re.findall(r"^\$ apt install (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    for program in {"caddy", "prometheus", "skopeo", "openssl", "curl"} & set(packages.split()):
+        with server_needed():
+            if shutil.which(program) is None:
+                raise ServerMissing(f"there is no {program}; `make test` installs it")
+
+
+@pytest.mark.long
+def test_page(home: Path, environment: dict[str, str], run_script: Script) -> None:
+    """Every block works, and prints what is said; the restored registry has all of it."""
+    needed_programs()
+    https, metrics, prometheus = map(str, free_ports(3))
+    ports = {"9500": metrics, "9090": prometheus, "15s": "1s"}
+    ports["registry.example {"] = (
+        f"https://127.0.0.1:{https} {{\n    tls {home}/certificate.pem {home}/key.pem"
+    )
+    ports["registry.example"] = f"127.0.0.1:{https}"
+    certificate, _ = write_certificate(home)
+    trusted = home / ".config" / "containers" / "certs.d" / f"127.0.0.1:{https}" / "ca.crt"
+    trusted.parent.mkdir(parents=True)
+    shutil.copy(certificate, trusted)
+    environment |= {
+        "SSL_CERT_FILE": str(certificate),
+        "CURL_CA_BUNDLE": str(certificate),
+        "PORTSIDE_PASSWORD_COST": "4",
+    }
+    (layout := Layout(home / "layout")).add_image("1", (1000,))
+    machine = Machine(home, "first", ports)
+    printed, passed, blocks = "", 0, read_fences(PAGE)
+    with ExitStack() as stack:
+        stack.enter_context(ending(home / "started"))
+        for language, block in blocks:
+            if language == "text":
+                assert machine.moved(block).strip() in printed
+                passed += 1
+            if block.startswith("$ skopeo copy "):
+                target = machine.moved(block.split()[-1])
+                run_script(f"skopeo copy oci:{layout.root}:1 {target}")
+            if language != "sh":
+                continue
+            if block.startswith("chown --recursive "):
+                # The other machine: sections 1 and 2 again, and the backup.
+                backups = machine.root / "var" / "backups"
+                machine = Machine(home, "second", ports)
+                for written in ("install --directory", "cat > /etc/portside/portside.toml"):
+                    (again,) = (
+                        text for _, text in blocks if written in text and "docker" not in text
+                    )
+                    run_script(machine.wrapped(again))
+                shutil.copytree(backups, machine.root / "var" / "backups", dirs_exist_ok=True)
+            printed = run_script(machine.wrapped(block))
+    assert passed == 7
+    where = f"--data {machine.root}/var/lib/portside"
+    assert "alice" in run_script(f"portside user list {where}")
+    assert "sha256:" in run_script(f"portside tag list library/alpine {where}")
