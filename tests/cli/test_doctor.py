@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import ssl
 import threading
@@ -233,6 +234,40 @@ def test_metrics(registry: RunningRegistry) -> None:
     # It listens there, and answers 404.
     _, found = examine(*where, "--metrics-listen", registry.address)
     assert found["metrics"][0]["text"] == f"{registry.address}/metrics answers 404"
+
+
+def test_webhooks(copied: Path, tmp_path: Path) -> None:
+    """Receivers are connected to, and secrets are read; both are told, and neither is sent to."""
+    secret = tmp_path / "secret"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/s3cret"
+        for name, place, private in (("a", url, True), ("b", url, False), ("c", url, True)):
+            with (tmp_path / "rules.toml").open("a") as rules:
+                rules.write(f"[[webhook]]\nname = '{name}'\nurl = '{place}'\n")
+                rules.write(f"allow-private = {str(private).lower()}\n")
+                rules.write(f"secret-file = '{secret}{'' if name == 'a' else name}'\n")
+        secret.write_text(f"whsec_{'A' * 32}")
+        (tmp_path / "secretb").write_text("s3cret")
+        for path in tmp_path.glob("secret*"):
+            path.chmod(0o644)
+        code, found = examine("--data", str(copied), "--rules", str(tmp_path / "rules.toml"))
+        listener.setblocking(False)
+        with listener.accept()[0] as connected:
+            assert connected.recv(1) == b""
+    assert code == 1
+    shape = "a secret must begin with whsec_, and have 24 to 64 bytes in base64 behind it"
+    refused = "127.0.0.1 has the address 127.0.0.1, which is refused; allow-private is not set"
+    assert [(one["level"], one["text"]) for one in found["webhooks"]] == [
+        ("ok", "the receiver of a accepts connections"),
+        ("problem", f"the secret of b: {secret}b: {shape}"),
+        ("problem", f"the receiver of b is not reached from here: {refused}"),
+        ("problem", f"the secret of c: cannot read {secret}c: No such file or directory"),
+        ("ok", "the receiver of c accepts connections"),
+    ]
+    assert [one["text"] for one in found["permissions"]] == [
+        f"other users of this machine may use {path} (mode 0644)" for path in (secret, f"{secret}b")
+    ]
+    assert "s3cret" not in json.dumps(found)
 
 
 def test_certificate(copied: Path, tmp_path: Path) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from portside.operations.diagnose import DAY, Level, compare_clocks, look_at_life, look_at_space
+from portside.operations.diagnose import (
+    DAY,
+    Level,
+    compare_clocks,
+    look_at_deliveries,
+    look_at_life,
+    look_at_space,
+)
+from portside.stores.webhooks import WebhookState
 
 SECOND = 1_000_000
 MIB = 1 << 20
@@ -40,6 +48,16 @@ def test_clocks(found: int, level: Level, said: str) -> None:
 def test_space(free: int, total: int, level: Level) -> None:
     """A disk needs more than the reserve, and a twentieth."""
     assert look_at_space("/data", free * MIB, total * MIB, 64 * MIB).level is level
+
+
+def test_deliveries() -> None:
+    """What is paused or dead is told with the command that shows or ends it; nothing else is."""
+    well = WebhookState("well", 9, False, 0, None, 5, 0, None, 1)
+    found = look_at_deliveries([well, well._replace(name="a", paused=True, dead=2)])
+    assert [f"{one.level}: {one.text}; {one.remedy}" for one in found] == [
+        "advice: a is paused; run `portside webhooks resume a`",
+        "advice: 2 events of a are dead; see `portside webhooks deliveries a`, and retry them",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from portside.operations.diagnose import (
     advice,
     compare_versions,
     look_at_clocks,
+    look_at_deliveries,
     look_at_events,
     look_at_space,
     look_at_state,
@@ -34,12 +35,18 @@ from portside.operations.diagnose import (
     problem,
     try_store,
 )
+from portside.operations.webhooks.sending import reach
+from portside.operations.webhooks.signature import SecretUnreadable, Signer
 from portside.spec.actions import Action
 from portside.spec.errors import RegistryError
+from portside.spec.webhooks import Webhook
 from portside.stores.interfaces import ServerClock
 
 OTHERS = 0o007
 """What other users of the machine may do with a file."""
+
+CONNECT = 5.0
+"""Seconds within which the receiver of a webhook has to accept a connection."""
 
 CLOSE = "add a user (`portside user add NAME`), or set --htpasswd or --access"
 
@@ -74,6 +81,8 @@ async def diagnose(
             yield await try_store("blobs", str(stores.blobs.location), stores.try_blobs)
             registry = await stores.metadata.registry_state()
             async for found in look_at_state(stores.metadata, registry):
+                yield found
+            async for found in _look_at_webhooks(settings, stores):
                 yield found
             state = await stores.access.access_state()
             is_closed = settings.requires_credentials or state.closed
@@ -131,6 +140,32 @@ def _look_at_rules(settings: Settings) -> Iterator[Diagnosis]:
         yield problem("access", str(error))
 
 
+async def _look_at_webhooks(settings: Settings, stores: Stores) -> AsyncIterator[Diagnosis]:
+    """Yield which webhooks can be signed for and reached, and what their receivers left."""
+    signer = Signer(os.environ)
+    for webhook in _read_webhooks(settings):
+        name = webhook.name
+        try:
+            signer.read(webhook.secret)
+        except SecretUnreadable as error:
+            yield problem("webhooks", f"the secret of {name}: {error}")
+        reason = await reach(webhook.url, allow_private=webhook.allow_private, timeout=CONNECT)
+        if reason:
+            yield problem("webhooks", f"the receiver of {name} is not reached from here: {reason}")
+        else:
+            yield ok("webhooks", f"the receiver of {name} accepts connections")
+    for found in look_at_deliveries(await stores.metadata.list_webhooks()):
+        yield found
+
+
+def _read_webhooks(settings: Settings) -> tuple[Webhook, ...]:
+    """Return the webhooks of the rules file; none if there is an error in it, found elsewhere."""
+    try:
+        return watch_rules_file(settings.rules)().webhooks
+    except FileInvalid:
+        return ()
+
+
 def _look_at_disks(settings: Settings) -> Iterator[Diagnosis]:
     """Yield the free space of the disks of this machine that hold something."""
     directories = [settings.root] if not settings.database else []
@@ -155,6 +190,8 @@ def _look_at_files(settings: Settings) -> Iterator[Diagnosis]:
     if blobs is not None:
         files += [blobs / "blobs", blobs / "uploads"]
     files += [Path(path) for path in (settings.tls_key, settings.htpasswd) if path]
+    secrets = (webhook.secret.file for webhook in _read_webhooks(settings))
+    files += [Path(path) for path in secrets if path]
     exposed = [path for path in files if path.exists() and _mode(path) & OTHERS]
     for path in exposed:
         yield problem(

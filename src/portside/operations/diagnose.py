@@ -7,13 +7,22 @@ those that need settings and the server.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import NamedTuple
 
 from portside.spec.errors import RegistryError
 from portside.stores.events import EventStore
 from portside.stores.interfaces import MetadataStore, ServerClock
 from portside.stores.read_only import RegistryState
+from portside.stores.webhooks import WebhookState
 
 CLOCK_LIMIT = 30
 """Seconds by which clocks may differ: half of the default of --clock-skew. Object stores refuse
@@ -114,6 +123,18 @@ async def look_at_events(events: EventStore, now: int) -> AsyncIterator[Diagnosi
             f"the newest event was recorded {ahead} seconds after the present time of this machine",
             "set the clock, such as with chrony or systemd-timesyncd, and compare it with those of"
             " other nodes",
+        )
+
+
+def look_at_deliveries(webhooks: Sequence[WebhookState]) -> Iterator[Diagnosis]:
+    """Yield which webhooks are paused, and which have events that are not sent any more."""
+    for name in (webhook.name for webhook in webhooks if webhook.paused):
+        yield advice("webhooks", f"{name} is paused", f"run `portside webhooks resume {name}`")
+    for webhook in (it for it in webhooks if it.dead):
+        yield advice(
+            "webhooks",
+            f"{webhook.dead} events of {webhook.name} are dead",
+            f"see `portside webhooks deliveries {webhook.name}`, and retry them",
         )
 
 

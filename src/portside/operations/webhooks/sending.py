@@ -83,6 +83,23 @@ async def send(post: Post, *, timeout: float) -> Answer:  # noqa: ASYNC109  # of
     return await _in_thread(lambda: send_blocking(post, timeout=timeout))
 
 
+async def reach(url: str, *, allow_private: bool, timeout: float) -> str:  # noqa: ASYNC109
+    """Return why a receiver cannot be connected to within so many seconds, or an empty text.
+
+    Nothing is sent.
+    """
+    return await _in_thread(lambda: _reach(url, timeout, allow_private=allow_private))
+
+
+def _reach(url: str, timeout: float, *, allow_private: bool) -> str:
+    parts = urlsplit(url)
+    try:
+        _connect(parts, time.monotonic() + timeout, allow_private=allow_private).close()
+    except (AddressRefused, OSError, ValueError) as error:
+        return _explain(error, parts.netloc, timeout)
+    return ""
+
+
 def send_blocking(post: Post, *, timeout: float) -> Answer:
     """Send a request within so many seconds; what fails is the answer."""
     deadline = time.monotonic() + timeout
