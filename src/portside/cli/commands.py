@@ -50,6 +50,7 @@ GROUPS = {
     "trash": "trash",
     "usage": "usage",
     "user": "users",
+    "webhooks": "webhooks",
 }
 """Commands and groups that are imported when they are used, with their modules."""
 

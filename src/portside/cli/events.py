@@ -201,10 +201,16 @@ def _print(event: Event, *, as_json: bool) -> None:
 
 def _row(event: Event) -> tuple[str, ...]:
     by = event.by
-    return (format_time(event.time), event.action, _what(event), by.name or "-", by.address or "-")
+    return (
+        format_time(event.time),
+        event.action,
+        what_changed(event),
+        by.name or "-",
+        by.address or "-",
+    )
 
 
-def _what(event: Event) -> str:
+def what_changed(event: Event) -> str:
     """Return what was changed as commands name it."""
     if not event.repository:
         counts = ", ".join(f"{count} {kind}" for kind, count in event.details.items())
