@@ -9,13 +9,15 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event, Thread
 
 import httpx
 import pytest
 
+from portside.cli.listeners import PortListener
+from portside.config import HostPort
 from support.access import ALICE, VICTIM, guarded_registry
 from support.certificates import write_certificate
 from support.content import digest_of, image, make_blob
@@ -326,6 +328,21 @@ class TestStop:
             assert statuses == [201]
             assert first.wait() == 0
             assert is_answering(path)
+
+
+class TestPort:
+    """A port whose sockets are opened for the workers."""
+
+    def test_no_delay(self) -> None:
+        """What is sent does not wait until the client acknowledges what was sent before."""
+        with closing(PortListener(HostPort("127.0.0.1", 0))) as listener:
+            listener.listen(workers=1, backlog=1)
+            listener.choose(0)
+            listener.accepting.settimeout(PATIENCE)
+            listener.connect()
+            connection, _ = listener.accepting.accept()
+            with connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 class TestIPv6:

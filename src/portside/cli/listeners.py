@@ -158,6 +158,9 @@ class PortListener(Listener):
                 self._sockets.append(one)
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                # Connections inherit it. The end of a response would wait for the client to
+                # acknowledge what is before it, up to 40 ms (RFC 9293, section 3.7.4).
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 one.bind(bound)
                 one.settimeout(0)
                 one.listen(backlog)
