@@ -127,15 +127,16 @@ class Recorder:
         self._readers = readers
         self.running = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request, without readers in no coroutine of its own."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if not self._readers:
-            scope[RECORD] = RequestRecord(self._make_id(scope))
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        if self._readers:
+            return self._measure(scope, receive, send)
+        scope[RECORD] = RequestRecord(self._make_id(scope))
+        return self._app(scope, receive, send)
+
+    async def _measure(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = scope[RECORD] = _MeasuredRecord(self._make_id(scope), scope, receive, send)
         self.running += 1
         try:
