@@ -34,8 +34,8 @@ WRITES = (
 
 def refusal(headers: dict[str, str], **options: tuple[str, ...]) -> type | None:
     """Return the kind of error that refuses a request with some headers."""
-    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    found = WebPages(**options).refusal({"headers": encoded})
+    encoded = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    found = WebPages(**options).refusal(encoded)
     return None if found is None else type(found)
 
 

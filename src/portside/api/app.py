@@ -17,7 +17,7 @@ from portside.api.authorization import authorise
 from portside.api.errors import error_response
 from portside.api.records import RECORD, REQUEST_ID, RequestRecord
 from portside.api.registry import Registry
-from portside.api.requests import Body, Request, check_headers
+from portside.api.requests import Body, Request, read_headers
 from portside.api.responses import CLOSE, ClosingResponse, PreparedResponse
 from portside.api.token_server import TokenServer
 from portside.api.web_pages import WebPages
@@ -48,9 +48,6 @@ NOUNS: tuple[ModuleType, ...] = (
     uploads,
 )
 """The modules with the handlers of `/v2`, and of operators."""
-
-ASKING = ("/v2", "/acr/v1", "/events")
-"""The starts of the paths that ask who the caller is."""
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +95,9 @@ class RegistryApp:
         endpoint = found.route.methods.get(method) if found else None
         response: Response | ClosingResponse
         try:
-            # Probes of load balancers may send no Host.
-            check_headers(scope, self._limits, needs_host=path.startswith(ASKING))
+            headers = read_headers(scope, self._limits)
             if self._web_pages is not None:
-                refusal = self._web_pages.refusal(scope)
+                refusal = self._web_pages.refusal(headers)
                 if refusal is not None and await self._registry.is_open():
                     # It is the host or the page that is refused, at no endpoint in particular.
                     found = None
@@ -112,7 +108,7 @@ class RegistryApp:
                 raise MethodNotAllowed(f"method {method} is not supported")
             handler, status = self._served[endpoint]
             record.endpoint, record.name, record.last = endpoint, found.name, found.last
-            request = Request(self._registry, endpoint, status, scope, body, found)
+            request = Request(self._registry, endpoint, status, scope, headers, body, found)
             await authorise(request)
             response = await handler(request)
             if method == "HEAD" and endpoint.method == "GET":

@@ -53,32 +53,57 @@ _MAX_LENGTH_DIGITS = 19
 _PLAIN = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
 
 
-def check_headers(scope: AsgiScope, limits: Limits, *, needs_host: bool) -> None:
-    """Refuse a head over the limits, a second Host, and an encoded body.
+ASKING = ("/v2", "/acr/v1", "/events")
+"""The starts of the paths that ask who the caller is."""
 
-    With `needs_host`, a missing Host is refused as well.
+Headers = dict[bytes, bytes]
+"""The headers of a request by name; several of one name are one list (RFC 9110, section 5.3)."""
+
+
+def read_headers(scope: AsgiScope, limits: Limits) -> Headers:
+    """Return the headers, unless the head is over the limits, or has a second Host or an encoding.
+
+    A missing Host is refused as well, but for probes of load balancers, which may send none.
 
     Raises HeadersTooLarge, TooManyFields, HostInvalid, ContentEncodingUnsupported and
     TransferEncodingUnsupported.
     """
-    query: bytes = scope["query_string"]
-    size = len(scope["path"]) + len(query)
-    hosts = encodings = 0
-    for name, value in scope["headers"]:
+    path, query, fields = scope["path"], scope["query_string"], scope["headers"]
+    size = len(path) + len(query)
+    headers: Headers = {}
+    for name, value in fields:
         size += len(name) + len(value)
-        if name == b"host":
-            hosts += 1 if value else 0
-        elif name in _PLAIN:
-            encodings += name == b"transfer-encoding"
-            if value.strip().lower() != _PLAIN[name] or encodings > 1:
-                raise _not_plain(name, value)
+        headers[name] = value
+    hosts = 1 if headers.get(b"host") else 0
+    if len(headers) != len(fields):
+        headers = _joined(fields)
+        hosts = sum(1 for name, value in fields if name == b"host" and value)
+    if b"transfer-encoding" in headers or b"content-encoding" in headers:
+        _refuse_encodings(fields)
     if size > limits.max_header_bytes:
         most = f"at most {limits.max_header_bytes} bytes together"
         raise HeadersTooLarge(f"path, query and header fields may have {most}")
-    if query.count(b"&") >= limits.max_fields:
+    if query and query.count(b"&") >= limits.max_fields:
         raise TooManyFields(f"a query may have at most {limits.max_fields} parameters")
-    if (hosts > 1 or (needs_host and not hosts)) and scope["http_version"] == "1.1":
+    if hosts != 1 and scope["http_version"] == "1.1" and (hosts or path.startswith(ASKING)):
         raise HostInvalid(f"{hosts} Host headers were sent")
+    return headers
+
+
+def _joined(fields: Sequence[tuple[bytes, bytes]]) -> Headers:
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(several) for name, several in values.items()}
+
+
+def _refuse_encodings(fields: Sequence[tuple[bytes, bytes]]) -> None:
+    encodings = 0
+    for name, value in fields:
+        if name in _PLAIN:
+            encodings += name == b"transfer-encoding"
+            if value.strip().lower() != _PLAIN[name] or encodings > 1:
+                raise _not_plain(name, value)
 
 
 def _not_plain(
@@ -194,8 +219,8 @@ class Body:
 class Request:
     """A request to an endpoint.
 
-    `status` is that of a success; `name` and `headers` are as they were sent. Path, query and
-    headers are parsed when a handler asks for them.
+    `status` is that of a success; `name` is as it was sent. Path, query and headers are parsed when
+    a handler asks for them.
     """
 
     __slots__ = (
@@ -218,6 +243,7 @@ class Request:
         endpoint: Endpoint,
         status: int,
         scope: AsgiScope,
+        headers: Headers,
         body: Body,
         found: Match,
     ) -> None:
@@ -227,9 +253,9 @@ class Request:
         self.body = body
         self.permit: Permit | None = None
         self._scope = scope
+        self.headers = headers
         self.name = found.name
         self._last = found.last
-        self.headers = _by_name(scope["headers"])
         self._parameters: Fields | None = None
         self._repository: RepositoryName | None = None
 
@@ -339,7 +365,7 @@ class Request:
         return self.registry.addresses.authority(self._scope)
 
     def header(self, name: bytes) -> str | None:
-        """Return a header, or None; several of one name are one list (RFC 9110, section 5.3)."""
+        """Return a header, or None."""
         value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
 
@@ -474,12 +500,3 @@ class Request:
             raise SizeInvalid(absurd)
         return int(text)
 
-
-def _by_name(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    found = dict(fields)
-    if len(found) != len(fields):
-        values: dict[bytes, list[bytes]] = {}
-        for name, value in fields:
-            values.setdefault(name, []).append(value)
-        found = {name: b", ".join(several) for name, several in values.items()}
-    return found

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-
-from starlette.types import Scope
 
 from portside.spec.errors import CrossSiteRefused, HostNotServed, RegistryError
 
@@ -39,23 +37,17 @@ class WebPages:
         self._allows_any_origin = ANY.encode() in self._origins
         self._serves = lru_cache(KNOWN_HOSTS)(self._look_up)
 
-    def refusal(self, scope: Scope) -> RegistryError | None:
+    def refusal(self, headers: Mapping[bytes, bytes]) -> RegistryError | None:
         """Return why a request is refused, if it is; a request without a Host is not a page's."""
-        host = origin = site = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-                if host and not self._serves(host):
-                    return HostNotServed(
-                        f"{host.decode('latin-1')[:300]!r} is not a name of this machine's loopback"
-                        " address, and this registry is open to everybody who reaches it; to serve"
-                        " that name, list it in --allowed-hosts, or turn on access control"
-                    )
-            elif name == b"origin":
-                origin = value
-            elif name == b"sec-fetch-site":
-                site = value
-        if self._allows_any_origin or (not origin and site != b"cross-site"):
+        host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
+        if host and not self._serves(host):
+            return HostNotServed(
+                f"{host.decode('latin-1')[:300]!r} is not a name of this machine's loopback"
+                " address, and this registry is open to everybody who reaches it; to serve"
+                " that name, list it in --allowed-hosts, or turn on access control"
+            )
+        is_cross_site = b"cross-site" in headers.get(b"sec-fetch-site", b"")
+        if self._allows_any_origin or not (origin or is_cross_site):
             return None
         if origin in self._origins or (origin and _is_same(origin, host)):
             return None
