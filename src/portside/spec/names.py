@@ -7,6 +7,7 @@ store, to compare and to print; `parse` is the only way to make one.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from portside.spec.digests import Digest
@@ -14,6 +15,9 @@ from portside.spec.errors import NameInvalid, TagInvalid
 
 NAME_MAX_LENGTH = 255
 """Characters. Many clients limit host, port and name to 255 together ("Pulling manifests")."""
+
+REMEMBERED = 4096
+"""Names that were parsed and are kept: most requests are for a few repositories."""
 
 # The expression that "<name> MUST match" ("Pulling manifests"), a component at a time.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -29,8 +33,9 @@ class RepositoryName(str):
     __slots__ = ()
 
     @classmethod
+    @lru_cache(REMEMBERED)
     def parse(cls, text: str) -> Self:
-        """Parse the name in a path, decoded.
+        """Parse the name in a path, decoded; the last ones are remembered.
 
         Raises NameInvalid.
         """

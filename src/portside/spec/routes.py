@@ -9,11 +9,18 @@ paths are matched from the right: the last segments determine the endpoint, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from portside.spec.endpoints import Endpoint
 
 _NAME = "{name}"
+
+REMEMBERED = 4096
+"""Paths whose match is kept, as most requests are for what others have asked for."""
+
+LONGEST = 512
+"""Characters of a path that is kept: more than any path has that is served."""
 
 
 class Route(NamedTuple):
@@ -64,9 +71,13 @@ class Routes:
         }
         patterns = [_pattern(route) for path, route in self.by_path.items() if _NAME in path]
         self._by_segment, self._others = _indexed(patterns)
+        self._remembered = lru_cache(REMEMBERED)(self._find)
 
     def match(self, path: str) -> Match | None:
         """Return the match of a decoded path, or None if it has no route."""
+        return self._remembered(path) if len(path) <= LONGEST else self._find(path)
+
+    def _find(self, path: str) -> Match | None:
         fixed = self._fixed.get(path)
         if fixed is not None:
             return fixed
@@ -84,7 +95,7 @@ class Routes:
 
     def _match_slashed(self, head: str) -> Match | None:
         """Match a path that ends in a slash: only those that the specification writes so."""
-        found = self.match(head) if head.rpartition("/")[2] else None
+        found = self._find(head) if head.rpartition("/")[2] else None
         return found if found is not None and found.route.path.endswith("/") else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -58,10 +59,14 @@ _NO_TIME = "0001-01-01T00:00:00Z"
 # RFC 3339, section 5.6, as Go reads it: with capital letters.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
 
+REMEMBERED = 128
+"""Answers of `is_wanted` that are kept: there are few clients, and each sends the same header."""
+
 _REPLACED = ("rootfs", "history", "id", "parent", "throwaway")
 """Fields of a config that schema 1 has no place for, or that it fills itself."""
 
 
+@lru_cache(REMEMBERED)
 def is_wanted(accept: str | None, stored: str, *, by_default: bool) -> bool:
     """Whether a client is to get schema 1 in place of a manifest of the type `stored`.
 
