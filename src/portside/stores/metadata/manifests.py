@@ -53,15 +53,16 @@ from portside.stores.metadata.trash import (
 )
 from portside.stores.tag_history import RestoredTag
 
+# The locks of all three in one number, which is 0 unless one is locked.
 _BY_TAG = """
-    SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, t.locks
+    SELECT m.media_type, m.digest, m.payload, r.locks | (m.locks << 8) | (t.locks << 16)
     FROM repositories r
     JOIN tags t ON t.repository = r.id
     JOIN manifests m ON m.id = t.manifest
     WHERE r.name = $1 AND t.name = $2
 """
 _BY_DIGEST = """
-    SELECT m.media_type, m.digest, m.payload, r.locks, m.locks, 0
+    SELECT m.media_type, m.digest, m.payload, r.locks | (m.locks << 8)
     FROM repositories r
     JOIN manifests m ON m.repository = r.id
     WHERE r.name = $1 AND m.digest = $2 AND m.deleted IS NULL
@@ -166,9 +167,9 @@ class Manifests(Noun):
         row = await self._database.find(sql, str(repository), str(reference))
         if row is None:
             raise manifest_unknown(repository, reference)
-        media_type, digest, payload, of_repository, of_manifest, of_tag = row
-        if of_repository or of_manifest or of_tag:
-            _refuse_pull(repository, reference, digest, (of_repository, of_manifest, of_tag))
+        media_type, digest, payload, locks = row
+        if locks:
+            _refuse_pull(repository, reference, digest, locks)
         return StoredManifest(media_type, digest, payload)
 
     async def get_platform(self, repository: RepositoryName, manifest: Manifest) -> Platform | None:
@@ -405,10 +406,10 @@ async def _known_tags(
 
 
 def _refuse_pull(
-    repository: RepositoryName, reference: Reference, digest: str, locks: Sequence[int]
+    repository: RepositoryName, reference: Reference, digest: str, locks: int
 ) -> None:
     """Raise OperationDisallowed if a lock of the repository, the manifest or the tag says so."""
-    of_repository, of_manifest, of_tag = locks
+    of_repository, of_manifest, of_tag = locks.to_bytes(3, "little")
     refuse_repository(of_repository, Lock.READ, repository)
     refuse_locked(of_manifest, Lock.READ, f"manifest {digest} of repository {repository}")
     refuse_locked(of_tag, Lock.READ, f"tag {reference} of repository {repository}")

@@ -26,7 +26,7 @@ class Layout:
         self.uploads = root / "uploads"
         self.mark = root / MARK
         self.snapshots = root / SNAPSHOTS
-        self._prefixes = {
+        self._prefixes: dict[str, str] = {
             algorithm: f"{self.blobs}{os.sep}{algorithm}{os.sep}" for algorithm in Algorithm
         }
 
@@ -48,8 +48,8 @@ class Layout:
 
     def blob(self, digest: Digest) -> str:
         """Return the path of a blob: `blobs/sha256/ab/abcd…`."""
-        encoded = digest.encoded
-        return f"{self._prefixes[digest.algorithm]}{encoded[:2]}{os.sep}{encoded}"
+        algorithm, _, encoded = digest.partition(":")
+        return f"{self._prefixes[algorithm]}{encoded[:2]}{os.sep}{encoded}"
 
     def upload(self, upload: UploadId) -> str:
         """Return the path of an upload's bytes: `uploads/<id>`."""
