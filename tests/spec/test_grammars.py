@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -30,7 +31,7 @@ from portside.spec.mounts import MountRequest
 from portside.spec.names import RepositoryName, Tag, parse_reference
 from portside.spec.pagination import PageRequest, cut, parse_page
 from portside.spec.ranges import ByteRange, grouped, parse_chunk, parse_range
-from portside.spec.routes import Routes
+from portside.spec.routes import LONGEST, Routes
 
 # The expressions as they stand in the distribution-spec.
 NAME = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
@@ -283,6 +284,16 @@ class TestRoutes:
         assert (found.route.path, found.name) == (template, name)
         last = template.rpartition("/")[2].strip("{}")
         assert found.last == variables.get(last, "")
+
+    def test_long_path(self) -> None:
+        """It is matched as well, and not kept: a client could fill the memory with such paths."""
+        name = "a" * LONGEST
+        path = f"/v2/{name}/manifests/v1"
+        references = sys.getrefcount(path)
+        found = ROUTES.match(path)
+        assert found is not None
+        assert (found.route.path, found.name) == ("/v2/{name}/manifests/{reference}", name)
+        assert sys.getrefcount(path) == references
 
     def test_methods(self) -> None:
         """What has a GET has a HEAD, which may be a row of its own."""

@@ -499,4 +499,3 @@ class Request:
             absurd = f"invalid Content-Length {text[:40]!r}: expected a number of bytes"
             raise SizeInvalid(absurd)
         return int(text)
-

@@ -405,9 +405,7 @@ async def _known_tags(
     return {name: _KnownTag(locks, digest) for name, locks, digest in rows}
 
 
-def _refuse_pull(
-    repository: RepositoryName, reference: Reference, digest: str, locks: int
-) -> None:
+def _refuse_pull(repository: RepositoryName, reference: Reference, digest: str, locks: int) -> None:
     """Raise OperationDisallowed if a lock of the repository, the manifest or the tag says so."""
     of_repository, of_manifest, of_tag = locks.to_bytes(3, "little")
     refuse_repository(of_repository, Lock.READ, repository)
