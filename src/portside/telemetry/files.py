@@ -1,8 +1,8 @@
 """The files in which the workers of a node write their metrics, and the first process reads them.
 
 They are the library's: it writes those of a process into shared memory, and adds up the files of
-all processes when it is asked. Files of counters stay when a worker ends, so that no counter goes
-backwards.
+all processes when it is asked. What a worker had counted stays when it ends (`ended`), so that no
+counter goes backwards.
 """
 
 from __future__ import annotations

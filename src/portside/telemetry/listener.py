@@ -10,7 +10,9 @@ import platform
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -18,17 +20,24 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from portside import __version__
 from portside.telemetry import catalogue
-from portside.telemetry.catalogue import Kind, Merge, Metric
+from portside.telemetry.catalogue import Kind, Metric
+from portside.telemetry.ended import merge_ended, processes
 
 PATH = "/metrics"
 
 PATIENCE = 10
-"""Seconds that a client may take for its request."""
+"""Seconds that a client may take for its request and the response."""
+
+MOST = 8
+"""Clients that are served at the same time, far more than read metrics; others are refused."""
+
+CARE_INTERVAL = 1.0
+"""Seconds between two looks for clients that take too long, and for workers that have ended."""
 
 
 class MetricsListener:
@@ -49,6 +58,7 @@ class MetricsListener:
         """Answer in a thread; `database` and `storage` are the kinds of the stores."""
         registry = CollectorRegistry()
         workers = _Workers(files)
+        self._server.workers = workers
         registry.register(_WorkerMetrics(workers))
         registry.register(_ProcessMetrics(workers))
         registry.register(_Build(database, storage))
@@ -70,9 +80,44 @@ class MetricsListener:
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A server with a thread for each client, none of which keeps the process from ending."""
+    """A server with a thread for each of a few clients.
+
+    None of them keeps the process from ending.
+    """
 
     daemon_threads = True
+    workers: _Workers | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._began: dict[Any, float] = {}
+        self._due = 0.0
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client in a thread, or close its connection if there are too many."""
+        if len(self._began) >= MOST:
+            self.shutdown_request(request)
+            return
+        self._began[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, in whose place another one can be served."""
+        super().shutdown_request(request)
+        self._began.pop(request, None)
+
+    def service_actions(self) -> None:
+        """End connections that take too long, and add up what workers that have ended counted."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + CARE_INTERVAL
+        for request, began in list(self._began.items()):
+            if now - began > PATIENCE:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+        if self.workers is not None:
+            self.workers.merge_ended()
 
     def server_bind(self) -> None:
         """Bind, without asking for the name of this machine, which can take long."""
@@ -104,24 +149,25 @@ def _only_at(path: str, app: Any) -> Any:
 
 
 class _Workers:
-    """The workers that have written files, also those that are being replaced."""
+    """The workers that have written files, also those that are being replaced.
+
+    The files are read and changed under a lock.
+    """
 
     def __init__(self, files: Path) -> None:
         self.files = files
+        self.lock = threading.Lock()
 
     def running(self) -> list[int]:
         """Return the processes that run."""
-        return [process for process in self._known() if _is_running(process)]
+        return [process for process in processes(self.files) if _is_running(process)]
 
-    def forget_ended(self) -> None:
-        """Remove the gauges of processes that have ended."""
-        for process in self._known():
-            if not _is_running(process):
-                mark_process_dead(process, str(self.files))  # type: ignore[no-untyped-call]
-
-    def _known(self) -> set[int]:
-        found = self.files.glob(f"gauge_{Merge.SUM}_*.db")
-        return {int(path.stem.rpartition("_")[2]) for path in found}
+    def merge_ended(self) -> None:
+        """Add up the files of processes that have ended."""
+        with self.lock:
+            for process in processes(self.files):
+                if not _is_running(process):
+                    merge_ended(self.files, process)
 
 
 def _is_running(process: int) -> bool:
@@ -135,20 +181,16 @@ def _is_running(process: int) -> bool:
 
 
 class _WorkerMetrics(Collector):
-    """What the workers have written, of those that have ended too.
-
-    Gauges of workers that have ended are forgotten.
-    """
+    """What the workers have written; of those that have ended, what they had counted."""
 
     def __init__(self, workers: _Workers) -> None:
         self._workers = workers
         self._collector = MultiProcessCollector(None, str(workers.files))  # type: ignore[no-untyped-call]
-        self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Family]:
         """Add up the files."""
-        with self._lock:
-            self._workers.forget_ended()
+        self._workers.merge_ended()
+        with self._workers.lock:
             yield from self._collector.collect()  # type: ignore[no-untyped-call]
 
 
