@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -72,7 +73,7 @@ def registry(
         **AT_ONCE,
         "PORTSIDE_ADMIN_PASSWORD": PASSWORD,
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
-        "OTEL_EXPORTER_OTLP_HEADERS": "x-key=value-of-key",
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-key=value%20of=key,other = a b",
     }
     with running_registry(
         data, *options, "--traces-endpoint", collector.endpoint, env=env
@@ -166,7 +167,7 @@ def test_push_and_pull(
     }
     assert last.resource["service.name"] == "portside"
     assert last.resource["deployment.environment.name"] == "test"
-    assert collector.headers[-1]["x-key"] == "value-of-key"
+    assert collector.headers[-1]["x-key"] == "value of=key"
 
     lines = [json.loads(line) for line in registry.log.splitlines() if line.startswith("{")]
     (logged,) = [line for line in lines if line["request"] == pulled.headers["X-Request-Id"]]
@@ -417,6 +418,9 @@ def test_refused(tmp_path: Path) -> None:
     assert (code, "pip install 'portside[otel]'" in errors) == (2, True)
     code, _, errors = run_portside(*options, local, env={"OTEL_BSP_MAX_QUEUE_SIZE": "0"})
     assert (code, "max_queue_size" in errors) == (1, True)
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "a=b, authorization=Bearer%20secret%0A!"}
+    code, _, errors = run_portside(*options, local, env=headers)
+    assert (code, "header 2 is not" in errors, "secret" in errors) == (1, True, False)
     code, _, errors = run_portside(*options, "http://user:secret@127.0.0.1:4318")
     assert (code, "traces-endpoint must be a URL" in errors, "secret" in errors) == (2, True, False)
     assert not data.exists()
@@ -465,7 +469,7 @@ async def test_current_span() -> None:
     """The span of a request is current for as long as the request, however that ends."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     requests = TracedRequests(tracer, trusts=lambda _: False, client_address=lambda _: "")
-    seen = []
+    seen: list[Any] = []
 
     async def app(*_: object) -> None:
         seen.append(get_current_span())
@@ -473,11 +477,13 @@ async def test_current_span() -> None:
 
     record = RequestRecord(b"1")
     record.received = 1.0
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], RECORD: record}
+    headers = [(b"traceparent", GOOD.encode()), (b"tracestate", b"a=b")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, RECORD: record}
     with pytest.raises(ConnectionResetError):
         await requests.around(app)(scope, None, None)
     assert seen == [scope[SPAN]]
     assert get_current_span() is INVALID_SPAN
+    assert [dict(link.context.trace_state) for link in seen[0].links] == [{}]
 
 
 def test_databases() -> None:

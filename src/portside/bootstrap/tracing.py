@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from portside.api.addresses import Addresses
 from portside.config import Settings, SettingsInvalid, TracesTrust
 from portside.stores.blobs.opening import is_remote, kind_of
@@ -53,6 +55,6 @@ class Tracing:
 def open_export(settings: Settings) -> SpanExport:
     """Return what sends spans; raises SettingsInvalid."""
     try:
-        return SpanExport(settings.traces_url, ratio=settings.traces_ratio)
+        return SpanExport(settings.traces_url, ratio=settings.traces_ratio, environment=os.environ)
     except (ValueError, RuntimeError) as error:
         raise SettingsInvalid(f"OpenTelemetry refuses its variables (OTEL_…): {error}") from error

@@ -11,9 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import re
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from urllib.parse import unquote
+from uuid import uuid4
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -30,6 +34,13 @@ PAUSE = 60.0
 """Seconds in which one line at most is logged about traces: a collector that is down would fill the
 log."""
 
+HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+"""The variables that may hold credentials for the collector."""
+
+# What the library reads ("Specifying headers via environment variables" of OTLP's exporter): a
+# value is ASCII without quotes, commas, semicolons and backslashes.
+_HEADER = re.compile(r"[\w!#$%&'*+.^|~-]+[ \t]*=[ !#-+\--:<-\[\]-~]*", re.ASCII)
+
 _UNNAMED = "unknown_service"
 
 log = logging.getLogger(__name__)
@@ -39,11 +50,12 @@ class SpanExport:
     """Sends the spans that its tracer makes to the OTLP endpoint at a URL.
 
     `ratio` is the part of the traces beginning here that is sampled; spans with a parent are
-    sampled as that is. Raises ValueError and RuntimeError if OpenTelemetry's variables make no
-    sense.
+    sampled as that is. Raises ValueError and RuntimeError if OpenTelemetry's variables in the
+    `environment` make no sense.
     """
 
-    def __init__(self, url: str, *, ratio: float) -> None:
+    def __init__(self, url: str, *, ratio: float, environment: Mapping[str, str]) -> None:
+        _check_headers(environment)
         _report_through(_Troubles())
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(ratio)),
@@ -75,12 +87,27 @@ class SpanExport:
             log.warning("the collector of traces does not answer; the last spans are lost")
 
 
+def _check_headers(environment: Mapping[str, str]) -> None:
+    """Refuse headers that cannot be sent; the library would log them, with their values."""
+    for variable in HEADERS:
+        pairs = (pair.strip() for pair in environment.get(variable, "").split(","))
+        for number, pair in enumerate(filter(None, pairs), 1):
+            sent = unquote(pair)
+            if not (_HEADER.fullmatch(pair) and sent.isascii() and sent.isprintable()):
+                shape = "NAME=VALUE,NAME=VALUE with percent-encoded values"
+                raise ValueError(f"{variable} must be {shape}, and its header {number} is not")
+
+
 def _resource() -> Resource:
     """Return what the spans are of; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES may say it."""
     said = dict(Resource.create().attributes)
     if str(said.get("service.name", _UNNAMED)).startswith(_UNNAMED):
         said["service.name"] = "portside"
-    known = {"service.version": __version__, "host.name": platform.node()}
+    known = {
+        "service.version": __version__,
+        "service.instance.id": str(uuid4()),
+        "host.name": platform.node(),
+    }
     return Resource({**known, **said})
 
 
