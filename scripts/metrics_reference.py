@@ -18,6 +18,7 @@ HEADINGS = {
     "Blob store": ("storage",),
     "Logins": ("logins",),
     "Background tasks": ("collection", "expired", "retention"),
+    "Webhooks": ("webhook",),
     "Content": (
         "repositories",
         "manifests",

@@ -263,6 +263,9 @@ SERVED = {
     "keep_events": "tests/cli/test_events.py",
     "upload_expiry": "tests/durability/test_expiry.py",
     "upload_sweep_interval": "tests/durability/test_expiry.py",
+    "webhook_connections": "tests/durability/test_webhooks.py",
+    "webhook_timeout": "tests/durability/test_webhooks.py",
+    "webhook_expiry": "tests/durability/test_webhooks.py",
 }
 """Settings whose effect on a running registry another test shows, with its file."""
 

@@ -179,6 +179,10 @@ FIRING: dict[str, dict[str, str]] = {
         'portside_collection_rounds_total{instance="a",outcome="done"}': "5x100",
     },
     "PortsideLoginsLimited": {'portside_logins_total{instance="a",outcome="limited"}': "0+10x100"},
+    "PortsideWebhookFails": {
+        'portside_webhook_oldest_seconds{instance="a",webhook="w"}': "0+60x100"
+    },
+    "PortsideDeliveriesDead": {'portside_webhook_dead{instance="a",webhook="w"}': "0x50 1x50"},
     "PortsideRestarts": {'portside_process_start_time_seconds{instance="a"}': "0+1x100"},
 }
 """For each alert, values of each minute for which it fires."""
@@ -202,6 +206,8 @@ QUIET = {
     'portside_collection_rounds_total{instance="a",outcome="failed"}': "0+1x100",
     'portside_collection_rounds_total{instance="a",outcome="done"}': "0+1x100",
     'portside_logins_total{instance="a",outcome="limited"}': "3x100",
+    'portside_webhook_oldest_seconds{instance="a",webhook="w"}': "1799x100",
+    'portside_webhook_dead{instance="a",webhook="w"}': "7x100",
     'portside_process_start_time_seconds{instance="a"}': "1x100",
 }
 """Values for which no alert fires."""

@@ -137,6 +137,12 @@ def test_declared(registry: RunningRegistry) -> None:
         # These begin with the first failure.
         "portside_database_errors",
         "portside_storage_errors",
+        # And these with the first webhook.
+        "portside_webhook_deliveries",
+        "portside_webhook_waiting",
+        "portside_webhook_dead",
+        "portside_webhook_oldest_seconds",
+        "portside_webhook_events_waiting",
     }
     for family in found.families:
         metric = NAMED[family.name]

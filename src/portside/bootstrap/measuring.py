@@ -53,6 +53,7 @@ class Measuring:
         watch = Watch(
             self._stores.metadata,
             readiness,
+            webhooks=self._stores.metadata,
             disks=_disks(self._settings, self._stores),
             reserve=self._settings.reserve_bytes,
             write=self._worker.write,

@@ -59,6 +59,7 @@ class Group(enum.StrEnum):
     LOGINS = "Logins and tokens"
     CONTENT = "Content"
     UPLOADS = "Uploads"
+    WEBHOOKS = "Webhooks"
     LIMITS = "Limits and timeouts"
     PROCESSES = "Processes and logging"
 
@@ -566,7 +567,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         described(
             Group.CONTENT,
             "TOML file with rules of retention and quotas",
-            "Also holds immutable tags. Reloaded when it changes. Empty: no tag or"
+            "Also holds immutable tags and webhooks. Reloaded when it changes. Empty: no tag or"
             " manifest is deleted by itself.",
             unit="path",
         ),
@@ -713,6 +714,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=1 << 50,
         ),
     ] = 512 * 1024 * 1024
+    webhook_connections: Annotated[
+        int,
+        described(
+            Group.WEBHOOKS,
+            "Events sent to a receiver at a time",
+            "Events of a repository are sent one after the other, those of several repositories at"
+            " the same time. Each webhook has as many connections, in one process of all nodes.",
+            unit="connections",
+            ge=1,
+            le=64,
+        ),
+    ] = 4
+    webhook_timeout: Annotated[
+        float,
+        described(
+            Group.WEBHOOKS,
+            "How long a receiver may take to answer",
+            "Includes the time to connect. An event that is not answered in time is sent again.",
+            unit="seconds",
+            gt=0,
+            le=300,
+        ),
+    ] = 10.0
+    webhook_expiry: Annotated[
+        int,
+        described(
+            Group.WEBHOOKS,
+            "How long to send an event again",
+            "Counts from the first attempt. What fails for longer is dead: it is kept for"
+            " `keep-events`, and can be sent again by hand.",
+            unit="seconds",
+            ge=60,
+            le=TEN_YEARS,
+        ),
+    ] = 3 * DAY
     max_manifest_bytes: Annotated[
         int,
         described(

@@ -137,6 +137,23 @@ RETAINED_AT = _gauge(
     merge=Merge.MOST,
 )
 
+DELIVERIES = _counter(
+    "webhook_deliveries",
+    "Attempts to deliver an event: `delivered`, `failed`, or `dead`, which is not tried again",
+    "webhook",
+    "outcome",
+)
+DELIVERIES_WAITING = _newest("webhook_waiting", "Deliveries that wait", "webhook")
+DELIVERIES_DEAD = _newest("webhook_dead", "Deliveries that are dead", "webhook")
+OLDEST_DELIVERY = _newest(
+    "webhook_oldest_seconds",
+    "Age of the first delivery that waits; 0 if none does, or the webhook is paused",
+    "webhook",
+)
+EVENTS_WAITING = _newest(
+    "webhook_events_waiting", "Events that the webhook has not read, wanted or not", "webhook"
+)
+
 REPOSITORIES = _newest("repositories", "Repositories that hold a manifest or a blob")
 MANIFESTS = _newest("manifests", "Manifests that are not deleted")
 TAGS = _newest("tags", "Tags")

@@ -1,6 +1,7 @@
-"""How much content there is, whether the stores work, and what is free: read by one worker.
+"""How much content there is, whether the stores work, what is free, and what waits for webhooks.
 
-The worker that holds a lock in the directory of the metrics does it, and another one after its end.
+One worker reads it: that which holds a lock in the directory of the metrics, and another one after
+its end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from portside.operations.readiness import Readiness
+from portside.operations.webhooks.dispatch import DeliveryStore
 from portside.spec.errors import NotReady, RegistryError
 from portside.stores.reserve import free_bytes
 from portside.stores.usage import ContentCounts, UsageStore
@@ -50,11 +52,13 @@ class Watch:
         usage: UsageStore,
         readiness: Readiness,
         *,
+        webhooks: DeliveryStore,
         disks: Mapping[str, Path],
         reserve: int,
         write: Callable[[Iterable[Sample]], None],
     ) -> None:
         self._usage = usage
+        self._webhooks = webhooks
         self._readiness = readiness
         self._disks = disks
         self._reserve = reserve
@@ -76,6 +80,24 @@ class Watch:
         with suppress(NotReady):
             await self._readiness.check_writes()
         self._write(self._looked())
+        self._write(await self._waiting())
+
+    async def _waiting(self) -> list[Sample]:
+        """Read what waits for webhooks."""
+        samples = []
+        last = await self._webhooks.last_event()
+        for state in await self._webhooks.list_webhooks():
+            is_active = not state.paused and state.left_at is None
+            since = await self._webhooks.oldest_delivery(state.name) if is_active else None
+            age = 0.0 if since is None else max(0.0, time.time() - since / 1_000_000)
+            values = {
+                catalogue.DELIVERIES_WAITING: state.waiting,
+                catalogue.DELIVERIES_DEAD: state.dead,
+                catalogue.OLDEST_DELIVERY: age,
+                catalogue.EVENTS_WAITING: max(0, last - state.position),
+            }
+            samples += [Sample(metric, value, (state.name,)) for metric, value in values.items()]
+        return samples
 
     def _looked(self) -> Iterator[Sample]:
         for name, works in self._readiness.results()._asdict().items():

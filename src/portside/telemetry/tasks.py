@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -43,6 +44,11 @@ class TaskCounts:
     retentions: Rounds = field(default_factory=Rounds)
     retention_tags: int = 0
     retention_manifests: int = 0
+    deliveries: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def count_deliveries(self, webhook: str, outcome: str, number: int = 1) -> None:
+        """Count what came of deliveries of a webhook."""
+        self.deliveries[webhook, outcome] += number
 
     def samples(self) -> Iterator[Sample]:
         """Read what was counted."""
@@ -54,3 +60,5 @@ class TaskCounts:
         yield Sample(catalogue.EXPIRED_UPLOADS, self.expired_uploads)
         yield Sample(catalogue.RETENTION_TAGS, self.retention_tags)
         yield Sample(catalogue.RETENTION_MANIFESTS, self.retention_manifests)
+        for labels, count in self.deliveries.items():
+            yield Sample(catalogue.DELIVERIES, count, labels)
