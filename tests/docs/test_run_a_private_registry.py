@@ -77,6 +77,9 @@ class Machine:
         self._ports = ports
         for place in PLACES:
             (self.root / place[1:] / "portside").mkdir(parents=True)
+        self._checkout = self.root / "checkout"
+        self._checkout.mkdir()
+        (self._checkout / "deploy").symlink_to(ROOT / "deploy")
         self._bin = self.root / "bin"
         self._bin.mkdir()
         for program, text in COMMANDS.items():
@@ -93,7 +96,7 @@ class Machine:
 
     def wrapped(self, script: str) -> str:
         """Return a script that finds this machine's programs first."""
-        return f'cd {ROOT}; export PATH="{self._bin}:$PATH"\n{self.moved(script)}'
+        return f'cd {self._checkout}; export PATH="{self._bin}:$PATH"\n{self.moved(script)}'
 
 
 @contextmanager
