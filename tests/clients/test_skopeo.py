@@ -43,6 +43,7 @@ def test_quota(run: Run, data: Path, tmp_path: Path) -> None:
             remote = f"docker://{registry.address}/app:{name}"
             copy = ("skopeo", "copy", f"oci:{layout.root}:{name}", remote, PLAIN)
             said = run(*copy, fails=name == "large")
+        assert "writing blob: " in said
         assert "denied: the push would exceed the quota of the repository" in said
         listed = run("skopeo", "list-tags", "--tls-verify=false", remote.rpartition(":")[0])
         assert json.loads(listed)["Tags"] == ["small"]
