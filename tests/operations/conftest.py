@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from portside.operations.admission import Admission
 from portside.operations.collect import Collector, Step
 from portside.operations.delete import Delete
 from portside.operations.grace import GracePeriod
@@ -18,6 +19,8 @@ from portside.operations.push import Chunk, Push
 from portside.operations.retain import Retain
 from portside.spec.digests import Digest
 from portside.spec.names import RepositoryName, Tag
+from portside.spec.patterns import RepositoryPattern
+from portside.spec.rules import Rules, RuleTable
 from portside.stores.actors import Actor
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.engine import Database
@@ -39,6 +42,8 @@ class Registry:
         self.database = database
         self.metadata, self.blobs, self.clock = metadata, blobs, clock
         self.grace = GracePeriod(HOUR, clock)
+        self.quota: int | None = None
+        admission = Admission(rules=self.rules)
         self.push = Push(
             metadata,
             blobs,
@@ -46,13 +51,19 @@ class Registry:
             max_open_uploads=0,
             sparse_indexes=False,
             clock=clock,
+            admission=admission,
         )
         self.last_pulls = LastPulls(metadata, clock=clock)
         self.pull = Pull(metadata, blobs, None, grace=self.grace, last_pulls=self.last_pulls)
-        self.mount = Mount(metadata, blobs)
+        self.mount = Mount(metadata, blobs, admission=admission)
         self.delete = Delete(metadata, blobs, allowed=True)
         self.retain = Retain(metadata, clock=clock, by=Actor("retention"))
         self.collector = self.collector_with(nullcontext)
+
+    def rules(self) -> Rules:
+        """Return rules of a quota that each repository has."""
+        table = RuleTable(match=RepositoryPattern("*"), quota=self.quota or 0)
+        return Rules([table])
 
     async def push_blobs(self, repository: RepositoryName, content: Content = IMAGE) -> None:
         """Push the blobs of an image."""

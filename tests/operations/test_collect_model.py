@@ -1,4 +1,4 @@
-"""Random sequences of pushes, deletes, restores, retention and collections.
+"""Random sequences of pushes within quotas, deletes, restores, retention and collections.
 
 They set the clock. What retention deletes is what a naive oracle says of what the model knows.
 """
@@ -28,6 +28,7 @@ from portside.spec.errors import (
     ManifestUnknown,
     NameUnknown,
     OperationDisallowed,
+    QuotaExceeded,
     RegistryError,
     TagUnknown,
 )
@@ -52,6 +53,9 @@ REFERRERS = [artifact(("model", of.digest), subject=of.descriptor) for of in (IM
 MANIFESTS = [*IMAGES, SHARING, INDEX, *REFERRERS]
 BY_DIGEST = {content.digest: content for content in MANIFESTS}
 BLOBS = sorted({blob for content in MANIFESTS for blob in content.blobs})
+SIZES = {digest_of(blob): len(blob) for blob in BLOBS}
+QUOTAS = [None, None, 600, 1500, 3000]
+"""Bytes: none, and from less than an image takes to more than all of them take."""
 TAGS = ["v1", "pr-1", "pr-2", IMAGES[1].digest.replace(":", "-") + ".sig"]
 KEEP_DELETED = 2 * HOUR
 
@@ -151,6 +155,12 @@ class Repository:
         """Whether a manifest refers to a blob."""
         found = self.stored if trash else self.live
         return any(digest in map(digest_of, each.content.blobs) for each in found.values())
+
+    @property
+    def taken(self) -> int:
+        """The bytes that count for a quota."""
+        payloads = sum(len(each.content.manifest) for each in self.stored.values())
+        return sum(SIZES[digest] for digest in self.links) + payloads
 
     def push(self, content: Content, now: int) -> None:
         """Note that a manifest was pushed."""
@@ -288,6 +298,11 @@ class Model(RuleBasedStateMachine):
         """Name a repository of this example."""
         return RepositoryName(f"{name}-{Model.examples}")
 
+    def fits(self, name: str, size: int) -> bool:
+        """Whether a repository may take some bytes more."""
+        quota = self.registry.quota
+        return quota is None or self.model[name].taken + size <= quota
+
     def outcome(
         self, work: Coroutine[Any, Any, Any], *expected: type[RegistryError] | None
     ) -> bool:
@@ -329,12 +344,16 @@ class Model(RuleBasedStateMachine):
 
     @rule(name=names, blob=blobs)
     def push_blob(self, name: str, blob: bytes) -> None:
-        known = self.model[name]
-        expected = OperationDisallowed if known.is_locked else None
+        known, digest = self.model[name], digest_of(blob)
+        expected: type[RegistryError] | None = None
+        if digest not in known.links and not self.fits(name, len(blob)):
+            expected = QuotaExceeded
+        elif known.is_locked:
+            expected = OperationDisallowed
         work = self.registry.push.blob(self.name(name), Digest.of(blob), Chunk(sent(blob)))
         if self.outcome(work, expected):
             known.is_made = True
-            known.links[digest_of(blob)] = Link(self.clock.now)
+            known.links[digest] = Link(self.clock.now)
 
     @rule(name=names, blob=blobs)
     def head(self, name: str, blob: bytes) -> None:
@@ -352,6 +371,9 @@ class Model(RuleBasedStateMachine):
         if can_be and known.is_locked:
             self.outcome(work, OperationDisallowed)
             return
+        if can_be and digest not in known.links and not self.fits(name, len(blob)):
+            self.outcome(work, QuotaExceeded)
+            return
         assert self.run(work) == can_be
         if can_be:
             known.is_made = True
@@ -362,7 +384,10 @@ class Model(RuleBasedStateMachine):
         known = self.model[name]
         is_whole = all(known.sees(digest_of(blob)) for blob in content.blobs)
         is_whole &= all(child.digest in known.live for child in content.children)
-        expected = None if is_whole else ManifestBlobUnknown
+        expected: type[RegistryError] | None = None if is_whole else ManifestBlobUnknown
+        is_new = content.digest not in known.stored
+        if is_new and not self.fits(name, len(content.manifest)):
+            expected = QuotaExceeded
         work = self.registry.push.manifest(
             self.name(name),
             Digest(content.digest) if tag is None else Tag(tag),
@@ -377,6 +402,7 @@ class Model(RuleBasedStateMachine):
 
     @initialize(pushes=pushes, rules=strict)
     def begin(self, pushes: list[tuple[Content, str | None, int]], rules: RepositoryRules) -> None:
+        self.registry.quota = None
         self.push_images(NAMES[0], pushes)
         self.in_force = rules
 
@@ -538,6 +564,10 @@ class Model(RuleBasedStateMachine):
     def change_rules(self, rules: RepositoryRules) -> None:
         self.in_force = rules
 
+    @rule(quota=st.sampled_from(QUOTAS))
+    def change_quota(self, quota: int | None) -> None:
+        self.registry.quota = quota
+
     @rule(name=names)
     def retain(self, name: str) -> None:
         """Delete by rules; exactly what the oracle says goes, and nothing that a tag reaches."""
@@ -625,6 +655,8 @@ class Model(RuleBasedStateMachine):
                 self.look_at_tag(name, tag)
             content = self.run(self.registry.metadata.read_retained(self.name(name)))
             assert what_counts(content) == what_counts(known.retained())
+        taken = {str(self.name(name)): known.taken for name, known in self.model.items()}
+        assert self.run(self.registry.metadata.measure_repositories(list(taken))) == taken
         held = {digest for known in self.model.values() for digest in known.links}
         assert set(map(str, self.run(self.registry.stored()))) == held
 
