@@ -118,32 +118,51 @@ IN_USE = """
 # What waits in each of the repositories from $1 up to $2, and in all of them together, whose blobs
 # are in use nowhere else in the registry: the row without a repository. Both parts of `waiting`
 # begin with an index that has no more rows than there are deleted manifests or unreferenced links.
+# References and links are counted, because their indexes are enough for that, and in the order of
+# these indexes. Only a blob that is linked elsewhere too is looked up.
 #
 # SQLite reads the tables of a CROSS JOIN in this order. It would read all references for the sake
-# of DISTINCT otherwise, and all links of a repository without the plus sign.
+# of the groups otherwise, and all links of a repository without the plus sign.
 _WAITING = f"""
     WITH trashed AS MATERIALIZED (
-        SELECT DISTINCT f.repository, f.digest
+        SELECT f.repository, f.digest, COUNT(*) AS referring
         FROM repositories r CROSS JOIN manifests m CROSS JOIN manifest_references f
         WHERE r.name >= $1 AND r.name < $2 AND m.repository = r.id AND m.deleted >= 0
             AND f.manifest = m.id
+        GROUP BY f.repository, f.digest
+        ORDER BY f.repository, f.digest
     ),
     waiting AS MATERIALIZED (
         SELECT l.repository, l.digest, l.size, TRUE AS is_deleted
         FROM trashed t CROSS JOIN repository_blobs l
-        WHERE l.repository = t.repository AND l.digest = t.digest AND NOT {IN_USE}
+        WHERE l.repository = t.repository AND l.digest = t.digest AND t.referring = (
+            SELECT COUNT(*) FROM manifest_references f
+            WHERE f.repository = t.repository AND f.digest = t.digest
+        )
         UNION ALL
         SELECT l.repository, l.digest, l.size, FALSE
         FROM repository_blobs l
         WHERE l.unreferenced >= 0 AND +l.repository IN ({_MATCHED}) AND NOT {REFERRED_TO}
     ),
+    counted AS MATERIALIZED (
+        SELECT w.digest, w.size, w.is_deleted, w.links = (
+            SELECT COUNT(*) FROM repository_blobs l WHERE l.digest = w.digest
+        ) AS is_whole
+        FROM (
+            SELECT digest, size, COUNT(*) AS links,
+                MAX(CASE WHEN is_deleted THEN 1 ELSE 0 END) = 1 AS is_deleted
+            FROM waiting
+            GROUP BY digest, size
+            ORDER BY digest
+        ) w
+    ),
     unused AS MATERIALIZED (
-        SELECT w.size, EXISTS (
-            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {REFERRED_TO}
-        ) AS is_deleted
-        FROM (SELECT DISTINCT digest, size FROM waiting) w
-        WHERE NOT EXISTS (
-            SELECT 1 FROM repository_blobs l WHERE l.digest = w.digest AND {IN_USE}
+        SELECT c.size, CASE WHEN c.is_whole THEN c.is_deleted ELSE EXISTS (
+            SELECT 1 FROM repository_blobs l WHERE l.digest = c.digest AND {REFERRED_TO}
+        ) END AS is_deleted
+        FROM counted c
+        WHERE c.is_whole OR NOT EXISTS (
+            SELECT 1 FROM repository_blobs l WHERE l.digest = c.digest AND {IN_USE}
         )
     )
     SELECT repository,

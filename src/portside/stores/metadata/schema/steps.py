@@ -353,7 +353,7 @@ _LIFE: Step = (
     AddColumn("manifests", Column("deleted_by", Type.TEXT, default="''")),
     "CREATE INDEX manifests_deleted ON manifests (deleted, id) WHERE deleted IS NOT NULL",
     """
-    CREATE INDEX manifests_deleted_of ON manifests (repository, deleted, digest)
+    CREATE INDEX manifests_deleted_of ON manifests (repository, deleted, digest, id, size)
         WHERE deleted IS NOT NULL
     """,
     "CREATE INDEX repositories_deleted ON repositories (name) WHERE deleted IS NOT NULL",
