@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 
 import pytest
+import standardwebhooks
 
 from portside.bootstrap import connected_stores, now
+from portside.bootstrap.preparing import prepare
 from portside.config import make_settings
+from portside.files.text import FileInvalid
 from portside.stores.actors import NOBODY
 from portside.stores.events import EventAction, NewEvent
 from portside.stores.webhooks import Reading
 from support.commands import Commands
+from support.receiving import receiving, webhook
 
+SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 RULES = """
 [[webhook]]
 name = "deploy"
@@ -31,6 +37,7 @@ allow-private = true
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
     """Write a rules file with two webhooks."""
+    (tmp_path / "secret").write_text(SECRET)
     path = tmp_path / "rules.toml"
     path.write_text(RULES)
     return path
@@ -151,3 +158,39 @@ def test_unknown(portside: Commands, command: str) -> None:
     """A name that the registry does not know is an error that names those that it does."""
     said = portside.refused("webhooks", *command.split(), "depoly")
     assert "the registry has no webhook 'depoly'; it has deploy" in said
+
+
+def test_test(portside: Commands, rules: Path) -> None:
+    """A receiver is sent a signed event that is about nothing; what it answers is told."""
+    command = ("webhooks", "test", "tried", "--rules", str(rules))
+    secret = rules.parent / "secret"
+    with receiving() as receiver:
+        rules.write_text(f"{webhook('tried', receiver)}secret-file = 'secret'\n")
+        assert portside.do(*command) == "Webhook tried accepted the event: 204.\n"
+        sent = standardwebhooks.Webhook(SECRET).verify(receiver.body, receiver.headers)
+        assert (sent["type"], sent["id"]) == ("portside.ping", receiver.headers["webhook-id"])
+        receiver.answer = 418
+        assert "webhook tried: answered 418" in portside.refused(*command)
+        secret.unlink()
+        assert f"webhook tried: cannot read {secret}" in portside.refused(*command)
+        assert len(receiver.requests) == 2
+    secret.write_text(SECRET)
+    assert "webhook tried: no connection to 127.0.0.1" in portside.refused(*command)
+    assert shown(portside, "deploy", "dead") == [1, 2]
+
+
+def test_start(data: Path, rules: Path) -> None:
+    """A server does not start while a secret cannot be read."""
+    settings = make_settings({"data": str(data), "rules": str(rules)})
+    (rules.parent / "secret").write_text("s3cret")
+    with pytest.raises(FileInvalid, match=f"^{rules}, webhook scan: .* must begin with whsec_"):
+        prepare(settings)
+    (rules.parent / "secret").write_text(SECRET)
+    assert prepare(settings) is False
+
+
+def test_test_of_none(portside: Commands, rules: Path) -> None:
+    """A webhook has to be in the rules file."""
+    assert "rules is empty" in portside.refused("webhooks", "test", "scan")
+    said = portside.refused("webhooks", "test", "skan", "--rules", str(rules))
+    assert f"{rules} has no webhook 'skan'; it has deploy, scan" in said

@@ -45,6 +45,9 @@ class Receiver:
         self.requests: list[Received] = []
         self.accepted: list[Received] = []
         """Those that were answered with success before they could be given up."""
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        """The last request as it came."""
         self.stop = threading.Event()
         self._lock = threading.Lock()
         receiver = self
@@ -68,6 +71,7 @@ class Receiver:
             request.headers["webhook-id"], data["id"], data["repository"], data["action"]
         )
         with self._lock:
+            self.headers, self.body = dict(request.headers), body
             answer = self.answers.get(received.repository, self.answer)
             self.requests.append(received)
             if answer == 204:

@@ -16,7 +16,7 @@ from portside.bootstrap.application import make_rules
 from portside.bootstrap.clock import now
 from portside.bootstrap.periods import note_periods
 from portside.bootstrap.stores import Stores, connected_stores, database_reserve, space_check
-from portside.bootstrap.webhooks import add_webhooks
+from portside.bootstrap.webhooks import add_webhooks, check_secrets
 from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
 from portside.spec.errors import StorageFull
@@ -68,6 +68,7 @@ async def _prepare(settings: Settings) -> bool:
         if not settings.open:
             make_rules(settings)
         rules = watch_rules_file(settings.rules)()
+        check_secrets(settings, rules)
         await _probe(stores)
         await note_periods(settings, stores)
         await add_webhooks(stores, rules)

@@ -14,10 +14,11 @@ from uuid import uuid4
 from portside.bootstrap.clock import now
 from portside.bootstrap.stores import Stores
 from portside.config import Settings
+from portside.files.text import FileInvalid
 from portside.operations.webhooks.attempts import Attempts
 from portside.operations.webhooks.dispatch import Dispatcher, Terms
 from portside.operations.webhooks.formats import Origin
-from portside.operations.webhooks.signature import Signer
+from portside.operations.webhooks.signature import SecretUnreadable, Signer
 from portside.spec.errors import RegistryError, StorageFull
 from portside.spec.rules import Rules
 from portside.stores.interfaces import LeaseStore
@@ -45,6 +46,20 @@ def make_attempts(settings: Settings, identity: str) -> Attempts:
     """Return what sends; `identity` is that of the registry."""
     origin = Origin(settings.public_url, identity)
     return Attempts(Signer(os.environ), origin, timeout=settings.webhook_timeout, clock=now)
+
+
+def check_secrets(settings: Settings, rules: Rules) -> None:
+    """Refuse webhooks whose secrets cannot be read, for a server that starts; raises FileInvalid.
+
+    While it runs, each attempt reads them.
+    """
+    signer = Signer(os.environ)
+    for webhook in rules.webhooks:
+        try:
+            signer.read(webhook.secret)
+        except SecretUnreadable as error:
+            place = f"{settings.rules}, webhook {webhook.name}"
+            raise FileInvalid(f"{place}: {error}") from error
 
 
 async def add_webhooks(stores: Stores, rules: Rules) -> None:

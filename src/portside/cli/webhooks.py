@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import click
 
 from portside.bootstrap import connected_stores
+from portside.bootstrap.webhooks import make_attempts
 from portside.cli.errors import ServerError
 from portside.cli.events import what_changed
 from portside.cli.options import CommandGroup
@@ -26,6 +27,7 @@ from portside.cli.registry import (
     registry_command,
     require_registry,
 )
+from portside.config import Settings, SettingsInvalid
 from portside.config.rules import watch_rules_file
 from portside.operations.events import document_of
 from portside.spec.webhooks import Webhook
@@ -62,7 +64,7 @@ name_argument = click.argument("name", metavar="NAME")
 
 @click.group("webhooks", cls=CommandGroup)
 def webhooks() -> None:
-    """Show, pause and resume webhooks, and retry what they did not accept."""
+    """Show, try, pause and resume webhooks, and retry what they did not accept."""
 
 
 @webhooks.command("list")
@@ -89,6 +91,26 @@ async def list_webhooks(*, as_json: bool, **given: Any) -> None:
         [_row(listed) for listed in found],
         empty="No webhooks. Add some to the file that --rules names.",
     )
+
+
+@webhooks.command("test")
+@name_argument
+@registry_command("rules", "public_url", "webhook_timeout")
+async def test_webhook(*, name: str, **given: Any) -> None:
+    """Send an event to a receiver now, and print what it answers.
+
+    The event is made up, and has the action `ping`. Nothing is recorded, and nothing that waits is
+    sent. The exit code is 1 if the receiver does not accept it.
+    """
+    settings = read_settings(given)
+    webhook = _named(settings, name)
+    async with connected_stores(settings, read_only=True) as stores:
+        await require_registry(stores)
+        identity = await stores.metadata.registry_identity()
+    answer = await make_attempts(settings, identity).ping(webhook)
+    if answer.error:
+        raise ServerError(f"webhook {name}: {answer.error}")
+    click.echo(f"Webhook {name} accepted the event: {answer.status}.")
 
 
 @webhooks.command("deliveries")
@@ -168,12 +190,28 @@ async def _pause(name: str, given: dict[str, Any], *, paused: bool) -> None:
             await _require(metadata, name)
 
 
+def _named(settings: Settings, name: str) -> Webhook:
+    """Return a webhook of the rules file; raises FileInvalid, SettingsInvalid and ServerError."""
+    if not settings.rules:
+        raise SettingsInvalid("rules is empty: name the file with the webhooks")
+    known = watch_rules_file(settings.rules)().webhooks
+    for webhook in known:
+        if webhook.name == name:
+            return webhook
+    raise ServerError(_unknown(name, settings.rules, [webhook.name for webhook in known]))
+
+
 async def _require(metadata: MetadataStore, name: str) -> None:
     """Refuse a name that the registry does not know; raises ServerError."""
     known = [state.name for state in await metadata.list_webhooks()]
     if name not in known:
-        others = f"it has {', '.join(known)}" if known else "it has none"
-        raise ServerError(f"the registry has no webhook {name[:80]!r}; {others}")
+        raise ServerError(_unknown(name, "the registry", known))
+
+
+def _unknown(name: str, place: str, known: Sequence[str]) -> str:
+    """Return that a webhook is not known, and which are."""
+    others = f"it has {', '.join(known)}" if known else "it has none"
+    return f"{place} has no webhook {name[:80]!r}; {others}"
 
 
 async def _pages(
