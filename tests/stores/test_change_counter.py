@@ -42,7 +42,7 @@ async def test_is_heard_at_once(databases: tuple[SqliteDatabase, SqliteDatabase]
 
 
 async def test_is_not_needed_for_long(databases: tuple[SqliteDatabase, SqliteDatabase]) -> None:
-    """A change whose process died before it could ring is seen a second later."""
+    """A change whose process died before it could advance the counter is seen a second later."""
     now = 0.0
     state = Access(databases[1], elapsed=lambda: now)
     before = await state.access_state()
@@ -56,9 +56,20 @@ async def test_is_not_needed_for_long(databases: tuple[SqliteDatabase, SqliteDat
 def test_number_comes_round(tmp_path: Path) -> None:
     """The greatest number is followed by zero, which is another one too."""
     (tmp_path / FILE).write_bytes(b"\xff" * 8)
-    with closing(SharedCounter(tmp_path / FILE)) as bell:
-        bell.advance()
-        assert bell.value == bytes(8)
+    with closing(SharedCounter(tmp_path / FILE)) as counter:
+        counter.advance()
+        assert counter.value == bytes(8)
+
+
+async def test_the_former_file(tmp_path: Path) -> None:
+    """A directory of an older version loses the file that has another name now."""
+    former = tmp_path / "portside.bell"
+    former.write_bytes(bytes(8))
+    with closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database:
+        await database.migrate()
+        assert database.change_counter.value == bytes(8)
+    assert not former.exists()
+    assert (tmp_path / FILE).exists()
 
 
 async def test_secrets_are_private(databases: tuple[SqliteDatabase, SqliteDatabase]) -> None:

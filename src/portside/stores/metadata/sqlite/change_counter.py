@@ -12,7 +12,10 @@ from pathlib import Path
 
 from portside.stores.directories import share_owner
 
-FILE = "portside.bell"
+FILE = "portside.counter"
+
+FORMER_FILE = "portside.bell"
+"""The name of that file in earlier versions."""
 
 _SIZE = 8
 

@@ -26,7 +26,7 @@ from portside.stores.metadata.schema.steps import STEPS
 from portside.stores.metadata.schema.tables import Table, statements
 from portside.stores.metadata.schema.versions import NEWEST, note_upgrade, require_version
 from portside.stores.metadata.sqlite.change_counter import FILE as COUNTER
-from portside.stores.metadata.sqlite.change_counter import SharedCounter
+from portside.stores.metadata.sqlite.change_counter import FORMER_FILE, SharedCounter
 from portside.stores.metadata.sqlite.connections import (
     connect,
     connect_read_only,
@@ -112,6 +112,8 @@ class SqliteDatabase:
                 note_upgrade(f"the database {self.file}", _read_version(connection))
                 taken = _migrate(connection)
                 self._require_newest(connection)
+            with suppress(OSError):
+                self.file.with_name(FORMER_FILE).unlink()
         finally:
             os.close(lock)
         with naming(self._lock):
