@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access
+from support.sqlite import open_database
 
 SECOND = 1_000_000
 
@@ -58,7 +58,6 @@ def elapsed() -> Elapsed:
 @pytest.fixture
 async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Access]:
     """Open an empty store."""
-    database = SqliteDatabase(tmp_path, clock=clock)
-    await database.migrate()
+    database = await open_database(tmp_path, clock=clock)
     yield Access(database)
     database.close()

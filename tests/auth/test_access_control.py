@@ -43,6 +43,7 @@ from portside.stores.access import (
 )
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access
+from support.sqlite import open_database
 
 SOURCE = "192.0.2.1"
 FAILURES, WINDOW = 3, 60
@@ -487,10 +488,8 @@ class TestAccessTokens:
         """A token of another registry, with other keys, is refused."""
         folder = tmp_path / "other"
         folder.mkdir()
-        database = SqliteDatabase(folder, clock=clock)
-        await database.migrate()
+        await open_database(folder, clock=clock)
         other = Worker(folder, clock, Elapsed())
-
         try:
             token = await other.access_token(NOBODY)
             with pytest.raises(TokenInvalid, match="unknown key"):

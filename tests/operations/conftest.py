@@ -24,10 +24,10 @@ from portside.spec.rules import Rules, RuleTable
 from portside.stores.actors import Actor
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.engine import Database
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
 from support.content import Content, image
+from support.sqlite import open_database
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -107,8 +107,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def registry(tmp_path: Path, clock: Clock) -> AsyncIterator[Registry]:
     """Open an empty registry."""
-    database = SqliteDatabase(tmp_path, clock=clock)
-    await database.migrate()
+    database = await open_database(tmp_path, clock=clock)
     blobs = DiskBlobs(tmp_path, hold_timeout=1)
     blobs.create()
     yield Registry(database, blobs, clock)

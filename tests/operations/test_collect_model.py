@@ -38,13 +38,13 @@ from portside.spec.retention import RetainedContent, RetainedManifest, RetainedT
 from portside.spec.rules import RepositoryRules
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.engine import Database
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from spec.test_retention import removed, rule_sets, untagged
 from spec.test_retention import rule as rule_of_tags
 from stores.conftest import Clock, PostgresShelf
 from support.blobs import listed
 from support.content import Content, artifact, digest_of, image, index
 from support.postgres import Server
+from support.sqlite import open_database
 
 IMAGES = [image(("model", number), layers=1, layer_size=50 + number) for number in range(2)]
 SHARING = image(("model", 0), layers=2, layer_size=50)
@@ -703,8 +703,7 @@ def modelled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type[Mo
         close: Callable[[], None]
         database: Database
         if request.param == "sqlite":
-            local = SqliteDatabase(tmp_path, clock=clock)
-            runner.run(local.migrate())
+            local = runner.run(open_database(tmp_path, clock=clock))
             database, close = local, local.close
         else:
             server: Server = request.getfixturevalue("postgresql")

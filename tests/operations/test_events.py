@@ -14,8 +14,8 @@ from portside.operations.events import EventFeed, EventPage
 from portside.spec.errors import TooManyRequests
 from portside.stores.actors import NOBODY
 from portside.stores.events import Event, EventAction, NewEvent
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
+from support.sqlite import open_database
 
 NOTED = NewEvent(EventAction.RULES_RELOADED)
 
@@ -40,8 +40,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CountedStore]:
     """Make an empty store."""
-    with closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database:
-        await database.migrate()
+    with closing(await open_database(tmp_path, clock=lambda: 1)) as database:
         yield CountedStore(database)
 
 

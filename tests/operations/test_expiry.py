@@ -16,9 +16,9 @@ from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.disk.layout import Layout
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from portside.stores.metadata.uploads import STALE_PAGE
+from support.sqlite import open_database
 from support.waiting import PATIENCE
 
 LATE = 2**60
@@ -35,8 +35,7 @@ def blobs(tmp_path: Path) -> Iterator[DiskBlobs]:
 @pytest.fixture
 async def metadata(tmp_path: Path) -> AsyncIterator[Metadata]:
     """Make an empty store at a time that is long ago."""
-    with closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database:
-        await database.migrate()
+    with closing(await open_database(tmp_path, clock=lambda: 1)) as database:
         yield Metadata(database)
 
 
@@ -76,10 +75,9 @@ async def test_a_session_used_since_it_was_listed(tmp_path: Path) -> None:
     """The sweep waits for the request that uses it, and finds it young."""
     with (
         closing(DiskBlobs(tmp_path, hold_timeout=10)) as blobs,
-        closing(SqliteDatabase(tmp_path, clock=lambda: 5)) as database,
+        closing(await open_database(tmp_path, clock=lambda: 5)) as database,
     ):
         blobs.create()
-        await database.migrate()
         metadata = Metadata(database)
         opened = await open_sessions(metadata, 2)
         old, used = sorted(opened, key=lambda session: session.id)

@@ -14,8 +14,8 @@ from portside.spec.errors import BlobUnknown
 from portside.spec.names import RepositoryName
 from portside.stores.blobs.disk.layout import Layout
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
+from support.sqlite import open_database
 
 A, B = RepositoryName("a"), RepositoryName("b")
 CONTENT = b"content"
@@ -41,10 +41,9 @@ def write(file: Path) -> None:
 async def test_damaged(tmp_path: Path, source: RepositoryName | None, left: int | None) -> None:
     """One that is missing, or has another size, is pushed again instead, which heals it."""
     with (
-        closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database,
+        closing(await open_database(tmp_path, clock=lambda: 1)) as database,
         closing(DiskBlobs(tmp_path, hold_timeout=0)) as blobs,
     ):
-        await database.migrate()
         blobs.create()
         metadata = Metadata(database)
         mount = Mount(metadata, blobs)
@@ -63,10 +62,9 @@ async def test_any_source(tmp_path: Path) -> None:
     """Without a source, one that the caller may pull from is found among all that there are."""
     names = [RepositoryName(f"source{number}") for number in range(5)]
     with (
-        closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database,
+        closing(await open_database(tmp_path, clock=lambda: 1)) as database,
         closing(DiskBlobs(tmp_path, hold_timeout=0)) as blobs,
     ):
-        await database.migrate()
         blobs.create()
         metadata = Metadata(database)
         mount = Mount(metadata, blobs)

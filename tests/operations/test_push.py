@@ -14,8 +14,8 @@ from portside.spec.errors import BlobUploadUnknown, StorageFull, Unavailable
 from portside.spec.names import RepositoryName
 from portside.spec.uploads import UploadId, UploadSession
 from portside.stores.blobs.disk.store import DiskBlobs
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
+from support.sqlite import open_database
 
 A = RepositoryName("a")
 
@@ -63,10 +63,9 @@ def pushing(metadata: Metadata, blobs: DiskBlobs) -> Push:
 async def test_no_room_for_the_offset(tmp_path: Path) -> None:
     """Bytes that could not be acknowledged free their space, and can be sent again."""
     with (
-        closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database,
+        closing(await open_database(tmp_path, clock=lambda: 1)) as database,
         closing(DiskBlobs(tmp_path, hold_timeout=0)) as blobs,
     ):
-        await database.migrate()
         blobs.create()
         metadata = Full(database)
         push = pushing(metadata, blobs)
@@ -87,10 +86,9 @@ async def test_no_room_for_the_offset(tmp_path: Path) -> None:
 async def test_bytes_that_cannot_be_discarded(tmp_path: Path) -> None:
     """They fail neither the end of an upload nor its cancellation; the sweep removes them."""
     with (
-        closing(SqliteDatabase(tmp_path, clock=lambda: 1)) as database,
+        closing(await open_database(tmp_path, clock=lambda: 1)) as database,
         closing(Stuck(tmp_path, hold_timeout=0)) as blobs,
     ):
-        await database.migrate()
         blobs.create()
         metadata = Metadata(database)
         push = pushing(metadata, blobs)

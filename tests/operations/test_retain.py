@@ -27,6 +27,7 @@ from portside.stores.metadata.store import Metadata
 from spec.test_retention import NOW, contents, rule_sets
 from stores.conftest import Clock
 from support.content import Content, artifact, image, index
+from support.sqlite import open_database
 
 A = RepositoryName("team/a")
 OLD = RetentionRule(source="old", tags=TagPattern("*"), keep_pushed_within=10)
@@ -90,8 +91,7 @@ class Ticking(Clock):
 async def opened(path: Path, clock: Clock | None = None) -> AsyncIterator[Repository]:
     """Open an empty repository."""
     clock = clock or Clock()
-    database = SqliteDatabase(path, clock=clock)
-    await database.migrate()
+    database = await open_database(path, clock=clock)
     yield Repository(database, clock)
     database.close()
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import pytest
 from obstore.store import MemoryStore, ObjectStore
@@ -23,8 +22,8 @@ from portside.stores.interfaces import InspectableBlobs, MetadataStore
 from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access, Metadata
+from support import postgres, sqlite
 from support.azure import CONTAINER, Azure
-from support.postgres import Server
 from support.s3 import BUCKET, S3
 
 HOLD_TIMEOUT = 0.1
@@ -172,9 +171,8 @@ class SqliteShelf:
     @classmethod
     async def create(cls, root: Path, clock: Clock) -> SqliteShelf:
         """Make an empty file."""
-        shelf = cls(root, clock)
-        await shelf._open().migrate()
-        return shelf
+        (await sqlite.open_database(root, clock=clock)).close()
+        return cls(root, clock)
 
     def _open(self) -> SqliteDatabase:
         database = SqliteDatabase(self._root, clock=self._clock)
@@ -202,33 +200,20 @@ class SqliteShelf:
         self._opened.close()
 
 
-TEMPLATES: dict[Server, str] = {}
-"""By server, a database that has the newest schema, which others are made from."""
-
-
-async def newest_schema(server: Server) -> str:
-    """Return the name of a database of the server to make others from, already migrated."""
-    if server not in TEMPLATES:
-        url = server.make_database()
-        database = PostgresDatabase(Terms(url=url), clock=Clock())
-        await database.migrate()
-        await database.disconnect()
-        TEMPLATES[server] = urlsplit(url).path.removeprefix("/")
-    return TEMPLATES[server]
-
-
 class PostgresShelf:
-    """A database of a server."""
+    """A database of a server, which goes when all that was opened is closed."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, opened: AsyncExitStack) -> None:
         self.terms = Terms(url=url, connections=5)
         self._clock = clock
-        self._opened = AsyncExitStack()
+        self._opened = opened
 
     @classmethod
-    async def create(cls, server: Server, clock: Clock) -> PostgresShelf:
+    async def create(cls, server: postgres.Server, clock: Clock) -> PostgresShelf:
         """Make an empty database."""
-        return cls(server.make_database(await newest_schema(server)), clock)
+        opened = AsyncExitStack()
+        url = await opened.enter_async_context(postgres.new_database(server))
+        return cls(url, clock, opened)
 
     def open(self) -> PostgresDatabase:
         """Open connections of another process."""

@@ -15,13 +15,13 @@ from portside.stores.access import IdentityKind, StoredIdentity
 from portside.stores.metadata.sqlite.change_counter import FILE, SharedCounter
 from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Access
+from support.sqlite import open_database
 
 
 @pytest.fixture
 async def databases(tmp_path: Path) -> AsyncIterator[tuple[SqliteDatabase, SqliteDatabase]]:
     """Open one directory twice, as two processes do."""
-    first = SqliteDatabase(tmp_path, clock=lambda: 1)
-    await first.migrate()
+    first = await open_database(tmp_path, clock=lambda: 1)
     second = SqliteDatabase(tmp_path, clock=lambda: 1)
     yield first, second
     first.close()

@@ -21,12 +21,12 @@ from portside.stores.blobs.objects.leases import Lease
 from portside.stores.blobs.objects.placing import Sizes
 from portside.stores.blobs.objects.store import ObjectBlobs
 from portside.stores.blobs.objects.urls import Patience, open_store
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from support.blobs import listed, read
 from support.content import make_blob
 from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
+from support.sqlite import open_database
 
 SHA256 = Algorithm.SHA256
 REPOSITORY = RepositoryName("a")
@@ -58,8 +58,7 @@ def blobs(way: Faulty, request: pytest.FixtureRequest) -> Iterator[ObjectBlobs]:
 @pytest.fixture
 async def metadata(tmp_path: Path) -> AsyncIterator[Metadata]:
     """Keep metadata in a file."""
-    with closing(SqliteDatabase(tmp_path, clock=now)) as database:
-        await database.migrate()
+    with closing(await open_database(tmp_path, clock=now)) as database:
         yield Metadata(database)
 
 

@@ -21,6 +21,7 @@ from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.sqlite.faults import translate
 from portside.stores.metadata.store import Metadata
 from stores.conftest import Clock
+from support.sqlite import open_database
 
 REPOSITORY = RepositoryName("a")
 NAMES = "SELECT name FROM repositories"
@@ -29,8 +30,7 @@ NAMES = "SELECT name FROM repositories"
 @pytest.fixture
 async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteDatabase]:
     """Make an empty database."""
-    database = SqliteDatabase(tmp_path, clock=clock)
-    await database.migrate()
+    database = await open_database(tmp_path, clock=clock)
     yield database
     database.close()
 

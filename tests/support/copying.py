@@ -19,11 +19,11 @@ from portside.spec.manifests import parse_manifest
 from portside.spec.names import RepositoryName, Tag
 from portside.stores.blobs.disk.store import DiskBlobs
 from portside.stores.metadata.postgres.database import PostgresDatabase, Terms
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from portside.stores.read_only import Successor
 from support.blobs import listed
 from support.content import Content
+from support.sqlite import open_database
 
 ELSEWHERE = Successor("postgresql://db.example/portside", "https://registry.example")
 """Where a test says that a registry is moved."""
@@ -49,9 +49,8 @@ async def opened_side(
             await server.migrate()
             yield RegistryStores(Metadata(server), blobs)
         else:
-            database = SqliteDatabase(root, clock=clock)
+            database = await open_database(root, clock=clock)
             stack.callback(database.close)
-            await database.migrate()
             yield RegistryStores(Metadata(database), blobs)
 
 

@@ -23,6 +23,7 @@ from portside.telemetry import catalogue
 from portside.telemetry.calls import CountedCalls, database_load
 from portside.telemetry.stores import ObservedBlobs, ObservedDatabase
 from portside.telemetry.tallies import Sample, Tally
+from support.sqlite import open_database
 from support.waiting import until
 
 A = RepositoryName("a")
@@ -56,9 +57,7 @@ def database_calls() -> CountedCalls:
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> SqliteDatabase:
     """Make a database."""
-    database = SqliteDatabase(tmp_path, clock=lambda: 1)
-    await database.migrate()
-    return database
+    return await open_database(tmp_path, clock=lambda: 1)
 
 
 async def test_database(sqlite: SqliteDatabase) -> None:
