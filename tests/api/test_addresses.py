@@ -136,10 +136,10 @@ class TestSource:
     def test_many_elements(self) -> None:
         """A header of any length is read in no time."""
         for forwarded in ('a=",' * 16000, 'a=";,' * 13000, "for=10.1.1.1," * 5000, " \t" * 30000):
-            started = time.perf_counter()
+            started = time.thread_time()
             BEHIND.base_url(request("10.1.1.1", forwarded=forwarded))
             BEHIND.base_url(request("10.1.1.1", x_forwarded_for=forwarded))
-            assert time.perf_counter() - started < 1
+            assert time.thread_time() - started < 1
 
     def test_several_headers(self) -> None:
         """Several headers are one list (RFC 9110, section 5.3)."""

@@ -22,10 +22,19 @@ from support.server import RunningRegistry, running_registry
 from support.waiting import until
 from support.wire import connect, push_blob
 
-TIMEOUTS = ("--header-timeout", "0.5", "--idle-timeout", "1.5", "--write-timeout", "0.5")
+WRITE_TIMEOUT = 0.5
+"""Seconds."""
 
-GONE = 5.0
-"""Seconds after which a connection counts as held; a slow machine may need a few."""
+TIMEOUTS = (
+    *("--header-timeout", "0.5", "--idle-timeout", "1.5"),
+    *("--write-timeout", str(WRITE_TIMEOUT)),
+)
+
+GONE = 20.0
+"""Seconds after which a connection counts as held: less than any of the defaults."""
+
+TRIES = 5
+"""How often a time may be too long on a slow machine; where a limit is missing, it always is."""
 
 MANY = 100
 """Connections of which some may have to wait."""
@@ -75,11 +84,11 @@ def time_to_end(connection: socket.socket) -> float:
 
 
 def assert_answers(registry: RunningRegistry) -> None:
-    """Expect an answer within two seconds, on new connections."""
+    """Expect an answer within a few seconds, on new connections."""
     for _ in range(4):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
-        answer = httpx.get(f"{registry.url}/healthz", timeout=2, verify=verify)
+        answer = httpx.get(f"{registry.url}/healthz", timeout=GONE / 4, verify=verify)
         assert answer.status_code == 200
 
 
@@ -138,7 +147,7 @@ class TestSilent:
         """A byte from time to time does not prolong the time for a head."""
         first = b"GET / HTTP/1.1\r\n"
         with connected(hurried, 1, first) as (connection,), suppress(ConnectionError):
-            for _ in range(1000):
+            for _ in range(6000):
                 connection.sendall(b"X")
                 wait_for(connection, 0, 0.01)
             pytest.fail("the connection is still open")
@@ -162,8 +171,8 @@ class TestSilent:
             running_registry(data, *tls, *free, prefix=few) as registry,
             connected(registry, 600, first),
         ):
-            until(lambda: is_answering(registry), GONE)
-            until(lambda: len(os.listdir(f"/proc/{registry.workers[0]}/fd")) < 100, 4 * GONE)
+            until(lambda: is_answering(registry))
+            until(lambda: len(os.listdir(f"/proc/{registry.workers[0]}/fd")) < 100)
 
     def test_client_limit(self, data: Path) -> None:
         """A client with more connections than it may have loses those without a request."""
@@ -201,14 +210,18 @@ class TestIdle:
 
     def test_next_head(self, hurried: RunningRegistry) -> None:
         """The head of a further request has the time of a head."""
-        with connected(hurried, 1, REQUEST) as (connection,):
-            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-            connection.settimeout(0.2)
-            with pytest.raises(TimeoutError):
-                connection.recv(1)
-            connection.sendall(b"GET /healthz")
-            connection.settimeout(GONE)
-            assert time_to_end(connection) < 1.2
+
+        def measure() -> float:
+            with connected(hurried, 1, REQUEST) as (connection,):
+                assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+                connection.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    connection.recv(1)
+                connection.sendall(b"GET /healthz")
+                connection.settimeout(GONE)
+                return time_to_end(connection)
+
+        assert any(measure() < 1.2 for _ in range(TRIES))
 
     def test_http2(self, hurried: RunningRegistry) -> None:
         first = http2.PREFACE + http2.settings() + http2.get(1, "/healthz")
@@ -228,18 +241,31 @@ class TestUnread:
     def test_slow_pull(self, hurried: RunningRegistry, blob: str) -> None:
         """A client that pauses for less than the limit gets everything."""
         request = f"GET {blob} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
-        with connected(hurried, 1, request) as (connection,):
-            received, pauses = 0, threading.Event()
-            while piece := connection.recv(2_000_000):
-                received += len(piece)
-                pauses.wait(0.1)
-            assert received > len(LARGE)
+
+        def is_whole() -> bool:
+            received, longest, pauses = 0, 0.0, threading.Event()
+            with connected(hurried, 1, request) as (connection,):
+                try:
+                    while piece := connection.recv(2_000_000):
+                        received += len(piece)
+                        paused = time.monotonic()
+                        pauses.wait(WRITE_TIMEOUT / 5)
+                        longest = max(longest, time.monotonic() - paused)
+                except ConnectionError:
+                    assert longest > WRITE_TIMEOUT / 2
+            return received > len(LARGE)
+
+        assert any(is_whole() for _ in range(TRIES))
 
     def test_closed_window(self, hurried: RunningRegistry, blob: str) -> None:
         first = http2.PREFACE + http2.settings(initial_window_size=0) + http2.get(1, blob)
-        with connected(hurried, 1, first) as (connection,):
-            assert_answers(hurried)
-            assert time_to_end(connection) < 1.4
+
+        def measure() -> float:
+            with connected(hurried, 1, first) as (connection,):
+                assert_answers(hurried)
+                return time_to_end(connection)
+
+        assert any(measure() < 1.4 for _ in range(TRIES))
 
     def test_is_not_read_on(self, hurried: RunningRegistry, blob: str) -> None:
         """Of a blob whose client has gone, no more is read, and others are answered."""

@@ -8,6 +8,7 @@ import pytest
 
 from portside.auth.login_queue import LoginQueue
 from portside.spec.errors import TooManyRequests
+from support.waiting import PATIENCE
 
 
 async def served(queue: LoginQueue, addresses: str) -> tuple[list[str], list[str]]:
@@ -56,4 +57,4 @@ async def test_cancelled_when_called() -> None:
         gone, waiting = asyncio.create_task(login()), asyncio.create_task(login())
         await asyncio.sleep(0)
     gone.cancel()
-    assert await asyncio.wait_for(waiting, 1)
+    assert await asyncio.wait_for(waiting, PATIENCE)

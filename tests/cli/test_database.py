@@ -25,7 +25,7 @@ from support.missing import server_needed
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
 from support.waiting import PATIENCE
-from support.wire import push
+from support.wire import connect, push
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The digest of no bytes."""
@@ -83,7 +83,7 @@ class TestMigrate:
         """Their properties are recorded beside the server, which says that they are not yet."""
         count = 250
         with running_registry(data, "--workers", "1") as registry:
-            with httpx.Client(base_url=registry.url) as client:
+            with connect(registry.url) as client:
                 for number in range(count):
                     push(client, "library/app", image(number, layers=0))
             forget = "UPDATE manifests SET image_size = NULL, architecture = NULL"

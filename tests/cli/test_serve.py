@@ -27,8 +27,11 @@ from support.certificates import write_certificate
 from support.commands import run_inside
 from support.content import digest_of, image, make_blob
 from support.server import PROGRAM, run_portside, running_registry, start_registry
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS, assert_error, connect, open_upload, push
+
+AT_ONCE = make_settings({}).shutdown_timeout / 2
+"""Seconds that a stop which waits for no request takes at most, on a slow machine too."""
 
 
 def suggestion(options: dict[str, str]) -> str:
@@ -309,7 +312,7 @@ class TestStop:
         started = time.monotonic()
         registry.process.send_signal(number)
         assert registry.wait() == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < AT_ONCE
 
     def test_requests_in_flight_finish(self, data: Path) -> None:
         """An upload that has begun is taken to its end."""
@@ -337,9 +340,7 @@ class TestStop:
         thread.start()
         assert half.wait(PATIENCE)
         registry.process.terminate()
-        deadline = time.monotonic() + 10
-        while _accepts(registry.host, registry.port):
-            assert time.monotonic() < deadline
+        until(lambda: not _accepts(registry.host, registry.port))
         go_on.set()
         thread.join(PATIENCE)
         assert statuses == [201]
@@ -352,21 +353,17 @@ class TestStop:
             head = "POST /v2/a/blobs/uploads/?digest=sha256:" + "0" * 64 + " HTTP/1.1\r\n"
             connection.sendall(f"{head}Host: localhost\r\nContent-Length: 9\r\n\r\nabc".encode())
             staged = data / "uploads"
-            deadline = time.monotonic() + 10
-            while not list(staged.iterdir()):
-                assert time.monotonic() < deadline
+            until(lambda: bool(list(staged.iterdir())))
             started = time.monotonic()
             assert registry.stop() == 0
-            assert time.monotonic() - started < 6
+            assert time.monotonic() - started < AT_ONCE
 
     def test_workers_end_with_their_parent(self, data: Path) -> None:
         """When the first process is killed, the others stop serving."""
         registry = start_registry(data)
         registry.process.kill()
         registry.process.wait()
-        deadline = time.monotonic() + 10
-        while _accepts(registry.host, registry.port):
-            assert time.monotonic() < deadline
+        until(lambda: not _accepts(registry.host, registry.port))
         registry.kill()
         again = start_registry(data)
         assert again.stop() == 0

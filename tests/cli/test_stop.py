@@ -97,8 +97,9 @@ class TestWhileItStarts:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             silent.settimeout(PATIENCE)
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            patient = ("--shutdown-timeout", str(SHUTDOWN_TIMEOUT))
             process = subprocess.Popen(
-                serve_command(data, "--storage", "s3://registry"),
+                serve_command(data, "--storage", "s3://registry", *patient),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -114,8 +115,8 @@ class TestWhileItStarts:
             assert children
             process.terminate()
             # The pipes are open for as long as any of its processes lives. Without a signal, they
-            # would wait for the store for minutes, and for requests for 30 seconds.
-            printed, errors = process.communicate(timeout=25)
+            # would wait for the store for minutes, and for requests for the shutdown timeout.
+            printed, errors = process.communicate(timeout=PATIENCE)
             assert (printed, without_limit(errors)) == ("", "")
             assert process.returncode == 0
             # A process closes its pipes a moment before it ends.

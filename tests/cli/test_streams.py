@@ -12,7 +12,7 @@ import pytest
 
 from support.balancer import listens, take_port
 from support.processes import Stillness
-from support.server import RunningRegistry, running_registry, serve_command, without_limit
+from support.server import RunningRegistry, serve_command, without_limit
 from support.waiting import PATIENCE, until
 
 CHECK = f"{shlex.quote(sys.executable)} -m portside check --data "
@@ -28,15 +28,13 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("redirection", [">&-", "> /dev/full"])
 def test_serve(data: Path, redirection: str) -> None:
     """A registry whose banner cannot be written serves and stops like any other."""
-    with running_registry(data) as other:
-        address = other.address
-    command = shlex.join(serve_command(data, "--listen", address))
+    port = take_port()
+    command = shlex.join(serve_command(data, "--listen", f"127.0.0.1:{port}"))
     process = subprocess.Popen(
         ["sh", "-c", f"exec {command} {redirection}"], stderr=subprocess.PIPE, text=True
     )
-    transport = httpx.HTTPTransport(retries=12)
-    with httpx.Client(transport=transport) as client:
-        assert client.get(f"http://{address}/readyz").status_code == 200
+    until(lambda: listens(port))
+    assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).status_code == 200
     process.terminate()
     _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, without_limit(errors)) == (0, "")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import PATIENCE
+
 Run = Callable[..., str]
 
 
@@ -37,7 +39,7 @@ def run(tmp_path: Path) -> Run:
             command,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=2 * PATIENCE,
             check=False,
             env=environment,
             cwd=tmp_path,

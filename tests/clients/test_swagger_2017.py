@@ -13,6 +13,7 @@ import yaml
 
 from support.content import digest_of, image, make_blob
 from support.server import RunningRegistry
+from support.waiting import PATIENCE
 from support.wire import push, push_blob
 
 with warnings.catch_warnings():
@@ -71,7 +72,7 @@ class Operations:
         try:
             _, answer = CallableOperation(operation, also_return_response=True)(
                 **parameters
-            ).result(timeout=10)
+            ).result(timeout=PATIENCE)
         except HTTPError as error:
             answer = error.response
         documented = operation.op_spec["responses"]

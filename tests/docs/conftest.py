@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.pages import Script
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def run_script(home: Path, environment: dict[str, str]) -> Script:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=2 * PATIENCE,
             cwd=(home / "cwd").read_text("utf-8").strip(),
             env=environment,
         )

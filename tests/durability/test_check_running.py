@@ -23,7 +23,7 @@ from support.content import digest_of, image, make_blob
 from support.damage import Bytes
 from support.homes import Home
 from support.server import RunningRegistry, run_portside, running_registry
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 from support.wire import OCTETS, connect, push, push_blob
 
 CLIENTS = 4
@@ -76,9 +76,7 @@ def load(registry: RunningRegistry) -> Iterator[None]:
     clients = [Client(registry, number, stop) for number in range(CLIENTS)]
     for client in clients:
         client.start()
-    deadline = time.monotonic() + 30
-    while not all(client.rounds or client.failure for client in clients):
-        assert time.monotonic() < deadline
+    until(lambda: all(client.rounds or client.failure for client in clients))
     try:
         yield
     finally:

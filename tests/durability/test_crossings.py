@@ -45,7 +45,7 @@ def one_batch(registry: RunningRegistry, answers: list[int]) -> Iterator[Send]:
     with ExitStack() as stack:
 
         def send(method: str, target: str, content: bytes = b"") -> None:
-            connection = HTTPConnection(registry.host, registry.port, timeout=30)
+            connection = HTTPConnection(registry.host, registry.port, timeout=PATIENCE)
             stack.enter_context(closing(connection))
             connection.request(method, target, content)
             until(lambda: not unacknowledged(connection.sock))

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -15,6 +14,7 @@ import pytest
 
 from support.content import image
 from support.server import run_portside, running_registry
+from support.waiting import PATIENCE, until
 from support.wire import connect, push
 
 KEPT = image("kept")
@@ -58,9 +58,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def freeze(disk: Path) -> None:
     """Make the file system read-only, as soon as killed processes have closed their files."""
-    deadline = time.monotonic() + 10
-    while subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False).returncode:
-        assert time.monotonic() < deadline
+    remount = ["mount", "-o", "remount,ro", str(disk)]
+    until(lambda: subprocess.run(remount, check=False).returncode == 0)
 
 
 class TestReadOnly:
@@ -192,7 +191,7 @@ class TestUnwritable:
             [*without, "portside", "serve", "--data", str(store), *SERVE],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
             env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )

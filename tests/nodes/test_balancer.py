@@ -130,7 +130,7 @@ class TestRequests:
         """With TLS it is the same."""
         trust = ssl.create_default_context(cafile=str(cluster.balancer.certificate))
         content = image(repository)
-        with httpx.Client(base_url=cluster.balancer.tls_url, verify=trust) as client:
+        with connect(cluster.balancer.tls_url, verify=trust) as client:
             push(client, repository, content, "v1")
             assert client.get(f"/v2/{repository}/manifests/v1").content == content.manifest
 

@@ -27,13 +27,17 @@ from support.content import make_blob
 from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
 from support.sqlite import open_database
+from support.waiting import PATIENCE
 
 SHA256 = Algorithm.SHA256
 REPOSITORY = RepositoryName("a")
 LIFE = 60_000_000
 PART = 5 * 1024 * 1024
 ENDLESS = 1_000_000
-PATIENCE = Patience(connect=1, silence=2, whole=60, retries=1)
+FORBEARANCE = Patience(connect=10, silence=20, whole=60, retries=1)
+"""A store that fails is down soon, and one that is slow is not."""
+
+HASTE = Patience(connect=1, silence=2, whole=60, retries=1)
 
 
 @pytest.fixture
@@ -46,10 +50,16 @@ def way(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
 
 
 @pytest.fixture
-def blobs(way: Faulty, request: pytest.FixtureRequest) -> Iterator[ObjectBlobs]:
+def patience() -> Patience:
+    """Wait for a store on a slow machine."""
+    return FORBEARANCE
+
+
+@pytest.fixture
+def blobs(way: Faulty, patience: Patience, request: pytest.FixtureRequest) -> Iterator[ObjectBlobs]:
     """Keep blobs behind the way, with little patience and small parts."""
     url = f"s3://{BUCKET}/{request.node.name}"
-    store = open_store(url, environment={"AWS_ENDPOINT_URL": way.url}, patience=PATIENCE)
+    store = open_store(url, environment={"AWS_ENDPOINT_URL": way.url}, patience=patience)
     sizes = Sizes(part=PART, in_flight=1)
     with closing(ObjectBlobs(store, hold_timeout=0.1, clock=now, sizes=sizes)) as blobs:
         yield blobs
@@ -185,6 +195,11 @@ class TestErrors:
 class TestStalls:
     """A store that says nothing."""
 
+    @pytest.fixture
+    def patience(self) -> Patience:
+        """Do not wait for long."""
+        return HASTE
+
     @pytest.mark.parametrize("request_kind", ["push", "pull"])
     async def test_ends_in_time(
         self, receiver: Push, way: Faulty, blobs: ObjectBlobs, request_kind: str
@@ -201,7 +216,7 @@ class TestStalls:
 
         await receiver.blob(REPOSITORY, digest, body(content))
         way.stall()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(Unavailable):
                 await ask()
         way.heal()

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from servers import ServerMissing
 from support.certificates import write_certificate
 from support.missing import server_needed
+from support.waiting import PATIENCE
 
 CONFIGURATION = Path(__file__).parents[2] / "docs" / "howto" / "scale-out" / "nginx.conf"
-DEADLINE = 20.0
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 PORTS = range(20_000, 32_000)
 """Ports outside the ephemeral range: a server on one can stop and start again."""
@@ -66,7 +66,7 @@ def running_proxy(command: Sequence[str], port: int, errors: Path) -> Iterator[N
     with errors.open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + PATIENCE
         while not listens(port):
             assert process.poll() is None, errors.read_text()
             assert time.monotonic() < deadline, errors.read_text()
@@ -74,7 +74,7 @@ def running_proxy(command: Sequence[str], port: int, errors: Path) -> Iterator[N
         yield
     finally:
         process.terminate()
-        process.wait(DEADLINE)
+        process.wait(PATIENCE)
 
 
 class Answer(NamedTuple):

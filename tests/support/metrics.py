@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.server import RunningRegistry
+from support.wire import connect
 
 METRICS = ("--metrics-listen", "127.0.0.1:0")
 
@@ -40,15 +40,16 @@ class Scrape:
 
 
 def metrics_url(registry: RunningRegistry) -> str:
-    """Return where the banner says that the metrics are."""
-    found = re.search(r"^Metrics are at (\S+)$", registry.banner, re.MULTILINE)
+    """Return the root of the paths at the address that the banner names."""
+    found = re.search(r"^Metrics are at (\S+)/metrics$", registry.banner, re.MULTILINE)
     assert found is not None, registry.banner
     return found[1]
 
 
 def scrape(registry: RunningRegistry) -> Scrape:
     """Read the metrics."""
-    response = httpx.get(metrics_url(registry), trust_env=False)
+    with connect(metrics_url(registry)) as client:
+        response = client.get("/metrics")
     assert response.status_code == 200
     return Scrape(response.text)
 
