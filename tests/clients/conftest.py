@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.memory import scratch
 from support.waiting import PATIENCE
 
 Run = Callable[..., str]
@@ -56,6 +57,6 @@ def storage() -> Iterator[list[str]]:
 
     podman refuses a folder whose path is longer than 50 characters, as those of pytest are.
     """
-    with tempfile.TemporaryDirectory(prefix="ps-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ps-", dir=scratch()) as folder:
         options = ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
         yield [*options, "--storage-driver", "vfs"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.memory import scratch
 from support.pages import Script
 from support.waiting import PATIENCE
 
@@ -21,7 +22,7 @@ def home() -> Iterator[Path]:
 
     podman refuses a folder whose path is longer than 50 characters, as those of pytest are.
     """
-    with tempfile.TemporaryDirectory(prefix="ps-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ps-", dir=scratch()) as folder:
         home = Path(folder)
         (home / "storage.conf").write_text(
             f'[storage]\ndriver = "vfs"\ngraphroot = "{home}/root"\nrunroot = "{home}/run"\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from support.pages import ROOT
@@ -11,14 +12,11 @@ from support.pages import ROOT
 
 def download_wheels(folder: Path) -> None:
     """Put wheels of all that an installation needs into a folder, that of the build as well."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel"]
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run(
-        [*command, *constraints, "--wheel-dir", str(folder), str(ROOT), "hatchling"], check=True
-    )
-    # What is installed is to be built from the source by those who install it.
-    for built in folder.glob("portside-*.whl"):
-        built.unlink()
+    subprocess.run([*command, *constraints, "--wheel-dir", str(folder), *needed], check=True)
 
 
 def write_pip_configuration(path: Path, wheels: str) -> None:
