@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import uuid
@@ -29,9 +30,17 @@ def pytest_configure() -> None:
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    # No schema here has the format of IRIs, which jsonschema takes two seconds to prepare for.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("patient", patient)
     settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected, which stays to the end, out of each collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
