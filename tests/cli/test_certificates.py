@@ -254,7 +254,7 @@ class TestRenewal:
             yield content[1_000_000:]
 
         def upload(url: str) -> int:
-            with httpx.Client(base_url=url, verify=False, timeout=30) as client:  # noqa: S501
+            with httpx.Client(base_url=url, verify=False, timeout=PATIENCE) as client:  # noqa: S501
                 answer = client.post(
                     "/v2/a/blobs/uploads/",
                     params={"digest": digest_of(content)},
@@ -287,10 +287,10 @@ class TestRenewal:
             # The upload's worker is there until the upload has ended.
             until(lambda: len(set(registry.workers) & workers) == 1)
             go_on.set()
-            assert uploading.result(30) == 201
+            assert uploading.result(PATIENCE) == 201
             until(lambda: not set(registry.workers) & workers)
             stop.set()
-            assert [one.result(30) for one in asking] == [None] * 6
+            assert [one.result(PATIENCE) for one in asking] == [None] * 6
             assert seen == {first, second}
             pair[1].write_text("broken")
             until(lambda: "the previous certificate stays in use" in registry.log)

@@ -312,7 +312,7 @@ class TestStop:
             yield content[500:]
 
         def upload() -> None:
-            with connect_socket(first, timeout=30) as client:
+            with connect_socket(first) as client:
                 query = {"digest": digest_of(content)}
                 where = "/v2/a/blobs/uploads/"
                 answer = client.post(where, params=query, content=slowly(), headers=OCTETS)

@@ -22,6 +22,7 @@ from stores.conftest import CheckableStore, Clock, PostgresShelf, Shelf
 from stores.test_metadata_contract import parsed
 from support.content import Content, artifact
 from support.postgres import Server
+from support.waiting import PATIENCE
 
 A, B = RepositoryName("a"), RepositoryName("b")
 BLOBS = [Digest.of(b"%d" % number) for number in range(8)]
@@ -271,7 +272,7 @@ class TestLastBytes:
         have_placed = threading.Barrier(count)
 
         def place() -> None:
-            have_placed.wait(20)
+            have_placed.wait(PATIENCE)
 
         pushing = [
             push(node, digest, 60, 129, place=place)
@@ -296,7 +297,7 @@ class TestLastBytes:
 
         def place() -> Undo:
             is_placing.set()
-            may_go_on.wait(20)
+            may_go_on.wait(PATIENCE)
             return lambda: undone.append("undone")
 
         pushing = asyncio.create_task(push(slow, BLOBS[0], 60, quota, place=place))
