@@ -102,9 +102,8 @@ class Gated:
 class Scene:
     """An image in the trash, another one that was pushed but for its manifest; both are due."""
 
-    def __init__(self, shelf: PostgresShelf, clock: Clock, number: int) -> None:
-        self.shelf, self.clock = shelf, clock
-        self.node = shelf.metadata()
+    def __init__(self, node: Metadata, clock: Clock, number: int) -> None:
+        self.node, self.clock = node, clock
         self.shelves = Shelves()
         self.deleted = image(("deleted", number), layers=0)
         self.pushed = image(("pushed", number), layers=0)
@@ -213,9 +212,8 @@ async def shelf(postgresql: Server, clock: Clock) -> AsyncIterator[PostgresShelf
     await shelf.close()
 
 
-async def is_done_or_waits(shelf: PostgresShelf, task: asyncio.Task[object]) -> None:
+async def is_done_or_waits(watching: Database, task: asyncio.Task[object]) -> None:
     """Wait until a task is done, or its transaction waits for another one."""
-    watching = shelf.open()
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' LIMIT 1"
     while not task.done() and await watching.find(waiting) is None:
         await asyncio.wait({task}, timeout=0.002)
@@ -231,17 +229,19 @@ async def test_every_order(
     first, second = collecting, other
     if is_stopped == "the other":
         first, second = other, collecting
+    # Three nodes, and one that watches them: to connect takes longer than all of their statements.
+    node, stopped, going_on, watching = (shelf.open() for _ in range(4))
     for number in count():
-        scene = Scene(shelf, clock, number)
+        scene = Scene(Metadata(node), clock, number)
         await scene.prepare()
         gate = Gate(number)
-        stopping = Metadata(Gated(shelf.open(), gate))  # type: ignore[arg-type]
+        stopping = Metadata(Gated(stopped, gate))  # type: ignore[arg-type]
         one = asyncio.create_task(scene.act(first, stopping))
         arriving = asyncio.create_task(gate.arrived.wait())
         await asyncio.wait({one, arriving}, return_when=asyncio.FIRST_COMPLETED)
         was_stopped = gate.arrived.is_set()
-        two = asyncio.create_task(scene.act(second, shelf.metadata()))
-        await is_done_or_waits(shelf, two)
+        two = asyncio.create_task(scene.act(second, Metadata(going_on)))
+        await is_done_or_waits(watching, two)
         gate.opened.set()
         arriving.cancel()
         await asyncio.gather(one, two)
