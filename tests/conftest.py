@@ -30,8 +30,10 @@ def pytest_configure() -> None:
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    # No schema here has the format of IRIs, which jsonschema takes two seconds to prepare for.
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    # No schema here has the format of IRIs, which jsonschema takes two seconds to prepare for; and
+    # httpx looks for sniffio, which is not there, before each request to an application.
+    for name in ("rfc3987_syntax", "sniffio"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("patient", patient)
     settings.load_profile("patient")
