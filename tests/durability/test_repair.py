@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shutil import copytree
 from typing import NamedTuple
 
 import httpx
@@ -23,7 +24,7 @@ from support.checks import find_problems
 from support.content import digest_of, image, index
 from support.damage import DAMAGE, Bytes
 from support.homes import KINDS, Home
-from support.server import run_portside, running_registry
+from support.server import running_registry
 from support.wire import connect, open_upload, push, push_blob
 
 APP = image("app", layer_size=3000)
@@ -148,14 +149,20 @@ def sql(home: Home, statement: str) -> None:
         connection.commit()
 
 
-@pytest.fixture
-def home(data: Path) -> Home:
-    """Make a registry on the disk with an image and an upload session."""
-    made = Home(data)
-    with serving(made) as (_, client):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a registry on the disk with an image and an upload session; tests take copies of it."""
+    data = tmp_path_factory.mktemp("made") / "data"
+    with serving(Home(data)) as (_, client):
         push(client, "team/app", APP, "v1")
         client.patch(open_upload(client, "team/app"), content=b"begun")
-    return made
+    return data
+
+
+@pytest.fixture
+def home(made: Path, data: Path) -> Home:
+    """Copy the registry."""
+    return Home(copytree(made, data))
 
 
 RECORDS = {
@@ -270,7 +277,7 @@ def test_a_registry_that_is_read_only(home: Home) -> None:
 def test_as_json(home: Home) -> None:
     """The document says of each problem what was done, and sums it up."""
     Bytes(home, LAYER).flip()
-    code, printed, errors = run_portside("check", "--repair", "--json", "--data", str(home.data))
+    code, printed, errors = home.run("check", "--repair", "--json")
     document = json.loads(printed)
     assert (code, errors) == (1, "")
     assert document["findings"][0]["repair"] == {
