@@ -18,8 +18,8 @@ from support.nodes import Cluster, Node, running_cluster
 from support.waiting import PATIENCE, until
 from support.wire import connect
 
-LOAD = 20
-"""Seconds, in which three nodes collect and are killed."""
+LOAD = 12
+"""Seconds, or more until two nodes were killed, in which three nodes collect."""
 
 
 def stored(home: Home) -> set[str]:
@@ -63,7 +63,7 @@ def test_the_node_that_collects_is_killed(
             pusher.start()
         ends = time.monotonic() + LOAD
         killed: list[Node] = []
-        while time.monotonic() < ends:
+        while time.monotonic() < ends or len(set(killed)) < 2:
             working = wait_for_a_round(cluster)
             working.kill()
             killed.append(working)
@@ -73,7 +73,6 @@ def test_the_node_that_collects_is_killed(
             pusher.join(PATIENCE)
         assert [pusher.failure for pusher in pushers if pusher.failure] == []
         assert all(pusher.pushes and pusher.found and pusher.missing for pusher in pushers)
-        assert len(set(killed)) > 1
         with connect(cluster.nodes[0].url) as client:
             keep_one(client)
         code, printed, errors = home.run("collect", "--grace", "0", "--keep-deleted", "0")

@@ -34,10 +34,16 @@ REPOSITORY = RepositoryName("a")
 LIFE = 60_000_000
 PART = 5 * 1024 * 1024
 ENDLESS = 1_000_000
-FORBEARANCE = Patience(connect=10, silence=20, whole=60, retries=1)
-"""A store that fails is down soon, and one that is slow is not."""
+FORBEARANCE = Patience(connect=10, silence=20, whole=60, retries=20)
+"""A store that is slow, as it is on a slow machine, is not down."""
 
-HASTE = Patience(connect=1, silence=2, whole=60, retries=1)
+HASTE = FORBEARANCE._replace(retries=1)
+"""One that fails is down soon."""
+
+LITTLE = HASTE._replace(connect=1, silence=2)
+"""One that says nothing is down soon."""
+
+hasty = pytest.mark.parametrize("patience", [HASTE], ids=["hasty"], indirect=True)
 
 
 @pytest.fixture
@@ -50,9 +56,10 @@ def way(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    """Wait for a store on a slow machine."""
-    return FORBEARANCE
+def patience(request: pytest.FixtureRequest) -> Patience:
+    """Wait for a store."""
+    found: Patience = getattr(request, "param", FORBEARANCE)
+    return found
 
 
 @pytest.fixture
@@ -155,6 +162,7 @@ class TestErrors:
         way.fail(500, 1, where="GET")
         assert await read(blobs, digest, len(content)) == content
 
+    @hasty
     async def test_what_was_acknowledged_stays(
         self, receiver: Push, metadata: Metadata, way: Faulty, blobs: ObjectBlobs
     ) -> None:
@@ -178,6 +186,7 @@ class TestErrors:
         await receiver.finish(REPOSITORY, session.id, digest, body(b""))
         assert await read(blobs, digest, len(content)) == content
 
+    @hasty
     async def test_an_answer_that_is_cut_off(
         self, receiver: Push, way: Faulty, blobs: ObjectBlobs
     ) -> None:
@@ -198,7 +207,7 @@ class TestStalls:
     @pytest.fixture
     def patience(self) -> Patience:
         """Do not wait for long."""
-        return HASTE
+        return LITTLE
 
     @pytest.mark.parametrize("request_kind", ["push", "pull"])
     async def test_ends_in_time(
@@ -264,6 +273,7 @@ class TestLostAnswers:
         assert await read(blobs, digest, len(content)) == content
 
 
+@hasty
 class TestLeasesThatStay:
     """Leases whose holder could not let go, for the store failed."""
 
@@ -326,6 +336,7 @@ class TestUnfinished:
         assert await listed(blobs.staged_uploads()) == []
         assert s3.list_unfinished() == []
 
+    @hasty
     async def test_none_stays_of_a_join_that_fails(
         self, receiver: Push, way: Faulty, s3: S3
     ) -> None:

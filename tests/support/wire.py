@@ -21,7 +21,7 @@ CERTIFICATES = httpx.create_ssl_context()
 
 def connect(url: str | httpx.URL, **options: Any) -> httpx.Client:
     """Return a client of the registry at a URL; options are those of httpx."""
-    return httpx.Client(base_url=url, verify=CERTIFICATES, **{"timeout": PATIENCE, **options})
+    return httpx.Client(base_url=url, **{"verify": CERTIFICATES, "timeout": PATIENCE, **options})
 
 
 def open_upload(client: httpx.Client, repository: str, **query: str) -> str:
