@@ -15,11 +15,11 @@ from portside.spec.errors import Unavailable
 from portside.spec.patterns import RepositoryPattern
 from portside.spec.webhooks import Webhook
 from portside.stores.events import Event, EventAction
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from portside.stores.webhooks import Delivery, DeliveryState
 from stores.conftest import Clock
 from support.receivers import Scene
+from support.sqlite import open_database
 
 WAITING, DEAD = DeliveryState
 HOOK = Webhook("hook", "https://a.example/")
@@ -32,8 +32,7 @@ TERMS = Terms(connections=2, expiry=3 * DAY, keep=90 * DAY)
 @pytest.fixture
 async def scene(tmp_path: Path, clock: Clock) -> AsyncIterator[Scene]:
     """Begin with two webhooks that know all events."""
-    with closing(SqliteDatabase(tmp_path, clock=clock)) as database:
-        await database.migrate()
+    with closing(await open_database(tmp_path, clock=clock)) as database:
         scene = Scene(Metadata(database), clock, TERMS, HOOK, OTHER)
         await scene.turn()
         yield scene

@@ -28,11 +28,11 @@ from portside.operations.webhooks import dispatch
 from portside.operations.webhooks.dispatch import HOUR, SECOND, Terms
 from portside.operations.webhooks.sending import Answer
 from portside.spec.webhooks import Webhook
-from portside.stores.metadata.sqlite.database import SqliteDatabase
 from portside.stores.metadata.store import Metadata
 from portside.stores.webhooks import DeliveryState
 from stores.conftest import Clock
 from support.receivers import ACCEPTED, Scene
+from support.sqlite import open_database
 
 Result = TypeVar("Result")
 
@@ -54,8 +54,7 @@ class Machine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
         self.clock = Clock()
-        self.database = SqliteDatabase(Path(self.folder.name), clock=self.clock)
-        self.run(self.database.migrate())
+        self.database = self.run(open_database(Path(self.folder.name), clock=self.clock))
         self.scene = Scene(Metadata(self.database), self.clock, TERMS, HOOK)
         self.run(self.scene.turn())
         self.recorded = 0
