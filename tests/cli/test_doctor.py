@@ -139,7 +139,7 @@ def nothing(_: Path) -> None:
     [
         (loosen, (), "problem", "permissions", "chmod o= {data}/portside.db"),
         (age, (), "problem", "database", "run `portside serve` to upgrade it"),
-        (lose, (), "problem", "blobs", "No such file"),
+        (lose, (), "problem", "blobs", "No such file or directory; `portside serve` creates them"),
         (freeze, (), "advice", "state", "`portside read-only off` allows changes"),
         (advance, (), "problem", "clock", "seconds after the present time"),
         (give_away, (), "problem", "permissions", "; run `chown -R "),
@@ -336,7 +336,8 @@ def test_public_url(
     assert follow(registry.url) == "advice: passwords cross the network unencrypted"
     with answering(Other) as address:
         assert (
-            follow(f"http://{address}") == f"problem: http://{address} does not lead to a registry"
+            follow(f"http://{address}")
+            == f"problem: http://{address} does not lead to a registry, and answers 401"
         )
     away = "sends clients to http://tokens.example/token for a token"
     with answering(Elsewhere) as address:

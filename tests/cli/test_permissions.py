@@ -41,12 +41,30 @@ def test_owner(data: Path) -> None:
             raise ServerMissing("only root can give files to another user")
     assert run_inside("migrate", "--create", "--data", str(data))[0] == 0
     os.chown(data / "portside.db", 1, -1)
+    whose = "belongs to daemon, and this process runs as root;"
+    owned = f"{data}/portside.db {whose} as root, make root the owner: `chown -R root: {data}`"
+    serve = ("serve", "--listen", "127.0.0.1:0", "--data", str(data))
+    assert refused(*serve) == owned
+    assert refused("user", "list", "--data", str(data)) == owned
+    os.chown(data, 1, -1)
+    assert refused(*serve) == f"{data} {whose} run it as daemon"
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    """A directory that cannot be created is named, with how to create it."""
+    with server_needed():
+        if os.geteuid() != 0:
+            raise ServerMissing("only root can give files to another user")
+    tmp_path.chmod(0o755)
+    os.chown(tmp_path, 1, -1)
+    line = refused("serve", "--data", f"{tmp_path}/new", "--listen", "127.0.0.1:0")
+    assert line.endswith(f"as root: `install --directory --owner root {tmp_path}/new`")
+
+
+def refused(*command: str) -> str:
+    """Run a command as root without its capabilities; returns the one line that it prints."""
     without = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", *PROGRAM)
-    for command in (("serve", "--listen", "127.0.0.1:0"), ("user", "list"), ("usage",)):
-        done = subprocess.run(
-            [*without, *command, "--data", str(data)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 1
-        (line,) = done.stderr.splitlines()
-        assert f"{data}/portside.db belongs to daemon, and this process runs as root" in line
-        assert line.endswith(f"`chown -R root: {data}`")
+    done = subprocess.run([*without, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("portside: ")

@@ -78,7 +78,8 @@ async def diagnose(
             others = compare_versions(__version__, await stores.engine.database.client_versions())
             if others is not None:
                 yield others
-            yield await try_store("blobs", str(stores.blobs.location), stores.try_blobs)
+            place = str(stores.blobs.location)
+            yield await try_store("blobs", place, stores.try_blobs, _about_blobs(settings))
             registry = await stores.metadata.registry_state()
             async for found in look_at_state(stores.metadata, registry):
                 yield found
@@ -108,6 +109,14 @@ async def _look_at_database(stores: Stores) -> Diagnosis:
     except RegistryError as error:
         return problem("database", "; ".join(error.details))
     return await try_store("database", engine.name, engine.metadata.probe)
+
+
+def _about_blobs(settings: Settings) -> str:
+    """Return what to do if the directories of blobs do not exist."""
+    root = blob_root(settings)
+    if root is None or all((root / name).is_dir() for name in ("blobs", "uploads")):
+        return ""
+    return "`portside serve` creates them; if they held blobs, restore them before"
 
 
 def _look_at_access(settings: Settings, *, is_closed: bool, is_exposed: bool) -> Diagnosis:

@@ -30,11 +30,12 @@ def require_permission(settings: Settings, *, read_only: bool = False) -> None:
     for root, paths in _parts(settings):
         for path in paths:
             if not _is_usable(path, read_only=read_only):
-                me = user_name(os.geteuid())
-                raise Unavailable(
-                    f"{path} belongs to {owner_of(path)}, and this process runs as {me}: run it as"
-                    f" {owner_of(path)}, or as root make {me} the owner: `chown -R {me}: {root}`"
-                )
+                me, owner = user_name(os.geteuid()), owner_of(root)
+                remedy = f"run it as {owner}"
+                if owner in {me, "root"}:
+                    remedy = f"as root, make {me} the owner: `chown -R {me}: {root}`"
+                whose = f"{path} belongs to {owner_of(path)}, and this process runs as {me}"
+                raise Unavailable(f"{whose}; {remedy}")
 
 
 def foreign_files(settings: Settings) -> Iterator[Path]:

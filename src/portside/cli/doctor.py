@@ -180,8 +180,8 @@ def _follow(public_url: str) -> Diagnosis:
     if answer.getheader("Docker-Distribution-Api-Version") is None:
         return problem(
             "public URL",
-            f"{public_url} does not lead to a registry",
-            "check what the proxy forwards",
+            f"{public_url} does not lead to a registry, and answers {answer.status}",
+            "check that the registry runs, and what the proxy forwards",
         )
     realm = (answer.getheader("WWW-Authenticate") or "").partition('realm="')[2].partition('"')[0]
     if answer.status == UNAUTHORIZED and realm and not realm.startswith(public_url.rstrip("/")):

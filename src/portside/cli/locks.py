@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from portside import __version__
+from portside.bootstrap.permissions import user_name
 from portside.cli.errors import ServerError
 from portside.stores.directories import create_directory
 
@@ -85,4 +86,7 @@ def _explain(error: OSError, root: Path) -> str:
     unusable = f"cannot use the data directory {root}: {error.strerror}"
     if error.errno == errno.EROFS:
         return f"{unusable}; set --data to a directory that can be written to, such as a volume"
+    if error.errno == errno.EACCES and not root.exists():
+        me = user_name(os.geteuid())
+        return f"{unusable}; create it as root: `install --directory --owner {me} {root}`"
     return unusable

@@ -76,12 +76,14 @@ def advice(subject: str, text: str, remedy: str) -> Diagnosis:
     return Diagnosis(subject, Level.ADVICE, text, remedy)
 
 
-async def try_store(subject: str, place: str, probe: Callable[[], Awaitable[None]]) -> Diagnosis:
-    """Return whether a store can be read and written to."""
+async def try_store(
+    subject: str, place: str, probe: Callable[[], Awaitable[None]], remedy: str = ""
+) -> Diagnosis:
+    """Return whether a store can be read and written to; `remedy` is for one that cannot."""
     try:
         await probe()
     except RegistryError as error:
-        return problem(subject, "; ".join(error.details))
+        return problem(subject, "; ".join(error.details), remedy)
     return ok(subject, f"{place} can be written to")
 
 
