@@ -167,13 +167,14 @@ def test_test(portside: Commands, rules: Path) -> None:
     with receiving() as receiver:
         rules.write_text(f"{webhook('tried', receiver)}secret-file = 'secret'\n")
         assert portside.do(*command) == "Webhook tried accepted the event: 204.\n"
-        sent = standardwebhooks.Webhook(SECRET).verify(receiver.body, receiver.headers)
-        assert (sent["type"], sent["id"]) == ("portside.ping", receiver.headers["webhook-id"])
+        headers, body = receiver.raw[0]
+        sent = standardwebhooks.Webhook(SECRET).verify(body, headers)
+        assert (sent["type"], sent["id"]) == ("portside.ping", headers["webhook-id"])
         receiver.answer = 418
         assert "webhook tried: answered 418" in portside.refused(*command)
         secret.unlink()
         assert f"webhook tried: cannot read {secret}" in portside.refused(*command)
-        assert len(receiver.requests) == 2
+        assert len(receiver.raw) == 2
     secret.write_text(SECRET)
     assert "webhook tried: no connection to 127.0.0.1" in portside.refused(*command)
     assert shown(portside, "deploy", "dead") == [1, 2]

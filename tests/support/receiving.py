@@ -22,6 +22,9 @@ from support.wire import connect, push, put_manifest
 
 Answer = int | str
 
+OTHER_FORMAT = {"id": 0, "repository": "", "action": ""}
+"""What stands for the event where it is not the data of a CloudEvent."""
+
 LATE = 1.5
 """Seconds after which a receiver that stalls answers."""
 
@@ -45,9 +48,8 @@ class Receiver:
         self.requests: list[Received] = []
         self.accepted: list[Received] = []
         """Those that were answered with success before they could be given up."""
-        self.headers: dict[str, str] = {}
-        self.body = b""
-        """The last request as it came."""
+        self.raw: list[tuple[dict[str, str], bytes]] = []
+        """The headers and the bodies as they came."""
         self.stop = threading.Event()
         self._lock = threading.Lock()
         receiver = self
@@ -66,12 +68,12 @@ class Receiver:
     def receive(self, request: BaseHTTPRequestHandler) -> None:
         """Answer a request."""
         body = request.rfile.read(int(request.headers["Content-Length"]))
-        data = json.loads(body)["data"]
+        data = json.loads(body).get("data", OTHER_FORMAT)
         received = Received(
             request.headers["webhook-id"], data["id"], data["repository"], data["action"]
         )
         with self._lock:
-            self.headers, self.body = dict(request.headers), body
+            self.raw.append((dict(request.headers), body))
             answer = self.answers.get(received.repository, self.answer)
             self.requests.append(received)
             if answer == 204:
