@@ -177,6 +177,8 @@ def test_who_did_it(registry: RunningRegistry, client: httpx.Client) -> None:
     found = Commands(registry.data).json("events", "list")
     mine = [event for event in found if event["id"] > before and event["repository"]]
     assert set(requests) <= {event["request"] for event in mine}
+    found = Commands(registry.data).json("events", "list", "--request", requests[0])
+    assert [event["action"] for event in found] == ["blob.mounted"]
     host = registry.url.removeprefix("http://")
     for event in mine:
         told = (event["address"], event["agent"], event["host"])

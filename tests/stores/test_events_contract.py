@@ -503,7 +503,8 @@ class TestReading:
         for number, name in enumerate(("a", "team/a", "team/b", "")):
             clock.now = start + number
             action = EventAction.TAG_SET if name else EventAction.USER_ADDED
-            await metadata.record_event(NewEvent(action, name, str(number)), Actor(f"u{number}"))
+            by = Actor(f"u{number}", f"request {number}")
+            await metadata.record_event(NewEvent(action, name, str(number)), by)
 
         async def found(**wanted: Any) -> list[str]:
             page = await metadata.list_events(EventFilter(**wanted), limit=9)
@@ -511,7 +512,8 @@ class TestReading:
 
         assert await found() == ["3", "2", "1", "0"]
         assert await found(since=start + 1, until=start + 3) == ["2", "1"]
-        assert await found(identity="u1") == ["1"]
+        assert await found(identity="u1") == await found(request="request 1") == ["1"]
+        assert await found(identity="u1", request="request 2") == await found(request="\0") == []
         assert await found(action="user.added") == await found(action="user.*") == ["3"]
         assert await found(action="tag.*") == ["2", "1", "0"]
         assert await found(action="tag") == await found(action="tag.s") == []
@@ -551,12 +553,14 @@ class TestReading:
         for number, name in enumerate(("a", "team/a", "")):
             clock.now = start + number
             action = EventAction.TAG_SET if name else EventAction.USER_ADDED
-            await metadata.record_event(NewEvent(action, name, str(number)), Actor(f"u{number}"))
+            by = Actor(f"u{number}", f"request {number}")
+            await metadata.record_event(NewEvent(action, name, str(number)), by)
         events = await metadata.read_events(0, limit=9)
         for wanted in (
             EventFilter(),
             EventFilter(since=start + 1, until=start + 2),
             EventFilter(identity="u1"),
+            EventFilter(request="request 1"),
             EventFilter(action="tag.*"),
             EventFilter(action="user.added"),
             EventFilter(names=[RepositoryPattern("*").names]),

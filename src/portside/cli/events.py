@@ -97,6 +97,13 @@ def _filter_options(*, until: bool) -> Callable[[Command], Command]:
                 "--until", metavar="TIME", callback=_parse_moment, help="Only events before TIME."
             ),
         ]
+        options.append(
+            click.option(
+                "--request",
+                metavar="ID",
+                help="Only what the request with this X-Request-Id changed.",
+            )
+        )
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -122,6 +129,7 @@ async def list_events(
     identity: str | None,
     names: tuple[NameRange, ...] | None,
     action: str | None,
+    request: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -129,7 +137,7 @@ async def list_events(
 
     Each event is recorded in the transaction of its change, and kept for --keep-events.
     """
-    wanted = EventFilter(since, until, identity, action, names)
+    wanted = EventFilter(since, until, identity, action, names, request)
     async with connected_stores(read_settings(given), read_only=True) as stores:
         await require_registry(stores)
         await stores.engine.database.require_newest()

@@ -104,7 +104,7 @@ class EventFilter(NamedTuple):
     `since` is the first time, `until` the first one that is too late. `identity` is the name of who
     made the change. `action` is an action, or a noun with `.*` behind it for all of its actions.
     With `names`, only events of repositories in these ranges are, which are in order and do not
-    touch; none of access.
+    touch; none of access. `request` is the id of the request that made the change.
     """
 
     since: int | None = None
@@ -112,6 +112,7 @@ class EventFilter(NamedTuple):
     identity: str | None = None
     action: str | None = None
     names: Sequence[NameRange] | None = None
+    request: str | None = None
 
     @property
     def actions(self) -> NameRange:
@@ -129,6 +130,7 @@ class EventFilter(NamedTuple):
             (self.since is None or event.time >= self.since)
             and (self.until is None or event.time < self.until)
             and (self.identity is None or event.by.name == self.identity)
+            and (self.request is None or event.by.request == self.request)
             and actions.start <= event.action < actions.stop
             and (names is None or any(n.start <= event.repository < n.stop for n in names))
         )

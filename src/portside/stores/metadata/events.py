@@ -33,9 +33,10 @@ LIST = f"""
     SELECT {_COLUMNS} FROM events
     WHERE id < $1 AND at >= $2 AND at < $3
         AND (CAST($4 AS TEXT) IS NULL OR identity = $4)
-        AND action >= $5 AND action < $6
+        AND (CAST($5 AS TEXT) IS NULL OR request = $5)
+        AND action >= $6 AND action < $7
     ORDER BY id DESC
-    LIMIT $7
+    LIMIT $8
 """
 # The condition is that of the index events_of_access.
 LAST_OF_ACCESS = """
@@ -86,8 +87,8 @@ class Events(Noun):
         self, wanted: EventFilter = EVERYTHING, *, before: int | None = None, limit: int
     ) -> Page[Event]:
         """Read one page by the index of the ids."""
-        identity, actions = wanted.identity, wanted.actions
-        if not all(map(self._database.can_store, filter(None, (identity, *actions)))):
+        texts = (wanted.identity, wanted.request, *wanted.actions)
+        if not all(map(self._database.can_store, filter(None, texts))):
             return Page([], more=False)
         bounds = [
             _ALL_IDS if before is None else min(before, _ALL_IDS),
@@ -97,12 +98,12 @@ class Events(Noun):
         ranges = [text for part in wanted.names or () for text in part]
         placed = " OR ".join(
             f"(repository >= ${number} AND repository < ${number + 1})"
-            for number in range(8, 8 + len(ranges), 2)
+            for number in range(9, 9 + len(ranges), 2)
         )
         # No range is none of the repositories.
         condition = "" if wanted.names is None else f"AND ({placed or 'FALSE'})"
         sql = LIST.replace("ORDER BY", f"{condition} ORDER BY")
-        rows = await self._database.find_all(sql, *bounds, identity, *actions, limit + 1, *ranges)
+        rows = await self._database.find_all(sql, *bounds, *texts, limit + 1, *ranges)
         return Page([_event(row) for row in rows[:limit]], more=0 < limit < len(rows))
 
     async def read_events(self, after: int, *, limit: int) -> list[Event]:
