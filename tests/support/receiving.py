@@ -30,12 +30,16 @@ LATE = 1.5
 
 
 class Received(NamedTuple):
-    """A request: the id of its delivery, and the event, by its position, repository and action."""
+    """A request: the id of its delivery, and the event, by its position, repository and action.
+
+    `traceparent` is that of its trace, None without one.
+    """
 
     delivery: str
     event: int
     repository: str
     action: str
+    traceparent: str | None
 
 
 class Receiver:
@@ -70,7 +74,11 @@ class Receiver:
         body = request.rfile.read(int(request.headers["Content-Length"]))
         data = json.loads(body).get("data", OTHER_FORMAT)
         received = Received(
-            request.headers["webhook-id"], data["id"], data["repository"], data["action"]
+            request.headers["webhook-id"],
+            data["id"],
+            data["repository"],
+            data["action"],
+            request.headers["traceparent"],
         )
         with self._lock:
             self.raw.append((dict(request.headers), body))

@@ -32,8 +32,9 @@ from portside.stores.metadata.store import Metadata
 from portside.telemetry.stores import ObservedDatabase
 from portside.telemetry.traces.calls import TracedCalls, database_attributes, describe_statement
 from portside.telemetry.traces.requests import SPAN, TracedRequests
-from support.content import digest_of, image
+from support.content import digest_of, image, index
 from support.metrics import METRICS, scrape
+from support.receiving import Receiver, receiving, webhook
 from support.server import RunningRegistry, run_portside, running_registry, start_registry
 from support.traces import Collector, ReceivedSpan, running_collector
 from support.waiting import until
@@ -57,15 +58,27 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    """Receive events of tags in one repository."""
+    with receiving() as running:
+        running.url += "/secret-of-receiver"
+        yield running
+
+
+@pytest.fixture(scope="module")
 def registry(
-    tmp_path_factory: pytest.TempPathFactory, collector: Collector
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector, receiver: Receiver
 ) -> Iterator[RunningRegistry]:
     """Serve with traces, which 127.0.0.1 is trusted with, and other addresses are not.
 
     One worker sends its spans in their order.
     """
     data = tmp_path_factory.mktemp("traces") / "data"
+    rules = data.with_name("rules.toml")
+    limited = 'actions = ["tag.*"]\nrepositories = ["library/hooked"]\n'
+    rules.write_text(webhook("hook", receiver) + limited)
     options = [
+        *("--rules", str(rules)),
         *("--workers", "1", "--access-log", "--trusted-proxies", "127.0.0.1", *METRICS),
         *("--password-cost", "4", "--anonymous", "library/*:*"),
     ]
@@ -293,6 +306,44 @@ def test_secrets(proxy: httpx.Client, collector: Collector) -> None:
     for secret in (PASSWORD, token["access_token"], "secret-in-query", "secret-bearer", upload):
         assert secret.encode() not in sent
     assert b"admin" not in sent
+
+
+def test_deliveries(proxy: httpx.Client, collector: Collector, receiver: Receiver) -> None:
+    """Each attempt to deliver an event is a trace, of which the receiver is told."""
+    receiver.answer = 500
+    content = index()
+    sent = {"Content-Type": content.media_type}
+    put = proxy.put("/v2/library/hooked/manifests/1", content=content.manifest, headers=sent)
+    assert put.status_code == 201
+    until(lambda: len(receiver.requests) > 0)
+    receiver.answer = 204
+    until(lambda: len(receiver.accepted) == 1)
+    made = len(receiver.requests)
+    until(lambda: [span.name for span in collector.spans].count("deliver hook") == made)
+    spans = [span for span in collector.spans if span.name == "deliver hook"]
+    told = [str(it.traceparent).rpartition("-") for it in receiver.requests]
+    assert [ids for ids, _, _ in told] == [f"00-{span.trace}-{span.id}" for span in spans]
+    assert all(int(flags, 16) & 1 for _, _, flags in told)
+    for number, span in enumerate(spans):
+        assert (span.kind, span.parent, span.is_failed) == (CLIENT, "", number < made - 1)
+    failed, accepted = spans[0], spans[-1]
+    assert failed.attributes["http.response.status_code"] == 500
+    assert failed.attributes["error.type"] == "500"
+    assert accepted.attributes == {
+        "http.request.method": "POST",
+        "http.request.resend_count": made - 1,
+        "http.response.status_code": 204,
+        "server.address": "127.0.0.1",
+        "server.port": receiver.server.server_port,
+        "portside.webhook": "hook",
+        "portside.event.id": receiver.accepted[0].event,
+        "portside.event.action": "tag.set",
+        "portside.repository": "library/hooked",
+        "portside.reference": "1",
+        "portside.digest": content.digest,
+        "portside.request.id": put.headers["X-Request-Id"],
+    }
+    assert b"secret-of-receiver" not in b"".join(collector.bodies)
 
 
 async def test_concurrency(registry: RunningRegistry, collector: Collector) -> None:

@@ -97,6 +97,7 @@ def make_app(
         on_socket=isinstance(settings.address, Path),
     )
     tracing = open_tracing(settings, addresses)
+    traced = tracing.deliveries if tracing is not None else None
     observing: list[Observing] = [one for one in (measuring, tracing) if one is not None]
     blobs = observe_stores(stores, observing)
     counts = TaskCounts()
@@ -127,7 +128,7 @@ def make_app(
             asyncio.create_task(store_pulls(last_pulls)),
             asyncio.create_task(forget_events(settings, stores)),
             asyncio.create_task(record_reloads(reloads, stores)),
-            asyncio.create_task(deliver_events(settings, stores, rules, counts)),
+            asyncio.create_task(deliver_events(settings, stores, rules, counts, traced)),
         ]
         if settings.gc:
             tasks.append(asyncio.create_task(collect_garbage(settings, stores, counts)))

@@ -13,6 +13,7 @@ from portside.telemetry.traces.calls import (
     describe_blob_call,
     describe_statement,
 )
+from portside.telemetry.traces.deliveries import TracedDeliveries
 from portside.telemetry.traces.export import SpanExport
 from portside.telemetry.traces.requests import TracedRequests
 
@@ -46,6 +47,8 @@ class Tracing:
             trusts=(lambda _: True) if trusts_all else addresses.is_called_by_proxy,
             client_address=addresses.client_address,
         )
+
+        self.deliveries = TracedDeliveries(tracer)
 
     async def close(self) -> None:
         """Send the last spans."""

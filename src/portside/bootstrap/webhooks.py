@@ -7,8 +7,9 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from portside.bootstrap.clock import now
@@ -16,13 +17,16 @@ from portside.bootstrap.stores import Stores
 from portside.config import Settings
 from portside.files.text import FileInvalid
 from portside.operations.webhooks.attempts import Attempts
-from portside.operations.webhooks.dispatch import Dispatcher, Terms
+from portside.operations.webhooks.dispatch import Dispatcher, Send, Terms
 from portside.operations.webhooks.formats import Origin
 from portside.operations.webhooks.signature import SecretUnreadable, Signer
 from portside.spec.errors import RegistryError, StorageFull
 from portside.spec.rules import Rules
 from portside.stores.interfaces import LeaseStore
 from portside.telemetry.tasks import TaskCounts
+
+if TYPE_CHECKING:
+    from portside.telemetry.traces.deliveries import TracedDeliveries
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +46,13 @@ PATIENCE = 3.0
 """Seconds for what is being sent when the server ends."""
 
 
-def make_attempts(settings: Settings, identity: str) -> Attempts:
-    """Return what sends; `identity` is that of the registry."""
+def make_attempts(
+    settings: Settings, identity: str, more: Callable[[], Mapping[str, str]] = dict
+) -> Attempts:
+    """Return what sends; `identity` is that of the registry, `more` returns further headers."""
     origin = Origin(settings.public_url, identity)
-    return Attempts(Signer(os.environ), origin, timeout=settings.webhook_timeout, clock=now)
+    signer, timeout = Signer(os.environ), settings.webhook_timeout
+    return Attempts(signer, origin, timeout=timeout, clock=now, more=more)
 
 
 def check_secrets(settings: Settings, rules: Rules) -> None:
@@ -104,9 +111,15 @@ class _Delivering:
     """Delivers events while this process has the lease."""
 
     def __init__(
-        self, settings: Settings, stores: Stores, rules: Callable[[], Rules], counts: TaskCounts
+        self,
+        settings: Settings,
+        stores: Stores,
+        rules: Callable[[], Rules],
+        counts: TaskCounts,
+        traced: TracedDeliveries | None,
     ) -> None:
         self._settings = settings
+        self._traced = traced
         self._stores = stores
         self._rules = rules
         self._counts = counts
@@ -153,10 +166,13 @@ class _Delivering:
         return bool(await self._stores.metadata.list_webhooks())
 
     def _make_dispatcher(self, identity: str) -> Dispatcher:
-        settings = self._settings
+        settings, traced = self._settings, self._traced
+        send: Send = make_attempts(settings, identity).deliver
+        if traced is not None:
+            send = traced.sending(make_attempts(settings, identity, traced.headers).deliver)
         return Dispatcher(
             self._stores.metadata,
-            make_attempts(settings, identity).deliver,
+            send,
             terms=Terms(
                 connections=settings.webhook_connections,
                 expiry=settings.webhook_expiry * 1_000_000,
@@ -169,13 +185,17 @@ class _Delivering:
 
 
 async def deliver_events(
-    settings: Settings, stores: Stores, rules: Callable[[], Rules], counts: TaskCounts
+    settings: Settings,
+    stores: Stores,
+    rules: Callable[[], Rules],
+    counts: TaskCounts,
+    traced: TracedDeliveries | None,
 ) -> None:
     """Deliver events to the webhooks of the rules file, until cancelled; errors are logged.
 
     The process that has the lease does it; another one takes over after its end.
     """
-    delivering = _Delivering(settings, stores, rules, counts)
+    delivering = _Delivering(settings, stores, rules, counts, traced)
     try:
         while True:
             pause = STANDBY

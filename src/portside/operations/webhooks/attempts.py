@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 from portside import __version__
@@ -17,15 +17,25 @@ AGENT = f"Portside/{__version__}"
 
 
 class Attempts:
-    """Makes attempts, each within `timeout` seconds; `clock` returns microseconds since 1970."""
+    """Makes attempts, each within `timeout` seconds; `clock` returns microseconds since 1970.
+
+    `more` returns headers that a request has besides.
+    """
 
     def __init__(
-        self, signer: Signer, origin: Origin, *, timeout: float, clock: Callable[[], int]
+        self,
+        signer: Signer,
+        origin: Origin,
+        *,
+        timeout: float,
+        clock: Callable[[], int],
+        more: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._signer = signer
         self._origin = origin
         self._timeout = timeout
         self._clock = clock
+        self._more = more
 
     async def deliver(self, webhook: Webhook, delivery: Delivery) -> Answer:
         """Send the event of a delivery."""
@@ -41,6 +51,7 @@ class Attempts:
             signed = self._signer.sign(webhook, number, self._clock() // 1_000_000, message.body)
         except SecretUnreadable as error:
             return Answer(0, str(error))
-        headers = {"Content-Type": message.content_type, "User-Agent": AGENT, **signed}
+        own = {"Content-Type": message.content_type, "User-Agent": AGENT}
+        headers = {**self._more(), **own, **signed}
         post = Post(webhook.url, headers, message.body, webhook.allow_private)
         return await send(post, timeout=self._timeout)
