@@ -31,8 +31,10 @@ LOGGER = "opentelemetry"
 """The name above all loggers of the library."""
 
 PAUSE = 60.0
-"""Seconds in which one line at most is logged about traces: a collector that is down would fill the
-log."""
+"""Seconds in which a trouble is logged once: a collector that is down would fill the log."""
+
+KINDS = 100
+"""Kinds of troubles that are known at once; the library has fewer."""
 
 HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 """The variables that may hold credentials for the collector."""
@@ -116,14 +118,18 @@ class _Troubles(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._next = float("-inf")
+        self._next: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a warning, unless there was one within PAUSE."""
+        """Log a warning, unless there was one of its kind within PAUSE."""
         now = time.monotonic()
-        if now >= self._next:
-            self._next = now + PAUSE
-            log.warning("traces: %s", record.getMessage(), exc_info=record.exc_info)
+        # The text before it is filled in tells the kind.
+        if now < self._next.get(record.msg, now):
+            return
+        if len(self._next) >= KINDS:
+            self._next.clear()
+        self._next[record.msg] = now + PAUSE
+        log.warning("traces: %s", record.getMessage(), exc_info=record.exc_info)
 
 
 def _report_through(handler: logging.Handler) -> None:
