@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from portside.config.rules import parse_rules_file, watch_rules_file
 from portside.files.text import FileInvalid
-from portside.spec.patterns import RepositoryPattern
+from portside.spec.patterns import RepositoryPattern, TagPattern
 from portside.spec.rules import NO_RULES, RetentionRule, Rules, UntaggedRule
 from portside.spec.webhooks import Format, SecretSource, Webhook
 
@@ -121,6 +121,7 @@ class TestWebhooks:
         secret-file = "secrets/deploy"
         actions = ["manifest.*", "tag.deleted"]
         repositories = ["team/*", "library/app"]
+        tags = ["v*"]
         format = "distribution"
         allow-private = true
 
@@ -137,6 +138,7 @@ class TestWebhooks:
             secret=SecretSource(file="/etc/portside/secrets/deploy"),
             actions=frozenset({"manifest.*", "tag.deleted"}),
             repositories=(RepositoryPattern("team/*"), RepositoryPattern("library/app")),
+            tags=(TagPattern("v*"),),
             format=Format.DISTRIBUTION,
             allow_private=True,
         )
@@ -214,7 +216,9 @@ MISTAKES = [
         WEBHOOK + 'format = "acr"\nactions = ["manifest.*", "tag.*"]',
         "line 5, [[webhook]] 1, actions: the format acr has no tag.*, only manifest.deleted, ",
     ),
-    (WEBHOOK + "repositories = []", "line 4, [[webhook]] 1, repositories: name a repository, or"),
+    (WEBHOOK + "repositories = []", "line 4, [[webhook]] 1, repositories: name one, or remove"),
+    (WEBHOOK + "tags = []", "line 4, [[webhook]] 1, tags: name one, or remove the key to send"),
+    (WEBHOOK + 'tags = ["a/b"]', "tags: invalid pattern 'a/b'"),
     (WEBHOOK + 'repositories = ["*/a"]', "repositories: invalid pattern '*/a'"),
     (WEBHOOK + 'format = "xml"', 'format: must be one of "cloudevents", "acr", "distribution"'),
     (WEBHOOK + 'allow-private = "yes"', "allow-private: expected true or false, found a string"),

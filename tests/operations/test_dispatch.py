@@ -12,7 +12,7 @@ from portside.operations.webhooks import dispatch
 from portside.operations.webhooks.dispatch import HOUR, SECOND, Terms, pause_after
 from portside.operations.webhooks.sending import Answer
 from portside.spec.errors import Unavailable
-from portside.spec.patterns import RepositoryPattern
+from portside.spec.patterns import RepositoryPattern, TagPattern
 from portside.spec.webhooks import Webhook
 from portside.stores.events import Event, EventAction
 from portside.stores.metadata.store import Metadata
@@ -67,6 +67,16 @@ class TestSending:
             await scene.turn()
         assert await scene.stored(WAITING) == await scene.stored(WAITING, "other") == []
         assert scene.counts == {("hook", "delivered"): 4, ("other", "delivered"): 1}
+
+    async def test_tags(self, scene: Scene) -> None:
+        """Of tags that it does not name, a webhook is not told; these are of v1."""
+        scene.webhooks = tuple(
+            hook._replace(tags=(TagPattern(tag),))
+            for hook, tag in ((HOOK, "v*"), (OTHER._replace(repositories=()), "w*"))
+        )
+        await scene.record("a")
+        await scene.turn()
+        assert [it.webhook.name for it in scene.sending] == ["hook"]
 
     async def test_a_crash(self, scene: Scene) -> None:
         """What was being sent is sent again, under the same id, and before what is behind it."""

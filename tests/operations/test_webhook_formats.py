@@ -274,6 +274,13 @@ class TestDistribution:
         assert (found["action"], found["target"]) == ("ping", {})
 
 
+def test_tags() -> None:
+    """An event is about the tags that were pushed, set or deleted, and one of access about none."""
+    found = [it.tags for it in (PUSHED, TAGGED, BY_DIGEST, UNTAGGED, GONE)]
+    assert list(map(list, found)) == [["1"], ["1", "2"], [], ["1"], []]
+    assert event("user.added", repository="", reference="bob").tags == ()
+
+
 @pytest.mark.parametrize(
     ("form", "action"), [(form, action) for form, known in EXPRESSED.items() for action in known]
 )

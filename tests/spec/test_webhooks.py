@@ -6,11 +6,12 @@ import base64
 
 import pytest
 
-from portside.spec.patterns import RepositoryPattern
+from portside.spec.patterns import RepositoryPattern, TagPattern
 from portside.spec.webhooks import EXPRESSED, Format, Secret, SecretInvalid, Webhook
 from portside.stores.events import EventAction
 
 ALL = Webhook("all", "https://a.example/")
+TAGS = ALL._replace(tags=(TagPattern("b*"), TagPattern("v*")))
 TEAM = ALL._replace(repositories=(RepositoryPattern("team/*"),))
 
 
@@ -32,6 +33,10 @@ def names(*actions: str) -> frozenset[str]:
         (ALL._replace(actions=names("tag.*", "user.*")), "user.added", "", True),
         (ALL._replace(actions=names("user.added")), "user.removed", "", False),
         (TEAM._replace(actions=names("tag.*", "user.*")), "user.added", "", False),
+        (TAGS, "tag.set", "team/app", True),
+        (TAGS, "manifest.deleted", "team/app", False),
+        (TAGS._replace(tags=(TagPattern("b*"),)), "tag.set", "team/app", False),
+        (TAGS._replace(actions=names("user.*")), "user.added", "", False),
         (ALL._replace(format=Format.ACR), "manifest.pushed", "team/app", True),
         (ALL._replace(format=Format.ACR), "tag.deleted", "team/app", False),
         (ALL._replace(format=Format.DISTRIBUTION), "tag.deleted", "team/app", True),
@@ -40,7 +45,8 @@ def names(*actions: str) -> frozenset[str]:
 )
 def test_wants(webhook: Webhook, action: str, repository: str, wanted: bool) -> None:
     """Events are sent by action, repository and format; those of access only if named."""
-    assert webhook.wants(action, repository) is wanted
+    tags = ["1", "v2"] if action == "tag.set" else []
+    assert webhook.wants(action, repository, tags) is wanted
 
 
 def test_expressed() -> None:

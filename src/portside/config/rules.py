@@ -81,6 +81,7 @@ class _Webhook(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     secret_env: str | UnsetType = UNSET
     actions: list[str] | UnsetType = UNSET
     repositories: list[str] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
     format: str = Format.CLOUDEVENTS
     allow_private: bool = False
 
@@ -219,7 +220,10 @@ class _RulesFile(TableFile[_File]):
                 url=table.url,
                 secret=self._secret(table, directory, *place),
                 actions=self._actions(table, *place),
-                repositories=self._repositories(table, *place),
+                repositories=self._patterns(
+                    RepositoryPattern.parse, table.repositories, *place, "repositories"
+                ),
+                tags=self._patterns(TagPattern.parse, table.tags, *place, "tags"),
                 format=self._format(table, *place),
                 allow_private=table.allow_private,
             )
@@ -271,15 +275,14 @@ class _RulesFile(TableFile[_File]):
                 raise self.wrong(f"the format {chosen} has no {action}, only {sent}", *path)
         return frozenset(table.actions)
 
-    def _repositories(self, table: _Webhook, *place: Step) -> tuple[RepositoryPattern, ...]:
-        if table.repositories is UNSET:
+    def _patterns(
+        self, parse: Callable[[str], Parsed], texts: list[str] | UnsetType, *place: Step
+    ) -> tuple[Parsed, ...]:
+        if texts is UNSET:
             return ()
-        path = (*place, "repositories")
-        if not table.repositories:
-            raise self.wrong("name a repository, or remove the key to send those of all", *path)
-        return tuple(
-            self._parse(RepositoryPattern.parse, pattern, *path) for pattern in table.repositories
-        )
+        if not texts:
+            raise self.wrong("name one, or remove the key to send the events of all", *place)
+        return tuple(self._parse(parse, text, *place) for text in texts)
 
     def _parse(self, parse: Callable[[str], Parsed], text: str, *place: Step) -> Parsed:
         """Return a parsed value; raises FileInvalid."""

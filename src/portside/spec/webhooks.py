@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-from portside.spec.patterns import RepositoryPattern
+from portside.spec.patterns import RepositoryPattern, TagPattern
 
 
 class Format(enum.StrEnum):
@@ -97,8 +98,9 @@ class Webhook(NamedTuple):
     """A receiver, and the events that it is told of.
 
     `actions` are actions, or nouns with `.*` behind them. Where it is empty, all changes of
-    repositories are sent; the other events only if they are named, and no repositories are. Without
-    `repositories`, those of all are. `allow_private` lets the host have a private address.
+    repositories are sent; the other events only if they are named, and neither repositories nor
+    tags are. Without `repositories`, those of all are sent; with `tags`, only those about such a
+    tag. `allow_private` lets the host have a private address.
     """
 
     name: str
@@ -106,18 +108,21 @@ class Webhook(NamedTuple):
     secret: SecretSource = SecretSource()
     actions: frozenset[str] = frozenset()
     repositories: tuple[RepositoryPattern, ...] = ()
+    tags: tuple[TagPattern, ...] = ()
     format: Format = Format.CLOUDEVENTS
     allow_private: bool = False
 
-    def wants(self, action: str, repository: str) -> bool:
-        """Whether an event is sent; `repository` is empty if it belongs to none."""
+    def wants(self, action: str, repository: str, tags: Iterable[str] = ()) -> bool:
+        """Whether an event about some tags is sent; `repository` is empty if it has none."""
         is_named = any(covers(pattern, action) for pattern in self.actions)
         if not self.format.expresses(action):
             return False
         if not repository:
-            return is_named and not self.repositories
-        return (is_named or not self.actions) and (
-            not self.repositories or any(each.matches(repository) for each in self.repositories)
+            return is_named and not self.repositories and not self.tags
+        return (
+            (is_named or not self.actions)
+            and (not self.repositories or any(it.matches(repository) for it in self.repositories))
+            and (not self.tags or any(it.matches(tag) for it in self.tags for tag in tags))
         )
 
     def __repr__(self) -> str:

@@ -94,6 +94,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     by: Actor
     details: dict[str, Any]
 
+    @property
+    def tags(self) -> Sequence[str]:
+        """The tags that it is about: a push can have several."""
+        if not self.repository:
+            return ()
+        if self.action == EventAction.MANIFEST_PUSHED and "tags" in self.details:
+            found: Sequence[str] = self.details["tags"]
+            return found
+        return (self.reference,) if self.reference else ()
+
 
 EVERY_ACTION = NameRange("", "{")
 

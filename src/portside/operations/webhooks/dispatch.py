@@ -208,7 +208,11 @@ class Dispatcher:
                             webhook.name,
                             position,
                             stop,
-                            [it for it in events if webhook.wants(it.action, it.repository)],
+                            [
+                                it
+                                for it in events
+                                if webhook.wants(it.action, it.repository, it.tags)
+                            ],
                         )
                         for webhook in readers
                     ]

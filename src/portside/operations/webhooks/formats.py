@@ -125,13 +125,6 @@ def _cloudevent(event: Event, delivery: str, origin: Origin) -> dict[str, Any]:
     )
 
 
-def _tags(event: Event) -> list[str]:
-    """Return the tags that an event is about, or an empty one if it is about none."""
-    pushed = event.details if event.action == EventAction.MANIFEST_PUSHED else {}
-    tags: list[str] = pushed.get("tags", [event.reference])
-    return tags
-
-
 def _begin(event: Event, number: UUID) -> dict[str, Any]:
     """Return the members that ACR's messages and distribution's events begin with."""
     verb = _VERBS[event.action]
@@ -164,14 +157,14 @@ def _acr(event: Event, delivery: str, origin: Origin) -> dict[str, Any]:
         digest=event.digest,
         length=event.size,
         repository=event.repository,
-        tag=_tags(event)[0],
+        tag=next(iter(event.tags), ""),
     )
     return {**document, "target": target, "request": _request(event, origin)}
 
 
 def _distribution(event: Event, delivery: str, origin: Origin) -> dict[str, Any]:
     """Return an envelope of distribution; it has one event for each tag that was pushed."""
-    number, tags = UUID(delivery), _tags(event)
+    number, tags = UUID(delivery), event.tags or [""]
     return {
         "events": [
             {
