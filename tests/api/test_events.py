@@ -247,14 +247,15 @@ def test_anonymous_readers(tmp_path: Path) -> None:
     portside = Commands(tmp_path / "data")
     portside.add_user("alice", "a password")
     alice = ("alice", "a password")
-    public = ("--anonymous", "public/*:pull,metadata_read", "--event-streams", "4")
+    public = ("--anonymous", "public/*:pull,push,metadata_read", "--event-streams", "4")
     with (
         running_registry(portside.data, "--workers", "1", *public, env=CHEAP) as running,
         connect(running.url) as client,
     ):
         with connect(running.url, auth=alice) as pusher:
             pushed = push(pusher, "public/app", CONTENT, "v1").headers["X-Request-Id"]
-        scope = "registry:catalog:* repository:public/app:pull,metadata_read"
+            assert pusher.delete("/v2/public/app/manifests/v1").status_code == 202
+        scope = "registry:catalog:* repository:public/app:pull,push,metadata_read"
         token = client.get("/oauth2/token", params={"scope": scope}).json()["token"]
         anonymous: dict[str, Any] = {"headers": {"Authorization": f"Bearer {token}"}}
         for options, told in ((anonymous, (None, None)), ({"auth": alice}, ("alice", pushed))):
@@ -262,7 +263,10 @@ def test_anonymous_readers(tmp_path: Path) -> None:
             assert (event["identity"], event["request"]) == told
             path = "/v2/public/app/_portside/tags/history/v1"
             changes = client.get(path, **options).json()["changes"]
-            assert [change["identity"] for change in changes] == [told[0]]
+            assert [change["identity"] for change in changes] == [told[0]] * 2
+            path = f"/v2/public/app/_portside/tags/restore/v1?at={changes[0]['time']}"
+            detail = assert_error(client.post(path, **options), 404, "TAG_UNKNOWN")
+            assert ("alice" in detail) == (told[0] == "alice")
         with streamed(running.url, auth=alice), streamed(running.url, **anonymous):
             for options in ({"auth": alice}, anonymous):
                 with client.stream("GET", "/events", **options) as refused:

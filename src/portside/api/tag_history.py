@@ -31,7 +31,12 @@ async def restore_tag(request: Request) -> Response:
     """Point a tag to a manifest, or to what it pointed to at a time."""
     repository, tag = request.repository, request.known_tag
     done = await request.registry.tag_history.restore(
-        repository, tag, _aim(request), request.tag_condition(), by=request.actor
+        repository,
+        tag,
+        _aim(request),
+        request.tag_condition(),
+        by=request.actor,
+        shows_identities=request.may_see_identities,
     )
     answer = PointedBack(str(repository), str(tag), str(done.digest), done.before, done.manifests)
     return json_response(request.status, answer)

@@ -95,16 +95,22 @@ class TagHistory:
         condition: TagCondition | None = None,
         *,
         by: Actor = NOBODY,
+        shows_identities: bool = True,
     ) -> PointedBack:
         """Point a tag to a manifest of its repository, or to what it pointed to at a time.
 
-        The manifest is restored if it is in the trash.
+        The manifest is restored if it is in the trash. With `shows_identities`, errors name who
+        changed the tag.
 
         Raises ManifestUnknown, OperationDisallowed, TagImmutable and, if `condition` does not hold
         for the tag, PreconditionFailed; for a time, TagUnknown if the tag did not exist then, or if
         that is not known any more.
         """
-        digest = (await self._find(repository, tag, to)).digest if isinstance(to, int) else to
+        digest = (
+            await self._find(repository, tag, to, shows_identities=shows_identities)
+            if isinstance(to, int)
+            else to
+        )
         condition = keeping(condition, self._rules().of(repository).immutable_tags)
         try:
             done = await self._metadata.restore_tag(
@@ -117,8 +123,10 @@ class TagHistory:
             ) from error
         return PointedBack(digest, *done)
 
-    async def _find(self, repository: RepositoryName, tag: Tag, time: int) -> TagChange:
-        """Return the change after which a tag pointed to what it did at a time."""
+    async def _find(
+        self, repository: RepositoryName, tag: Tag, time: int, *, shows_identities: bool
+    ) -> Digest:
+        """Return what a tag pointed to at a time."""
         page = await self._metadata.list_tag_changes(repository, tag, before=time + 1, limit=1)
         what = f"tag {tag} of repository {repository}"
         if not page.items:
@@ -129,9 +137,9 @@ class TagHistory:
         change = page.items[0]
         if change.action is TagAction.DELETED:
             deleted = f"it was deleted at {format_time(change.time)}"
-            by = f" by {change.identity}" if change.identity else ""
+            by = f" by {change.identity}" if change.identity and shows_identities else ""
             raise TagUnknown(f"{what} did not exist at {format_time(time)}: {deleted}{by}")
-        return change
+        return change.digest
 
     @property
     def _since(self) -> int:
