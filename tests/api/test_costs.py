@@ -174,7 +174,7 @@ class TestPushes:
             for blob in content.blobs:
                 assert node.push(repository, blob).status_code == 201
         assert push(contents[0]).status_code == 201
-        for queries, requests in ((13, 2), (9, 0), (9, 0)):
+        for queries, requests in ((12, 2), (8, 0), (8, 0)):
             cost = node.cost(lambda: push(contents[1]), 201)
             assert (cost.queries, cost.frames) == (queries, 2), cost.statements
             assert cost.requests == Counter(GET=requests)

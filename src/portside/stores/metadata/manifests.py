@@ -81,15 +81,18 @@ _FIND_STORED = """
     WHERE repository = $1 AND digest = $2
 """
 _FIND_DELETED = "SELECT id, deleted FROM manifests WHERE repository = $1 AND digest = $2"
-_ADD = """
+# Returns no row for a manifest that is stored in another state.
+_PUT = """
     INSERT INTO manifests
         (repository, digest, media_type, payload, size, subject, artifact_type, annotations,
          created, pushed_by, config_media_type, architecture, os, image_size)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-    RETURNING id
+    ON CONFLICT (repository, digest) DO UPDATE SET updated = excluded.created
+    WHERE manifests.media_type = excluded.media_type AND manifests.payload = excluded.payload
+        AND manifests.deleted IS NULL
+    RETURNING id, updated IS NULL
 """
-_PUSHED_AGAIN = "UPDATE manifests SET updated = $1 WHERE id = $2 AND payload = $3"
-_HEAL = "UPDATE manifests SET updated = $1, payload = $3, size = $4 WHERE id = $2"
+_HEAL = "UPDATE manifests SET updated = $1, payload = $2, size = $3 WHERE id = $4"
 # The manifests that are listed, and those that they list; then all their blobs and some more.
 _IMAGE_SIZE = """
     WITH RECURSIVE held (id) AS (
@@ -530,33 +533,33 @@ async def _store(
         manifest.artifact_type,
         msgspec.json.encode(manifest.annotations),
     )
-    found = await transaction.find(_FIND_STORED, owner, str(manifest.digest))
-    key: int
-    is_new, size = True, 0
-    if found is None:
-        new = (
-            owner,
-            str(manifest.digest),
-            manifest.media_type,
-            manifest.payload,
-            manifest.size,
-            *listed,
-            transaction.now,
-            recorded.by.name,
-            *await describe(transaction, owner, manifest, recorded.platform),
-        )
-        (key,) = (await transaction.find_all(_ADD, *new))[0]
+    described = await describe(transaction, owner, manifest, recorded.platform)
+    payload = (manifest.payload, manifest.size)
+    row = (
+        owner,
+        str(manifest.digest),
+        manifest.media_type,
+        *payload,
+        *listed,
+        transaction.now,
+        recorded.by.name,
+        *described,
+    )
+    stored = await transaction.find_all(_PUT, *row)
+    if stored:
+        key, is_new = stored[0]
+        if not is_new:
+            return _StoredRow(key, is_new=False, size=0)
         size = manifest.size
     else:
+        found = require_row(await transaction.find(_FIND_STORED, owner, str(manifest.digest)))
         key, locks, media_type, subject, deleted, known_size = found
         size = manifest.size - known_size
         is_new = deleted is not None
         if is_new:
             await restore_row(transaction, owner, key)
         if media_type == manifest.media_type:
-            pushed = (transaction.now, key, manifest.payload)
-            if await transaction.execute(_PUSHED_AGAIN, *pushed) == 0:
-                await transaction.execute(_HEAL, *pushed, manifest.size)
+            await transaction.execute(_HEAL, transaction.now, *payload, key)
             return _StoredRow(key, is_new, size)
         refuse_locked(locks, Lock.WRITE, f"manifest {manifest.digest}")
         known = await transaction.find_all(_REFERS_TO, key)
@@ -566,8 +569,6 @@ async def _store(
             if not item.is_weak
         }
         _refuse_forgetting(set(map(tuple, known)) - kept, media_type, subject, manifest)
-        described = await describe(transaction, owner, manifest, recorded.platform)
-        payload = (manifest.payload, manifest.size)
         await transaction.execute(
             _CHANGE_TYPE, manifest.media_type, *listed, transaction.now, *described, *payload, key
         )

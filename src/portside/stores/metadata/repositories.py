@@ -39,7 +39,7 @@ _COUNT = """
     WHERE id = $1
 """
 # The indexes of repositories are left as they are.
-_USED = "UPDATE repositories SET updated = $2 WHERE id = $1"
+_COUNT_TAGS = "UPDATE repositories SET tag_count = tag_count + $2, updated = $3 WHERE id = $1"
 
 
 class LockedRow(NamedTuple):
@@ -79,10 +79,10 @@ async def count_changes(
 
     `size` is the number of bytes of manifests that were not stored before.
     """
-    if manifests or tags or size:
+    if manifests or size:
         await transaction.execute(_COUNT, owner, manifests, tags, transaction.now, size)
     else:
-        await transaction.execute(_USED, owner, transaction.now)
+        await transaction.execute(_COUNT_TAGS, owner, tags, transaction.now)
 
 
 async def require_writable(queries: Queries, repository: RepositoryName) -> None:
