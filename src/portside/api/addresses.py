@@ -57,7 +57,9 @@ class Addresses:
         It is empty if the server listens on a socket in the file system and no proxy names one.
         """
         hops = self._hops(scope)
-        farthest = hops[-1].address if hops else ""
+        if not hops:
+            return _nearest(scope)
+        farthest = hops[-1].address
         if not _is_address(farthest) or self._is_proxy(farthest):
             return _nearest(scope)
         return farthest

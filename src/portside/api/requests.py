@@ -140,23 +140,26 @@ class Body:
 
         Raises BodyTimeout, and BodyIncomplete if the connection ends before the body does.
         """
-        while True:
+        while not self._is_read:
             try:
                 async with asyncio.timeout(patience):
-                    message = await self._receive()
+                    piece = await self._next()
             except TimeoutError as error:
                 silent = (
                     f"nothing arrived for {patience:g} s; get the offset and continue from there"
                 )
                 raise BodyTimeout(silent) from error
-            if message["type"] == "http.disconnect":
-                raise BodyIncomplete("the connection was closed before the end of the body")
-            self._is_read = not message.get("more_body", False)
-            piece: bytes = message.get("body", b"")
             if piece:
                 yield piece
-            if self._is_read:
-                return
+
+    async def _next(self) -> bytes:
+        """Return the next piece, which may be empty; raises BodyIncomplete."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise BodyIncomplete("the connection was closed before the end of the body")
+        self._is_read = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
 
     async def read(
         self, limit: int, patience: float, too_large: RegistryError, memory: BodyMemory
@@ -169,9 +172,9 @@ class Body:
         payload = bytearray()
         taken = Taken(memory)
         try:
-            async with asyncio.timeout(patience), aclosing(self.pieces(patience)) as arriving:
-                async for piece in arriving:
-                    payload += piece
+            async with asyncio.timeout(patience):
+                while not self._is_read:
+                    payload += await self._next()
                     if len(payload) > limit:
                         raise too_large
                     taken.grow_to(len(payload))

@@ -73,6 +73,10 @@ class RepositoryRules:
         return bool(self.retention or self.untagged)
 
 
+_NOTHING = RepositoryRules()
+"""The rules of a repository that has none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleTable:
     """One `[[repositories]]` table; a part that is None is left to less specific tables.
@@ -97,6 +101,8 @@ class Rules:
 
     def of(self, repository: str) -> RepositoryRules:
         """Return the rules of a repository."""
+        if not self.tables:
+            return _NOTHING
         found = [table for table in self.tables if table.match.matches(repository)]
         untagged = _first(table.untagged for table in found)
         return RepositoryRules(
