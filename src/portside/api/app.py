@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -131,6 +132,9 @@ class RegistryApp:
             method for method, endpoint in methods.items() if endpoint not in self._disabled
         )
 
+    def _others(self, methods: dict[str, Endpoint], method: str) -> list[str]:
+        return [other for other in self._allowed(methods) if other != method]
+
     async def _refuse(
         self,
         error: RegistryError,
@@ -154,7 +158,7 @@ class RegistryApp:
             error,
             endpoint=methods.get(method),
             dialect=self._registry.dialect,
-            allowed=[other for other in self._allowed(methods) if other != method],
+            allowed=partial(self._others, methods, method),
             is_head=method == "HEAD",
             request_id=record.id,
             is_of_acr=found is not None and found.route.path.startswith("/acr/"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -18,14 +18,14 @@ def error_response(
     *,
     endpoint: Endpoint | None,
     dialect: Dialect,
-    allowed: Sequence[str],
+    allowed: Callable[[], Sequence[str]],
     is_head: bool,
     request_id: str,
     is_of_acr: bool = False,
 ) -> PreparedResponse:
     """Return the response of an error ("Error Codes").
 
-    `endpoint` is None for a request that reached none. `allowed` lists the other methods of the
+    `endpoint` is None for a request that reached none. `allowed` returns the other methods of the
     path, which a 405 names (RFC 9110, section 15.5.6). `request_id` is in the headers and in each
     detail; ACR's clients print it from a header of their own, which responses of ACR's API have.
     """
@@ -34,7 +34,7 @@ def error_response(
     fields = headers(
         content_type=JSON,
         content_length=str(len(body)),
-        allow=", ".join(allowed) if status == errors.Unsupported.status else None,
+        allow=", ".join(allowed()) if status == errors.Unsupported.status else None,
         x_request_id=request_id,
         x_ms_correlation_request_id=request_id if is_of_acr else None,
         **_explaining_headers(error, status),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import cache
 from urllib.parse import quote, urlencode
 
 import anyio
@@ -36,8 +37,14 @@ def headers(**fields: str | None) -> Headers:
     written = [API_VERSION, AS_DECLARED, FORBID_ALL]
     for name, value in fields.items():
         if value is not None:
-            written.append((name.replace("_", "-").encode("ascii"), value.encode("latin-1")))
+            written.append((_hyphenated(name), value.encode("latin-1")))
     return written
+
+
+@cache
+def _hyphenated(name: str) -> bytes:
+    """Return the name of a header; there are as many as are written down."""
+    return name.replace("_", "-").encode("ascii")
 
 
 CLOSE = (b"connection", b"close")
