@@ -48,6 +48,11 @@ def test_owner(data: Path) -> None:
     assert refused("user", "list", "--data", str(data)) == owned
     os.chown(data, 1, -1)
     assert refused(*serve) == f"{data} {whose} run it as daemon"
+    rules = data.with_name("rules.toml")
+    rules.touch(0o600)
+    os.chown(rules, 1, -1)
+    unreadable = refused("webhooks", "test", "deploy", "--rules", str(rules))
+    assert unreadable == f"cannot read {rules}: Permission denied for the user root"
 
 
 def test_no_directory(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from support.certificates import write_certificate
 from support.layouts import Layout
 from support.missing import server_needed
 from support.pages import ROOT, Script, read_fences
+from support.receiving import receiving
 from support.waiting import until
 
 PAGE = ROOT / "docs" / "howto" / "run-a-private-registry.md"
@@ -34,6 +35,7 @@ COMMANDS = {
     "useradd": "",
     "usermod": "",
     "chown": "",
+    "chgrp": "",
     "runuser": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
     # Files cannot be given to a user that does not exist.
     "install": """
@@ -54,16 +56,22 @@ case "$*" in
     *caddy) set -- caddy run --config @/etc/caddy/Caddyfile ;;
     *prometheus) set -- prometheus --config.file=@/etc/prometheus/prometheus.yml \\
         --storage.tsdb.path="$HOME/series" --web.listen-address=127.0.0.1:@9090 ;;
-    *) set -- $(sed -n 's:^ExecStart=/opt/portside/bin/::p' "@/etc/systemd/system/$name.service" |
-        sed 's: /: @/:g') ;;
+    *) set -- $(sed -n 's:^ExecStart=/opt/portside/bin/::p' \\
+        "@/etc/systemd/system/$name.service" | sed 's: /: @/:g') ;;
 esac
 case "$name" in *-backup) exec "$@" ;; esac
+if [ -e "$HOME/$name.pid" ]; then
+    kill "$(cat "$HOME/$name.pid")"
+    while [ -e "/proc/$(cat "$HOME/$name.pid")" ]; do sleep 0.1; done
+fi
 "$@" > "$HOME/$name.log" 2>&1 &
-echo $! >> "$HOME/started"
+echo $! > "$HOME/$name.pid"
 case "$name" in
-    portside) until portside health --config @/etc/portside/portside.toml; do sleep 0.1; done ;;
-    caddy) until curl --silent --output /dev/null https://registry.example; do sleep 0.1; done ;;
-esac 2> "$HOME/waiting"
+    portside) set -- portside health --config @/etc/portside/portside.toml ;;
+    caddy) set -- curl --silent --output /dev/null https://registry.example ;;
+    *) exit ;;
+esac
+until "$@" 2> "$HOME/waiting"; do kill -0 "$!"; sleep 0.1; done
 """,
 }
 """What stands in for programs that change the machine: `@` is the place of everything."""
@@ -84,7 +92,7 @@ class Machine:
         self._bin.mkdir()
         for program, text in COMMANDS.items():
             path = self._bin / program
-            path.write_text(f"#!/bin/sh\n{self.moved(text.replace('@9090', '9090'))}")
+            path.write_text(f"#!/bin/sh -e\n{self.moved(text.replace('@9090', '9090'))}")
             path.chmod(0o755)
 
     def moved(self, text: str) -> str:
@@ -100,12 +108,12 @@ class Machine:
 
 
 @contextmanager
-def ending(started: Path) -> Iterator[None]:
+def ending(home: Path) -> Iterator[None]:
     """End what was started within a block."""
     try:
         yield
     finally:
-        numbers = started.read_text().split() if started.exists() else []
+        numbers = [path.read_text().strip() for path in home.glob("*.pid")]
         for number in numbers:
             with suppress(ProcessLookupError):
                 os.kill(int(number), signal.SIGTERM)
@@ -141,31 +149,33 @@ def test_page(home: Path, environment: dict[str, str], run_script: Script) -> No
         "PORTSIDE_PASSWORD_COST": "4",
     }
     (layout := Layout(home / "layout")).add_image("1", (1000,))
-    machine = Machine(home, "first", ports)
     printed, passed, blocks = "", 0, read_fences(PAGE)
-    with ExitStack() as stack:
-        stack.enter_context(ending(home / "started"))
+    with receiving() as receiver, ending(home):
+        ports['"https://deploy.example/hook"'] = f'"{receiver.url}"\nallow-private = true'
+        machine = Machine(home, "first", ports)
+        copying = f"skopeo copy oci:{layout.root}:1 docker://127.0.0.1:{https}/library/alpine"
         for language, block in blocks:
             if language == "text":
                 assert machine.moved(block).strip() in printed
                 passed += 1
             if block.startswith("$ skopeo copy "):
-                target = machine.moved(block.split()[-1])
-                run_script(f"skopeo copy oci:{layout.root}:1 {target}")
+                assert block.endswith(" docker://registry.example/library/alpine:1\n")
+                run_script(f"{copying}:1")
             if language != "sh":
                 continue
             if block.startswith("chown --recursive "):
-                # The other machine: sections 1 and 2 again, and the backup.
-                backups = machine.root / "var" / "backups"
-                machine = Machine(home, "second", ports)
-                for written in ("install --directory", "cat > /etc/portside/portside.toml"):
-                    (again,) = (
-                        text for _, text in blocks if written in text and "docker" not in text
-                    )
-                    run_script(machine.wrapped(again))
-                shutil.copytree(backups, machine.root / "var" / "backups", dirs_exist_ok=True)
+                other = Machine(home, "second", ports)
+                run_script(other.wrapped(blocks[1][1]))
+                for place in ("etc/portside", "var/backups"):
+                    shutil.copytree(machine.root / place, other.root / place, dirs_exist_ok=True)
+                settings = other.root / "etc" / "portside" / "portside.toml"
+                settings.write_text(settings.read_text().replace("/first/", "/second/"))
+                machine = other
             printed = run_script(machine.wrapped(block))
-    assert passed == 7
+            if "webhooks test" in block:
+                run_script(f"{copying}:2")
+                until(lambda: "tag.set" in {one.action for one in receiver.accepted})
+    assert passed == 8
     where = f"--data {machine.root}/var/lib/portside"
     assert "alice" in run_script(f"portside user list {where}")
     assert "sha256:" in run_script(f"portside tag list library/alpine {where}")

@@ -16,12 +16,12 @@ from portside.bootstrap.permissions import (
     foreign_files,
     owner_of,
     require_permission,
-    user_name,
 )
 from portside.bootstrap.stores import Stores, connected_stores
 from portside.config import Settings
 from portside.config.rules import watch_rules_file
 from portside.files.text import FileInvalid
+from portside.files.users import user_name
 from portside.operations.diagnose import (
     Diagnosis,
     advice,
@@ -226,7 +226,7 @@ def _look_at_owners(settings: Settings) -> Iterator[Diagnosis]:
             f"{foreign[0]}{more} belong to {owner_of(foreign[0])}, and {root} to {owner}",
             f"run `chown -R {owner}: {root}`, and commands of Portside as {owner}",
         )
-    me = user_name(os.geteuid())
+    me = user_name()
     if me != owner:
         yield advice(
             "permissions",

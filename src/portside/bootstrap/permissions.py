@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
 from portside.config import Settings
+from portside.files.users import user_name
 from portside.spec.errors import Unavailable
 from portside.stores.blobs.opening import is_remote
 
@@ -30,7 +30,7 @@ def require_permission(settings: Settings, *, read_only: bool = False) -> None:
     for root, paths in _parts(settings):
         for path in paths:
             if not _is_usable(path, read_only=read_only):
-                me, owner = user_name(os.geteuid()), owner_of(root)
+                me, owner = user_name(), owner_of(root)
                 remedy = f"run it as {owner}"
                 if owner in {me, "root"}:
                     remedy = f"as root, make {me} the owner: `chown -R {me}: {root}`"
@@ -55,14 +55,6 @@ def foreign_files(settings: Settings) -> Iterator[Path]:
 def owner_of(path: Path) -> str:
     """Return the name of the user to whom a file belongs."""
     return user_name(path.stat().st_uid)
-
-
-def user_name(number: int) -> str:
-    """Return the name of a user, or the number of one without a name."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
 
 
 def _parts(settings: Settings) -> Iterator[tuple[Path, list[Path]]]:

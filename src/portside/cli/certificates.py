@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from portside.cli.errors import CertificateInvalid
+from portside.files.text import explain
 
 RSA_SIZES = (2048, 3072, 4096)
 """Bits. The server signs with ring, which supports no other sizes."""
@@ -78,7 +79,7 @@ def _read(path: str, what: str) -> bytes:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise CertificateInvalid(f"cannot read the {what} {path}: {error.strerror}") from error
+        raise CertificateInvalid(f"cannot read the {what} {path}: {explain(error)}") from error
     if content.startswith(BYTE_ORDER_MARK):
         marked = "begins with a byte order mark; save it without one"
         raise CertificateInvalid(f"the {what} {path} is not PEM: it {marked}")

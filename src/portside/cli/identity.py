@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pwd
 from os import getuid
 
+from portside.files.users import user_name
 from portside.stores.actors import Actor
 
 
@@ -14,10 +14,4 @@ def command_actor() -> Actor:
     No identity of the registry has such a name. Names of users, in htpasswd files as well, contain
     no colon, and the prefix of a trusted issuer contains no space.
     """
-    user = getuid()
-    try:
-        name = pwd.getpwuid(user).pw_name
-    except KeyError:
-        # A container may run as a user that it does not know.
-        name = str(user)
-    return Actor(f"command line: {name}")
+    return Actor(f"command line: {user_name(getuid())}")

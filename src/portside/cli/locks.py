@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from portside import __version__
-from portside.bootstrap.permissions import user_name
 from portside.cli.errors import ServerError
+from portside.files.users import user_name
 from portside.stores.directories import create_directory
 
 LOCK_TIMEOUT = 1.0
@@ -87,6 +87,6 @@ def _explain(error: OSError, root: Path) -> str:
     if error.errno == errno.EROFS:
         return f"{unusable}; set --data to a directory that can be written to, such as a volume"
     if error.errno == errno.EACCES and not root.exists():
-        me = user_name(os.geteuid())
-        return f"{unusable}; create it as root: `install --directory --owner {me} {root}`"
+        create = f"install --directory --owner {user_name()} {root}"
+        return f"{unusable}; create it as root: `{create}`"
     return unusable

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from portside.files.users import user_name
+
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16-le",
@@ -31,11 +33,18 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         return decode_text(Path(path).read_bytes())
     except OSError as error:
-        raise FileUnreadable(f"cannot read {path}: {error.strerror}") from error
+        raise FileUnreadable(f"cannot read {path}: {explain(error)}") from error
     except ValueError as error:
         # A path with a NUL is a ValueError, too.
         reason = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise FileUnreadable(f"cannot read {path}: {reason}") from error
+
+
+def explain(error: OSError) -> str:
+    """Return why a file cannot be read, and who tried it if that is why."""
+    if isinstance(error, PermissionError):
+        return f"{error.strerror} for the user {user_name()}"
+    return error.strerror or str(error)
 
 
 def decode_text(content: bytes) -> str:
