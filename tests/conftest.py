@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from support.azure import CONTAINER, Azure, running_azure
 from support.homes import DISK, KINDS, ON_S3, Home
+from support.memory import scratch
 from support.postgres import Server, running_server
 from support.s3 import BUCKET, S3, running_s3
 from support.server import RunningRegistry, running_registry
@@ -23,17 +24,19 @@ from support.wire import connect
 
 
 def pytest_configure() -> None:
-    """Keep bytecode on disk, whatever the environment says, and give examples the time they take.
+    """Prepare what makes hundreds of servers quick, and give examples the time they take.
 
-    Hundreds of processes are started here, and each would compile all of Portside anew. How long an
-    example takes says more about the machine than about the code.
+    How long an example takes says more about the machine than about the code.
     """
+    # Each process would compile all of Portside anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     # No schema here has the format of IRIs, which jsonschema takes two seconds to prepare for; and
     # httpx looks for sniffio, which is not there, before each request to an application.
     for name in ("rfc3987_syntax", "sniffio"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    # Most tests are about what a registry does, not about the disk that it waits for.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(scratch()))
     patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("patient", patient)
     settings.load_profile("patient")

@@ -1,4 +1,4 @@
-"""Where servers keep what a run throws away: in memory, which no test waits for."""
+"""Where tests and their servers keep what a run throws away: in memory, which nobody waits for."""
 
 from __future__ import annotations
 
