@@ -226,6 +226,13 @@ def test_sampling(proxy: httpx.Client, collector: Collector) -> None:
     assert trace not in {span.trace for span in collector.spans}
 
 
+def test_streams(proxy: httpx.Client, collector: Collector) -> None:
+    """A stream of events is one span, however often it looks for events."""
+    span = span_of(collector, proxy.get("/events?follow=false"))
+    assert span.name == "GET /events"
+    assert collector.below(span) == []
+
+
 GOOD = f"00-{'a' * 32}-{'b' * 16}-01"
 
 

@@ -36,6 +36,9 @@ SPAN = "portside.span"
 PROBES = ("/healthz", "/readyz")
 """The starts of paths without spans: load balancers ask every few seconds."""
 
+STREAM = "/events"
+"""A path whose responses may last for days, and ask the stores every second."""
+
 LONGEST = 1024
 """Characters of an attribute that a client chooses: thousands of spans wait in memory."""
 
@@ -73,7 +76,8 @@ class TracedRequests:
     def around(self, app: App) -> App:
         """Return an application that answers each request within its span.
 
-        So the spans of what a request asks of the stores have a parent.
+        So the spans of what a request asks of the stores have a parent; those of a stream would
+        make its trace grow without end.
         """
 
         async def traced(scope: Scope, receive: Any, send: Any) -> None:
@@ -81,6 +85,9 @@ class TracedRequests:
                 await app(scope, receive, send)
                 return
             span = scope[SPAN] = self._begin(scope)
+            if scope["path"] == STREAM:
+                await app(scope, receive, send)
+                return
             token = attach(set_span_in_context(span))
             try:
                 await app(scope, receive, send)
