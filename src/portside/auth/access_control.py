@@ -145,7 +145,7 @@ class AccessControl:
         self._queue = LoginQueue(running=MAX_HASHING, length=terms.login_queue)
         self._verifying: dict[_Question, asyncio.Future[Caller]] = {}
         self.logins = Counter(accepted=0, refused=0, limited=0)
-        self._secret = secrets.token_bytes(32)
+        self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._snapshot: Snapshot | None = None
         self._open_tokens = self._factory(KeyRing([make_key(clock())]))
         self._issuers: tuple[Issuer, ...] = ()
@@ -406,5 +406,6 @@ class AccessControl:
 
     def _key(self, *parts: str) -> bytes:
         """Return a digest of credentials, under a key that only this process has."""
-        text = "\0".join(parts).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, key=self._secret, digest_size=32).digest()
+        hasher = self._keyed.copy()
+        hasher.update("\0".join(parts).encode("utf-8", "surrogatepass"))
+        return hasher.digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from typing import NamedTuple
 
@@ -41,7 +40,7 @@ def parse_authorization(header: str | None) -> BasicCredentials | BearerCredenti
     if scheme.lower() != "basic":
         raise CredentialsMalformed("the Authorization header must be Basic or Bearer")
     try:
-        decoded = base64.b64decode(value, validate=True).decode("utf-8")
+        decoded = binascii.a2b_base64(value, strict_mode=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
         raise CredentialsMalformed("the Basic credentials are not UTF-8 text in base64") from error
     name, colon, password = decoded.partition(":")
