@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from portside.bootstrap import connected_stores
+from portside.bootstrap.preparing import prepare
+from portside.bootstrap.webhooks import Delivering
+from portside.config import Settings
+from portside.config.rules import watch_rules_file
+from portside.stores.actors import NOBODY
+from portside.stores.events import EventAction, NewEvent
+from portside.telemetry.tasks import TaskCounts
 from support.homes import Home
 from support.metrics import METRICS, scrape
 from support.nodes import Node
@@ -112,3 +122,49 @@ def test_a_node_that_dies(postgresql: Server, tmp_path: Path, receiver: Receiver
         until(lambda: receiver.firsts() == expected)
         assert {len(ids) for ids in receiver.ids().values()} == {1}
         nodes[1].stop()
+
+
+class TestBeginning:
+    """Where a webhook begins that is new to a registry."""
+
+    @pytest.fixture
+    @staticmethod
+    def settings(data: Path, tmp_path: Path, receiver: Receiver) -> Settings:
+        """Name a webhook."""
+        (tmp_path / "rules.toml").write_text(webhook("hook", receiver))
+        return Settings(data=str(data), rules=str(tmp_path / "rules.toml"))
+
+    @staticmethod
+    async def record(settings: Settings) -> None:
+        """Record an event."""
+        async with connected_stores(settings) as stores:
+            await stores.create()
+            await stores.metadata.record_event(NewEvent(EventAction.TAG_SET, "a"), NOBODY)
+
+    @staticmethod
+    async def deliver(settings: Settings) -> list[int]:
+        """Do a round of the background task; return where each webhook is."""
+        async with connected_stores(settings) as stores:
+            rules = watch_rules_file(settings.rules)
+            delivering = Delivering(settings, stores, rules, TaskCounts())
+            await delivering.round()
+            await delivering.end()
+            return [state.position for state in await stores.metadata.list_webhooks()]
+
+    def test_a_start(self, settings: Settings, receiver: Receiver) -> None:
+        """It begins with what happens after the start of the server, and not before."""
+        asyncio.run(self.record(settings))
+        prepare(settings)
+        asyncio.run(self.record(settings))
+        assert asyncio.run(self.deliver(settings)) == [2]
+        assert [it.event for it in receiver.accepted] == [2]
+
+    def test_a_copy(self, settings: Settings, receiver: Receiver) -> None:
+        """A copy tells nobody what happened in the registry that it is a copy of."""
+        asyncio.run(self.record(settings))
+        with closing(sqlite3.connect(Path(settings.data) / "portside.db")) as connection:
+            connection.execute("UPDATE registry SET copy_of = 'another'")
+            connection.commit()
+        prepare(settings)
+        assert asyncio.run(self.deliver(settings)) == []
+        assert receiver.requests == []

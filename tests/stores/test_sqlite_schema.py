@@ -32,7 +32,7 @@ from portside.stores.metadata.trash import (
     TRASHED_REPOSITORIES,
     TRASHED_TAGS,
 )
-from portside.stores.metadata.webhooks import DELIVERIES, DUE, FIRST, OLDEST
+from portside.stores.metadata.webhooks import BE_DUE, DELIVERIES, DUE, FIRST, OLDEST, WAIT_BEHIND
 from stores.conftest import Clock
 
 PROPERTIES = (
@@ -129,6 +129,14 @@ class TestSchema:
                 # A list that is passed is read as a whole.
                 assert "SCAN" not in plan.replace("SCAN json_each", "")
                 assert "TEMP B-TREE" not in plan
+
+    async def test_what_is_due_is_found_by_keys(self, tmp_path: Path, clock: Clock) -> None:
+        """No delivery that waits is read to find the next one of its repository."""
+        await SqliteDatabase(tmp_path, clock=clock).migrate()
+        with closing(sqlite3.connect(tmp_path / "portside.db")) as connection:
+            for sql in (BE_DUE, WAIT_BEHIND):
+                rows = connection.execute(f"EXPLAIN QUERY PLAN {rewritten(sql)}", [""] * 3)
+                assert rows.fetchone()[3].endswith("(webhook=? AND state=? AND event=?)")
 
     async def test_the_slowest_hash_is_read_by_its_index(
         self, tmp_path: Path, clock: Clock

@@ -107,7 +107,7 @@ class _Lease:
             await self._leases.release_lease("webhooks", self._holder)
 
 
-class _Delivering:
+class Delivering:
     """Delivers events while this process has the lease."""
 
     def __init__(
@@ -138,8 +138,11 @@ class _Delivering:
             return STANDBY
         if self._dispatcher is None:
             self._dispatcher = self._make_dispatcher(state.identity)
-        more = await self._dispatcher.round(webhooks)
-        return 0 if more else INTERVAL if webhooks else STANDBY
+        began = time.monotonic()
+        if await self._dispatcher.round(webhooks):
+            # Other tasks and requests have their turn in between.
+            return time.monotonic() - began
+        return INTERVAL if webhooks else STANDBY
 
     async def rest(self, seconds: float) -> None:
         """Wait for so long, or until an attempt has ended."""
@@ -195,7 +198,7 @@ async def deliver_events(
 
     The process that has the lease does it; another one takes over after its end.
     """
-    delivering = _Delivering(settings, stores, rules, counts, traced)
+    delivering = Delivering(settings, stores, rules, counts, traced)
     try:
         while True:
             pause = STANDBY

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
@@ -153,6 +153,7 @@ class Dispatcher:
         self._receivers: dict[str, _Receiver] = {}
         self._attempts: set[asyncio.Task[None]] = set()
         self._full: set[str] = set()
+        self._given_up = Counter[str]()
         self._resumed: dict[str, int] = {}
         self._chores_done = 0
         self.news = asyncio.Event()
@@ -184,7 +185,10 @@ class Dispatcher:
 
     async def _states(self, named: Mapping[str, Webhook]) -> dict[str, WebhookState]:
         states = await self._store.list_webhooks()
-        if {state.name for state in states if state.left_at is None} != named.keys():
+        known = {state.name for state in states if state.left_at is None}
+        if known != named.keys():
+            for name in sorted(known - named.keys()):
+                log.warning("webhook %s: it is not in the rules file; its position is kept", name)
             await self._store.note_webhooks(list(named))
             states = await self._store.list_webhooks()
         self._resumed = {state.name: state.resumed for state in states}
@@ -349,10 +353,11 @@ class Dispatcher:
         """Let deliveries be dead that wait since a time; return how many."""
         given_up = await self._store.bury_old_deliveries(name, before, limit=PAGE)
         self._count(name, "dead", given_up)
-        if given_up:
+        self._given_up[name] += given_up
+        if given_up < PAGE and (number := self._given_up.pop(name)):
             log.warning(
                 "webhook %s: %d deliveries are dead: the receiver has failed for too long",
                 name,
-                given_up,
+                number,
             )
         return given_up

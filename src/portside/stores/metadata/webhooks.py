@@ -117,13 +117,9 @@ _FIRST_OF_REPOSITORY = """
     SELECT MIN(event) FROM deliveries
     WHERE webhook = $1 AND repository = $2 AND state = 'waiting'
 """
-# The two of them leave one that is due in a repository, the first one.
-_WAIT_BEHIND = f"""
-    UPDATE deliveries SET due = NULL
-    WHERE webhook = $1 AND repository = $2 AND state = 'waiting' AND due IS NOT NULL
-        AND event > ({_FIRST_OF_REPOSITORY})
-"""
-_BE_DUE = f"""
+# One row by its key, however many wait.
+WAIT_BEHIND = "UPDATE deliveries SET due = NULL WHERE webhook = $1 AND state = $2 AND event = $3"
+BE_DUE = f"""
     UPDATE deliveries SET due = $3
     WHERE webhook = $1 AND state = 'waiting' AND due IS NULL
         AND event = ({_FIRST_OF_REPOSITORY})
@@ -276,9 +272,18 @@ class Webhooks(Noun):
             await transaction.find(_LOCK, webhook)
             wanted = list(events)
             rows = await transaction.find_all(_OF_EVENTS, webhook, DeliveryState.DEAD, wanted)
+            firsts: dict[str, int] = {}
+            for event, repository, _ in rows:
+                firsts[repository] = min(event, firsts.get(repository, event))
+            for repository, event in firsts.items():
+                (due,) = require_row(
+                    await transaction.find(_FIRST_OF_REPOSITORY, webhook, repository)
+                )
+                if due is not None and event < due:
+                    await transaction.execute(WAIT_BEHIND, webhook, DeliveryState.WAITING, due)
             await transaction.execute(_RETRY, webhook, wanted, transaction.now)
             await transaction.execute(_COUNT, webhook, len(rows), -len(rows))
-            await _settle(transaction, webhook, {row[1] for row in rows})
+            await _settle(transaction, webhook, firsts)
             return len(rows)
 
         return await self._database.write(job)
@@ -319,10 +324,9 @@ async def _bury(transaction: Transaction, webhook: str, events: list[int]) -> No
 
 
 async def _settle(transaction: Transaction, webhook: str, repositories: Iterable[str]) -> None:
-    """Let the first delivery that waits be the one that is due, in each of the repositories."""
+    """Let the first delivery that waits be due, in each of the repositories."""
     rows = [(webhook, repository) for repository in repositories]
-    await transaction.execute_each(_WAIT_BEHIND, rows)
-    await transaction.execute_each(_BE_DUE, [(*row, transaction.now) for row in rows])
+    await transaction.execute_each(BE_DUE, [(*row, transaction.now) for row in rows])
 
 
 def _row(webhook: str, event: Event, now: int) -> tuple[Any, ...]:
