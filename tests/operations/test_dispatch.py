@@ -87,6 +87,16 @@ class TestSending:
         await scene.turn()
         assert [it.delivery for it in scene.sending] == [before]
 
+    async def test_a_failure_before_a_crash(self, scene: Scene) -> None:
+        """What failed is tried at once: the receiver may have been what was restarted."""
+        await scene.record("a", "c")
+        await scene.turn()
+        await scene.answer(0, BROKEN)
+        await scene.answer(0, BROKEN)
+        assert await scene.turn() == []
+        await scene.crash()
+        assert repositories(await scene.turn()) == ["a", "c"]
+
     async def test_an_end(self, scene: Scene) -> None:
         """What is being sent may end, and is recorded."""
         await scene.record("a")

@@ -36,10 +36,6 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 """The longest pause between two attempts, also if a receiver asks for a longer one."""
 
-OUTAGE = 5
-"""Failures in a row after which a success lets everything be tried again at once. With fewer, it
-could be one repository's deliveries that fail."""
-
 CHORES_INTERVAL = 60 * SECOND
 """How often old deliveries are given up or forgotten."""
 
@@ -92,14 +88,12 @@ def pause_after(failures: int, draw: float, asked: int | None = None) -> int:
 class _Receiver:
     """A receiver, as this process has seen it since it began to send."""
 
-    def __init__(
-        self, webhook: Webhook, busy: set[str] | None = None, *, is_back: bool = False
-    ) -> None:
+    def __init__(self, webhook: Webhook, busy: set[str] | None = None) -> None:
         self.webhook = webhook
         # The repositories of which something is being sent.
         self.busy = set() if busy is None else busy
-        # Whether what is due later should be tried now.
-        self.is_back = is_back
+        # Whether nothing was tried: what failed before is due now, and not after its pause.
+        self.is_new = True
         self.failures = 0
         # Attempts that began before the last change say nothing more about the receiver.
         self.generation = 0
@@ -123,7 +117,6 @@ class _Receiver:
 
     def succeed(self) -> None:
         """Note that an attempt succeeded."""
-        self.is_back = self.is_back or self.failures >= OUTAGE
         self.generation += self.failures > 0
         self.failures = 0
 
@@ -242,16 +235,15 @@ class Dispatcher:
         """Return what is known of a receiver; one that was changed is tried anew."""
         known = self._receivers.setdefault(webhook.name, _Receiver(webhook))
         if known.webhook != webhook:
-            known = self._receivers[webhook.name] = _Receiver(webhook, known.busy, is_back=True)
+            known = self._receivers[webhook.name] = _Receiver(webhook, known.busy)
         return known
 
     async def _start(self, receiver: _Receiver) -> None:
         """Start what is due, but nothing in a repository of which something is being sent."""
         name = receiver.webhook.name
-        if receiver.is_back:
-            log.info("webhook %s: everything that waits is tried now", name)
+        if receiver.is_new:
             await self._store.hasten_deliveries(name, self._clock())
-            receiver.is_back = False
+            receiver.is_new = False
         room = receiver.room(self._clock(), self._terms.connections)
         if not room:
             return
