@@ -146,7 +146,7 @@ class TestBeginning:
         """Do a round of the background task; return where each webhook is."""
         async with connected_stores(settings) as stores:
             rules = watch_rules_file(settings.rules)
-            delivering = Delivering(settings, stores, rules, TaskCounts())
+            delivering = Delivering(settings, stores, rules, TaskCounts(), None)
             await delivering.round()
             await delivering.end()
             return [state.position for state in await stores.metadata.list_webhooks()]

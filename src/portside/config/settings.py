@@ -743,7 +743,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             Group.WEBHOOKS,
             "How long to send an event again",
             "Counts from the first attempt. What fails for longer is dead: it is kept for"
-            " `keep-events`, and can be sent again by hand.",
+            " `keep-events`, and `portside webhooks retry` sends it again.",
             unit="seconds",
             ge=60,
             le=TEN_YEARS,
