@@ -32,6 +32,13 @@ def test_alive(tmp_path: Path, kind: str) -> None:
             env |= {"PORTSIDE_TLS_CERTIFICATE": str(certificate), "PORTSIDE_TLS_KEY": str(key)}
         assert run_inside("health", env=env) == (0, "alive\n", "")
         assert run_inside("health", "--ready", env=env) == (0, "ready\n", "")
+        if kind == "TLS":
+            plain = run_inside("health", env={"PORTSIDE_LISTEN": at})[2]
+            assert plain.endswith("if it speaks TLS, set --tls-certificate and --tls-key\n")
+        elif kind == "every address":
+            certificate, key = write_certificate(tmp_path)
+            pair = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+            assert "does not speak TLS" in run_inside("health", *pair, env=env)[2]
     code, _, errors = run_inside("health", env=env)
     assert code == 1
     assert errors.startswith(f"portside: no answer at {at}: ")

@@ -24,7 +24,7 @@ from portside.cli.registry import (
     require_registry,
 )
 from portside.config import SettingsInvalid
-from portside.files.text import FileInvalid
+from portside.files.text import FileInvalid, explain
 from portside.operations.describe import describe_manifests
 from portside.spec.errors import RegistryError
 from portside.stores.directories import create_directory
@@ -171,7 +171,7 @@ def main() -> NoReturn:
     except OSError as error:
         drop_output()
         where = error.filename or "reading or writing failed"
-        _fail(f"{where}: {error.strerror or error}")
+        _fail(f"{where}: {explain(error)}")
     sys.exit(0)
 
 

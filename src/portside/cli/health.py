@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from http.client import HTTPConnection, HTTPException
+from http.client import BadStatusLine, HTTPConnection, HTTPException, RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,19 @@ def ask(settings: Settings, path: str) -> None:
             answer = connection.getresponse()
             said = answer.read().decode("utf-8", "replace").strip()
     except (OSError, HTTPException) as error:
-        raise ServerError(f"no answer at {settings.listen}: {error}") from error
+        said = _explain(error)
+        raise ServerError(f"no answer at {settings.listen}: {said}") from error
     if answer.status != 200:  # noqa: PLR2004  # OK
         raise ServerError(f"{path} at {settings.listen} answered {answer.status}: {said}")
+
+
+def _explain(error: Exception) -> str:
+    """Return why there is no answer, and what to set if only one side speaks TLS."""
+    if isinstance(error, ssl.SSLError):
+        return f"it does not speak TLS, as --tls-certificate says ({error.reason})"
+    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+        return "it does not speak HTTP; if it speaks TLS, set --tls-certificate and --tls-key"
+    return str(error)
 
 
 def _connect(settings: Settings) -> socket.socket:
