@@ -83,6 +83,9 @@ def test_a_receiver_and_a_server_that_die(
     receiver.answers, receiver.answer = {}, "dies"
     receiver.requests.clear()
     registry = start(*options)
+    bad = {"webhook": "bad"}
+    until(lambda: scrape(registry).sum("portside_webhook_waiting", **bad) > 0)
+    assert scrape(registry).sum("portside_webhook_oldest_seconds", **bad) > 0
     push_tags(registry.url, "a", "d")
     until(lambda: len(receiver.requests) > 1)
     receiver.answer = 204
@@ -159,6 +162,9 @@ class TestBeginning:
         # The second event is that of the first key.
         assert asyncio.run(self.deliver(settings)) == [3]
         assert [it.event for it in receiver.accepted] == [3]
+        # The process that ends leaves the rest to another one at once.
+        asyncio.run(self.record(settings))
+        assert asyncio.run(self.deliver(settings)) == [4]
 
     def test_a_copy(self, settings: Settings, receiver: Receiver) -> None:
         """A copy tells nobody what happened in the registry that it is a copy of."""

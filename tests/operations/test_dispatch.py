@@ -110,7 +110,7 @@ class TestSending:
         monkeypatch.setattr(dispatch, "RECORD_PAUSE", 0)
         await scene.record("a", "a")
         await scene.turn()
-        end, failures = scene.store.end_delivery, [Unavailable("gone"), Unavailable("gone")]
+        end, failures = scene.store.end_delivery, [Unavailable("gone"), ZeroDivisionError()]
 
         async def fail(delivery: Delivery) -> None:
             if failures:

@@ -287,6 +287,9 @@ class Dispatcher:
         except RegistryError as error:
             log.warning("webhook %s: cannot record an attempt: %s", delivery.webhook, error)
             return False
+        except Exception:
+            log.exception("webhook %s: recording an attempt failed", delivery.webhook)
+            return False
         return True
 
     async def _note_failure(

@@ -121,7 +121,7 @@ _FIRST_OF_REPOSITORY = """
 WAIT_BEHIND = "UPDATE deliveries SET due = NULL WHERE webhook = $1 AND state = $2 AND event = $3"
 BE_DUE = f"""
     UPDATE deliveries SET due = $3
-    WHERE webhook = $1 AND state = 'waiting' AND due IS NULL
+    WHERE webhook = $1 AND repository = $2 AND state = 'waiting' AND due IS NULL
         AND event = ({_FIRST_OF_REPOSITORY})
 """
 _HASTEN = "UPDATE deliveries SET due = $3 WHERE webhook = $1 AND due > $2"
