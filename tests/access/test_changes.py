@@ -16,7 +16,7 @@ from support.commands import Commands
 from support.content import image
 from support.server import RunningRegistry, run_portside, running_registry
 from support.waiting import PATIENCE
-from support.wire import connect, push
+from support.wire import ONCE, connect, push
 
 MANY = 8
 """Requests on connections of their own: both workers answer some of them."""
@@ -186,9 +186,7 @@ class TestGuessing:
             assert found[1] == {429}
             assert statuses(registry.url, auth=("ann", "ann's")) == {429}
             assert statuses(registry.url, auth=("ben", "ben's")) == {200}
-            answer = httpx.get(
-                f"{registry.url}/oauth2/token", auth=("ann", "wrong"), timeout=PATIENCE
-            )
+            answer = httpx.get(f"{registry.url}/oauth2/token", auth=("ann", "wrong"), **ONCE)
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
             assert answer.json()["errors"][0]["code"] == "TOOMANYREQUESTS"
 
@@ -230,7 +228,7 @@ class TestGuessing:
         for path in ("/oauth2/token", "/oauth2/exchange"):
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             answer = httpx.post(
-                f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers, timeout=PATIENCE
+                f"{guarded.url}{path}", content=b"a=b&" * 250, headers=headers, **ONCE
             )
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (413, "SIZE_INVALID")
 
@@ -295,7 +293,7 @@ class TestChallenge:
     def test_realm(self, data: Path, options: tuple[str, ...], host: str, realm: str) -> None:
         """The realm is how the client knows the registry, or what the settings say."""
         with running_registry(data, "--anonymous", "*:pull", *options) as registry:
-            answer = httpx.get(f"{registry.url}/v2/", headers={"Host": host}, timeout=PATIENCE)
+            answer = httpx.get(f"{registry.url}/v2/", headers={"Host": host}, **ONCE)
         expected = realm.format(port=registry.port)
         assert answer.headers["www-authenticate"] == f'Bearer realm="{expected}",service="portside"'
 
@@ -306,7 +304,7 @@ class TestChallenge:
         made = commands.json("token", "create", "robot", "--scope-map", "m")
         pair = ("robot", made["passwords"][0]["value"])
         with running_registry(data, "--dialect", "acr-2017", env=CHEAP) as registry:
-            answer = httpx.post(f"{registry.url}/v2/a/blobs/uploads", auth=pair, timeout=PATIENCE)
+            answer = httpx.post(f"{registry.url}/v2/a/blobs/uploads", auth=pair, **ONCE)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (
                 401,
                 'Basic realm="portside"',

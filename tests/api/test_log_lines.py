@@ -15,8 +15,8 @@ import pytest
 
 from portside.api.log_lines import escape_controls, line_handler, log_formatter
 from support.server import run_portside, running_registry
-from support.waiting import PATIENCE, until
-from support.wire import raw_request
+from support.waiting import until
+from support.wire import ONCE, raw_request
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 RECORD = re.compile(rf"{TIME} [A-Z]+ \S")
@@ -95,13 +95,9 @@ def test_level(data: Path, level: str) -> None:
     """Less important lines than those asked for are left out."""
     with running_registry(data, "--log-level", level, "--workers", "1") as registry:
         (data / "uploads").rename(data / "moved")
-        until(
-            lambda: httpx.get(f"{registry.url}/readyz/writes", timeout=PATIENCE).status_code == 503
-        )
+        until(lambda: httpx.get(f"{registry.url}/readyz/writes", **ONCE).status_code == 503)
         (data / "moved").rename(data / "uploads")
-        until(
-            lambda: httpx.get(f"{registry.url}/readyz/writes", timeout=PATIENCE).status_code == 200
-        )
+        until(lambda: httpx.get(f"{registry.url}/readyz/writes", **ONCE).status_code == 200)
         assert " ERROR failure " in registry.log
         assert (" INFO " in registry.log) == (level == "info")
 

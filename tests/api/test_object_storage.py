@@ -14,8 +14,7 @@ from support.content import digest_of, make_blob
 from support.faulty_http import Faulty, faulty
 from support.s3 import BUCKET, S3
 from support.server import RunningRegistry, run_portside, running_registry
-from support.waiting import PATIENCE
-from support.wire import connect
+from support.wire import ONCE, connect
 
 MIB = 1024 * 1024
 
@@ -76,7 +75,7 @@ class TestRedirects:
         assert "X-Amz-Expires=77&" in answer.headers["location"]
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["docker-content-digest"] == digest_of(content)
-        assert httpx.get(answer.headers["location"], timeout=PATIENCE).content == content
+        assert httpx.get(answer.headers["location"], **ONCE).content == content
 
     @pytest.mark.parametrize("size", [100, 9_000_000])
     def test_no_browser_runs_content(self, served: Served, repository: str, size: int) -> None:
@@ -179,17 +178,13 @@ class TestStreaming:
         """Every request on a connection of its own; nothing of the session stays."""
         content = make_blob(4_000_000, repository)
         url = streaming.running.url
-        where = httpx.post(f"{url}/v2/{repository}/blobs/uploads/", timeout=PATIENCE).headers[
-            "location"
-        ]
+        where = httpx.post(f"{url}/v2/{repository}/blobs/uploads/", **ONCE).headers["location"]
         for start in range(0, len(content), 1_000_000):
-            answer = httpx.patch(
-                url + where, content=content[start : start + 1_000_000], timeout=PATIENCE
-            )
+            answer = httpx.patch(url + where, content=content[start : start + 1_000_000], **ONCE)
             assert answer.status_code == 202
             assert answer.headers["range"] == f"0-{start + 999_999}"
             where = answer.headers["location"]
-        done = httpx.put(url + where, params={"digest": digest_of(content)}, timeout=PATIENCE)
+        done = httpx.put(url + where, params={"digest": digest_of(content)}, **ONCE)
         assert done.status_code == 201, done.text
         path = f"/v2/{repository}/blobs/{digest_of(content)}"
         assert streaming.client.get(path).content == content
@@ -237,16 +232,16 @@ class TestAzure:
         with running_registry(data, *storage, env=azure.environment) as running:
             url = f"{running.url}/v2/{repository}/blobs"
             pushed = httpx.post(
-                f"{url}/uploads/?digest={digest_of(content)}", content=content, timeout=PATIENCE
+                f"{url}/uploads/?digest={digest_of(content)}", content=content, **ONCE
             )
             assert pushed.status_code == 201, pushed.text
-            answer = httpx.get(f"{url}/{digest_of(content)}", timeout=PATIENCE)
+            answer = httpx.get(f"{url}/{digest_of(content)}", **ONCE)
             assert answer.status_code == 307
-            found = httpx.get(answer.headers["location"], timeout=PATIENCE)
+            found = httpx.get(answer.headers["location"], **ONCE)
             assert found.content == content
             assert found.headers["content-type"] == "application/octet-stream"
-            assert httpx.delete(f"{url}/{digest_of(content)}", timeout=PATIENCE).status_code == 202
-            assert httpx.get(answer.headers["location"], timeout=PATIENCE).status_code == 404
+            assert httpx.delete(f"{url}/{digest_of(content)}", **ONCE).status_code == 202
+            assert httpx.get(answer.headers["location"], **ONCE).status_code == 404
 
 
 class TestSharedDirectory:
@@ -259,9 +254,9 @@ class TestSharedDirectory:
             url = f"{running.url}/v2/{repository}/blobs"
             digest = digest_of(b"shared")
             assert httpx.post(
-                f"{url}/uploads/?digest={digest}", content=b"shared", timeout=PATIENCE
+                f"{url}/uploads/?digest={digest}", content=b"shared", **ONCE
             ).is_success
-            assert httpx.get(f"{url}/{digest}", timeout=PATIENCE).content == b"shared"
+            assert httpx.get(f"{url}/{digest}", **ONCE).content == b"shared"
         kept = tmp_path / "shared disk" / "blobs" / "sha256" / digest[7:9] / digest[7:]
         assert kept.read_bytes() == b"shared"
         assert run_portside("check", "--data", str(data), *storage)[0] == 0

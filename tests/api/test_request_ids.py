@@ -12,8 +12,8 @@ import pytest
 
 from support.access import ALICE, guarded_registry
 from support.server import RunningRegistry, running_registry
-from support.waiting import PATIENCE, until
-from support.wire import connect
+from support.waiting import until
+from support.wire import ONCE, connect
 
 GIVEN = "Root=1-67891233-abcdef012345678912345678"
 
@@ -49,7 +49,7 @@ def test_from_a_trusted_proxy(behind_proxy: RunningRegistry) -> None:
 def test_malformed(behind_proxy: RunningRegistry, given: str) -> None:
     """What could not be an id is not taken for one."""
     fields = [(b"X-Request-Id", given.encode("latin-1"))]
-    answer = httpx.get(f"{behind_proxy.url}/healthz", headers=fields, timeout=PATIENCE)
+    answer = httpx.get(f"{behind_proxy.url}/healthz", headers=fields, **ONCE)
     assert MADE.fullmatch(answer.headers["X-Request-Id"])
 
 
@@ -58,9 +58,7 @@ def test_from_others(tmp_path: Path) -> None:
     with running_registry(tmp_path / "data", "--workers", "2") as registry:
         made = set()
         for _ in range(20):
-            answer = httpx.get(
-                f"{registry.url}/v2/", headers={"X-Request-Id": GIVEN}, timeout=PATIENCE
-            )
+            answer = httpx.get(f"{registry.url}/v2/", headers={"X-Request-Id": GIVEN}, **ONCE)
             made.add(answer.headers.get_list("X-Request-Id")[0])
     assert len(made) == 20
     assert all(map(MADE.fullmatch, made))

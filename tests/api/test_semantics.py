@@ -14,7 +14,7 @@ import pytest
 from support.content import OCI_MANIFEST, artifact, digest_of, image, index, make_blob
 from support.server import RunningRegistry, run_portside, running_registry
 from support.waiting import PATIENCE
-from support.wire import OCTETS, assert_error, connect, exchange, open_upload, push, push_blob
+from support.wire import OCTETS, ONCE, assert_error, connect, exchange, open_upload, push, push_blob
 
 
 class TestHead:
@@ -222,7 +222,7 @@ class TestHeads:
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         assert b'"code":"UNSUPPORTED"' in answer
-        assert httpx.get(f"{registry.url}{target}", timeout=PATIENCE).status_code == 404
+        assert httpx.get(f"{registry.url}{target}", **ONCE).status_code == 404
 
     @pytest.mark.parametrize(
         ("path", "status"),

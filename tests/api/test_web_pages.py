@@ -16,8 +16,7 @@ from portside.spec.errors import CrossSiteRefused, HostNotServed
 from support.access import ALICE, guarded_registry
 from support.content import digest_of, image
 from support.server import RunningRegistry, running_registry
-from support.waiting import PATIENCE
-from support.wire import assert_error, connect, push
+from support.wire import ONCE, assert_error, connect, push
 
 UI = "https://ui.example"
 EVIL = "https://evil.example"
@@ -157,14 +156,14 @@ class TestOpenOnLoopback:
         settings = ("--allowed-hosts", "one.example", "--public-url", "https://two.example:9")
         with running_registry(data, "--workers", "1", *settings) as registry:
             for host, status in (("one.example", 200), ("two.example", 200), ("evil.example", 421)):
-                answer = httpx.get(f"{registry.url}/v2/", headers={"Host": host}, timeout=PATIENCE)
+                answer = httpx.get(f"{registry.url}/v2/", headers={"Host": host}, **ONCE)
                 assert answer.status_code == status
 
     def test_closed(self, shared: RunningRegistry) -> None:
         """A registry with access control serves any host, and asks pages for credentials."""
         headers = {"Host": "evil.example", "Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
-        assert httpx.get(f"{shared.url}/v2/", headers=headers, timeout=PATIENCE).status_code == 401
-        answer = httpx.get(f"{shared.url}/v2/", headers=headers, auth=ALICE.pair, timeout=PATIENCE)
+        assert httpx.get(f"{shared.url}/v2/", headers=headers, **ONCE).status_code == 401
+        answer = httpx.get(f"{shared.url}/v2/", headers=headers, auth=ALICE.pair, **ONCE)
         assert answer.status_code == 200
 
 
@@ -183,7 +182,7 @@ def preflight(
     asked = {"Origin": origin, "Access-Control-Request-Method": method}
     if headers:
         asked["Access-Control-Request-Headers"] = headers
-    return httpx.options(registry.url + path, headers=asked, timeout=PATIENCE)
+    return httpx.options(registry.url + path, headers=asked, **ONCE)
 
 
 class TestCors:
@@ -233,8 +232,8 @@ class TestCors:
         """They get what a registry without the setting answers, and caches can tell."""
         answer = preflight(shared, "/v2/", "GET", origin=origin)
         assert_error(answer, 405, "UNSUPPORTED")
-        refused = httpx.get(f"{shared.url}/v2/", headers={"Origin": origin}, timeout=PATIENCE)
-        for other in (answer, refused, httpx.get(f"{shared.url}/v2/", timeout=PATIENCE)):
+        refused = httpx.get(f"{shared.url}/v2/", headers={"Origin": origin}, **ONCE)
+        for other in (answer, refused, httpx.get(f"{shared.url}/v2/", **ONCE)):
             assert not any("access-control" in name for name in other.headers)
             assert other.headers["Vary"] == "Origin"
 
@@ -311,15 +310,13 @@ class TestCors:
         with running_registry(data, "--workers", "1", "--cors-origins", "*") as registry:
             for origin in (EVIL, "null"):
                 headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
-                answer = httpx.get(f"{registry.url}/v2/", headers=headers, timeout=PATIENCE)
+                answer = httpx.get(f"{registry.url}/v2/", headers=headers, **ONCE)
                 asked = preflight(registry, "/v2/a/blobs/uploads/", "POST", origin=origin)
                 assert (answer.status_code, asked.status_code) == (200, 204)
                 for other in (answer, asked):
                     assert other.headers["Access-Control-Allow-Origin"] == "*"
                     assert "access-control-allow-credentials" not in other.headers
-            rebound = httpx.get(
-                f"{registry.url}/v2/", headers={"Host": "evil.example"}, timeout=PATIENCE
-            )
+            rebound = httpx.get(f"{registry.url}/v2/", headers={"Host": "evil.example"}, **ONCE)
             assert_error(rebound, 421, "UNSUPPORTED")
 
     def test_off(self, client: httpx.Client) -> None:

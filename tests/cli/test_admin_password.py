@@ -20,7 +20,7 @@ from support.commands import Commands
 from support.homes import Home
 from support.postgres import Server
 from support.server import running_registry
-from support.waiting import PATIENCE
+from support.wire import ONCE
 
 PASSWORD = "correct horse battery"  # noqa: S105
 OTHER = "another password"
@@ -133,6 +133,6 @@ def test_served(data: Path, tmp_path: Path) -> None:
     options = ("--listen", "0.0.0.0:0", "--workers", "1")
     with running_registry(data, *options, env=env) as registry:
         url = f"http://127.0.0.1:{registry.port}/v2/"
-        assert httpx.get(url, timeout=PATIENCE).status_code == 401
-        assert httpx.get(url, auth=("admin", PASSWORD), timeout=PATIENCE).status_code == 200
-        assert httpx.get(url, auth=("admin", OTHER), timeout=PATIENCE).status_code == 401
+        assert httpx.get(url, **ONCE).status_code == 401
+        assert httpx.get(url, auth=("admin", PASSWORD), **ONCE).status_code == 200
+        assert httpx.get(url, auth=("admin", OTHER), **ONCE).status_code == 401

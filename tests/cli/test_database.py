@@ -25,7 +25,7 @@ from support.missing import server_needed
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
 from support.waiting import PATIENCE
-from support.wire import connect, push
+from support.wire import ONCE, connect, push
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The digest of no bytes."""
@@ -134,7 +134,7 @@ class TestServe:
 
     def test_an_empty_one_is_made(self, url: str, data: Path) -> None:
         with running_registry(data, "--database", url) as registry:
-            assert httpx.get(f"{registry.url}/readyz", timeout=PATIENCE).status_code == 200
+            assert httpx.get(f"{registry.url}/readyz", **ONCE).status_code == 200
             assert not (data / "portside.db").exists()
             assert "postgresql://" in registry.banner
 
@@ -263,7 +263,7 @@ def test_check_and_collect(url: str, data: Path) -> None:
             params={"digest": EMPTY},
             content=b"",
             headers={"content-type": "application/octet-stream"},
-            timeout=PATIENCE,
+            **ONCE,
         )
         assert pushed.status_code == 201
         code, printed, errors = run_inside("check", *where)

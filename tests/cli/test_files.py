@@ -15,7 +15,7 @@ from portside.cli.options import read_cloud_secrets
 from portside.files.text import FileUnreadable, read_first_line, read_secret, read_text
 from support.commands import FAST
 from support.server import run_portside, running_registry
-from support.waiting import PATIENCE
+from support.wire import ONCE
 
 MARKED = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")]
 
@@ -76,13 +76,11 @@ class TestWindows:
             "workers = 1",
         )
         with running_registry(data, "--config", str(settings)) as registry:
-            refused = httpx.get(f"{registry.url}/v2/", auth=("alice", "wrong"), timeout=PATIENCE)
+            refused = httpx.get(f"{registry.url}/v2/", auth=("alice", "wrong"), **ONCE)
             assert refused.status_code == 401
             assert 'realm="Registry of Team 7"' in refused.headers["WWW-Authenticate"]
             assert (
-                httpx.get(
-                    f"{registry.url}/v2/", auth=("alice", "secret"), timeout=PATIENCE
-                ).status_code
+                httpx.get(f"{registry.url}/v2/", auth=("alice", "secret"), **ONCE).status_code
                 == 200
             )
 
@@ -95,9 +93,7 @@ class TestWindows:
         options = (*directory, "--password-file", str(path))
         assert run_portside("user", "add", "alice", "--create", *options, env=FAST)[0] == 0
         with running_registry(data, "--auth-scheme", "basic", "--workers", "1") as registry:
-            answer = httpx.get(
-                f"{registry.url}/v2/", auth=("alice", "correct horse"), timeout=PATIENCE
-            )
+            answer = httpx.get(f"{registry.url}/v2/", auth=("alice", "correct horse"), **ONCE)
             assert answer.status_code == 200
 
 

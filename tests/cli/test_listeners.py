@@ -29,7 +29,7 @@ from support.server import (
     without_limit,
 )
 from support.waiting import PATIENCE, until
-from support.wire import OCTETS, assert_error, connect, push
+from support.wire import OCTETS, ONCE, assert_error, connect, push
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -391,12 +391,10 @@ class TestIPv6:
             assert registry.host == "[::]"
             for host in ("[::1]", "127.0.0.1"):
                 url = f"http://{host}:{registry.port}"
-                challenge = httpx.get(f"{url}/v2/", timeout=PATIENCE).headers["WWW-Authenticate"]
+                challenge = httpx.get(f"{url}/v2/", **ONCE).headers["WWW-Authenticate"]
                 assert challenge.startswith(f'Bearer realm="{url}/oauth2/token",')
             headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "[2001:db8::1]:8443"}
-            answer = httpx.get(
-                f"http://[::1]:{registry.port}/v2/", headers=headers, timeout=PATIENCE
-            )
+            answer = httpx.get(f"http://[::1]:{registry.port}/v2/", headers=headers, **ONCE)
             realm = "https://[2001:db8::1]:8443/oauth2/token"
             assert answer.headers["WWW-Authenticate"].startswith(f'Bearer realm="{realm}",')
 
@@ -415,7 +413,4 @@ class TestIPv6:
     def test_mapped_loopback(self, data: Path) -> None:
         """An address of IPv4 that is written as one of IPv6 is the same address."""
         with running_registry(data, "--listen", "[::ffff:127.0.0.1]:0") as registry:
-            assert (
-                httpx.get(f"http://127.0.0.1:{registry.port}/v2/", timeout=PATIENCE).status_code
-                == 200
-            )
+            assert httpx.get(f"http://127.0.0.1:{registry.port}/v2/", **ONCE).status_code == 200

@@ -11,7 +11,7 @@ from support.commands import run_inside
 from support.content import digest_of
 from support.postgres import Server
 from support.server import run_portside, running_registry, serve_command
-from support.waiting import PATIENCE
+from support.wire import ONCE
 
 CONTENT = b"content"
 
@@ -30,7 +30,7 @@ def served(url: str, data: Path) -> Path:
             f"{registry.url}/v2/app/blobs/uploads/",
             params={"digest": digest_of(CONTENT)},
             content=CONTENT,
-            timeout=PATIENCE,
+            **ONCE,
         )
         assert answer.status_code == 201
     return data
@@ -88,7 +88,7 @@ def test_blobs_of_one_machine(url: str, data: Path, command: str) -> None:
     with running_registry(data) as registry:
         query = {"digest": digest_of(CONTENT)}
         answer = httpx.post(
-            f"{registry.url}/v2/app/blobs/uploads/", params=query, content=CONTENT, timeout=PATIENCE
+            f"{registry.url}/v2/app/blobs/uploads/", params=query, content=CONTENT, **ONCE
         )
         assert answer.status_code == 201
     assert run_inside("migrate", "--database", url)[0] == 0

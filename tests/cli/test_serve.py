@@ -30,7 +30,7 @@ from support.content import digest_of, image, make_blob
 from support.memory import scratch
 from support.server import PROGRAM, run_portside, running_registry, start_registry
 from support.waiting import PATIENCE, until
-from support.wire import OCTETS, assert_error, connect, open_upload, push
+from support.wire import OCTETS, ONCE, assert_error, connect, open_upload, push
 
 AT_ONCE = make_settings({}).shutdown_timeout / 2
 """Seconds that a stop which waits for no request takes at most, on a slow machine too."""
@@ -137,7 +137,7 @@ class TestStart:
             """Return the processor time of a start, which other tests hardly change."""
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             with running_registry(data) as registry:
-                answer = httpx.get(f"{registry.url}/readyz", timeout=PATIENCE)
+                answer = httpx.get(f"{registry.url}/readyz", **ONCE)
                 assert answer.status_code == 200
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -275,7 +275,7 @@ class TestStart:
         ):
             push(client, "a", content, "v1")
         with running_registry(data) as registry:
-            answer = httpx.get(f"{registry.url}/v2/a/manifests/v1", timeout=PATIENCE)
+            answer = httpx.get(f"{registry.url}/v2/a/manifests/v1", **ONCE)
             assert answer.content == content.manifest
 
     def test_tls(self, data: Path, tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ class TestMistakes:
         with running_registry(data) as registry:
             message = serve_and_fail("--data", str(data), "--listen", "127.0.0.1:0")
             assert f"{data} is in use by another Portside" in message
-            assert httpx.get(f"{registry.url}/readyz", timeout=PATIENCE).status_code == 200
+            assert httpx.get(f"{registry.url}/readyz", **ONCE).status_code == 200
 
     def test_port_in_use(self, data: Path, tmp_path: Path) -> None:
         """A port that another Portside or another server has is named."""

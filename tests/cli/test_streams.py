@@ -14,6 +14,7 @@ from support.balancer import listens, take_port
 from support.processes import Stillness
 from support.server import RunningRegistry, serve_command, without_limit
 from support.waiting import PATIENCE, until
+from support.wire import ONCE
 
 CHECK = f"{shlex.quote(sys.executable)} -m portside check --data "
 
@@ -34,7 +35,7 @@ def test_serve(data: Path, redirection: str) -> None:
         ["sh", "-c", f"exec {command} {redirection}"], stderr=subprocess.PIPE, text=True
     )
     until(lambda: listens(port))
-    assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE).status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/readyz", **ONCE).status_code == 200
     process.terminate()
     _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, without_limit(errors)) == (0, "")

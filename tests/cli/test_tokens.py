@@ -20,7 +20,7 @@ from portside.cli.output import iso_time
 from portside.cli.tokens import parse_expiry
 from support.commands import FAST, Commands
 from support.server import RunningRegistry, running_registry
-from support.waiting import PATIENCE
+from support.wire import ONCE
 
 FIRST = "This is the first identity: the registry now requires authentication.\n"
 PULL = "team/*:content/read,metadata/read"
@@ -49,9 +49,7 @@ def prepare(data: Path) -> Commands:
 
 def status(registry: RunningRegistry, name: str, password: str, path: str = "") -> int:
     """Ask for the version check, or for a path below it."""
-    return httpx.get(
-        f"{registry.url}/v2/{path}", auth=(name, password), timeout=PATIENCE
-    ).status_code
+    return httpx.get(f"{registry.url}/v2/{path}", auth=(name, password), **ONCE).status_code
 
 
 def passwords_of(document: dict[str, list[dict[str, str]]]) -> dict[str, str]:
@@ -62,7 +60,7 @@ def passwords_of(document: dict[str, list[dict[str, str]]]) -> dict[str, str]:
 def request_token(registry: RunningRegistry, **form: str) -> dict[str, str]:
     """Send a form to the token server."""
     fields = {"service": "portside", "client_id": "test", "access_type": "offline", **form}
-    response = httpx.post(f"{registry.url}/oauth2/token", data=fields, timeout=PATIENCE)
+    response = httpx.post(f"{registry.url}/oauth2/token", data=fields, **ONCE)
     assert response.status_code == 200, response.text
     found: dict[str, str] = response.json()
     return found
@@ -308,9 +306,7 @@ class TestKeys:
             assert first["signs"]
             rotated = portside.json("keys", "rotate")
             assert portside.json("keys", "list") == [rotated, first | {"signs": False}]
-            published = httpx.get(f"{registry.url}/.well-known/jwks.json", timeout=PATIENCE).json()[
-                "keys"
-            ]
+            published = httpx.get(f"{registry.url}/.well-known/jwks.json", **ONCE).json()["keys"]
             assert [key["kid"] for key in published] == [rotated["id"], first["id"]]
         table = portside.do("keys", "list")
         assert [row.split()[-1] for row in table.splitlines()] == ["use", "signs", "verifies"]
@@ -337,7 +333,4 @@ class TestKeys:
             assert kept == [key["id"] for key in (third, second, first)]
             exchanged = request_token(registry, grant_type="refresh_token", refresh_token=refresh)
             bearer = {"Authorization": f"Bearer {exchanged['access_token']}"}
-            assert (
-                httpx.get(f"{registry.url}/v2/", headers=bearer, timeout=PATIENCE).status_code
-                == 200
-            )
+            assert httpx.get(f"{registry.url}/v2/", headers=bearer, **ONCE).status_code == 200

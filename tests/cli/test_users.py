@@ -19,6 +19,7 @@ from portside.config import Settings
 from support.commands import FAST, Commands
 from support.server import RunningRegistry, running_registry
 from support.waiting import PATIENCE
+from support.wire import ONCE
 
 FIRST = "This is the first identity: the registry now requires authentication.\n"
 SECRET = "correct horse"  # noqa: S105  # the password of users who live for a second
@@ -41,7 +42,7 @@ def serving(data: Path) -> Iterator[RunningRegistry]:
 def status(registry: RunningRegistry, *credentials: str) -> int:
     """Ask for the version check, with or without a name and a password."""
     auth = (credentials[0], credentials[1]) if credentials else None
-    return httpx.get(f"{registry.url}/v2/", auth=auth, timeout=PATIENCE).status_code
+    return httpx.get(f"{registry.url}/v2/", auth=auth, **ONCE).status_code
 
 
 def add_with_input(data: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:

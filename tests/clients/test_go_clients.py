@@ -17,8 +17,7 @@ from support.go_clients import built
 from support.schema1 import SIGNED
 from support.schema1 import built as built_image
 from support.server import RunningRegistry
-from support.waiting import PATIENCE
-from support.wire import connect, push
+from support.wire import ONCE, connect, push
 
 CHART = """
 apiVersion: v2
@@ -63,7 +62,7 @@ def test_cosign(
     run(*cosign, "sign", "--key", "cosign.key", *options, name)
     if is_referrer:
         listed = httpx.get(
-            f"{registry.url}/v2/{repository}/referrers/{content.digest}", timeout=PATIENCE
+            f"{registry.url}/v2/{repository}/referrers/{content.digest}", **ONCE
         ).json()
         types = [entry["artifactType"] for entry in listed["manifests"]]
         assert types == ["application/vnd.dev.cosign.artifact.sig.v1+json"]

@@ -17,8 +17,7 @@ from clients.conftest import Run
 from support.access import ALICE, FORMER, PULLER, PUSHER, VICTIM, Login, guarded_registry
 from support.layouts import Layout
 from support.server import RunningRegistry
-from support.waiting import PATIENCE
-from support.wire import assert_error, connect
+from support.wire import ONCE, assert_error, connect
 
 PLAIN = "--tls-verify=false"
 DENIED = "denied: requested access to the resource is denied"
@@ -288,7 +287,7 @@ def test_search_without_login(
 def refresh_token(registry: RunningRegistry, login: Login) -> str:
     """Ask for a refresh token, as `az acr login` does."""
     form = {"grant_type": "access_token", "access_token": login.text}
-    answer = httpx.post(f"{registry.url}/oauth2/exchange", data=form, timeout=PATIENCE)
+    answer = httpx.post(f"{registry.url}/oauth2/exchange", data=form, **ONCE)
     return str(answer.json()["refresh_token"])
 
 

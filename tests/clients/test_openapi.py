@@ -13,8 +13,7 @@ from clients.conftest import Run
 from portside.spec.endpoints import ENDPOINTS
 from support.content import image
 from support.server import RunningRegistry
-from support.waiting import PATIENCE
-from support.wire import connect, push
+from support.wire import ONCE, connect, push
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -36,7 +35,7 @@ def test_the_document_is_valid(
 ) -> None:
     """The description of each dialect is OpenAPI 3.1 and names every endpoint."""
     registry: RunningRegistry = request.getfixturevalue(dialect)
-    answer = httpx.get(f"{registry.url}/openapi.json", timeout=PATIENCE)
+    answer = httpx.get(f"{registry.url}/openapi.json", **ONCE)
     path = tmp_path / "openapi.json"
     path.write_bytes(answer.content)
     run(sys.executable, "-c", VALIDATOR, "--schema", "3.1", str(path))

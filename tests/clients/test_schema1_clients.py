@@ -19,8 +19,7 @@ from clients.conftest import Run
 from support.layouts import Layout
 from support.schema1 import SIGNED
 from support.server import RunningRegistry
-from support.waiting import PATIENCE
-from support.wire import connect
+from support.wire import ONCE, connect
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_skopeo(
     raw = json.loads(run("skopeo", "inspect", "--raw", "--tls-verify=false", old))
     assert raw["schemaVersion"] == 1
     inspected = json.loads(run("skopeo", "inspect", "--tls-verify=false", old))
-    head = httpx.head(f"http://{old_client}/v2/{repository}/manifests/1", timeout=PATIENCE)
+    head = httpx.head(f"http://{old_client}/v2/{repository}/manifests/1", **ONCE)
     assert inspected["Digest"] == head.headers["Docker-Content-Digest"]
 
     copied = tmp_path / "copied"

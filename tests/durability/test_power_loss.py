@@ -34,8 +34,7 @@ from support.postgres import Server
 from support.power_loss import Change, Recording, require_tracer, trace_command
 from support.processes import workers_of
 from support.server import RunningRegistry, start_registry
-from support.waiting import PATIENCE
-from support.wire import OCTETS, connect
+from support.wire import OCTETS, ONCE, connect
 
 MIB = 1024 * 1024
 RANDOM_CUTS = 30
@@ -311,7 +310,7 @@ def test_mark(tmp_path: Path, postgresql: Server) -> None:
     options = ("--workers", "1", "--database", postgresql.make_database())
     running = start_traced(root / "data", record, *options)
     try:
-        assert httpx.get(f"{running.url}/healthz", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{running.url}/healthz", **ONCE).status_code == 200
     finally:
         stop_traced(running)
     recording = Recording(record, root)

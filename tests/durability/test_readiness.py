@@ -17,8 +17,8 @@ from portside.operations.readiness import Readiness
 from portside.spec.errors import NotReady
 from support.content import digest_of, image
 from support.server import RunningRegistry, running_registry
-from support.waiting import PATIENCE, until
-from support.wire import assert_error, connect, push
+from support.waiting import until
+from support.wire import ONCE, assert_error, connect, push
 
 
 def replace(data: Path) -> None:
@@ -65,13 +65,11 @@ def test_trouble(registry: RunningRegistry, kind: str) -> None:
     cause, expected = TROUBLE[kind]
     cause(registry.data)
     for _ in range(3):
-        detail = assert_error(
-            httpx.get(f"{registry.url}/readyz", timeout=PATIENCE), 503, "UNAVAILABLE"
-        )
+        detail = assert_error(httpx.get(f"{registry.url}/readyz", **ONCE), 503, "UNAVAILABLE")
         assert str(registry.data) not in detail
         assert expected not in detail
     for path in ("/", "/openapi.json", "/healthz"):
-        assert httpx.get(f"{registry.url}{path}", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{registry.url}{path}", **ONCE).status_code == 200
     (line,) = [line for line in registry.log.splitlines() if "not ready" in line]
     assert expected in line
     assert detail.startswith(("the database does not work", "the blob store does not work"))
@@ -82,9 +80,7 @@ def test_trouble(registry: RunningRegistry, kind: str) -> None:
 def test_trouble_of_both(registry: RunningRegistry, kind: str) -> None:
     """What cannot be read cannot be written to either, and the log says the first only."""
     TROUBLE[kind][0](registry.data)
-    detail = assert_error(
-        httpx.get(f"{registry.url}/readyz/writes", timeout=PATIENCE), 503, "UNAVAILABLE"
-    )
+    detail = assert_error(httpx.get(f"{registry.url}/readyz/writes", **ONCE), 503, "UNAVAILABLE")
     assert " does not work; " in detail
     assert "cannot be written to" not in registry.log
 
@@ -94,21 +90,21 @@ def test_writes_alone(registry: RunningRegistry) -> None:
     uploads = registry.data / "uploads"
     uploads.rename(registry.data / "moved")
     for _ in range(3):
-        answer = httpx.get(f"{registry.url}/readyz/writes", timeout=PATIENCE)
+        answer = httpx.get(f"{registry.url}/readyz/writes", **ONCE)
         detail = assert_error(answer, 503, "UNAVAILABLE")
-        assert httpx.get(f"{registry.url}/readyz", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{registry.url}/readyz", **ONCE).status_code == 200
     (line,) = [line for line in registry.log.splitlines() if "not ready" in line]
     assert line.endswith(f"{uploads}: No such file or directory")
     assert detail.startswith("the blob store cannot be written to; the log has the cause")
     assert line.split("failure ")[1][:32] in detail
     (registry.data / "moved").rename(uploads)
-    until(lambda: httpx.get(f"{registry.url}/readyz/writes", timeout=PATIENCE).status_code == 200)
+    until(lambda: httpx.get(f"{registry.url}/readyz/writes", **ONCE).status_code == 200)
 
 
 def test_nobody_asks_for_writes(registry: RunningRegistry) -> None:
     """Where only `/readyz` is asked, the log says as well that writes fail."""
     (registry.data / "uploads").rename(registry.data / "moved")
-    assert httpx.get(f"{registry.url}/readyz", timeout=PATIENCE).status_code == 200
+    assert httpx.get(f"{registry.url}/readyz", **ONCE).status_code == 200
     until(lambda: "the blob store cannot be written to" in registry.log)
 
 
@@ -117,7 +113,7 @@ def test_nothing_is_left(registry: RunningRegistry) -> None:
     (registry.data / "uploads" / "in the way").touch()
     shutil.rmtree(registry.data / "blobs" / "sha512")
     (registry.data / "blobs" / "sha512").touch()
-    assert httpx.get(f"{registry.url}/readyz/writes", timeout=PATIENCE).status_code == 503
+    assert httpx.get(f"{registry.url}/readyz/writes", **ONCE).status_code == 503
     assert list(registry.data.rglob(".probe-*")) == []
 
 
@@ -230,7 +226,7 @@ def test_causes_are_for_the_log(registry: RunningRegistry) -> None:
     for name in "abc":
         path = f"/v2/{name}/blobs/uploads/"
         query = {"digest": digest_of(b"x")}
-        answer = httpx.post(registry.url + path, params=query, content=b"x", timeout=PATIENCE)
+        answer = httpx.post(registry.url + path, params=query, content=b"x", **ONCE)
         detail = assert_error(answer, 503, "UNAVAILABLE")
         assert "try again later" in detail
         assert str(registry.data) not in answer.text

@@ -19,12 +19,12 @@ from support.nodes import Cluster, Node
 from support.postgres import Server
 from support.s3 import BUCKET, S3
 from support.waiting import PATIENCE, until
-from support.wire import assert_error, connect, open_upload, push
+from support.wire import ONCE, assert_error, connect, open_upload, push
 
 
 def readiness(mortal: Cluster) -> list[httpx.Response]:
     """Ask each node whether it is ready."""
-    return [httpx.get(f"{node.url}/readyz", timeout=PATIENCE) for node in mortal.nodes]
+    return [httpx.get(f"{node.url}/readyz", **ONCE) for node in mortal.nodes]
 
 
 def trouble(node: Node, *stores: str) -> str:
@@ -33,7 +33,7 @@ def trouble(node: Node, *stores: str) -> str:
     answers: list[httpx.Response] = []
 
     def is_noticed() -> bool:
-        answers.append(httpx.get(f"{node.url}/readyz", timeout=PATIENCE))
+        answers.append(httpx.get(f"{node.url}/readyz", **ONCE))
         is_refused = answers[-1].status_code == 503
         return is_refused and all(store in answers[-1].text for store in stores)
 
@@ -61,8 +61,8 @@ class TestReadiness:
             for node in mortal.nodes:
                 assert trouble(node).startswith("the database")
             # It is alive: a restart would not help.
-            assert httpx.get(f"{mortal.nodes[0].url}/healthz", timeout=PATIENCE).status_code == 200
-            answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list", timeout=PATIENCE)
+            assert httpx.get(f"{mortal.nodes[0].url}/healthz", **ONCE).status_code == 200
+            answer = httpx.get(f"{mortal.url}/v2/{repository}/tags/list", **ONCE)
             assert_error(answer, 503, "UNAVAILABLE")
         finally:
             database.start()

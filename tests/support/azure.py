@@ -20,6 +20,7 @@ from servers import ServerMissing
 from servers.ports import free_ports
 from support.missing import server_needed
 from support.waiting import PATIENCE
+from support.wire import ONCE
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -116,5 +117,5 @@ def _make_container(port: int) -> httpx.Response:
             "x-ms-version": VERSION,
             "Authorization": f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}",
         },
-        timeout=PATIENCE,
+        **ONCE,
     )

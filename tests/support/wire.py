@@ -18,10 +18,13 @@ ANYBODY = {"Authorization": "Bearer any"}
 CERTIFICATES = httpx.create_ssl_context()
 """The certificates that clients trust. All clients share them, as reading them takes long."""
 
+ONCE: dict[str, Any] = {"timeout": PATIENCE, "verify": CERTIFICATES}
+"""The options of `httpx.get` and its like, which make a client for one request."""
+
 
 def connect(url: str | httpx.URL, **options: Any) -> httpx.Client:
     """Return a client of the registry at a URL; options are those of httpx."""
-    return httpx.Client(base_url=url, **{"verify": CERTIFICATES, "timeout": PATIENCE, **options})
+    return httpx.Client(base_url=url, **{**ONCE, **options})
 
 
 def open_upload(client: httpx.Client, repository: str, **query: str) -> str:

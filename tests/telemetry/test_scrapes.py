@@ -22,7 +22,7 @@ from support.metrics import metric_files, metrics_url, scrape
 from support.postgres import Server
 from support.server import RunningRegistry, run_portside, running_registry, start_registry
 from support.waiting import PATIENCE, until
-from support.wire import connect
+from support.wire import ONCE, connect
 
 CLIENTS = 8
 """Connections, so that each of the two workers has some."""
@@ -207,7 +207,7 @@ def test_in_flight(registry: RunningRegistry) -> None:
 
 def test_addresses(registry: RunningRegistry) -> None:
     """The registry's own address has no metrics, and that of the metrics nothing else."""
-    assert httpx.get(f"{registry.url}/metrics", timeout=PATIENCE).status_code == 404
+    assert httpx.get(f"{registry.url}/metrics", **ONCE).status_code == 404
     with connect(metrics_url(registry)) as client:
         for path in ("/", "/v2/", "/metrics/", "/healthz"):
             assert client.get(path).status_code == 404
@@ -239,7 +239,7 @@ def test_a_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             else:
                 pytest.fail("a client took seconds for its request")
         assert silent.recv(1) == b""
-        assert httpx.get(listening.url, timeout=PATIENCE).status_code == 200
+        assert httpx.get(listening.url, **ONCE).status_code == 200
 
 
 def test_a_port_in_use(registry: RunningRegistry, tmp_path: Path) -> None:
