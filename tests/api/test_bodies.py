@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator
 
 import pytest
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from portside.api.body_memory import FREE_BYTES, BodyMemory, Taken
 from portside.api.connections import CONNECTION, Connection
 from portside.api.requests import Body
-from portside.api.responses import StreamResponse
+from portside.api.responses import WHOLE, PreparedResponse, StreamResponse, streamed
 from portside.spec.errors import TooManyRequests
 
 
@@ -56,6 +57,44 @@ async def test_client_that_goes(gone_at: int) -> None:
         await StreamResponse(200, [], content)(scope, receive, send)
     assert closed == [True]
     assert (connection.sending, connection.waits_since()) == (set(), None)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size", "kind"),
+    [
+        ([b"whole"], 5, PreparedResponse),
+        ([b"in ", b"two"], 6, StreamResponse),
+        ([b"unknown"], 0, StreamResponse),
+        ([b"a" * WHOLE], WHOLE, PreparedResponse),
+        ([b"a" * (WHOLE + 1)], WHOLE + 1, StreamResponse),
+        ([], 0, StreamResponse),
+    ],
+)
+async def test_whole_bodies(pieces: list[bytes], size: int, kind: type[Response]) -> None:
+    """A small body that was read at once is sent at once, and what it came from is at its end."""
+    closed, sent = [], bytearray()
+
+    async def read() -> AsyncGenerator[bytes, None]:
+        try:
+            for piece in pieces:
+                yield piece
+            closed.append("at its end")
+        finally:
+            closed.append("closed")
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is received")
+
+    async def send(message: Message) -> None:
+        sent.extend(message.get("body", b""))
+
+    answer = await streamed(200, [], read(), size=size)
+    assert type(answer) is kind
+    if kind is PreparedResponse:
+        assert closed == ["at its end", "closed"]
+    await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+    assert bytes(sent) == b"".join(pieces)
+    assert closed == ["at its end", "closed"]
 
 
 def test_memory() -> None:

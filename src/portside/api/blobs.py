@@ -15,10 +15,9 @@ from portside.api.responses import (
     FORBID_ALL,
     Headers,
     PreparedResponse,
-    StreamResponse,
     headers,
     no_content,
-    started,
+    streamed,
 )
 from portside.operations.pull import Reader, SignedUrl
 from portside.spec.digests import Digest
@@ -61,8 +60,7 @@ async def get_blob(request: Request) -> Response:
     if parts:
         return await _several_parts(read, digest, size, parts)
     fields = [*_fields(digest, size), _accept_ranges(request)]
-    pieces = await started(read(digest, ByteRange(0, size)))
-    return StreamResponse(request.status, fields, pieces)
+    return await streamed(request.status, fields, read(digest, ByteRange(0, size)), size=size)
 
 
 async def delete_blob(request: Request) -> Response:
@@ -111,7 +109,7 @@ def _accept_ranges(request: Request) -> tuple[bytes, bytes]:
 async def _one_part(read: Reader, digest: Digest, size: int, part: ByteRange) -> Response:
     content_range = part.content_range(size).encode("ascii")
     fields = [*_fields(digest, part.length), (b"content-range", content_range)]
-    return StreamResponse(206, fields, await started(read(digest, part)))
+    return await streamed(206, fields, read(digest, part), size=part.length)
 
 
 async def _several_parts(
@@ -140,7 +138,7 @@ async def _several_parts(
 
     content_type = f"multipart/byteranges; boundary={boundary}".encode("ascii")
     fields = _fields(digest, length, content_type)
-    return StreamResponse(206, fields, await started(pieces()))
+    return await streamed(206, fields, pieces())
 
 
 async def _cut(

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from portside.api.event_streams import parse_filter, parse_position, written
 from portside.api.requests import Request
-from portside.api.responses import StreamResponse, headers, started
+from portside.api.responses import headers, streamed
 from portside.spec.endpoints import FOLLOW
 from portside.spec.errors import ParameterInvalid
 from portside.spec.media_types import EVENT_STREAM
@@ -33,4 +33,4 @@ async def stream_events(request: Request) -> Response:
         x_accel_buffering="no",
     )
     pieces = written(request, pages, wanted)
-    return StreamResponse(request.status, fields, await started(pieces))
+    return await streamed(request.status, fields, pieces)

@@ -119,10 +119,26 @@ class StreamResponse(StreamingResponse):
                 await self._pieces.aclose()
 
 
-async def started(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Read the first piece before the response begins, so that a failure can still be reported."""
+WHOLE = 64 * 1024
+"""Bytes of a body that is sent at once, if its first piece is all of it: to stream it takes several
+times as long. Of a response that is streamed, the server may hold more (`stores.blobs.open_reads`).
+"""
+
+
+async def streamed(
+    status: int, fields: Headers, pieces: AsyncGenerator[bytes, None], *, size: int = 0
+) -> Response:
+    """Return a response with the pieces of a body of `size` bytes; 0 if that is not known.
+
+    The first piece is read before the response begins, so that a failure can still be reported.
+    """
     first = await anext(pieces, None)
-    return _after(first, pieces)
+    if first and len(first) == size <= WHOLE:
+        async with aclosing(pieces):
+            # What is read to its end leaves its connection to the next one.
+            await anext(pieces, None)
+        return PreparedResponse(status, fields, first)
+    return StreamResponse(status, fields, _after(first, pieces))
 
 
 async def _after(
