@@ -265,6 +265,7 @@ def test_no_first_user(tmp_path: Path, start: Any) -> None:
         ({"replicas": 2}, "replicas: more than one pod needs"),
         ({"persistence": {"enabled": False}}, "persistence.enabled: without a volume"),
         ({"settings": {"data": "/elsewhere"}}, "settings: the chart sets data itself"),
+        ({"settings": {"metrics-listen": "127.0.0.1:1"}}, "set metrics.enabled and metrics.port"),
         ({"metrics": {"podMonitor": {"enabled": True}}}, "metrics.enabled is needed as well"),
     ],
 )

@@ -32,10 +32,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not (or .Values.persistence.enabled $shared) }}
 {{- fail "persistence.enabled: without a volume, the settings database and storage are needed" }}
 {{- end }}
-{{- range $name := list "listen" "data" "metrics-listen" }}
+{{- range $name := list "listen" "data" }}
 {{- if hasKey $.Values.settings $name }}
 {{- fail (printf "settings: the chart sets %s itself" $name) }}
 {{- end }}
+{{- end }}
+{{- if hasKey .Values.settings "metrics-listen" }}
+{{- fail "settings: set metrics.enabled and metrics.port instead of metrics-listen" }}
 {{- end }}
 {{- if and .Values.metrics.podMonitor.enabled (not .Values.metrics.enabled) }}
 {{- fail "metrics.podMonitor: metrics.enabled is needed as well" }}
