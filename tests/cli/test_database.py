@@ -17,8 +17,8 @@ import pytest
 from portside.bootstrap import connected_stores
 from portside.config import make_settings
 from portside.stores.metadata.schema.versions import NEWEST
-from servers.ports import free_ports
 from servers.postgresql import HASTY, running_postgresql
+from support.balancer import take_port
 from support.commands import run_inside
 from support.content import image
 from support.missing import server_needed
@@ -49,7 +49,7 @@ def url(postgresql: Server) -> str:
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     """Run a server that asks for passwords; yields its host and port."""
-    port = free_ports(1)[0]
+    port = take_port()
     settings = {**HASTY, "listen_addresses": "127.0.0.1", "port": str(port)}
     with server_needed(), running_postgresql(settings) as server:
         url = f"{server.url()}&port={port}"

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from servers import ServerMissing
-from servers.ports import free_ports
+from support.balancer import take_port
 from support.content import digest_of, image
 from support.missing import server_needed
 from support.receiving import Receiver, receiving, webhook
@@ -44,7 +44,7 @@ def distribution(folder: Path, receiver: Receiver) -> Iterator[str]:
     with server_needed():
         if shutil.which("docker-registry") is None:
             raise ServerMissing("docker-registry is not installed")
-    (port,) = free_ports(1)
+    port = take_port()
     configuration = folder / "config.yml"
     text = CONFIGURATION.format(root=folder / "content", port=port, url=receiver.url)
     configuration.write_text(text)
@@ -64,7 +64,7 @@ def distribution(folder: Path, receiver: Receiver) -> Iterator[str]:
 @contextmanager
 def portside(folder: Path, receiver: Receiver) -> Iterator[str]:
     """Run Portside; yields its URL."""
-    (port,) = free_ports(1)
+    port = take_port()
     rules = folder / "rules.toml"
     rules.write_text(f'{webhook("test", receiver)}format = "distribution"\n')
     url = f"http://127.0.0.1:{port}"

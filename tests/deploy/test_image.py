@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.ports import free_ports
+from support.balancer import take_port
 from support.content import image
 from support.packages import download_wheels, write_pip_configuration
 from support.pages import ROOT, Script, read_fences
@@ -208,7 +208,7 @@ def test_page(home: Path, run_script: Script) -> None:
 
     What is different is the port, in the network of this machine.
     """
-    (port,) = map(str, free_ports(1))
+    port = str(take_port())
     blocks = [block for language, block in read_fences(PAGE) if language == "sh"]
     start = next(block for block in blocks if block.startswith("podman run "))
     run_script(f"cd {ROOT}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from servers import ServerMissing
-from servers.ports import free_ports
+from support.balancer import take_port
 from support.certificates import write_certificate
 from support.layouts import Layout
 from support.missing import server_needed
@@ -133,7 +133,7 @@ def needed_programs() -> None:
 def test_page(home: Path, environment: dict[str, str], run_script: Script) -> None:
     """Every block works, and prints what is said; the restored registry has all of it."""
     needed_programs()
-    https, metrics, prometheus = map(str, free_ports(3))
+    https, metrics, prometheus = (str(take_port()) for _ in range(3))
     ports = {"9500": metrics, "9090": prometheus, "15s": "1s"}
     ports["registry.example {"] = (
         f"https://127.0.0.1:{https} {{\n    tls {home}/certificate.pem {home}/key.pem"

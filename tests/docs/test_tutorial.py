@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.ports import free_ports
+from support.balancer import take_port
 from support.pages import Script, read_fences
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
@@ -38,7 +38,7 @@ def serving(command: str, home: Path, environment: dict[str, str]) -> Iterator[s
 @pytest.mark.long
 def test_tutorial(home: Path, environment: dict[str, str], run_script: Script) -> None:
     """Every block of commands succeeds, and prints what the page says; only the port differs."""
-    port = str(free_ports(1)[0])
+    port = str(take_port())
     printed = ""
     commands = 0
     with ExitStack() as stack:

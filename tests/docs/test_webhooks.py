@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from servers.ports import free_ports
+from support.balancer import take_port
 from support.content import image
 from support.pages import ROOT, Script, read_fences
 from support.server import running_registry
@@ -50,7 +50,7 @@ def answers(port: int) -> bool:
 def test_page(home: Path, run_script: Script) -> None:
     """The receiver accepts what is signed, and prints what happens in the repositories named."""
     blocks = dict(reversed(read_fences(PAGE)))
-    (port,) = free_ports(1)
+    port = take_port()
     for name, text in (("rules.toml", blocks["toml"]), ("receiver.py", blocks["python"])):
         assert text.startswith(f"# {name}\n")
         (home / name).write_text(text.replace("8080", str(port)))

@@ -19,6 +19,7 @@ import pytest
 from portside.operations.webhooks import sending
 from portside.operations.webhooks.sending import Answer, Post, is_allowed, send, send_blocking
 from support.certificates import write_certificate
+from support.waiting import PATIENCE
 
 Serve = Callable[[socket.socket], None]
 
@@ -156,10 +157,10 @@ class TestAnswers:
             answering(head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
             forever(head + b"Content-Length: 9999999\r\n\r\n", b"x", 0.05),
         ):
-            assert post(receive(serve).url, 0.5) == Answer(200)
+            assert post(receive(serve).url, 2) == Answer(200)
         began = time.monotonic()
         assert post(receive(forever(head + b"\r\n", b"x" * 65536)).url) == Answer(200)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 15
 
 
 class TestReceiversThatFail:
@@ -180,7 +181,7 @@ class TestReceiversThatFail:
         receiver = receive(serve)
         began = time.monotonic()
         assert post(receiver.url, 0.4).error.endswith("did not answer within 0.4 s")
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < PATIENCE / 2
 
     def test_not_http(self, receive: Receive) -> None:
         """One that dies, one that is another server, and one whose headers do not end."""
