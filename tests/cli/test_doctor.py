@@ -130,6 +130,13 @@ def give_away(data: Path) -> None:
     os.chown(data / "blobs" / "sha512", 1, -1)
 
 
+def move_into_volume(data: Path) -> None:
+    """Let everything in a directory of root's belong to another user, as in a pod."""
+    give_away(data)
+    for path in data.rglob("*"):
+        os.chown(path, 1, -1)
+
+
 def nothing(_: Path) -> None:
     """Change nothing."""
 
@@ -143,6 +150,7 @@ def nothing(_: Path) -> None:
         (freeze, (), "advice", "state", "`portside read-only off` allows changes"),
         (advance, (), "problem", "clock", "seconds after the present time"),
         (give_away, (), "problem", "permissions", "; run `chown -R "),
+        (move_into_volume, (), "advice", "permissions", "this is run by root"),
         (nothing, ("--reserve-bytes", str(1 << 50)), "problem", "space", "pushes are refused"),
         (nothing, ("--listen", "0.0.0.0:1"), "problem", "transport", "--tls-certificate"),
         (nothing, ("--open", "--listen", "[::]:1"), "advice", "access", "remove --open"),

@@ -15,6 +15,7 @@ from portside.bootstrap.permissions import (
     blob_root,
     foreign_files,
     owner_of,
+    registry_owner,
     require_permission,
 )
 from portside.bootstrap.stores import Stores, connected_stores
@@ -217,13 +218,13 @@ def _look_at_owners(settings: Settings) -> Iterator[Diagnosis]:
     root = settings.root if not settings.database else blob_root(settings)
     if root is None or not root.exists():
         return
-    owner = owner_of(root)
+    owner = registry_owner(root)
     foreign = list(foreign_files(settings))
     if foreign:
         more = f", and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield problem(
             "permissions",
-            f"{foreign[0]}{more} belong to {owner_of(foreign[0])}, and {root} to {owner}",
+            f"{foreign[0]}{more} belong to {owner_of(foreign[0])}, and the registry to {owner}",
             f"run `chown -R {owner}: {root}`, and commands of Portside as {owner}",
         )
     me = user_name()

@@ -43,13 +43,22 @@ def foreign_files(settings: Settings) -> Iterator[Path]:
 
     Of the directories of blobs, those of the first two levels are looked at.
     """
-    for root, paths in _parts(settings):
+    for root, (_, *paths) in _parts(settings):
         if root.exists():
-            owner = root.stat().st_uid
+            owner = registry_owner(root)
             blobs = root.glob("blobs/*/*") if root == blob_root(settings) else ()
             for path in (*paths, *blobs):
-                if path.exists() and path.stat().st_uid != owner:
+                if path.exists() and owner_of(path) != owner:
                     yield path
+
+
+def registry_owner(root: Path) -> str:
+    """Return the name of the user to whom a registry in a directory belongs.
+
+    The directory itself may be a volume, which belongs to root, and which a group may use.
+    """
+    inside = [path for path in (root / "portside.db", root / "blobs") if path.exists()]
+    return owner_of(inside[0] if root.stat().st_uid == 0 and inside else root)
 
 
 def owner_of(path: Path) -> str:
