@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,17 +34,17 @@ def collections(node: Node) -> int:
     return node.log.count("collected ")
 
 
-def wait_for_a_round(cluster: Cluster) -> Node:
-    """Wait until some node has removed something, and return it."""
+def wait_for_a_round(cluster: Cluster, pushers: Sequence[Pusher]) -> Node | None:
+    """Wait until some node has removed something, and return it; or until a client has failed."""
     before = {node: collections(node) for node in cluster.nodes}
     working: list[Node] = []
 
     def has_come() -> bool:
         working.extend(node for node in before if collections(node) > before[node])
-        return bool(working)
+        return bool(working) or any(pusher.failure for pusher in pushers)
 
     until(has_come)
-    return working[0]
+    return working[0] if working else None
 
 
 @pytest.mark.long
@@ -64,7 +64,9 @@ def test_the_node_that_collects_is_killed(
         ends = time.monotonic() + LOAD
         killed: list[Node] = []
         while time.monotonic() < ends or len(set(killed)) < 2:
-            working = wait_for_a_round(cluster)
+            working = wait_for_a_round(cluster, pushers)
+            if working is None:
+                break
             working.kill()
             killed.append(working)
             working.start()
