@@ -282,7 +282,8 @@ def test_tags() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "action"), [(form, action) for form, known in EXPRESSED.items() for action in known]
+    ("form", "action"),
+    [(form, action) for form, known in EXPRESSED.items() for action in sorted(known)],
 )
 def test_expressed(form: Format, action: str) -> None:
     """Each format has a form for the actions that it is said to have one for."""
