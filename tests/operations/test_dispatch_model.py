@@ -55,7 +55,10 @@ class Machine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.clock = Clock()
         self.database = self.run(open_database(Path(self.folder.name), clock=self.clock))
-        self.scene = Scene(Metadata(self.database), self.clock, TERMS, HOOK)
+        # Two processes deliver at once, as if their clocks differed.
+        metadata = Metadata(self.database)
+        self.scenes = [Scene(metadata, self.clock, TERMS, HOOK) for _ in range(2)]
+        self.scene = self.scenes[0]
         self.run(self.scene.turn())
         self.recorded = 0
         # By repository, the events that were accepted, without those that were sent again.
@@ -66,7 +69,8 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Forget all of it."""
-        self.run(self.scene.crash())
+        for scene in self.scenes:
+            self.run(scene.crash())
         self.database.close()
         self.loop.close()
         self.folder.cleanup()
@@ -85,6 +89,11 @@ class Machine(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         """Let time pass, or set the clock back."""
         self.clock.now = max(SECOND, self.clock.now + seconds * SECOND)
+
+    @rule(number=st.sampled_from([0, 0, 1]))
+    def change_process(self, number: int) -> None:
+        """Let one of the processes act next."""
+        self.scene = self.scenes[number]
 
     @rule()
     def turn(self) -> None:
@@ -128,7 +137,8 @@ class Machine(RuleBasedStateMachine):
     @rule(named=st.booleans())
     def change_rules(self, *, named: bool) -> None:
         """Take the webhook out of the rules file, or put it there again."""
-        self.scene.webhooks = (HOOK,) if named else ()
+        for scene in self.scenes:
+            scene.webhooks = (HOOK,) if named else ()
 
     @precondition(lambda self: self.died)
     @rule()
@@ -151,7 +161,7 @@ class Machine(RuleBasedStateMachine):
 
     def finish(self) -> None:
         """Everything comes in the end, if the receiver takes it."""
-        self.scene.webhooks = (HOOK,)
+        self.change_rules(named=True)
         self.run(self.scene.store.pause_webhook("hook", paused=False))
         self.retry()
         for _ in range(3 * self.recorded + 9):
