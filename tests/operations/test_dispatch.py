@@ -298,6 +298,17 @@ class TestFailures:
             await scene.turn()
         assert (await scene.state()).dead == 0
 
+    async def test_a_registry_that_did_not_run(self, scene: Scene, clock: Clock) -> None:
+        """A receiver that failed days ago, before the registry ended, is tried again first."""
+        await scene.record("a", "a")
+        await scene.turn()
+        await scene.answer(0, BROKEN)
+        await scene.crash()
+        clock.now += 2 * TERMS.expiry
+        while await scene.turn():
+            await scene.answer()
+        assert (await scene.state()).dead == 0
+
     async def test_no_room(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

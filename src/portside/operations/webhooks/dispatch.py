@@ -339,9 +339,16 @@ class Dispatcher:
         return is_done
 
     def _has_failed_for_long(self, state: WebhookState, now: int) -> bool:
-        """Whether no attempt has succeeded for too long; a pause does not count."""
-        return state.failing is not None and (
-            now - max(state.failing, state.resumed) >= self._terms.expiry
+        """Whether no attempt has succeeded for too long; a pause does not count.
+
+        It has to fail now as well: a registry that was not running tries it again first.
+        """
+        receiver = self._receivers.get(state.name)
+        return (
+            receiver is not None
+            and receiver.failures > 0
+            and state.failing is not None
+            and now - max(state.failing, state.resumed) >= self._terms.expiry
         )
 
     async def _give_up(self, name: str, before: int) -> int:
