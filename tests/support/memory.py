@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,6 +14,12 @@ ENOUGH = 4 << 30
 
 
 def scratch() -> Path:
-    """Return a directory in memory if there is enough of it, else that of temporary files."""
-    is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ENOUGH
-    return MEMORY if is_roomy else Path(tempfile.gettempdir())
+    """Return a directory in memory if there is enough of it, else that of temporary files.
+
+    Tests run programs from there as well.
+    """
+    if MEMORY.is_dir():
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize >= ENOUGH and not found.f_flag & os.ST_NOEXEC:
+            return MEMORY
+    return Path(tempfile.gettempdir())
