@@ -54,8 +54,6 @@ MANIFESTS = [*IMAGES, SHARING, INDEX, *REFERRERS]
 BY_DIGEST = {content.digest: content for content in MANIFESTS}
 BLOBS = sorted({blob for content in MANIFESTS for blob in content.blobs})
 SIZES = {digest_of(blob): len(blob) for blob in BLOBS}
-QUOTAS = [None, None, 600, 1500, 3000]
-"""Bytes: none, and from less than an image takes to more than all of them take."""
 TAGS = ["v1", "pr-1", "pr-2", IMAGES[1].digest.replace(":", "-") + ".sig"]
 KEEP_DELETED = 2 * HOUR
 
@@ -79,6 +77,8 @@ short_lived = st.sampled_from(["two", "two", "two", "one"])
 blobs = st.sampled_from(BLOBS)
 manifests = st.sampled_from(MANIFESTS)
 tags = st.sampled_from(TAGS)
+# All images take about 3,600 bytes.
+quotas = st.sampled_from([None, 1000, 2000, 3000])
 pushes = st.lists(
     st.tuples(manifests, tags | st.none(), st.sampled_from([0, 1, 29, 31])), min_size=2, max_size=6
 )
@@ -400,10 +400,16 @@ class Model(RuleBasedStateMachine):
             if tag is not None:
                 known.set_tag(tag, content.digest, self.clock.now)
 
-    @initialize(pushes=pushes, rules=strict)
-    def begin(self, pushes: list[tuple[Content, str | None, int]], rules: RepositoryRules) -> None:
+    @initialize(pushes=pushes, rules=strict, quota=quotas)
+    def begin(
+        self,
+        pushes: list[tuple[Content, str | None, int]],
+        rules: RepositoryRules,
+        quota: int | None,
+    ) -> None:
         self.registry.quota = None
         self.push_images(NAMES[0], pushes)
+        self.registry.quota = quota
         self.in_force = rules
 
     @rule(name=names, pushes=pushes)
@@ -564,7 +570,7 @@ class Model(RuleBasedStateMachine):
     def change_rules(self, rules: RepositoryRules) -> None:
         self.in_force = rules
 
-    @rule(quota=st.sampled_from(QUOTAS))
+    @rule(quota=quotas)
     def change_quota(self, quota: int | None) -> None:
         self.registry.quota = quota
 
