@@ -17,7 +17,6 @@ PATIENCE = 80.0
 killed can have reserved for itself."""
 
 PAUSE = 0.05
-THINKING = 0.02
 BUSY = 409
 """A request before, whose answer was lost, has not let go of the upload; another one is begun."""
 
@@ -50,8 +49,6 @@ class Worker(threading.Thread):
                 self._client = client
                 while not self._stopping.is_set():
                     self._step()
-                    # What the nodes do by themselves takes time, and not only that of clients.
-                    self._stopping.wait(THINKING)
         except BaseException as error:  # noqa: BLE001  # the test's thread raises it again
             self.failure = error
 
