@@ -82,6 +82,7 @@ def test_list(portside: Commands, rules: Path) -> None:
         "url": "https://deploy.example/hook",
         "format": "cloudevents",
         "state": "failing",
+        "unread": 0,
         "waiting": 1,
         "dead": 2,
         "position": 3,

@@ -184,17 +184,19 @@ class TestReceiversThatFail:
         assert time.monotonic() - began < PATIENCE / 2
 
     def test_not_http(self, receive: Receive) -> None:
-        """One that dies, one that is another server, and one whose headers do not end."""
+        """One that dies, before or within the headers, another server, and endless headers."""
         errors = {
             post(receive(serve).url).error.partition(" ")[2]
             for serve in (
                 answering(b""),
+                answering(b"HTTP/1.1 200 OK\r\nContent-Le"),
+                answering(b"HTTP/1.1 200 OK\r\n"),
                 answering(b"SSH-2.0-x\r\n"),
                 forever(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 1000),
             )
         }
         assert errors == {
-            "closed the connection without an answer",
+            "closed the connection before it had answered",
             "did not answer as HTTP servers do (BadStatusLine)",
             "did not answer as HTTP servers do (HTTPException)",
         }

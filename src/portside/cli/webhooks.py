@@ -44,6 +44,13 @@ class _Listed(NamedTuple):
     name: str
     webhook: Webhook | None
     state: WebhookState | None
+    last: int
+    """The position of the last event that there is."""
+
+    @property
+    def unread(self) -> int:
+        """How many events it has not read, wanted or not."""
+        return max(0, self.last - self.state.position) if self.state is not None else 0
 
     @property
     def condition(self) -> str:
@@ -74,7 +81,8 @@ async def list_webhooks(*, as_json: bool, **given: Any) -> None:
     """List webhooks, and what waits for each.
 
     They are those of the rules file and those that the registry knows. One that was removed from
-    the rules file is listed as long as its position is kept.
+    the rules file is listed as long as its position is kept. `unread` counts the events, wanted or
+    not, that it has not read yet, as it is paused for example.
     """
     settings = read_settings(given)
     named = {webhook.name: webhook for webhook in watch_rules_file(settings.rules)().webhooks}
@@ -82,12 +90,14 @@ async def list_webhooks(*, as_json: bool, **given: Any) -> None:
         await require_registry(stores)
         await stores.engine.database.require_newest()
         states = {state.name: state for state in await stores.metadata.list_webhooks()}
-    found = [_Listed(name, named.get(name), states.get(name)) for name in sorted({*named, *states})]
+        last = await stores.metadata.last_event()
+    names = sorted({*named, *states})
+    found = [_Listed(name, named.get(name), states.get(name), last) for name in names]
     if as_json:
         show_json([_document(listed) for listed in found])
         return
     show_table(
-        ("name", "receiver", "format", "state", "waiting", "dead", "last accepted"),
+        ("name", "receiver", "format", "state", "unread", "waiting", "dead", "last accepted"),
         [_row(listed) for listed in found],
         empty="No webhooks. Add some to the file that --rules names.",
     )
@@ -247,6 +257,7 @@ def _row(listed: _Listed) -> tuple[str, ...]:
         _place(webhook) if webhook is not None else "-",
         str(webhook.format) if webhook is not None else "-",
         listed.condition,
+        str(listed.unread) if state is not None else "-",
         str(state.waiting) if state is not None else "-",
         str(state.dead) if state is not None else "-",
         shown_time(state.delivered) if state is not None else "never",
@@ -260,6 +271,7 @@ def _document(listed: _Listed) -> dict[str, Any]:
         "url": _place(webhook) if webhook is not None else None,
         "format": str(webhook.format) if webhook is not None else None,
         "state": listed.condition.partition(" since")[0],
+        "unread": listed.unread,
         "waiting": state.waiting if state is not None else 0,
         "dead": state.dead if state is not None else 0,
         "position": state.position if state is not None else None,

@@ -127,7 +127,7 @@ def _explain(error: Exception, place: str, timeout: float) -> str:
             reason = getattr(error, "verify_message", "") or error.reason or "it failed"
             said = f"no TLS connection to {place}: {reason}"
         case RemoteDisconnected():
-            said = f"{place} closed the connection without an answer"
+            said = f"{place} closed the connection before it had answered"
         case OSError():
             said = f"no connection to {place}: {error.strerror or error}"
         case _:
@@ -204,9 +204,13 @@ def _exchange(connected: socket.socket, parts: SplitResult, post: Post, deadline
     place = parts.netloc.rpartition("@")[2]
     headers = {"Host": place, **post.headers, "Connection": "close"}
     connection.request("POST", target, post.body, headers)
-    response = HTTPResponse(cast("socket.socket", _Limited(connected, deadline)), method="POST")
+    limited = _Limited(connected, deadline)
+    response = HTTPResponse(cast("socket.socket", limited), method="POST")
     try:
         response.begin()
+        # http.client takes the end of the connection for the end of the headers.
+        if limited.reader.is_over:
+            raise RemoteDisconnected
         answer = _understood(response)
         if not answer.error:
             _take(response)
@@ -250,25 +254,27 @@ class _Limited:
     """What an answer is read from: a socket that is over at a time, however few bytes come."""
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
-        self._connected = connected
-        self._deadline = deadline
+        self.reader = _Reader(connected, deadline)
 
     def makefile(self, *_: Any) -> io.BufferedReader:
         """Return what http.client reads."""
-        return io.BufferedReader(_Reader(self._connected, self._deadline))
+        return io.BufferedReader(self.reader)
 
 
 class _Reader(io.RawIOBase):
     def __init__(self, connected: socket.socket, deadline: float) -> None:
         self._connected = connected
         self._deadline = deadline
+        self.is_over = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         self._connected.settimeout(_left(self._deadline))
-        return self._connected.recv_into(buffer)
+        number = self._connected.recv_into(buffer)
+        self.is_over = not number
+        return number
 
 
 def _left(deadline: float) -> float:
