@@ -39,7 +39,9 @@ _CONFIRM = """
     WHERE repository = (SELECT id FROM repositories WHERE name = $1) AND digest = $2
         AND deleted IS NULL AND unreferenced IS NOT NULL
 """
-_UNLINK = "DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2"
+_UNLINK = """
+    DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2 AND deleted IS NULL
+"""
 _LINKED_ANYWHERE = "SELECT 1 FROM repository_blobs WHERE digest = $1 LIMIT 1"
 _MOUNTABLE = """
     SELECT 1
