@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -19,6 +19,9 @@ from support.wire import connect
 WORKERS = 3
 STEP = 8
 """What the clients get done between two events."""
+
+TRIES = 10
+"""How often something is done until a client notices it."""
 
 
 class Load:
@@ -50,6 +53,15 @@ class Load:
         before = self.interruptions
         until(lambda: self.interruptions > before and self._done() > 0)
 
+    def disturb(self, *ways: Callable[[], object]) -> None:
+        """Do each of these while they go on; all again if there was no request to disturb."""
+        for _ in range(TRIES):
+            for way in ways:
+                way()
+                self.go_on()
+            if self.interruptions:
+                return
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run them for the length of a block; afterwards, read everything back from every node."""
@@ -75,11 +87,7 @@ def test_nodes_are_killed(mortal: Cluster) -> None:
     """The others go on without one, and with it when it is back."""
     load = Load(mortal, "killed")
     with load.running():
-        for node in mortal.nodes[:2]:
-            node.kill()
-            load.go_on()
-            node.start()
-            load.go_on()
+        load.disturb(*(way for node in mortal.nodes[:2] for way in (node.kill, node.start)))
     assert load.interruptions > 0
     assert_home_sound(mortal.home, crashed=True)
 
@@ -89,9 +97,7 @@ def test_the_database_restarts(mortal: Cluster, database: Server, mode: str) -> 
     """Requests fail during the restart and succeed after it; no node has to be restarted."""
     load = Load(mortal, mode)
     with load.running():
-        for _ in range(2):
-            database.restart(mode)
-            load.go_on()
+        load.disturb(*[lambda: database.restart(mode)] * 2)
     assert load.interruptions > 0
     assert all(node.is_running for node in mortal.nodes)
 

@@ -27,7 +27,9 @@ class CountedCalls:
         self._failures = Counter[tuple[str, str]]()
 
     def _tally(self, call: str) -> SharedTally:
-        return self._tallies.setdefault(call, SharedTally(self._seconds.bounds))
+        # A tally is made only where there is none; two threads may make one at once.
+        known = self._tallies.get(call)
+        return known or self._tallies.setdefault(call, SharedTally(self._seconds.bounds))
 
     def finding(self, find: Find) -> Find:
         """Return a function that finds a row and is counted; written out, as calls take longer."""

@@ -210,7 +210,7 @@ def _exchange(connected: socket.socket, parts: SplitResult, post: Post, deadline
         response.begin()
         # http.client takes the end of the connection for the end of the headers.
         if limited.reader.is_over:
-            raise RemoteDisconnected
+            raise RemoteDisconnected("within the headers")
         answer = _understood(response)
         if not answer.error:
             _take(response)
