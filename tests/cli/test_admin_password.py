@@ -113,12 +113,14 @@ async def test_a_command_at_the_same_time(data: Path, postgresql: Server) -> Non
     start_node = partial(start, data, **given)
     assert not await asyncio.to_thread(start_node)
     async with AsyncExitStack() as opened:
-        command = await asyncpg.connect(given["database"])
+        # Within a transaction, PostgreSQL shows what others do as it was at the first look.
+        command, observer = [await asyncpg.connect(given["database"]) for _ in range(2)]
         opened.push_async_callback(command.close)
+        opened.push_async_callback(observer.close)
         async with command.transaction():
             await command.execute("UPDATE access_state SET closed = TRUE, version = version + 1")
             starting = asyncio.ensure_future(asyncio.to_thread(start_node, admin_password=PASSWORD))
-            while not await command.fetchval(_WAITING):
+            while not await observer.fetchval(_WAITING):
                 assert not starting.done()
             await command.execute(_ADD_ALICE)
         assert await starting
