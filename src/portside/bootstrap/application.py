@@ -34,7 +34,7 @@ from portside.bootstrap.observing import Observing, observe_stores, open_tracing
 from portside.bootstrap.retaining import apply_rules, store_pulls
 from portside.bootstrap.stores import Stores, open_stores, space_check
 from portside.bootstrap.tag_history import make_tag_history
-from portside.bootstrap.webhooks import deliver_events
+from portside.bootstrap.webhooks import Delivering, deliver_events
 from portside.config import LogFormat, Redirect, Settings
 from portside.config.rules import watch_rules_file
 from portside.files.watched import LastGood, Note
@@ -106,6 +106,7 @@ def make_app(
     control = make_access_control(settings, stores, good_access, reloads.note)
     rules = watch_rules_file(settings.rules, good_rules, reloads.note)
     last_pulls = LastPulls(stores.metadata, clock=now)
+    delivering = Delivering(settings, stores, rules, counts, traced)
     gate = _make_gate(settings, control, addresses)
     registry = _make_registry(
         settings,
@@ -128,7 +129,7 @@ def make_app(
             asyncio.create_task(store_pulls(last_pulls)),
             asyncio.create_task(forget_events(settings, stores)),
             asyncio.create_task(record_reloads(reloads, stores)),
-            asyncio.create_task(deliver_events(settings, stores, rules, counts, traced)),
+            asyncio.create_task(deliver_events(delivering)),
         ]
         if settings.gc:
             tasks.append(asyncio.create_task(collect_garbage(settings, stores, counts)))

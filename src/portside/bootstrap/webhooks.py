@@ -70,7 +70,7 @@ def check_secrets(settings: Settings, rules: Rules) -> None:
 
 
 async def add_webhooks(stores: Stores, rules: Rules) -> None:
-    """Let webhooks that are new begin with the first event of a server that starts.
+    """Add the webhooks that are new: they begin with the first event of a server that starts.
 
     Raises Unavailable.
     """
@@ -102,7 +102,7 @@ class _Lease:
         return self._is_held
 
     async def release(self) -> None:
-        """Let another process deliver at once."""
+        """Give the lease up, so that another process delivers at once."""
         if self._is_held:
             await self._leases.release_lease("webhooks", self._holder)
 
@@ -162,7 +162,7 @@ class Delivering:
             await self._lease.release()
 
     async def _has_unnamed(self) -> bool:
-        """Whether it is time to look after webhooks that no rules file has now."""
+        """Whether there are webhooks that no rules file may have now; seldom asked."""
         if time.monotonic() - self._looked < UNNAMED:
             return False
         self._looked = time.monotonic()
@@ -187,18 +187,11 @@ class Delivering:
         )
 
 
-async def deliver_events(
-    settings: Settings,
-    stores: Stores,
-    rules: Callable[[], Rules],
-    counts: TaskCounts,
-    traced: TracedDeliveries | None,
-) -> None:
+async def deliver_events(delivering: Delivering) -> None:
     """Deliver events to the webhooks of the rules file, until cancelled; errors are logged.
 
     The process that has the lease does it; another one takes over after its end.
     """
-    delivering = Delivering(settings, stores, rules, counts, traced)
     try:
         while True:
             pause = STANDBY

@@ -127,14 +127,14 @@ class WebhookStore(Protocol):
         ...
 
     async def bury_old_deliveries(self, webhook: str, before: int, *, limit: int) -> int:
-        """Let the first deliveries be dead that are from a time or before it; return how many.
+        """Mark the first deliveries as dead that are from a time or before it; return how many.
 
         At most `limit` are.
         """
         ...
 
     async def hasten_deliveries(self, webhook: str, after: int) -> None:
-        """Let the deliveries be due now that would be so later than a time."""
+        """Make the deliveries due now that would be so later than a time."""
         ...
 
     async def list_deliveries(
@@ -144,7 +144,7 @@ class WebhookStore(Protocol):
         ...
 
     async def retry_deliveries(self, webhook: str, events: Sequence[int]) -> int:
-        """Let the dead deliveries of these events wait again; return how many there were."""
+        """Put the dead deliveries of these events back to waiting; return how many there were."""
         ...
 
     async def forget_dead_deliveries(self, webhook: str, before: int, *, limit: int) -> int:

@@ -319,7 +319,7 @@ class Dispatcher:
         )
 
     async def _do_chores(self, states: Mapping[str, WebhookState]) -> bool:
-        """Give up what waits for a receiver that fails for too long, and forget what is old.
+        """Mark as dead what waits for a receiver that fails for too long, and forget what is old.
 
         Return whether nothing is left to do: a round does a page of each.
         """
@@ -352,7 +352,7 @@ class Dispatcher:
         )
 
     async def _give_up(self, name: str, before: int) -> int:
-        """Let deliveries be dead that wait since a time; return how many."""
+        """Mark deliveries as dead that wait since a time or longer; return how many."""
         given_up = await self._store.bury_old_deliveries(name, before, limit=PAGE)
         self._count(name, "dead", given_up)
         self._given_up[name] += given_up

@@ -324,7 +324,7 @@ async def _bury(transaction: Transaction, webhook: str, events: list[int]) -> No
 
 
 async def _settle(transaction: Transaction, webhook: str, repositories: Iterable[str]) -> None:
-    """Let the first delivery that waits be due, in each of the repositories."""
+    """Make the first delivery that waits due, in each of the repositories."""
     rows = [(webhook, repository) for repository in repositories]
     await transaction.execute_each(BE_DUE, [(*row, transaction.now) for row in rows])
 
